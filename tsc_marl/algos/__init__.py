@@ -1,0 +1,25 @@
+"""One file is one algorithm; the file's name is the algorithm's name on the command line."""
+
+import importlib
+import pkgutil
+
+from tsc_marl.errors import unknown
+from tsc_marl.types import Algorithm
+
+
+def available() -> list[str]:
+    """Return the names of all algorithms."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+
+
+def find(name: str) -> type[Algorithm]:
+    """Return the class of an algorithm: the subclass of Algorithm that its file defines.
+
+    Raises:
+        UserError: for a name without a file.
+    """
+    if name not in available():
+        raise unknown("algorithm", name, available())
+    module = importlib.import_module(f"{__name__}.{name}")
+    own = [c for c in vars(module).values() if isinstance(c, type) and c.__module__ == module.__name__]
+    return next(c for c in own if issubclass(c, Algorithm))

@@ -1,0 +1,181 @@
+"""IPPO (de Witt et al. 2020, arXiv 2011.09533): each agent learns from its own reward R^i with a local value V(o^i).
+
+With the tricks of arXiv 2103.01955: value normalisation, clipped Huber value loss, advantage normalisation over the
+rows with a choice, orthogonal initialisation, gradient clipping. The other on-policy methods override its parts.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from tsc_marl import nets, ops
+from tsc_marl.errors import UserError
+from tsc_marl.types import Algorithm, Batch, Spec
+
+Rows = dict[str, Tensor]
+"""Tensors with one leading axis of time steps, over all episodes."""
+
+
+@dataclass(frozen=True)
+class PpoConfig:
+    """Settings of the PPO family."""
+
+    lr: float = 1e-3
+    """Learning rate of actor and critic (Adam)."""
+    lr_end: float = 0.1
+    """Share of the learning rate that is left at the end of training (linear)."""
+    gamma: float = 0.98
+    """Discount per decision."""
+    lam: float = 0.95
+    """Lambda of the generalised advantage estimate."""
+    epochs: int = 8
+    """Passes over each batch."""
+    minibatches: int = 4
+    """Gradient steps per pass."""
+    clip: float = 0.2
+    """Clip radius of the policy ratio and of the value's move."""
+    entropy: float = 0.01
+    """Weight of the entropy bonus."""
+    max_grad_norm: float = 10.0
+    """Largest norm of a gradient step, actor and critic each."""
+    hidden: tuple[int, ...] = (64, 64)
+    """Widths of the actor's hidden layers."""
+    critic_hidden: tuple[int, ...] = (64, 64)
+    """Widths of the critic's hidden layers."""
+    sharing: nets.Sharing = "full"
+    """Which agents share parameters: `full` (with a one-hot id), `full_no_id`, `none`."""
+    adv_norm: Literal["batch", "agent", "none"] = "batch"
+    """Normalise advantages over all agents, each agent alone, or not."""
+    value_keep: float = 0.9
+    """Share of the value normaliser's moments kept at each update."""
+
+    def __post_init__(self) -> None:
+        """Refuse values outside their range."""
+        for name, low, high in (("gamma", 0, 1), ("lam", 0, 1), ("value_keep", 0, 1), ("lr_end", 0, 1)):
+            if not low <= getattr(self, name) <= high:
+                raise UserError(f"algo.{name} must lie in [{low}, {high}]; got {getattr(self, name)}")
+        for name in ("lr", "clip", "max_grad_norm", "epochs", "minibatches"):
+            if getattr(self, name) <= 0:
+                raise UserError(f"algo.{name} must be positive; got {getattr(self, name)}")
+        if not self.hidden or not self.critic_hidden:
+            raise UserError("algo.hidden and algo.critic_hidden need at least one layer")
+
+
+class Ippo(Algorithm):
+    """Independent PPO."""
+
+    Config = PpoConfig
+
+    def __init__(self, spec: Spec, config: PpoConfig) -> None:
+        super().__init__(spec, config)
+        self.config: PpoConfig = config
+        self.actor = nets.AgentNet(spec.n_agents, spec.obs_dim, config.hidden, spec.n_actions, config.sharing, 0.01)
+        self.critic = self.build_critic()
+        self.returns = nets.Moments(config.value_keep)
+        self.actor_optimiser = torch.optim.Adam(self.actor.parameters(), lr=config.lr, eps=1e-5)
+        self.critic_optimiser = torch.optim.Adam(self.critic.parameters(), lr=config.lr, eps=1e-5)
+
+    def build_critic(self) -> nn.Module:
+        """Return the critic; called once, at construction."""
+        spec, config = self.spec, self.config
+        return nets.AgentNet(spec.n_agents, spec.obs_dim, config.critic_hidden, 1, config.sharing, 1.0)
+
+    def normalised_values(self, obs: Float[Tensor, "*M N F"], state: Float[Tensor, "*M S"]) -> Float[Tensor, "*M K"]:
+        """Return the critic's values in normalised units: one per agent (K = N), or one for all (K = 1)."""
+        return self.critic(obs).squeeze(-1)
+
+    def stream(self, batch: Batch) -> Float[Tensor, "T B K"]:
+        """Return the rewards that the values predict."""
+        return batch.reward
+
+    def act(
+        self, obs: Float[Tensor, "B N F"], avail: Bool[Tensor, "B N A"], carry: Any, generator: torch.Generator | None
+    ) -> tuple[Int[Tensor, "B N"], dict[str, Tensor], Any]:
+        """Sample from the policy, or take its mode when `generator` is None."""
+        logp = ops.log_policy(self.actor(obs), avail)
+        if generator is None:
+            return logp.argmax(-1), {}, carry
+        probs = logp.exp()
+        action = torch.multinomial(probs.flatten(0, -2), 1, generator=generator).view(probs.shape[:-1])
+        return action, {"logp": ops.taken(logp, action), "probs": probs}, carry
+
+    def policy_state(self) -> dict[str, Tensor]:
+        """Return the actor's weights."""
+        return {name: value for name, value in self.state_dict().items() if name.startswith("actor.")}
+
+    def update(self, batch: Batch, progress: float) -> dict[str, float]:
+        """Make targets with the networks as they were, then take `epochs` x `minibatches` steps on actor and critic."""
+        for optimiser in (self.actor_optimiser, self.critic_optimiser):
+            for group in optimiser.param_groups:
+                group["lr"] = self.config.lr * (1 - (1 - self.config.lr_end) * progress)
+        rows, metrics = self.prepare(batch)
+        rows = {name: value.flatten(0, 1) for name, value in rows.items()}
+        logged: list[dict[str, float]] = []
+        for _ in range(self.config.epochs):
+            for chosen in torch.randperm(len(rows["action"])).chunk(self.config.minibatches):
+                some = {name: value[chosen] for name, value in rows.items()}
+                critic_loss = self.critic_loss(some)
+                norm = self._descend(critic_loss, self.critic, self.critic_optimiser)
+                step = {"loss/critic": critic_loss.item(), "grad_norm/critic": norm}
+                logged.append(step | self._improve_policy(some))
+        return metrics | {name: sum(step[name] for step in logged) / len(logged) for name in logged[0]}
+
+    @torch.no_grad()
+    def prepare(self, batch: Batch) -> tuple[Rows, dict[str, float]]:
+        """Return the tensors [T, B, ...] that the losses need, and metrics."""
+        config, done = self.config, (batch.terminated, batch.truncated)
+        value = self.returns.restore(self.normalised_values(batch.obs, batch.state))
+        reward = self.stream(batch)
+        estimate = ops.gae(reward, value, *done, config.gamma, config.lam)
+        target = estimate + value[:-1]
+        metrics = {"value/explained_variance": ops.explained_variance(value[:-1], target), "value/mean": float(target.mean())}
+        self.returns.update(target)
+        active = batch.avail[:-1].sum(-1) > 1
+        rows = {
+            "obs": batch.obs[:-1], "avail": batch.avail[:-1], "state": batch.state[:-1], "action": batch.action,
+            "logp": batch.extras["logp"], "active": active.float(),
+            "value": self.returns.normalise(value[:-1]), "target": self.returns.normalise(target),
+        }  # fmt: skip
+        advantage = self.advantage(batch, value, estimate, rows, metrics)
+        if config.adv_norm != "none":
+            advantage = ops.normalise_advantage(advantage, active, config.adv_norm == "agent")
+        rows["advantage"] = advantage
+        return rows, metrics
+
+    def advantage(
+        self, batch: Batch, value: Float[Tensor, "T_1 B K"], estimate: Float[Tensor, "T B K"], rows: Rows, metrics: dict[str, float]
+    ) -> Float[Tensor, "T B N"]:
+        """Return each agent's advantage, raw; may add to the rows and the metrics."""
+        return estimate.expand_as(batch.reward)
+
+    def critic_loss(self, rows: Rows) -> Tensor:
+        """Return the critic's loss on some rows."""
+        guess = self.normalised_values(rows["obs"], rows["state"])
+        return ops.clipped_value_loss(guess, rows["value"], rows["target"], self.config.clip)
+
+    def _improve_policy(self, rows: Rows) -> dict[str, float]:
+        active = rows["active"]
+        logp = ops.log_policy(self.actor(rows["obs"]), rows["avail"])
+        change = ops.taken(logp, rows["action"]) - rows["logp"]
+        ratio = change.exp()
+        entropy = ops.masked_mean(ops.entropy(logp), active)
+        loss = ops.ppo_loss(ratio, rows["advantage"], active, self.config.clip)
+        norm = self._descend(loss - self.config.entropy * entropy, self.actor, self.actor_optimiser)
+        clipped = ((ratio - 1).abs() > self.config.clip).float()
+        return {
+            "loss/policy": loss.item(),
+            "policy/entropy": entropy.item(),
+            "policy/kl": ops.masked_mean(ratio - 1 - change, active).item(),
+            "policy/clipped": ops.masked_mean(clipped, active).item(),
+            "grad_norm/actor": norm,
+        }
+
+    def _descend(self, loss: Tensor, module: nn.Module, optimiser: torch.optim.Optimizer) -> float:
+        optimiser.zero_grad()
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(module.parameters(), self.config.max_grad_norm)
+        optimiser.step()
+        return float(norm)

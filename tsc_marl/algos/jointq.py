@@ -1,0 +1,183 @@
+r"""Per-agent-reward joint-Q critic (new here): own stream by lambda-return, effect on the others from a critic.
+
+Every agent has a value v^i and two heads over its phases, both centred under the behaviour policy: A_o^i, the effect
+of the phase on its own reward stream, and A_e^i, its effect on the streams of others. With y^k the one-step target of
+stream k, the residual eps^k = y^k - v^k - A_o^k(a^k) is what k's own action does not explain; regressing it on a^i
+gives the effect of i on k, because the policies are independent given the state. The joint value is
+Q^J = sum_i [v^i + A_o^i(a^i) + A_e^i(a^i)] + M, so no IGM is needed: with the additive part present and on-policy data
+the centred heads are the exact main effects of each agent on the team's return.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from tsc_marl import nets, ops
+from tsc_marl.algos.ippo import PpoConfig, Rows
+from tsc_marl.algos.mappo_ind import MappoInd
+from tsc_marl.errors import UserError
+from tsc_marl.types import Batch, Spec
+
+
+@dataclass(frozen=True)
+class JointqConfig(PpoConfig):
+    """Settings of the joint-Q critic."""
+
+    adv: Literal["own", "mix", "doc1", "doc_lambda", "cf"] = "own"
+    """`own`: GAE^i + kappa A_e^i. `mix`: (1 - rho)(A_o^i + kappa A_e^i) + rho (GAE^i + kappa sum of the others' GAE).
+    `doc1`: R^i + gamma V' - V with V the sum of all values; `doc_lambda`: the same plus the later team residuals.
+    `cf`: the counterfactual of the joint Q."""
+    kappa: float = 1.0
+    """Weight of the effect on others: 0 is selfish, 1 the team's objective."""
+    rho: float = 0.0
+    """Share of sampled returns in `mix`: more variance, less bias of the critic."""
+    credit: Literal["neighbours", "all"] = "neighbours"
+    """Whose streams the externality head explains: the neighbours' on the road graph, or all others' jointly."""
+    mixer: Literal["sum", "monotone"] = "sum"
+    """Interactions M of the joint Q beside the additive part; `monotone` (QMIX's) needs credit `all`."""
+    tie_heads: bool = False
+    """Ablation: one head for both losses, as a single Q^i."""
+
+    def __post_init__(self) -> None:
+        """Refuse contradictions."""
+        super().__post_init__()
+        if not 0 <= self.rho <= 1:
+            raise UserError(f"algo.rho must lie in [0, 1]; got {self.rho}")
+        if self.rho > 0 and self.adv != "mix":
+            raise UserError(f"algo.rho {self.rho} has no effect with algo.adv {self.adv}; set algo.adv mix or algo.rho 0")
+        if self.mixer != "sum" and self.credit != "all":
+            raise UserError(f"algo.mixer {self.mixer} explains all streams jointly; got algo.credit {self.credit}, set it to all")
+        if self.adv == "cf" and self.credit != "all":
+            raise UserError(f"algo.adv cf needs the joint Q of all agents; got algo.credit {self.credit}, set it to all")
+
+
+class JointCritic(nn.Module):
+    """Heads v, D_o, D_e per agent on one trunk, and the mixer. D_o and D_e start at zero."""
+
+    def __init__(self, base: nn.Module, spec: Spec, monotone: bool) -> None:
+        super().__init__()
+        self.base, self.n_actions = base, spec.n_actions
+        self.mixer = nets.MonotoneMixer(spec.n_agents, spec.state_dim) if monotone else None
+        with torch.no_grad():
+            base.net.head.weight[:, 1:] = 0
+
+    def forward(self, obs: Tensor, state: Tensor, probs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return v [..., N] and the centred heads [..., N, A], in normalised units."""
+        v, own, others = self.base(obs, state).split([1, self.n_actions, self.n_actions], dim=-1)
+        return v.squeeze(-1), ops.centred(own, probs), ops.centred(others, probs)
+
+    def interaction(self, v: Tensor, own_taken: Tensor, state: Tensor) -> Tensor:
+        """Return M of the agents' Q^i(a^i) [..., N], summed to [...]."""
+        return self.mixer(v + own_taken, state) if self.mixer is not None else torch.zeros_like(v[..., 0])
+
+
+class Jointq(MappoInd):
+    """PPO on per-agent advantages of the joint-Q critic."""
+
+    Config = JointqConfig
+
+    def __init__(self, spec: Spec, config: JointqConfig) -> None:
+        super().__init__(spec, config)
+        self.config: JointqConfig = config
+        self.residual = nets.Moments(config.value_keep)
+        reach = torch.zeros(spec.n_agents, spec.n_agents)
+        for i, near in enumerate(spec.neighbours):
+            reach[i, list(near)] = 1
+        if config.credit == "all":
+            reach = 1 - torch.eye(spec.n_agents)
+        self.register_buffer("reach", reach, persistent=False)
+
+    def build_critic(self) -> nn.Module:
+        """Return the three-headed critic."""
+        return JointCritic(self.central_net(1 + 2 * self.spec.n_actions), self.spec, self.config.mixer == "monotone")
+
+    def normalised_values(self, obs: Float[Tensor, "*M N F"], state: Float[Tensor, "*M S"]) -> Float[Tensor, "*M N"]:
+        """Return v^i."""
+        return self.critic.base(obs, state)[..., 0]
+
+    def advantage(
+        self, batch: Batch, value: Float[Tensor, "T_1 B N"], estimate: Float[Tensor, "T B N"], rows: Rows, metrics: dict[str, float]
+    ) -> Float[Tensor, "T B N"]:
+        """Combine the own lambda-return and the critic's heads, as they were before this update."""
+        config, done = self.config, (batch.terminated, batch.truncated)
+        target = ops.one_step_target(batch.reward, value, estimate + value[:-1], *done, config.gamma)
+        v, own, others = self.critic(rows["obs"], rows["state"], batch.extras["probs"])
+        unit = self.residual.deviation
+        self.residual.update(target - value[:-1])
+        rows |= {"residual": (target - value[:-1]) / self.residual.deviation, "probs": batch.extras["probs"]}
+        a_own, a_others = (unit * ops.taken(head, batch.action) for head in (own, others))
+        self._log_agents(batch, rows, (own * unit, others * unit), value[:-1], estimate, metrics)
+        if config.adv == "own":
+            return estimate + config.kappa * a_others
+        if config.adv == "mix":
+            sampled = estimate + config.kappa * estimate @ self.reach.T
+            return (1 - config.rho) * (a_own + config.kappa * a_others) + config.rho * sampled
+        if config.adv == "cf":
+            return a_own + a_others + unit * self._interaction_effect(v, own, rows)
+        return self._document(batch, value, config.adv == "doc_lambda")
+
+    def _document(self, batch: Batch, value: Tensor, sampled: bool) -> Tensor:
+        """R^i + gamma V' - V with V = sum_i v^i, and for doc_lambda the discounted later team residuals."""
+        config, done = self.config, (batch.terminated, batch.truncated)
+        team, total = batch.reward.sum(-1, keepdim=True), value.sum(-1, keepdim=True)
+        one_step = ops.gae(team, total, *done, config.gamma, 0.0)
+        later = ops.gae(team, total, *done, config.gamma, config.lam) - one_step if sampled else 0.0
+        return batch.reward - team + one_step + later
+
+    def _interaction_effect(self, v: Tensor, own: Tensor, rows: Rows) -> Tensor:
+        """M(a) - sum_b pi^i(b) M(b, a^-i), normalised units, [T, B, N]."""
+        q, chosen = v.unsqueeze(-1) + own, ops.taken(own, rows["action"])
+        effects = []
+        for i in range(self.spec.n_agents):
+            swapped = (v + chosen).unsqueeze(-2).repeat(1, 1, self.spec.n_actions, 1)
+            swapped[..., i] = q[..., i, :]
+            state = rows["state"].unsqueeze(-2).expand(*swapped.shape[:-1], -1)
+            m = self.critic.interaction(swapped, torch.zeros_like(swapped), state)
+            effects.append(ops.taken(m, rows["action"][..., i]) - (rows["probs"][..., i, :] * m).sum(-1))
+        return torch.stack(effects, dim=-1)
+
+    def critic_loss(self, rows: Rows) -> Tensor:
+        """Value loss + own-stream loss + joint loss; the joint one leaves the own heads alone unless they are tied."""
+        v, own, others = self.critic(rows["obs"], rows["state"], rows["probs"])
+        value_loss = ops.clipped_value_loss(v, rows["value"], rows["target"], self.config.clip)
+        own_taken = ops.taken(own, rows["action"])
+        own_loss = ((rows["residual"] - own_taken) ** 2).mean()
+        if self.config.tie_heads:
+            joint = rows["residual"].sum(-1) - own_taken.sum(-1)
+            return value_loss + own_loss + (joint**2).mean() / self.spec.n_agents
+        unexplained = (rows["residual"] - own_taken).detach()
+        effect = ops.taken(others, rows["action"])
+        if self.config.credit == "neighbours":
+            error = unexplained @ self.reach.T - effect
+            return value_loss + own_loss + (error**2).mean() / self.reach.sum(-1).mean().clamp(min=1)
+        joint = unexplained.sum(-1) - effect.sum(-1) - self.critic.interaction(v.detach(), own_taken.detach(), rows["state"])
+        return value_loss + own_loss + (joint**2).mean() / self.spec.n_agents
+
+    def _log_agents(
+        self, batch: Batch, rows: Rows, heads: tuple[Tensor, Tensor], value: Tensor, estimate: Tensor, metrics: dict[str, float]
+    ) -> None:
+        """Per agent, in the reward's unit: how it values its phases, and how much it matters to others."""
+        own, others = heads
+        active = rows["active"]
+        count = active.sum((0, 1)).clamp(min=1)
+
+        def mean(x: Tensor) -> Tensor:
+            return (x * active).sum((0, 1)) / count
+
+        best = (own + self.config.kappa * others).masked_fill(~rows["avail"], float("-inf")).topk(2, dim=-1).values
+        gap = torch.where(best.isfinite().all(-1), best[..., 0] - best[..., 1], 0.0)
+        size = [mean(ops.taken(head, batch.action).abs()) for head in heads]
+        total = mean((estimate + self.config.kappa * ops.taken(others, batch.action)).abs())
+        entropy = mean(ops.entropy(batch.extras["probs"].clamp(min=1e-12).log()))
+        figures = {
+            "value": value.mean((0, 1)), "own_effect": size[0], "effect_on_others": size[1],
+            "share_on_others": size[1] / (size[0] + size[1]).clamp(min=1e-8), "action_gap": mean(gap),
+            "laziness": 1 - total / total.max().clamp(min=1e-8), "entropy": entropy, "forced": 1 - active.mean((0, 1)),
+        }  # fmt: skip
+        for figure, values in figures.items():
+            metrics |= {f"agent/{name}/{figure}": x for name, x in zip(self.spec.names, values.tolist(), strict=True)}
+        residual = rows["residual"] * self.residual.deviation
+        metrics["critic/own_explained"] = ops.explained_variance(ops.taken(own, batch.action), residual)

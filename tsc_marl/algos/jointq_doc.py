@@ -1,0 +1,87 @@
+r"""The joint-Q critic to the letter of its first text: one team value V, one Q^i per agent, one-step advantages.
+
+A^i = R^i + gamma V' - V;  L = c_J [(R^J + gamma G' - Q^J)^2 + (G - V)^2] + c_I sum_i (R^i + gamma Q^i' - Q^i)^2 / N
+with R^J = sum_i R^i, G the lambda-return of the team's reward, Q^J = sum_i Q^i or a monotone mix of them.
+Known to miss what an agent does to others within one step, and to pull one Q^i to two targets (L^i and L^J): it is here
+so that the text itself is measured.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from tsc_marl import nets, ops
+from tsc_marl.algos.ippo import PpoConfig, Rows
+from tsc_marl.algos.mappo_ind import MappoInd
+from tsc_marl.types import Batch
+
+
+@dataclass(frozen=True)
+class JointqDocConfig(PpoConfig):
+    """Settings of the document's algorithm."""
+
+    adv_norm: Literal["batch", "agent", "none"] = "agent"
+    """The others' mean reward is missing from A^i, which shifts it per agent: so normalise each agent alone."""
+    joint_weight: float = 1.0
+    """c_J, weight of the joint losses."""
+    own_weight: float = 1.0
+    """c_I, weight of each agent's own loss."""
+    mixer: Literal["sum", "monotone"] = "sum"
+    """How the Q^i make Q^J."""
+
+
+class JointqDoc(MappoInd):
+    """PPO on the document's one-step advantage."""
+
+    Config = JointqDocConfig
+
+    def build_critic(self) -> nn.Module:
+        """Return the trunk with heads V and Q^i, and the mixer."""
+        critic = nn.ModuleDict({"heads": self.central_net(1 + self.spec.n_actions)})
+        if self.config.mixer == "monotone":
+            critic["mixer"] = nets.MonotoneMixer(self.spec.n_agents, self.spec.state_dim)
+        return critic
+
+    def normalised_values(self, obs: Float[Tensor, "*M N F"], state: Float[Tensor, "*M S"]) -> Float[Tensor, "*M N"]:
+        """Return V(s^i): each agent's estimate of the team's value."""
+        return self.critic["heads"](obs, state)[..., 0]
+
+    def stream(self, batch: Batch) -> Float[Tensor, "T B N"]:
+        """Return the team's reward, once per agent."""
+        return batch.reward.sum(-1, keepdim=True).expand_as(batch.reward)
+
+    def advantage(
+        self, batch: Batch, value: Float[Tensor, "T_1 B N"], estimate: Float[Tensor, "T B N"], rows: Rows, metrics: dict[str, float]
+    ) -> Float[Tensor, "T B N"]:
+        """Return R^i + gamma V' - V, and put the targets of Q^J and of the Q^i into the rows."""
+        config, done = self.config, (batch.terminated, batch.truncated)
+        follows = (~batch.terminated).float().unsqueeze(-1)
+        joint = ops.one_step_target(self.stream(batch), value, estimate + value[:-1], *done, config.gamma)
+        next_q = self._next_q(batch)
+        own = batch.reward + config.gamma * follows * next_q
+        n = self.spec.n_agents
+        rows["joint_target"] = self.returns.normalise(joint)[..., 0]
+        rows["own_target"] = (own - self.returns.mean / n) / self.returns.deviation
+        return batch.reward + config.gamma * follows * value[1:] - value[:-1]
+
+    def _next_q(self, batch: Batch) -> Float[Tensor, "T B N"]:
+        """Return Q^i of the next action (SARSA), raw; where an episode is cut, its expectation under the policy."""
+        q = self.critic["heads"](batch.obs[1:], batch.state[1:])[..., 1:]
+        probs = ops.log_policy(self.actor(batch.obs[1:]), batch.avail[1:]).exp()
+        expected = (probs * q).sum(-1)
+        sampled = torch.cat([ops.taken(q[:-1], batch.action[1:]), expected[-1:]])
+        chosen = torch.where(batch.truncated.unsqueeze(-1), expected, sampled)
+        return chosen * self.returns.deviation + self.returns.mean / self.spec.n_agents
+
+    def critic_loss(self, rows: Rows) -> Tensor:
+        """Return L^joint + L^i in units of the team return's deviation."""
+        heads = self.critic["heads"](rows["obs"], rows["state"])
+        value_loss = ops.clipped_value_loss(heads[..., 0], rows["value"], rows["target"], self.config.clip)
+        q = ops.taken(heads[..., 1:], rows["action"])
+        mixed = self.critic["mixer"](q, rows["state"]) if self.config.mixer == "monotone" else q.sum(-1)
+        joint_loss = ((mixed - rows["joint_target"]) ** 2).mean()
+        own_loss = ((q - rows["own_target"]) ** 2).mean()
+        return self.config.joint_weight * (joint_loss + value_loss) + self.config.own_weight * own_loss

@@ -1,0 +1,110 @@
+"""Targets and losses: pure functions of tensors. Axes as in `types`."""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn import functional
+
+ILLEGAL = -1e9
+
+
+def gae(
+    reward: Float[Tensor, "T B K"],
+    value: Float[Tensor, "T_1 B K"],
+    terminated: Bool[Tensor, "T B"],
+    truncated: Bool[Tensor, "T B"],
+    gamma: float,
+    lam: float,
+) -> Float[Tensor, "T B K"]:
+    """Generalised advantage estimate (Schulman et al. 2016, arXiv 1506.02438).
+
+    delta_t = r_t + gamma (1 - terminated_t) V_{t+1} - V_t;  A_t = delta_t + gamma lam (1 - done_t) A_{t+1}.
+    A truncation stops the recursion but keeps the bootstrap. `value[t + 1]` must be the value of what followed step t.
+    """
+    follows = (~terminated).float().unsqueeze(-1)
+    goes_on = (~(terminated | truncated)).float().unsqueeze(-1)
+    delta = reward + gamma * follows * value[1:] - value[:-1]
+    advantage = torch.zeros_like(delta)
+    carry = torch.zeros_like(delta[0])
+    for t in reversed(range(len(delta))):
+        carry = delta[t] + gamma * lam * goes_on[t] * carry
+        advantage[t] = carry
+    return advantage
+
+
+def one_step_target(
+    reward: Float[Tensor, "T B K"],
+    value: Float[Tensor, "T_1 B K"],
+    returns: Float[Tensor, "T B K"],
+    terminated: Bool[Tensor, "T B"],
+    truncated: Bool[Tensor, "T B"],
+    gamma: float,
+) -> Float[Tensor, "T B K"]:
+    """Target of an action value: y_t = r_t + gamma (1 - terminated_t) G_{t+1}, with V_{t+1} for G where a cut follows."""
+    follows = (~terminated).float().unsqueeze(-1)
+    later = torch.cat([returns[1:], value[-1:]])
+    later = torch.where(truncated.unsqueeze(-1), value[1:], later)
+    return reward + gamma * follows * later
+
+
+def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
+    """Mean of x over the rows where mask is 1; 0 when there are none."""
+    return (x * mask).sum() / mask.sum().clamp(min=1)
+
+
+def normalise_advantage(
+    advantage: Float[Tensor, "T B N"], active: Bool[Tensor, "T B N"], per_agent: bool
+) -> Float[Tensor, "T B N"]:
+    """Scale to mean 0 and deviation 1 over the rows with a choice, over all agents or each agent alone.
+
+    Per agent the deviation is floored at a tenth of the median one, so that the noise of an agent without influence
+    is not blown up.
+    """
+    axes = (0, 1) if per_agent else (0, 1, 2)
+    weight = active.float()
+    count = weight.sum(axes, keepdim=True).clamp(min=1)
+    mean = (advantage * weight).sum(axes, keepdim=True) / count
+    deviation = (((advantage - mean) ** 2 * weight).sum(axes, keepdim=True) / count).sqrt()
+    return (advantage - mean) / torch.maximum(deviation, 0.1 * deviation.median()).clamp(min=1e-5)
+
+
+def ppo_loss(ratio: Tensor, advantage: Tensor, active: Tensor, clip: float) -> Tensor:
+    """Clipped surrogate (Schulman et al. 2017, arXiv 1707.06347), mean over the rows with a choice."""
+    surrogate = torch.minimum(ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage)
+    return -masked_mean(surrogate, active)
+
+
+def clipped_value_loss(value: Tensor, old: Tensor, target: Tensor, clip: float) -> Tensor:
+    """Larger of the Huber losses (delta 10) of the value and of its move from the old one cut at `clip`.
+
+    All three in normalised units (Yu et al. 2022, arXiv 2103.01955).
+    """
+    near = old + (value - old).clamp(-clip, clip)
+    losses = [functional.huber_loss(guess, target, delta=10.0, reduction="none") for guess in (value, near)]
+    return torch.maximum(*losses).mean()
+
+
+def explained_variance(guess: Tensor, target: Tensor) -> float:
+    """1 - var(target - guess) / var(target); 0 when the target is constant."""
+    spread = target.var()
+    return float(1 - (target - guess).var() / spread) if spread > 0 else 0.0
+
+
+def log_policy(logits: Float[Tensor, "*M A"], avail: Bool[Tensor, "*M A"]) -> Float[Tensor, "*M A"]:
+    """Log-probabilities with the illegal actions excluded."""
+    return torch.log_softmax(logits.masked_fill(~avail, ILLEGAL), dim=-1)
+
+
+def entropy(logp: Float[Tensor, "*M A"]) -> Float[Tensor, "*M"]:
+    """Entropy in nats; illegal actions count nothing."""
+    return -(logp.exp() * logp).sum(-1)
+
+
+def taken(values: Float[Tensor, "*M A"], action: Tensor) -> Float[Tensor, "*M"]:
+    """Pick the entry of the action taken."""
+    return values.gather(-1, action.unsqueeze(-1)).squeeze(-1)
+
+
+def centred(values: Float[Tensor, "*M A"], probs: Float[Tensor, "*M A"]) -> Float[Tensor, "*M A"]:
+    """Subtract the policy's mean, so that sum_a pi(a) result(a) = 0."""
+    return values - (probs * values).sum(-1, keepdim=True)

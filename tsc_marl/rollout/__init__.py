@@ -1,0 +1,1 @@
+"""Episodes: one with one policy (`worker`), many at once on this machine (`local`)."""

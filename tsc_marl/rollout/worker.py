@@ -1,0 +1,188 @@
+"""One episode with one policy. A policy is anything that chooses phases: a trained algorithm or a classical controller."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tsc_marl import algos, controllers
+from tsc_marl.sim import scenario as scenarios
+from tsc_marl.sim.env import SimConfig, TrafficEnv
+from tsc_marl.sim.signals import Timing
+from tsc_marl.types import Algorithm, Batch, Spec
+
+
+@dataclass(frozen=True)
+class Task:
+    """Where an episode plays."""
+
+    network: str
+    timing: Timing = field(default_factory=Timing)
+    sim: SimConfig = field(default_factory=SimConfig)
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What drives the signals: an algorithm with its settings and weights, or a classical controller (no settings)."""
+
+    name: str
+    config: Any = None
+    weights: dict[str, Tensor] | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """One episode to play."""
+
+    episode: int
+    """Its number: results come back in this order."""
+    task: Task
+    policy: Policy
+    sumo_seed: int
+    explore_seed: int | None = None
+    """Sample actions with this seed and return the Batch; None acts greedily and returns figures only."""
+    out: Path | None = None
+    """Keep SUMO's files in this folder."""
+    emissions: bool = False
+
+
+@dataclass(frozen=True)
+class Episode:
+    """What came of a job."""
+
+    job: Job
+    figures: dict[str, float]
+    """As in `sim.metrics`."""
+    reward: np.ndarray
+    """[N] sum over the episode, in the reward's unit."""
+    seconds: dict[str, float]
+    """Wall time in `simulation` and `acting`."""
+    batch: Batch | None = None
+
+
+def spec_of(env: TrafficEnv) -> Spec:
+    """Return what an algorithm must know of this environment; needs no running simulation but one reset."""
+    rank = {name: i for i, name in enumerate(env.names)}
+    near = tuple(tuple(rank[other] for other in signal.neighbours) for signal in env.net.signals)
+    n_actions, state_dim = max(env.n_phases), env.state.shape[0]
+    return Spec(env.scenario.name, env.names, n_actions, env.obs.shape[1], state_dim, near)
+
+
+def probe(task: Task) -> Spec:
+    """Start and end one simulation to learn the sizes; run it in a worker, libsumo stays in the process."""
+    env = TrafficEnv(scenarios.load(task.network), task.timing, task.sim)
+    env.reset(0)
+    env.close()
+    return spec_of(env)
+
+
+class Worker:
+    """Owns one simulation and one policy at a time; plays jobs."""
+
+    def __init__(self) -> None:
+        self._env: TrafficEnv | None = None
+        self._task: Task | None = None
+        self._algorithm: tuple[tuple[str, Any, Spec], Algorithm] | None = None
+
+    def play(self, job: Job) -> Episode:
+        """Play one episode."""
+        if self._env is None or job.task != self._task:
+            self._env = TrafficEnv(scenarios.load(job.task.network), job.task.timing, job.task.sim)
+            self._task = job.task
+        if job.policy.config is None:
+            return self._play_controller(self._env, job)
+        return self._play_algorithm(self._env, job)
+
+    def close(self) -> None:
+        """End the simulation, if any."""
+        if self._env is not None:
+            self._env.close()
+
+    def _play_controller(self, env: TrafficEnv, job: Job) -> Episode:
+        controller = controllers.find(job.policy.name)(env)
+        start = time.perf_counter()
+        env.reset(job.sumo_seed, out=job.out, native=controller.native, emissions=job.emissions)
+        controller.reset(job.sumo_seed)
+        total, done, acting = np.zeros(len(env.names)), False, 0.0
+        while not done:
+            before = time.perf_counter()
+            action = controller.act()
+            acting += time.perf_counter() - before
+            reward, done = env.step(action)
+            total += reward
+        figures = env.metrics()
+        seconds = {"simulation": time.perf_counter() - start - acting, "acting": acting}
+        return Episode(_light(job), figures, total, seconds)
+
+    def _play_algorithm(self, env: TrafficEnv, job: Job) -> Episode:
+        start = time.perf_counter()
+        env.reset(job.sumo_seed, out=job.out, emissions=job.emissions)
+        algorithm = self._loaded(job.policy, spec_of(env))
+        explores = job.explore_seed is not None
+        generator = torch.Generator().manual_seed(job.explore_seed) if job.explore_seed is not None else None
+        record = _Record(env.horizon) if explores else None
+        total, done, carry, acting = np.zeros(len(env.names)), False, None, 0.0
+        while not done:
+            before = time.perf_counter()
+            obs, avail = torch.from_numpy(env.obs), torch.from_numpy(env.avail)
+            with torch.inference_mode():
+                action, extras, carry = algorithm.act(obs[None], avail[None], carry, generator)
+            chosen = action[0].numpy()
+            acting += time.perf_counter() - before
+            seen = (env.obs, env.avail, env.state)
+            reward, done = env.step(chosen)
+            total += reward
+            if record is not None:
+                record.add(seen, chosen, reward, extras)
+        batch = record.batch((env.obs, env.avail, env.state)) if record is not None else None
+        figures = env.metrics()
+        seconds = {"simulation": time.perf_counter() - start - acting, "acting": acting}
+        return Episode(_light(job), figures, total, seconds, batch)
+
+    def _loaded(self, policy: Policy, spec: Spec) -> Algorithm:
+        key = (policy.name, policy.config, spec)
+        if self._algorithm is None or self._algorithm[0] != key:
+            self._algorithm = (key, algos.find(policy.name)(spec, policy.config))
+        algorithm = self._algorithm[1]
+        algorithm.load_state_dict(policy.weights or {}, strict=False)
+        return algorithm
+
+
+def _light(job: Job) -> Job:
+    """Drop the weights: they need not travel back."""
+    return replace(job, policy=replace(job.policy, weights=None))
+
+
+class _Record:
+    """Collects one episode's arrays."""
+
+    def __init__(self, horizon: int) -> None:
+        self.horizon = horizon
+        self.seen: list[tuple[np.ndarray, ...]] = []
+        self.actions: list[np.ndarray] = []
+        self.rewards: list[np.ndarray] = []
+        self.extras: list[dict[str, Tensor]] = []
+
+    def add(self, seen: tuple[np.ndarray, ...], action: np.ndarray, reward: np.ndarray, extras: dict[str, Tensor]) -> None:
+        self.seen.append(seen)
+        self.actions.append(action)
+        self.rewards.append(reward)
+        self.extras.append(extras)
+
+    def batch(self, last: tuple[np.ndarray, ...]) -> Batch:
+        """Return [T, 1, ...]; the last row is a truncation, since the clock ended the episode."""
+        obs, avail, state = (_stack(column) for column in zip(*self.seen, last, strict=True))
+        cut = torch.zeros(len(self.actions), 1, dtype=torch.bool)
+        cut[-1] = True
+        extras = {name: torch.stack([step[name] for step in self.extras]).clone() for name in self.extras[0]}
+        reward = _stack(self.rewards).float()
+        return Batch(obs, avail, state, _stack(self.actions), reward, torch.zeros_like(cut), cut, extras)
+
+
+def _stack(arrays: Sequence[np.ndarray]) -> Tensor:
+    return torch.from_numpy(np.stack(arrays)).unsqueeze(1)

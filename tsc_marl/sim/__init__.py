@@ -1,0 +1,1 @@
+"""Everything that knows SUMO; nothing here knows torch."""

@@ -1,0 +1,160 @@
+"""One running SUMO: libsumo for speed, TraCI for `sumo-gui`. The only file that imports either."""
+
+import contextlib
+import io
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any, ClassVar
+from xml.sax.saxutils import quoteattr
+
+import numpy as np
+
+from tsc_marl.errors import UserError
+from tsc_marl.sim.scenario import Scenario
+
+STEP_S = 1
+HALTING_MS = 0.1
+"""Below this speed [m/s] SUMO calls a vehicle halting."""
+
+
+@dataclass(frozen=True)
+class Vehicles:
+    """The vehicles on the road at one instant, M of them."""
+
+    ids: Sequence[str]
+    lane: np.ndarray
+    """[M] number of the lane in `RoadNet.lane_index`."""
+    pos_m: np.ndarray
+    """[M] from the upstream end of the lane."""
+    speed_ms: np.ndarray
+    """[M]"""
+    waiting_s: np.ndarray
+    """[M] since the vehicle last moved."""
+    lost_s: np.ndarray
+    """[M] SUMO's timeLoss so far: the integral of 1 - v / v_allowed."""
+
+
+def command(scenario: Scenario, seed: int, out: Path, tls: Sequence[str] = (), emissions: bool = False) -> list[str]:
+    """Return SUMO's options for one episode; its output files go to the folder `out`.
+
+    Vehicles are never teleported and wait to be inserted for as long as it takes; every scheduled vehicle, inserted
+    or not, has a line in the trip output. `tls` names the signals whose states are logged.
+    """
+    options = {
+        "--net-file": str(scenario.net),
+        "--route-files": ",".join(map(str, scenario.routes)),
+        "--begin": str(scenario.begin_s),
+        "--seed": str(seed),
+        "--max-depart-delay": "-1",
+        "--time-to-teleport": "-1",
+        "--waiting-time-memory": "1000",
+        "--tripinfo-output": str(out / f"tripinfo_{seed}.xml"),
+        "--summary-output": str(out / f"summary_{seed}.xml"),
+        "--summary-output.period": "5",
+    }
+    if tls:
+        log = out / f"tls_{seed}.add.xml"
+        events = (f"<timedEvent type='SaveTLSStates' source={quoteattr(s)} dest='tls_{seed}.xml'/>" for s in tls)
+        log.write_text(f"<additional>{''.join(events)}</additional>")
+        options["--additional-files"] = str(log)
+    if emissions:
+        options["--device.emissions.probability"] = "1"
+    flags = ["--tripinfo-output.write-unfinished", "--tripinfo-output.write-undeparted", "--no-step-log", "--no-warnings"]
+    return [part for pair in options.items() for part in pair] + flags
+
+
+def binary(name: str) -> str:
+    """Return the path of one of SUMO's programs, from the wheel or the PATH.
+
+    Raises:
+        UserError: when it is not installed.
+    """
+    beside = Path(sys.executable).parent / name
+    found = str(beside) if beside.exists() else shutil.which(name)
+    if not found:
+        raise UserError(f"{name} not found; run `make install`, or put SUMO's bin folder on the PATH")
+    return found
+
+
+class Engine:
+    """A simulation in progress. One at a time in a process: libsumo has only one.
+
+    Args:
+        scenario: what to simulate.
+        options: SUMO's options, from `command`.
+        gui: open `sumo-gui` over TraCI, with these further options of it.
+
+    Raises:
+        UserError: when SUMO refuses the files, or another simulation runs in this process.
+    """
+
+    _running: ClassVar["Engine | None"] = None
+
+    def __init__(self, scenario: Scenario, options: Sequence[str], gui: Sequence[str] | None = None) -> None:
+        if Engine._running is not None:
+            raise UserError("a simulation already runs in this process; close it, or use one process for each")
+        self.now = float(scenario.begin_s)
+        self._gui = gui is not None
+        self.api: Any = self._start_gui([*options, *gui]) if gui is not None else self._start(scenario, options)
+        Engine._running = self
+
+    @staticmethod
+    def _start(scenario: Scenario, options: Sequence[str]) -> ModuleType:
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints a warning about pyarrow, which we do not use here
+            import libsumo
+
+        try:
+            libsumo.start(["sumo", *options])
+        except libsumo.TraCIException as error:
+            raise UserError(f"{scenario.name}: SUMO refused to start: {' '.join(str(error).split())}") from None
+        return libsumo
+
+    @staticmethod
+    def _start_gui(options: Sequence[str]) -> Any:
+        if not os.environ.get("DISPLAY") and sys.platform.startswith("linux"):
+            raise UserError("no display (DISPLAY is not set); `watch` needs one: use a desktop session, ssh -X or xvfb-run")
+        import traci
+
+        try:
+            traci.start([binary("sumo-gui"), *options], label="gui", stdout=sys.stderr)
+        except (traci.exceptions.TraCIException, traci.exceptions.FatalTraCIError, OSError) as error:
+            raise UserError(f"sumo-gui did not start: {error}; check that DISPLAY {os.environ.get('DISPLAY')} is reachable") from None
+        return traci.getConnection("gui")
+
+    def advance(self, until_s: float) -> None:
+        """Simulate until a time [s]."""
+        self.api.simulationStep(until_s)
+        self.now = until_s
+
+    def light(self, signal: str, state: str) -> None:
+        """Show a state on a signal from now on."""
+        self.api.trafficlight.setRedYellowGreenState(signal, state)
+
+    def make_static(self, signal: str) -> None:
+        """Let a signal run its own program by the clock, whatever type it has."""
+        logic = self.api.trafficlight.getAllProgramLogics(signal)[0]
+        if logic.type != 0:
+            logic.type = 0
+            self.api.trafficlight.setProgramLogic(signal, logic)
+
+    def vehicles(self, lane_index: dict[str, int]) -> Vehicles:
+        """Return every vehicle on the road."""
+        vehicle = self.api.vehicle
+        ids = vehicle.getIDList()
+        lane, pos, speed, wait, lost = (
+            vehicle.getLaneID, vehicle.getLanePosition, vehicle.getSpeed, vehicle.getWaitingTime, vehicle.getTimeLoss,
+        )  # fmt: skip
+        rows = [(lane_index.get(lane(v), 0), pos(v), speed(v), wait(v), lost(v)) for v in ids]
+        table = np.array(rows, dtype=float).reshape(-1, 5).T
+        return Vehicles(ids, table[0].astype(int), *table[1:])
+
+    def close(self) -> None:
+        """End the simulation; SUMO completes its output files."""
+        if Engine._running is self:
+            Engine._running = None
+            self.api.close()

@@ -1,0 +1,166 @@
+"""All signals of one network at once, as arrays: reset, step, and the mask of what may be chosen now."""
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tsc_marl.errors import UserError, unknown
+from tsc_marl.sim import engine, metrics, roadnet
+from tsc_marl.sim.engine import Engine, Vehicles
+from tsc_marl.sim.observations import LanesObservation
+from tsc_marl.sim.rewards import DelayReward
+from tsc_marl.sim.scenario import Scenario
+from tsc_marl.sim.signals import SignalTimer, Timing
+from tsc_marl.sim.sumo_rl_view import REWARDS, SumoRlView
+
+
+@dataclass(frozen=True)
+class SimConfig:
+    """What the agents see and are paid for."""
+
+    observation: str = "lanes"
+    """`lanes`, `sumo-rl`, or the import path package.module:Class of a sumo_rl ObservationFunction."""
+    reward: str = "delay"
+    """`delay`, sumo-rl's `diff-waiting-time`, `average-speed`, `queue`, `pressure`, or package.module:function."""
+    detection_m: float = roadnet.DETECTION_M
+    """How far upstream of the stop line vehicles are seen, in metres."""
+
+    def __post_init__(self) -> None:
+        """Refuse names that mean nothing."""
+        if self.detection_m <= 0:
+            raise UserError(f"sim.detection_m must be positive; got {self.detection_m}")
+        if ":" not in self.observation and self.observation not in ("lanes", "sumo-rl"):
+            raise unknown("observation", self.observation, ("lanes", "sumo-rl"))
+        if ":" not in self.reward and self.reward not in ("delay", *REWARDS):
+            raise unknown("reward", self.reward, ("delay", *REWARDS))
+
+
+class TrafficEnv:
+    """One SUMO episode after another; N signals with a choice act together every `decision_s`.
+
+    Attributes after `reset` and each `step`:
+        obs: [N, F] float32.
+        avail: [N, A] bool, what may be chosen now; padded phases never may.
+        state: [S] float32, what the N signals see together and the share of the window that has passed.
+        vehicles: the vehicles on the road.
+        now: SUMO's time in s.
+
+    Raises:
+        UserError: when the scenario's files cannot be used.
+    """
+
+    def __init__(self, scenario: Scenario, timing: Timing | None = None, config: SimConfig | None = None) -> None:
+        self.scenario, self.timing, self.config = scenario, timing or Timing(), config or SimConfig()
+        self.net = roadnet.read(scenario.net, self.config.detection_m)
+        self.names = tuple(signal.name for signal in self.net.signals)
+        self.n_phases = tuple(len(signal.phases) for signal in self.net.signals)
+        self.horizon = -(-scenario.duration_s // self.timing.decision_s)
+        self._lanes = LanesObservation(self.net, self.config.detection_m, self.timing.decision_s)
+        self._foreign = self.config.observation != "lanes" or self.config.reward != "delay"
+        self._temporary = tempfile.TemporaryDirectory(prefix="tsc_marl_")
+        self._engine: Engine | None = None
+        self.timers: list[SignalTimer] = []
+        self.out = Path(self._temporary.name)
+
+    @property
+    def engine(self) -> Engine:
+        """The running simulation."""
+        if self._engine is None:
+            raise RuntimeError("no episode is running; call reset first")
+        return self._engine
+
+    def reset(
+        self, seed: int, *, out: Path | None = None, native: bool = False, gui: list[str] | None = None, emissions: bool = False
+    ) -> np.ndarray:
+        """Start an episode with a SUMO seed and return obs [N, F].
+
+        Args:
+            seed: SUMO's random seed.
+            out: keep SUMO's trip, summary and signal-state files in this folder.
+            native: leave the lights to the network's own programs; actions are then ignored.
+            gui: show it in `sumo-gui`, with these options.
+            emissions: measure CO2 and fuel too.
+        """
+        self.close()
+        self.seed, self.native = seed, native
+        self.out = out or Path(self._temporary.name)
+        self.out.mkdir(parents=True, exist_ok=True)
+        logged = self.names if out is not None else ()
+        self._engine = Engine(self.scenario, engine.command(self.scenario, seed, self.out, logged, emissions), gui)
+        self.now = self._engine.now
+        self.timers = [SignalTimer(s.name, s.phases, self.timing, self.now) for s in self.net.signals]
+        if native:
+            for name in (*self.names, *self.net.fixed):
+                self._engine.make_static(name)
+        else:
+            self._show_due()
+        self._delay = DelayReward(self.net, self._engine.api, self.timing.decision_s)
+        if self._foreign:
+            observation = self.config.observation if ":" in self.config.observation else None
+            reward = self.config.reward if self.config.reward != "delay" else "queue"
+            self._view = SumoRlView(self.names, self.timing, self._engine.api, observation, reward)
+        self.step_index = 0
+        self._measure()
+        return self.obs
+
+    def step(self, actions: np.ndarray) -> tuple[np.ndarray, bool]:
+        """Ask for a phase [N] int at each signal and simulate until the next decision.
+
+        Returns reward [N] and whether the window has ended: a truncation, the traffic goes on. `executed` [N] holds
+        what the signals really did where an action was not legal.
+        """
+        end = min(self.now + self.timing.decision_s, float(self.scenario.end_s))
+        if not self.native:
+            pairs = zip(self.timers, actions, strict=True)
+            self.executed = np.array([timer.request(int(action), self.now) for timer, action in pairs])
+            self._show_due()
+        while self.now < end:
+            event = end if self.native else min(end, *(timer.next_event_s() for timer in self.timers))
+            self.engine.advance(event)
+            self.now = event
+            if event < end:
+                self._show_due()
+        self.step_index += 1
+        if not self.native:
+            self._show_due()
+        self._measure()
+        return self._reward(), self.now >= self.scenario.end_s
+
+    def metrics(self) -> dict[str, float]:
+        """End the episode and return its figures (`sim.metrics`)."""
+        self.close()
+        return metrics.read(self.out, self.seed, len(self.names))
+
+    def close(self) -> None:
+        """End the simulation that runs, if any."""
+        if self._engine is not None:
+            self._engine.close()
+            self._engine = None
+
+    def _show_due(self) -> None:
+        for timer in self.timers:
+            state = timer.due(self.now)
+            if state is not None:
+                self.engine.light(timer.name, state)
+
+    def _measure(self) -> None:
+        self.vehicles: Vehicles = self.engine.vehicles(self.net.lane_index)
+        if self._foreign:
+            self._view.show(self.timers, self.now)
+        if self.config.observation == "lanes":
+            self.obs = self._lanes(self.vehicles, self.timers, self.now)
+            real = self._lanes.real
+        else:
+            rows = self._view.observe()
+            self.obs = np.stack([np.pad(row, (0, self._view.size - len(row))) for row in rows])
+            real = np.stack([np.arange(self._view.size) < len(row) for row in rows])
+        self.avail = np.zeros((len(self.names), max(self.n_phases)), dtype=bool)
+        for i, timer in enumerate(self.timers):
+            self.avail[i, : self.n_phases[i]] = timer.legal(self.now)
+        passed = (self.now - self.scenario.begin_s) / self.scenario.duration_s
+        self.state = np.append(self.obs[real], np.float32(passed))
+
+    def _reward(self) -> np.ndarray:
+        return self._delay(self.vehicles) if self.config.reward == "delay" else self._view.reward()

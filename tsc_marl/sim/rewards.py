@@ -1,0 +1,57 @@
+"""Local rewards: one number per signal and decision. `delay` is ours; sumo-rl's, and your own, are in sumo_rl_view."""
+
+from typing import Any
+
+import numpy as np
+
+from tsc_marl.sim.engine import Vehicles
+from tsc_marl.sim.roadnet import RoadNet
+
+
+class DelayReward:
+    """Minus the time lost [veh·s] since the last decision, charged to the signals so that they add up to the network's.
+
+    A vehicle on the road loses `(1 - v / v_allowed) dt` (SUMO's timeLoss); one waiting to be inserted loses dt
+    (SUMO's departDelay), charged at the signal downstream of its first edge. Summed over signals and decisions this
+    is the total of `timeLoss + departDelay` over all scheduled vehicles. What a vehicle loses between the last decision
+    and its arrival is not reported by SUMO; it is taken as half a decision at its last speed.
+    """
+
+    def __init__(self, net: RoadNet, api: Any, decision_s: float) -> None:
+        self._net, self._api, self._decision_s = net, api, decision_s
+        self._lost: dict[str, float] = {}
+        self._last: Vehicles | None = None
+        self._pending: dict[str, tuple[int, float]] = {}
+
+    def __call__(self, vehicles: Vehicles) -> np.ndarray:
+        """Return [N] in vehicle-seconds, never positive but for rounding."""
+        delay_of = self._api.vehicle.getDepartDelay
+        lost = np.empty(len(vehicles.ids))
+        seen: dict[str, float] = {}
+        for i, (name, total) in enumerate(zip(vehicles.ids, vehicles.lost_s.tolist(), strict=True)):
+            seen[name] = total
+            before = self._lost.get(name)
+            if before is None:
+                _, charged = self._pending.pop(name, (0, 0.0))
+                before = charged - delay_of(name)
+            lost[i] = total - before
+        charge = self._charge(vehicles.lane, lost)
+        if self._last is not None:
+            gone = [i for i, name in enumerate(self._last.ids) if name not in seen]
+            lane = self._last.lane[gone]
+            slow = 1 - self._last.speed_ms[gone] / self._net.lane_limit_ms[lane]
+            charge += self._charge(lane, slow * self._decision_s / 2)
+        self._lost, self._last = seen, vehicles
+        for name in self._api.simulation.getPendingVehicles():
+            signal, charged = self._pending.get(name) or (self._first_signal(name), 0.0)
+            total = delay_of(name)
+            charge[signal] += total - charged
+            self._pending[name] = (signal, total)
+        return -charge
+
+    def _charge(self, lane: np.ndarray, seconds: np.ndarray) -> np.ndarray:
+        return np.bincount(self._net.owner[lane], weights=seconds, minlength=len(self._net.signals)).astype(float)
+
+    def _first_signal(self, name: str) -> int:
+        edge = self._api.vehicle.getRoute(name)[0]
+        return int(self._net.owner[self._net.lane_index[f"{edge}_0"]])

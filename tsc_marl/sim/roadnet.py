@@ -1,0 +1,245 @@
+"""What a signal can see and do, read from the network file alone: no SUMO runs here."""
+
+import functools
+import heapq
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from xml.sax import SAXException
+
+import numpy as np
+import sumolib
+
+from tsc_marl.errors import UserError
+
+log = logging.getLogger(__name__)
+
+DETECTION_M = 200.0
+
+
+@dataclass(frozen=True)
+class Movement:
+    """One link of a signal: from an incoming lane to an outgoing lane."""
+
+    link: int
+    """Index of its character in the signal's state string."""
+    in_lane: str
+    out_lane: str
+
+
+@dataclass(frozen=True)
+class Signal:
+    """One signalised intersection that has a choice: at least two green phases."""
+
+    name: str
+    phases: tuple[str, ...]
+    """SUMO state strings of its green phases, one character a link."""
+    lanes: tuple[str, ...]
+    """Incoming controlled lanes, in the order of their first link."""
+    movements: tuple[Movement, ...]
+    neighbours: tuple[str, ...]
+    """Signals reached by road without passing another one, either way, by name."""
+    x: float
+    y: float
+
+
+@dataclass(frozen=True)
+class Detection:
+    """Which signal lanes see a vehicle on each lane, in compressed rows: `start[l]:start[l + 1]` for lane l.
+
+    A lane that can feed several signal lanes counts 1/k for each of them, so that every vehicle counts once.
+    """
+
+    start: np.ndarray
+    """[L + 1] first entry of each lane."""
+    slot: np.ndarray
+    """[M] row in the list of all signals' lanes."""
+    offset_m: np.ndarray
+    """[M] from the downstream end of the lane to the stop line."""
+    weight: np.ndarray
+    """[M] share of a vehicle."""
+
+
+@dataclass(frozen=True)
+class RoadNet:
+    """A road network as the signals see it. Lanes are numbered by `lane_index`."""
+
+    signals: tuple[Signal, ...]
+    """Sorted by name, which is SUMO's own order."""
+    fixed: tuple[str, ...]
+    """Signals with fewer than two green phases: they have no choice and keep their program."""
+    lane_index: dict[str, int]
+    lane_length_m: np.ndarray
+    """[L]"""
+    lane_limit_ms: np.ndarray
+    """[L] speed limit in m/s."""
+    owner: np.ndarray
+    """[L] the signal that a vehicle's delay on that lane is charged to: the next one downstream, else the one behind."""
+    detection: Detection
+
+
+@functools.lru_cache(maxsize=8)
+def read(path: Path, detection_m: float = DETECTION_M) -> RoadNet:
+    """Read a SUMO network file.
+
+    Raises:
+        UserError: when the file is not a SUMO network, or no signal in it has a choice.
+    """
+    try:
+        net = sumolib.net.readNet(str(path), withInternal=True, withPrograms=True)
+    except (SAXException, ValueError, KeyError, AttributeError) as error:
+        raise UserError(f"{path}: not a SUMO network file ({' '.join(str(error).split())}); make it with netconvert") from None
+    programs = {tls.getID(): _green_phases(tls) for tls in sorted(net.getTrafficLights(), key=lambda tls: tls.getID())}
+    names = [name for name, phases in programs.items() if len(phases) > 1]
+    fixed = tuple(name for name in programs if name not in names)
+    if not names:
+        raise UserError(
+            f"{path}: no signal with at least two green phases, so there is nothing to control "
+            f"(signals found: {', '.join(fixed) or 'none'})"
+        )
+    lanes = [lane for edge in net.getEdges(withInternal=True) for lane in edge.getLanes()]
+    index = {lane.getID(): i for i, lane in enumerate(lanes)}
+    owner = _owners(net, names)
+    adjacency = _adjacency(net, names)
+    signals = tuple(_signal(net.getTLS(name), programs[name], adjacency[name]) for name in names)
+    return RoadNet(
+        signals=signals,
+        fixed=fixed,
+        lane_index=index,
+        lane_length_m=np.array([lane.getLength() for lane in lanes]),
+        lane_limit_ms=np.array([lane.getSpeed() for lane in lanes]),
+        owner=np.array([owner[lane.getEdge().getID()] for lane in lanes]),
+        detection=_detection(net, index, signals, detection_m),
+    )
+
+
+def _green_phases(tls: "sumolib.net.TLS") -> tuple[str, ...]:
+    """Return the phases with a green and no yellow, in program order, each once: sumo-rl's rule."""
+    programs = list(tls.getPrograms().values())
+    if not programs:
+        return ()
+    if programs[0].getType() != "static":
+        log.info("signal %s: its %s program is read as static", tls.getID(), programs[0].getType())
+    states = [phase.state for phase in programs[0].getPhases()]
+    return tuple(state for state in states if "y" not in state and set(state) - set("rs"))
+
+
+def _signal(tls: "sumolib.net.TLS", phases: tuple[str, ...], neighbours: tuple[str, ...]) -> Signal:
+    links = _links(tls)
+    movements = tuple(Movement(link, in_lane.getID(), out_lane.getID()) for in_lane, out_lane, link in links)
+    x, y = _coord(tls)
+    lanes = tuple(dict.fromkeys(movement.in_lane for movement in movements))
+    return Signal(tls.getID(), phases, lanes, movements, neighbours, x, y)
+
+
+def _links(tls: "sumolib.net.TLS") -> list[tuple]:
+    """Return (incoming lane, outgoing lane, link) of the roads, by link; pedestrian crossings left out."""
+    links = [link for link in tls.getConnections() if not link[0].getID().startswith(":")]
+    return sorted(links, key=lambda link: link[2])
+
+
+def _coord(tls: "sumolib.net.TLS") -> tuple[float, float]:
+    return _links(tls)[0][0].getEdge().getToNode().getCoord()
+
+
+def _approaches(net: "sumolib.net.Net", names: list[str]) -> dict[str, str]:
+    """Map the edges that end at a signal with a choice to its name."""
+    return {in_lane.getEdge().getID(): name for name in names for in_lane, _, _ in _links(net.getTLS(name))}
+
+
+def _owners(net: "sumolib.net.Net", names: list[str]) -> dict[str, int]:
+    """Map every edge, junction interiors too, to the number of the signal that its delay is charged to."""
+    rank = {name: i for i, name in enumerate(names)}
+    owner = {edge: rank[name] for edge, name in _approaches(net, names).items()}
+    for step in (_upstream, _downstream, lambda edge: _upstream(edge) + _downstream(edge)):
+        for _, edge, source in _by_distance(net, owner, step):
+            owner.setdefault(edge, owner[source])
+    for edge in sorted(net.getEdges(withInternal=False), key=lambda edge: edge.getID()):
+        for connection in (c for some in edge.getOutgoing().values() for c in some):
+            charged = edge if connection.getTLSID() in rank else connection.getTo()
+            for lane in _interior(net, connection):
+                owner[lane.getEdge().getID()] = owner.get(charged.getID(), 0)
+    return {edge.getID(): owner.get(edge.getID(), 0) for edge in net.getEdges(withInternal=True)}
+
+
+def _upstream(edge: "sumolib.net.edge.Edge") -> list:
+    return [other for other in edge.getIncoming() if not other.getID().startswith(":")]
+
+
+def _downstream(edge: "sumolib.net.edge.Edge") -> list:
+    return [other for other in edge.getOutgoing() if not other.getID().startswith(":")]
+
+
+def _by_distance(net: "sumolib.net.Net", sources: Iterable[str], step: Callable) -> Iterator[tuple[float, str, str]]:
+    """Yield (metres, edge, the edge it was reached from) in order of distance from the sources, each edge once."""
+    heap = [(0.0, edge, edge) for edge in sorted(sources)]
+    done: set[str] = set()
+    while heap:
+        distance, name, before = heapq.heappop(heap)
+        if name in done:
+            continue
+        done.add(name)
+        yield distance, name, before
+        for other in step(net.getEdge(name)):
+            if other.getID() not in done:
+                heapq.heappush(heap, (distance + other.getLength(), other.getID(), name))
+
+
+def _adjacency(net: "sumolib.net.Net", names: list[str]) -> dict[str, tuple[str, ...]]:
+    """Return each signal's neighbours: those whose shortest way to it, or from it, passes no other signal."""
+    approaches = _approaches(net, names)
+    near: dict[str, set[str]] = {name: set() for name in names}
+    for name in names:
+        own = [edge for edge, signal in approaches.items() if signal == name]
+        passed: dict[str, bool] = {}
+        found: set[str] = {name}
+        for _, edge, before in _by_distance(net, own, _upstream):
+            passed[edge] = passed.get(before, False) or approaches.get(before, name) != name
+            other = approaches.get(edge, name)
+            if other not in found:
+                found.add(other)
+                if not passed[edge]:
+                    near[name].add(other)
+                    near[other].add(name)
+    return {name: tuple(sorted(others)) for name, others in near.items()}
+
+
+def _interior(net: "sumolib.net.Net", connection: "sumolib.net.connection.Connection") -> list:
+    """Return the lanes inside the junction that a connection passes, in driving order."""
+    lanes = []
+    via = connection.getViaLaneID()
+    while via:
+        lanes.append(net.getLane(via))
+        onward = lanes[-1].getOutgoing()
+        via = onward[0].getViaLaneID() if onward else ""
+    return lanes
+
+
+def _detection(net: "sumolib.net.Net", index: dict[str, int], signals: tuple[Signal, ...], reach_m: float) -> Detection:
+    """Follow every signal lane upstream to `reach_m`, through stubs, junction interiors and plain junctions."""
+    slots = [lane for signal in signals for lane in signal.lanes]
+    seen: list[dict[int, float]] = [{} for _ in index]
+    for slot, name in enumerate(slots):
+        queue = deque([(net.getLane(name), 0.0)])
+        while queue:
+            lane, offset = queue.popleft()
+            if offset >= reach_m or seen[index[lane.getID()]].get(slot, np.inf) <= offset:
+                continue
+            seen[index[lane.getID()]][slot] = offset
+            offset += lane.getLength()
+            for connection in lane.getIncomingConnections():
+                back = connection.getFromLane()
+                if back.getID().startswith(":") or back.getID() in slots:
+                    continue
+                before = offset
+                for inner in reversed(_interior(net, connection)):
+                    row = seen[index[inner.getID()]]
+                    row[slot] = min(before, row.get(slot, np.inf))
+                    before += inner.getLength()
+                queue.append((back, before))
+    entries = [(slot, offset, 1 / len(row)) for row in seen for slot, offset in sorted(row.items())]
+    table = np.array(entries).reshape(-1, 3)
+    start = np.concatenate([[0], np.cumsum([len(row) for row in seen])])
+    return Detection(start, table[:, 0].astype(int), table[:, 1], table[:, 2])

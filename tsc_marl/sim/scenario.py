@@ -1,0 +1,136 @@
+"""A scenario: which SUMO files, which time window, under which licence."""
+
+import functools
+import importlib.util
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from xml.etree import ElementTree
+
+import yaml
+
+from tsc_marl.errors import UserError, unknown
+
+ROOT = Path(__file__).parents[2]
+"""The repository: `networks/`, `configs/` and `runs/` lie here."""
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One road network with its demand and time window."""
+
+    name: str
+    net: Path
+    """SUMO network file."""
+    routes: tuple[Path, ...]
+    """SUMO route files: the demand."""
+    begin_s: int
+    end_s: int
+    licence: str
+    source: str
+
+    @property
+    def duration_s(self) -> int:
+        return self.end_s - self.begin_s
+
+
+def available(root: Path = ROOT) -> list[str]:
+    """Return the names of all networks: every folder of `networks/` that holds a scenario.yaml."""
+    return sorted(path.parent.name for path in (root / "networks").glob("*/scenario.yaml"))
+
+
+def load(name: str, root: Path = ROOT) -> Scenario:
+    """Read `networks/<name>/scenario.yaml`.
+
+    Paths in it are relative to its folder; `sumo_rl:` in front of a path means the installed sumo-rl package,
+    where RESCO's networks lie.
+
+    Raises:
+        UserError: for an unknown name, a missing or unknown field, a missing file, an empty window.
+    """
+    path = root / "networks" / name / "scenario.yaml"
+    if not path.is_file():
+        raise unknown("network", name, available(root))
+    try:
+        raw = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
+    expected = [field.name for field in fields(Scenario) if field.name != "name"]
+    if not isinstance(raw, dict) or set(raw) != set(expected):
+        raise UserError(f"{path}: expected exactly the fields {', '.join(expected)}; got {_keys(raw)}")
+    if not isinstance(raw["routes"], list) or not raw["routes"]:
+        raise UserError(f"{path}: routes must be a list of at least one route file; got {raw['routes']!r}")
+    for key in ("begin_s", "end_s"):
+        if not isinstance(raw[key], int):
+            raise UserError(f"{path}: {key} must be a whole number of seconds; got {raw[key]!r}")
+    if raw["begin_s"] >= raw["end_s"]:
+        raise UserError(f"{path}: begin_s {raw['begin_s']} must be before end_s {raw['end_s']}")
+    files = {
+        "net": _resolve(path, "net", raw["net"]),
+        "routes": tuple(_resolve(path, "routes", route) for route in raw["routes"]),
+    }
+    return Scenario(name=name, **{**raw, **files})
+
+
+def _keys(raw: object) -> str:
+    return ", ".join(map(str, raw)) if isinstance(raw, dict) else f"{type(raw).__name__}"
+
+
+def _resolve(scenario: Path, field: str, given: str) -> Path:
+    if str(given).startswith("sumo_rl:"):
+        spec = importlib.util.find_spec("sumo_rl")
+        if spec is None or spec.origin is None:
+            raise UserError(f"{scenario}: {field} needs the sumo-rl package; run `make install`")
+        resolved = Path(spec.origin).parent / str(given).removeprefix("sumo_rl:")
+    else:
+        resolved = scenario.parent / str(given)
+    if not resolved.is_file():
+        raise UserError(f"{scenario}: {field} file {resolved} does not exist; correct the path in scenario.yaml")
+    return resolved
+
+
+@functools.cache
+def scheduled(scenario: Scenario) -> int:
+    """Count the vehicles [veh] that the demand schedules in [begin_s, end_s).
+
+    Raises:
+        UserError: when a route file is not XML, or no vehicle departs in the window.
+    """
+    total = sum(_in_window(element, scenario) for path in scenario.routes for element in elements(path))
+    if total == 0:
+        raise UserError(
+            f"{scenario.name}: no vehicle departs between begin_s {scenario.begin_s} and end_s {scenario.end_s}; "
+            f"correct the window in networks/{scenario.name}/scenario.yaml"
+        )
+    return total
+
+
+def elements(path: Path) -> Iterator[ElementTree.Element]:
+    """Yield the top-level elements of a SUMO XML file.
+
+    Raises:
+        UserError: when the file is not well-formed, with the line.
+    """
+    try:
+        depth = 0
+        for event, element in ElementTree.iterparse(path, events=("start", "end")):
+            depth += 1 if event == "start" else -1
+            if event == "end" and depth == 1:
+                yield element
+                element.clear()
+    except ElementTree.ParseError as error:
+        raise UserError(f"{path}: not well-formed XML ({error}); make the file again or correct that line") from None
+
+
+def _in_window(element: ElementTree.Element, scenario: Scenario) -> int:
+    if element.tag in ("vehicle", "trip"):
+        return scenario.begin_s <= float(element.get("depart", "nan")) < scenario.end_s
+    if element.tag == "flow":
+        begin, end = float(element.get("begin", "0")), float(element.get("end", str(scenario.end_s)))
+        if "number" in element.attrib:
+            per_s = int(element.attrib["number"]) / (end - begin)
+        else:
+            per_s = float(element.get("vehsPerHour", element.get("vehPerHour", "0"))) / 3600
+        return math.ceil(per_s * max(0.0, min(end, scenario.end_s) - max(begin, scenario.begin_s)) - 1e-9)
+    return 0

@@ -1,0 +1,109 @@
+"""The few central types.
+
+Axis legend, used in every annotation: T time, B episode, N agent (signal), A action (phase), F feature, S state,
+M rows of a minibatch. `_1` means one more row: the true last observation, whose value is bootstrapped.
+"""
+
+import abc
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What an algorithm must know of its task."""
+
+    network: str
+    names: tuple[str, ...]
+    """One name per agent."""
+    n_actions: int
+    """Of the agent with the most; the others are padded and masked."""
+    obs_dim: int
+    state_dim: int
+    neighbours: tuple[tuple[int, ...], ...]
+    """Per agent, the numbers of its neighbours on the road graph."""
+
+    @property
+    def n_agents(self) -> int:
+        return len(self.names)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Whole episodes of equal length, as they were executed."""
+
+    obs: Float[Tensor, "T_1 B N F"]
+    avail: Bool[Tensor, "T_1 B N A"]
+    state: Float[Tensor, "T_1 B S"]
+    action: Int[Tensor, "T B N"]
+    reward: Float[Tensor, "T B N"]
+    """Always per agent; the team's reward is the sum over N."""
+    terminated: Bool[Tensor, "T B"]
+    """The task ended here: nothing follows, value 0."""
+    truncated: Bool[Tensor, "T B"]
+    """The clock ended the episode here: the next row's value counts."""
+    extras: dict[str, Tensor] = field(default_factory=dict)
+    """What `act` returned beside the action, each [T, B, N, ...]."""
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> "Batch":
+        """Apply a function to every tensor."""
+        extras = {name: function(value) for name, value in self.extras.items()}
+        return Batch(**{name: function(value) for name, value in vars(self).items() if name != "extras"}, extras=extras)
+
+    @staticmethod
+    def join(episodes: "list[Batch]") -> "Batch":
+        """Put episodes side by side along B."""
+        extras = {name: torch.cat([e.extras[name] for e in episodes], dim=1) for name in episodes[0].extras}
+        names = [name for name in vars(episodes[0]) if name != "extras"]
+        return Batch(**{name: torch.cat([getattr(e, name) for e in episodes], dim=1) for name in names}, extras=extras)
+
+
+class Algorithm(nn.Module, abc.ABC):
+    """A learner and its policy. One file of `algos/` holds one subclass."""
+
+    Config: ClassVar[type]
+    """Frozen dataclass of its settings."""
+
+    def __init__(self, spec: Spec, config: Any) -> None:
+        super().__init__()
+        self.spec, self.config = spec, config
+
+    @abc.abstractmethod
+    def act(
+        self, obs: Float[Tensor, "B N F"], avail: Bool[Tensor, "B N A"], carry: Any, generator: torch.Generator | None
+    ) -> tuple[Int[Tensor, "B N"], dict[str, Tensor], Any]:
+        """Choose a legal action for every agent.
+
+        Args:
+            obs: what each agent sees.
+            avail: what each may choose.
+            carry: what the last call returned, None at the start of an episode.
+            generator: explore with this; None acts greedily.
+
+        Returns the actions, what `update` wants back (each [B, N, ...]), and the next carry.
+        """
+
+    @abc.abstractmethod
+    def update(self, batch: Batch, progress: float) -> dict[str, float]:
+        """Learn from a batch; `progress` in [0, 1] is the share of training that is done. Returns metrics."""
+
+    @abc.abstractmethod
+    def policy_state(self) -> dict[str, Tensor]:
+        """Return the part of `state_dict` that `act` needs: what rollout workers get."""
+
+    def training_state(self) -> dict[str, Any]:
+        """Return everything that a resumed training needs: weights, optimisers, normalisers, random state."""
+        optimisers = {name: value.state_dict() for name, value in vars(self).items() if isinstance(value, torch.optim.Optimizer)}
+        return {"weights": self.state_dict(), "optimisers": optimisers, "torch_rng": torch.get_rng_state()}
+
+    def load_training_state(self, state: dict[str, Any]) -> None:
+        """Undo `training_state`."""
+        self.load_state_dict(state["weights"])
+        for name, value in state["optimisers"].items():
+            getattr(self, name).load_state_dict(value)
+        torch.set_rng_state(state["torch_rng"])
