@@ -1,0 +1,166 @@
+"""The settings of a run: frozen dataclasses; YAML files are a command line typed in advance."""
+
+import dataclasses
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import tyro
+import yaml
+
+from tsc_marl import algos, controllers
+from tsc_marl.errors import UserError, unknown
+from tsc_marl.rollout.worker import Task
+from tsc_marl.sim import scenario
+from tsc_marl.sim.env import SimConfig
+from tsc_marl.sim.scenario import ROOT
+from tsc_marl.sim.signals import Timing
+
+A = TypeVar("A")
+
+TRAIN_SEEDS = 1_000_000
+"""SUMO seeds of training start here; evaluation seeds lie below, so the two never meet."""
+
+
+@dataclass(frozen=True)
+class RunConfig(Generic[A]):
+    """Train on a road network, then evaluate beside the classical controllers."""
+
+    algo: A
+    """Settings of the algorithm; they must fit every algorithm of the command."""
+    net: str = "grid4x4"
+    """Road network: a folder of networks/ (see `python -m tsc_marl nets`)."""
+    algos: tuple[str, ...] = ("mappo", "jointq")
+    """Algorithms to train, one after the other: files of tsc_marl/algos/."""
+    seeds: tuple[int, ...] = (0,)
+    """Training seeds; each algorithm is trained once with each."""
+    episodes: int = 160
+    """Training episodes for each algorithm and seed."""
+    episodes_per_update: int = 2
+    """Episodes in one batch of learning."""
+    workers: int = field(default_factory=lambda: os.cpu_count() or 1)
+    """Processes that simulate; the default is all cores."""
+    timing: str = "sumo-rl"
+    """Signal timing: a file of configs/timing/; single values: --signal.*."""
+    signal: Timing = field(default_factory=Timing)
+    sim: SimConfig = field(default_factory=SimConfig)
+    eval_seeds: tuple[int, ...] = tuple(range(1000, 1010))
+    """SUMO seeds of the evaluation, held out from training."""
+    baselines: tuple[str, ...] = ("fixed_time", "max_pressure")
+    """Classical controllers evaluated on the same seeds."""
+    checkpoint_every: int = 5
+    """Updates between two checkpoints."""
+    resume: str | None = None
+    """Go on with this run: a folder of runs/."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot run, before anything starts."""
+        if self.net not in scenario.available():
+            raise unknown("network", self.net, scenario.available())
+        for name in self.algos:
+            algos.find(name)
+        for name in self.baselines:
+            controllers.find(name)
+        for name in ("episodes", "episodes_per_update", "workers", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} must be at least 1; got {getattr(self, name)}")
+        if self.episodes % self.episodes_per_update:
+            raise UserError(
+                f"episodes {self.episodes} is not a multiple of episodes-per-update {self.episodes_per_update}; change one"
+            )
+        for name in ("algos", "seeds", "eval_seeds"):
+            values = getattr(self, name)
+            if not values or len(set(values)) < len(values):
+                raise UserError(f"{name} needs at least one entry and none twice; got {' '.join(map(str, values)) or 'none'}")
+        for seed in self.seeds:
+            if not 0 <= seed < 1000:
+                raise UserError(f"seeds must lie in 0 .. 999; got {seed}")
+        check_eval_seeds(self.eval_seeds)
+
+    def task(self) -> Task:
+        """Return where the episodes play."""
+        return Task(self.net, self.signal, self.sim)
+
+
+def check_eval_seeds(seeds: tuple[int, ...]) -> None:
+    """Refuse evaluation seeds that training uses."""
+    for seed in seeds:
+        if not 0 <= seed < TRAIN_SEEDS:
+            raise UserError(f"eval-seeds must lie in 0 .. {TRAIN_SEEDS - 1}, the seeds from {TRAIN_SEEDS} on are for training; got {seed}")
+
+
+def train_seed(run_seed: int, episode: int) -> int:
+    """Return the SUMO seed of a training episode, a different one for every episode of every run seed."""
+    return TRAIN_SEEDS * (run_seed + 1) + episode
+
+
+def from_yaml(path: Path, prefix: str = "") -> list[str]:
+    """Turn a YAML file of settings into the command line that says the same."""
+    raw = yaml.safe_load(path.read_text()) or {}
+    if not isinstance(raw, dict):
+        raise UserError(f"{path}: expected settings as `name: value`; got {type(raw).__name__}")
+    return _flatten(raw, prefix)
+
+
+def _flatten(raw: dict[str, Any], prefix: str) -> list[str]:
+    argv: list[str] = []
+    for name, value in raw.items():
+        option = f"{prefix}{name}".replace("_", "-")
+        if isinstance(value, dict):
+            argv += _flatten(value, f"{prefix}{name}.")
+        else:
+            argv += [f"--{option}", *map(str, value if isinstance(value, list) else [value])]
+    return argv
+
+
+def parse(argv: list[str], configs: Path = ROOT / "configs") -> list[RunConfig[Any]]:
+    """Read a command line into one RunConfig per algorithm, in order.
+
+    configs/train.yaml, configs/algos/<algorithm>.yaml and configs/timing/<timing>.yaml come first, so that the
+    command line wins.
+
+    Raises:
+        UserError: for values that cannot be; tyro itself ends the program with code 2 for unknown options.
+    """
+    base = from_yaml(configs / "train.yaml")
+    names = _values([*base, *argv], "--algos") or list(RunConfig.algos)
+    timing = (_values([*base, *argv], "--timing") or [RunConfig.timing])[-1]
+    timings = sorted(path.stem for path in (configs / "timing").glob("*.yaml"))
+    if timing not in timings:
+        raise unknown("timing", timing, timings)
+    runs = []
+    for name in names:
+        config = algos.find(name).Config
+        own = configs / "algos" / f"{name}.yaml"
+        parts = [base, from_yaml(own, "algo.") if own.exists() else [], from_yaml(configs / "timing" / f"{timing}.yaml", "signal.")]
+        line = [word for part in (*parts, argv) for word in part]
+        try:
+            runs.append(tyro.cli(RunConfig[config], args=line, prog="python -m tsc_marl train", config=(tyro.conf.FlagConversionOff,)))
+        except SystemExit as ended:
+            if ended.code:
+                raise UserError(f"train: the options do not fit algorithm {name}; see above, or --algos {name} --help") from None
+            raise
+    return runs
+
+
+def _values(argv: list[str], option: str) -> list[str]:
+    """Return what follows the last occurrence of an option."""
+    values: list[str] = []
+    for i, word in enumerate(argv):
+        if word.split("=")[0] == option:
+            values = word.split("=")[1:] or []
+            rest = argv[i + 1 :] if not values else []
+            for value in rest:
+                if value.startswith("--"):
+                    break
+                values.append(value)
+    return values
+
+
+def as_dict(config: RunConfig[Any]) -> dict[str, Any]:
+    """Return all settings, flat, as `algo.lr: value`."""
+    flat: dict[str, Any] = {}
+    for name, value in dataclasses.asdict(config).items():
+        flat |= {f"{name}.{key}": inner for key, inner in value.items()} if isinstance(value, dict) else {name: value}
+    return flat

@@ -1,0 +1,102 @@
+"""Final policies and classical controllers on the same held-out seeds."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tsc_marl import algos, controllers
+from tsc_marl.errors import UserError, unknown
+from tsc_marl.rollout.local import Pool
+from tsc_marl.rollout.worker import Job, Policy, Task
+from tsc_marl.track import Tracker
+
+Results = dict[str, list[dict[str, float]]]
+
+CHECKPOINT = "checkpoint.pt"
+FORMAT = 1
+
+
+def evaluate(pool: Pool, task: Task, policies: Mapping[str, Policy], seeds: Sequence[int], out: Path | None = None) -> Results:
+    """Play every policy greedily on every SUMO seed, in parallel.
+
+    Args:
+        pool: worker processes.
+        task: network, timing, observation.
+        policies: by the name they get in the results.
+        seeds: SUMO seeds.
+        out: keep SUMO's own files in `out/<name>/`.
+
+    Returns per policy the figures (`sim.metrics`) of each seed, in the order of the seeds.
+    """
+    pairs = [(name, seed) for name in policies for seed in seeds]
+    jobs = [
+        Job(i, task, policies[name], seed, out=out / name if out is not None else None) for i, (name, seed) in enumerate(pairs)
+    ]
+    episodes = sorted(pool.run(jobs), key=lambda episode: episode.job.episode)
+    results: Results = {name: [] for name in policies}
+    for (name, seed), episode in zip(pairs, episodes, strict=True):
+        results[name].append({"seed": seed, **episode.figures})
+    return results
+
+
+def write(path: Path, task: Task, results: Results) -> None:
+    """Write the figures of every episode as JSON, with what they were measured on."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = {"network": task.network, "signal": asdict(task.timing), "sim": asdict(task.sim), "results": results}
+    path.write_text(json.dumps(content, indent=1))
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint.
+
+    Raises:
+        UserError: when the file is missing, cut short, or no checkpoint of ours.
+    """
+    if not path.is_file():
+        raise UserError(f"checkpoint {path} does not exist")
+    try:
+        content = torch.load(path, weights_only=True)
+    except Exception as error:  # torch raises many kinds for a damaged file
+        raise UserError(f"checkpoint {path} cannot be read ({type(error).__name__}): it is damaged or cut short; use another") from None
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise UserError(f"checkpoint {path} is not of this program (expected format {FORMAT}); train again")
+    return content
+
+
+def policy_of(checkpoint: dict[str, Any], task: Task) -> Policy:
+    """Return the trained policy of a checkpoint.
+
+    Raises:
+        UserError: when it was trained on another network, timing or observation.
+    """
+    for field, given in (("network", task.network), ("sim", asdict(task.sim))):
+        if checkpoint[field] != given:
+            raise UserError(
+                f"the policy of {checkpoint['algorithm']} was trained with {field} {checkpoint[field]}, not {given}; use the same"
+            )
+    config = algos.find(checkpoint["algorithm"]).Config(**checkpoint["config"])
+    return Policy(checkpoint["algorithm"], config, checkpoint["training"]["weights"])
+
+
+def find_policy(name: str, task: Task) -> Policy:
+    """Return a policy by name: a classical controller, an algorithm (its newest finished run), a run id, or a file.
+
+    Raises:
+        UserError: when there is none, with the names there are.
+    """
+    if name in controllers.available():
+        return Policy(name)
+    if Path(name).is_file():
+        return policy_of(load_checkpoint(Path(name)), task)
+    if name in algos.available():
+        runs = Tracker(task.network).finished(name)
+        if not runs:
+            raise UserError(f"no finished run of {name} on {task.network}; train one: make train NET={task.network} ALGOS={name}")
+        name = runs[0].info.run_id
+    elif len(name) != 32 or set(name) - set("0123456789abcdef"):
+        raise unknown("controller", name, [*controllers.available(), *algos.available()])
+    return policy_of(load_checkpoint(Tracker(task.network).download(name, CHECKPOINT)), task)

@@ -1,0 +1,175 @@
+"""Worker processes on this machine: each owns one SUMO and one copy of the policy, and sends one message per episode."""
+
+import multiprocessing
+import signal
+import traceback
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+from tsc_marl.errors import UserError
+from tsc_marl.rollout.worker import Episode, Job, Task, Worker, probe
+from tsc_marl.types import Spec
+
+DEATHS = 3
+"""So many deaths of workers in a row on one episode end the run."""
+
+
+class WorkerDied(Exception):
+    """Worker processes died again and again on the same episode."""
+
+
+class Pool:
+    """Worker processes. `spawn`, never `fork`: libsumo keeps state that must not be copied.
+
+    Args:
+        size: number of processes.
+        say: told, in one line, when a worker had to be replaced.
+
+    Raises:
+        UserError: for a size below 1.
+    """
+
+    def __init__(self, size: int, say: Callable[[str], None] = print) -> None:
+        if size < 1:
+            raise UserError(f"workers must be at least 1; got {size}")
+        self._say = say
+        self._members = [_Member() for _ in range(size)]
+
+    def __enter__(self) -> "Pool":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def pids(self) -> list[int]:
+        """Process ids of the workers."""
+        return [member.process.pid or 0 for member in self._members]
+
+    def probe(self, task: Task) -> Spec:
+        """Return what an algorithm must know of a task."""
+        member = self._members[0]
+        member.connection.send(task)
+        return _unpack(member.connection.recv())
+
+    def run(self, jobs: Iterable[Job]) -> Iterator[Episode]:
+        """Play all jobs and yield the episodes as they end, in any order.
+
+        A worker that dies is replaced and its episode played again with the same seeds.
+
+        Raises:
+            WorkerDied: after `DEATHS` deaths in a row on one episode.
+            UserError: what a worker raised because of the user's files.
+            RuntimeError: any other error of a worker, with its traceback.
+        """
+        waiting, deaths = deque(jobs), Counter[int]()
+        try:
+            while waiting or any(member.job for member in self._members):
+                self._hand_out(waiting)
+                for member in self._ready():
+                    job, answer = member.collect()
+                    if answer is not None:
+                        yield _unpack(answer)
+                        continue
+                    deaths[id(job)] += 1
+                    waiting.appendleft(job)
+                    if deaths[id(job)] == DEATHS:
+                        raise WorkerDied(f"worker processes died {DEATHS} times in a row on episode {job.episode}")
+                    self._say(f"a worker process died on episode {job.episode}; restarted, the episode is played again")
+        finally:
+            for member in self._members:
+                if member.job is not None:
+                    member.restart()
+
+    def _hand_out(self, waiting: deque[Job]) -> None:
+        for member in self._members:
+            if member.job is None and waiting:
+                member.give(waiting.popleft())
+
+    def _ready(self) -> list["_Member"]:
+        busy = [member for member in self._members if member.job is not None]
+        done = set(wait([x for member in busy for x in (member.connection, member.process.sentinel)]))
+        return [member for member in busy if {member.connection, member.process.sentinel} & done]
+
+    def close(self) -> None:
+        """End all workers."""
+        for member in self._members:
+            member.stop()
+
+
+class _Member:
+    """One worker process, seen from the parent."""
+
+    def __init__(self) -> None:
+        self.job: Job | None = None
+        self._start()
+
+    def _start(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(theirs,), daemon=True)
+        self.process.start()
+        theirs.close()
+
+    def give(self, job: Job) -> None:
+        self.job = job
+        try:
+            self.connection.send(job)
+        except OSError:  # it died while idle; collect() finds out
+            self.process.join(timeout=5)
+
+    def collect(self) -> tuple[Job, Any]:
+        """Return the job and its answer; None when the process died, which is then replaced."""
+        job, self.job = self.job, None
+        assert job is not None
+        try:
+            if self.connection.poll():
+                return job, self.connection.recv()
+        except (EOFError, OSError):
+            pass
+        self.restart()
+        return job, None
+
+    def restart(self) -> None:
+        self.stop()
+        self.job = None
+        self._start()
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.join()
+        self.connection.close()
+
+
+def _unpack(answer: tuple[str, Any]) -> Any:
+    kind, value = answer
+    if kind == "user_error":
+        raise UserError(value)
+    if kind == "error":
+        raise RuntimeError(f"a worker process failed:\n{value}")
+    return value
+
+
+def _serve(connection: Connection) -> None:
+    """Answer jobs until the parent is gone. Ctrl-C is the parent's business."""
+    import torch
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)
+    worker = Worker()
+    while True:
+        try:
+            job = connection.recv()
+        except EOFError:
+            return
+        try:
+            answer: tuple[str, Any] = ("ok", probe(job) if isinstance(job, Task) else worker.play(job))
+        except UserError as error:
+            worker.close()
+            answer = ("user_error", str(error))
+        except Exception:
+            worker.close()
+            answer = ("error", traceback.format_exc())
+        connection.send(answer)

@@ -1,0 +1,229 @@
+"""The training loop: collect, learn, log, save; then evaluate beside the classical controllers."""
+
+import json
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from tsc_marl import algos, report
+from tsc_marl.config import RunConfig, as_dict, parse, train_seed
+from tsc_marl.errors import UserError, unknown
+from tsc_marl.evaluate import CHECKPOINT, FORMAT, Results, evaluate, load_checkpoint, policy_of, write
+from tsc_marl.rollout.local import Pool, WorkerDied
+from tsc_marl.rollout.worker import Episode, Job, Policy
+from tsc_marl.sim import scenario
+from tsc_marl.sim.scenario import ROOT
+from tsc_marl.track import Tracker
+from tsc_marl.types import Algorithm, Batch, Spec
+
+RUNS = ROOT / "runs"
+COMMAND = "command.json"
+
+
+@dataclass
+class Run:
+    """One algorithm with one seed, as it stands: what the checkpoint holds."""
+
+    config: RunConfig[Any]
+    name: str
+    seed: int
+    folder: Path
+    algorithm: Algorithm
+    episode: int
+    history: list[dict[str, float]]
+    mlflow_id: str
+
+    @property
+    def minutes(self) -> float:
+        return self.history[-1]["minutes"] if self.history else 0.0
+
+    @property
+    def label(self) -> str:
+        return self.name if len(self.config.seeds) == 1 else f"{self.name} s{self.seed}"
+
+    def policy(self) -> Policy:
+        """Return a copy of the policy as it is now."""
+        weights = {key: value.detach().clone() for key, value in self.algorithm.policy_state().items()}
+        return Policy(self.name, self.config.algo, weights)
+
+    def save(self) -> None:
+        """Write the checkpoint; a crash in the middle leaves the last one whole."""
+        content = {
+            "format": FORMAT, "network": self.config.net, "algorithm": self.name, "seed": self.seed,
+            "sim": asdict(self.config.sim), "signal": asdict(self.config.signal), "config": asdict(self.config.algo),
+            "training": self.algorithm.training_state(), "episode": self.episode, "history": self.history,
+            "mlflow_id": self.mlflow_id,
+        }  # fmt: skip
+        self.folder.mkdir(parents=True, exist_ok=True)
+        torch.save(content, self.folder / f"{CHECKPOINT}.new")
+        os.replace(self.folder / f"{CHECKPOINT}.new", self.folder / CHECKPOINT)
+
+
+def train(argv: list[str]) -> None:
+    """Train, evaluate and report what a command line asks for; `--resume` goes on with an earlier one."""
+    configs = parse(argv)
+    if configs[0].resume:
+        folder = _resumed(configs[0].resume)
+        configs = parse([*json.loads((folder / COMMAND).read_text()), "--workers", str(configs[0].workers)])
+    else:
+        folder = RUNS / f"{configs[0].net}-{datetime.now():%Y%m%d-%H%M%S}"
+    first = configs[0]
+    scenario.scheduled(scenario.load(first.net))
+    tracker = Tracker(first.net)
+    say = report.console().print
+    with Pool(first.workers, say) as pool:
+        spec = pool.probe(first.task())
+        folder.mkdir(parents=True, exist_ok=True)
+        if not first.resume and not (folder / COMMAND).exists():
+            (folder / COMMAND).write_text(json.dumps(argv))
+        parent = _parent(tracker, first, folder)
+        status = "FAILED"
+        try:
+            runs = [_train_one(pool, tracker, config, name, seed, spec, folder, parent)
+                    for config, name in zip(configs, first.algos, strict=True) for seed in first.seeds]  # fmt: skip
+            _conclude(pool, tracker, runs, folder, parent)
+            status = "FINISHED"
+        except KeyboardInterrupt:
+            status = "KILLED"
+            say(f"\nstopped; go on with: make train RESUME={folder.name}")
+            raise
+        except WorkerDied as error:
+            raise UserError(f"{error}; the checkpoint is saved, go on with: make train RESUME={folder.name}") from None
+        finally:
+            tracker.end(parent, status)
+
+
+def _resumed(name: str) -> Path:
+    folder = RUNS / Path(name).name
+    if not (folder / COMMAND).is_file():
+        raise unknown("run", name, [path.parent.name for path in RUNS.glob(f"*/{COMMAND}")])
+    return folder
+
+
+def _parent(tracker: Tracker, config: RunConfig[Any], folder: Path) -> str:
+    """Open the parent run, or the one that a resumed training had."""
+    path = folder / "mlflow_parent"
+    if path.exists() and tracker.reopen(path.read_text()):
+        return path.read_text()
+    tags = {"kind": "comparison", "network": config.net, "folder": folder.name}
+    run_id = tracker.start(f"{' vs '.join(config.algos)} ({folder.name})", tags, as_dict(config))
+    path.write_text(run_id)
+    return run_id
+
+
+def _open(tracker: Tracker, config: RunConfig[Any], name: str, seed: int, spec: Spec, folder: Path, parent: str) -> Run:
+    """Start a run, or take it up where its checkpoint left it."""
+    torch.manual_seed(seed)
+    algorithm = algos.find(name)(spec, config.algo)
+    own, history, episode, mlflow_id = folder / f"{name}-s{seed}", [], 0, ""
+    if (own / CHECKPOINT).exists():
+        saved = load_checkpoint(own / CHECKPOINT)
+        policy_of(saved, config.task())
+        algorithm.load_training_state(saved["training"])
+        history, episode, mlflow_id = saved["history"], saved["episode"], saved["mlflow_id"]
+    if not (mlflow_id and tracker.reopen(mlflow_id)):
+        tags = {"kind": "training", "network": config.net, "algorithm": name, "seed": str(seed), "timing": config.timing}
+        mlflow_id = tracker.start(f"{name} seed {seed} ({folder.name})", tags, as_dict(config), parent)
+    return Run(config, name, seed, own, algorithm, episode, history, mlflow_id)
+
+
+def _train_one(
+    pool: Pool, tracker: Tracker, config: RunConfig[Any], name: str, seed: int, spec: Spec, folder: Path, parent: str
+) -> Run:
+    run = _open(tracker, config, name, seed, spec, folder, parent)
+    progress = report.Progress(f"{run.label:>12s}", config.episodes, run.episode)
+    status = "FAILED"
+    updates = 0
+    try:
+        while run.episode < config.episodes:
+            metrics = _iterate(pool, run)
+            updates += 1
+            lost = tracker.log(run.mlflow_id, metrics, step=int(run.history[-1]["steps"]))
+            if lost:
+                report.console().print(lost)
+            progress.update(run.episode, metrics)
+            if updates % config.checkpoint_every == 0:
+                run.save()
+        status = "FINISHED"
+    except KeyboardInterrupt:
+        status = "KILLED"
+        raise
+    finally:
+        run.save()
+        if status != "FINISHED":
+            tracker.end(run.mlflow_id, status)
+    return run
+
+
+def _iterate(pool: Pool, run: Run) -> dict[str, float]:
+    """Collect one batch of episodes with the policy as it is, and learn from it."""
+    start = time.monotonic()
+    config, policy = run.config, run.policy()
+    numbers = range(run.episode, run.episode + config.episodes_per_update)
+    jobs = [Job(n, config.task(), policy, train_seed(run.seed, n), explore_seed=train_seed(run.seed, n)) for n in numbers]
+    episodes = sorted(pool.run(jobs), key=lambda episode: episode.job.episode)
+    batch = Batch.join([episode.batch for episode in episodes if episode.batch is not None])
+    collected = time.monotonic()
+    metrics = run.algorithm.update(batch, run.episode / config.episodes)
+    ended = time.monotonic()
+    run.episode += len(episodes)
+    before = run.history[-1] if run.history else {"steps": 0.0, "minutes": 0.0}
+    figures = {f"traffic/{key}": _mean(episodes, key) for key in episodes[0].figures}
+    rewards = np.mean([episode.reward for episode in episodes], axis=0)
+    run.history.append({
+        "episode": float(run.episode), "delay": figures["traffic/delay"], "reward": float(rewards.sum()),
+        "steps": before["steps"] + batch.reward.shape[0] * len(episodes),
+        "minutes": before["minutes"] + (ended - start) / 60,
+    })  # fmt: skip
+    seconds = {f"seconds/{key}": float(np.mean([e.seconds[key] for e in episodes])) for key in episodes[0].seconds}
+    seconds |= {"seconds/learning": (ended - collected) / len(episodes), "seconds/total": (ended - start) / len(episodes)}
+    agents = {f"agent/{name}/reward": float(x) for name, x in zip(run.algorithm.spec.names, rewards, strict=True)}
+    return run.history[-1] | figures | seconds | agents | metrics
+
+
+def _mean(episodes: Sequence[Episode], key: str) -> float:
+    return float(np.mean([episode.figures[key] for episode in episodes]))
+
+
+def _conclude(pool: Pool, tracker: Tracker, runs: list[Run], folder: Path, parent: str) -> None:
+    """Evaluate the final policies beside the classical controllers; table, files, artifacts, next commands."""
+    config = runs[0].config
+    console = report.console()
+    console.print(f"evaluating on {len(config.eval_seeds)} held-out seeds …")
+    policies = {name: Policy(name) for name in config.baselines} | {run.label: run.policy() for run in runs}
+    results = evaluate(pool, config.task(), policies, config.eval_seeds)
+    write(folder / "evaluation.json", config.task(), results)
+    levels = {name: float(np.mean([f["delay"] for f in results[name]])) for name in config.baselines}
+    for run in runs:
+        _record(tracker, run, results, levels)
+    curve = folder / "learning_curve.png"
+    report.learning_curve(curve, {run.label: run.history for run in runs}, levels, f"{config.net}: {', '.join(config.algos)}")
+    for path in (folder / "evaluation.json", curve):
+        tracker.artifact(parent, path)
+    tracker.describe(parent, report.markdown(results))
+    spent = {run.label: (run.episode, run.minutes) for run in runs}
+    title = f"{config.net}, timing {config.timing}: mean over {len(config.eval_seeds)} held-out seeds, greedy final policies"
+    console.print(report.results_table(title, results, spent))
+    console.print(
+        f"\nlearning curve: {curve}\nnext:\n  make ui\n  make watch NET={config.net} CONTROLLER={config.algos[-1]}\n"
+        f"  make evaluate NET={config.net} CONTROLLER=\"{config.algos[-1]} max_pressure\"\n  make compare NET={config.net}"
+    )
+
+
+def _record(tracker: Tracker, run: Run, results: Results, levels: dict[str, float]) -> None:
+    rows = results[run.label]
+    means = {f"eval/{key}": float(np.mean([f[key] for f in rows])) for key in rows[0] if key != "seed"}
+    tracker.log(run.mlflow_id, means | {"eval/median_delay": float(np.median([f["delay"] for f in rows]))}, int(run.history[-1]["steps"]))
+    write(run.folder / "evaluation.json", run.config.task(), {run.label: rows})
+    (run.folder / "config.json").write_text(json.dumps(as_dict(run.config), indent=1, default=str))
+    report.learning_curve(run.folder / "learning_curve.png", {run.label: run.history}, levels, f"{run.config.net}: {run.label}")
+    for name in (CHECKPOINT, "evaluation.json", "config.json", "learning_curve.png"):
+        tracker.artifact(run.mlflow_id, run.folder / name)
+    tracker.end(run.mlflow_id, "FINISHED")
