@@ -2,18 +2,150 @@
 
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
+from tsc_marl.config import check_eval_seeds, cli, read_timing
 from tsc_marl.errors import UserError, unknown
 
 
 def train(argv: list[str]) -> None:
-    """Train algorithms on a network, compare them with classical controllers."""
+    """Train algorithms on a network, then compare them with classical controllers."""
     from tsc_marl import train as module
 
     module.train(argv)
 
 
-VERBS: dict[str, Callable[[list[str]], None]] = {"train": train}
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """Measure controllers on held-out seeds."""
+
+    net: str = "grid4x4"
+    """Road network."""
+    controller: tuple[str, ...] = ("max_pressure", "fixed_time")
+    """Classical controllers, algorithms (their newest finished run), run ids, or checkpoint files."""
+    eval_seeds: tuple[int, ...] = tuple(range(1000, 1010))
+    """SUMO seeds; those of training are refused."""
+    out: Path = Path("results")
+    """Folder for metrics.json and, per controller, SUMO's own tripinfo_<seed>.xml and tls_<seed>.xml."""
+    timing: str = "sumo-rl"
+    """Signal timing: a file of configs/timing/."""
+    workers: int | None = None
+    """Processes that simulate; the default is all cores."""
+
+
+def evaluate(argv: list[str]) -> None:
+    """Measure controllers or trained policies on held-out seeds and keep SUMO's own files."""
+    options = cli(EvaluateOptions, argv, "evaluate")
+    import os
+
+    from tsc_marl import report
+    from tsc_marl.evaluate import evaluate as measure
+    from tsc_marl.evaluate import find_policy, write
+    from tsc_marl.rollout.local import Pool
+
+    check_eval_seeds(options.eval_seeds)
+    task = _task(options.net, options.timing)
+    policies = {name: find_policy(name, task) for name in options.controller}
+    console = report.console()
+    with Pool(options.workers if options.workers is not None else os.cpu_count() or 1, console.print) as pool:
+        results = measure(pool, task, policies, options.eval_seeds, options.out)
+    write(options.out / "metrics.json", task, results)
+    title = f"{options.net}, timing {options.timing}: mean over {len(options.eval_seeds)} seeds"
+    console.print(report.results_table(title, results, {}))
+    console.print(f"every figure can be recomputed from {options.out}/<controller>/tripinfo_<seed>.xml; figures: {options.out}/metrics.json")
+
+
+@dataclass(frozen=True)
+class CompareOptions:
+    """List the finished trainings of a network."""
+
+    net: str = "grid4x4"
+    """Road network."""
+
+
+def compare(argv: list[str]) -> None:
+    """List the finished trainings of a network, best final delay first."""
+    options = cli(CompareOptions, argv, "compare")
+    from tsc_marl import compare as module
+    from tsc_marl import report
+
+    report.console().print(module.table(options.net))
+
+
+@dataclass(frozen=True)
+class WatchOptions:
+    """Show a controller in sumo-gui."""
+
+    net: str = "grid4x4"
+    """Road network."""
+    controller: str = "jointq"
+    """A classical controller, an algorithm (its newest finished run), a run id, or a checkpoint file."""
+    seed: int = 1000
+    """SUMO seed."""
+    delay_ms: int = 100
+    """Milliseconds of real time for one simulated second."""
+    timing: str = "sumo-rl"
+    """Signal timing: a file of configs/timing/."""
+    quit_on_end: bool = False
+    """Close the window when the episode ends."""
+
+
+def watch(argv: list[str]) -> None:
+    """Drive one episode in sumo-gui at a watchable speed."""
+    options = cli(WatchOptions, argv, "watch")
+    from tsc_marl import watch as module
+    from tsc_marl.evaluate import find_policy
+
+    task = _task(options.net, options.timing)
+    module.watch(task, find_policy(options.controller, task), options.seed, options.delay_ms, options.quit_on_end)
+
+
+@dataclass(frozen=True)
+class NetsOptions:
+    """List the road networks."""
+
+    net: tuple[str, ...] = ()
+    """Only these; default all."""
+
+
+def nets(argv: list[str]) -> None:
+    """List the road networks: signals, phases, lanes, vehicles, window, licence."""
+    options = cli(NetsOptions, argv, "nets")
+    from tsc_marl import report
+    from tsc_marl.sim import scenario
+
+    report.console().print(report.networks_table([scenario.load(name) for name in options.net or scenario.available()]))
+
+
+@dataclass(frozen=True)
+class BenchOptions:
+    """Measure speed as ratios within one run."""
+
+    only: tuple[str, ...] = field(default=())
+    """Names of single measurements; default all."""
+
+
+def bench(argv: list[str]) -> None:
+    """Measure speed, as ratios within one run."""
+    options = cli(BenchOptions, argv, "bench")
+    from tsc_marl import bench as module
+
+    module.run(options.only)
+
+
+def _task(network: str, timing: str) -> Any:
+    from tsc_marl.rollout.worker import Task
+    from tsc_marl.sim import scenario
+
+    scenario.scheduled(scenario.load(network))
+    return Task(network, read_timing(timing))
+
+
+VERBS: dict[str, Callable[[list[str]], None]] = {
+    "train": train, "evaluate": evaluate, "compare": compare, "watch": watch, "nets": nets, "bench": bench,
+}  # fmt: skip
 
 
 def main(argv: list[str]) -> int:

@@ -1,7 +1,10 @@
 """The settings of a run: frozen dataclasses; YAML files are a command line typed in advance."""
 
+import contextlib
 import dataclasses
+import io
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -18,6 +21,7 @@ from tsc_marl.sim.scenario import ROOT
 from tsc_marl.sim.signals import Timing
 
 A = TypeVar("A")
+Options = TypeVar("Options")
 
 TRAIN_SEEDS = 1_000_000
 """SUMO seeds of training start here; evaluation seeds lie below, so the two never meet."""
@@ -114,6 +118,22 @@ def _flatten(raw: dict[str, Any], prefix: str) -> list[str]:
     return argv
 
 
+def timings(configs: Path = ROOT / "configs") -> list[str]:
+    """Return the names of the signal timings."""
+    return sorted(path.stem for path in (configs / "timing").glob("*.yaml"))
+
+
+def read_timing(name: str, configs: Path = ROOT / "configs") -> Timing:
+    """Read configs/timing/<name>.yaml.
+
+    Raises:
+        UserError: when there is none.
+    """
+    if name not in timings(configs):
+        raise unknown("timing", name, timings(configs))
+    return cli(Timing, from_yaml(configs / "timing" / f"{name}.yaml"), f"(configs/timing/{name}.yaml)")
+
+
 def parse(argv: list[str], configs: Path = ROOT / "configs") -> list[RunConfig[Any]]:
     """Read a command line into one RunConfig per algorithm, in order.
 
@@ -126,22 +146,34 @@ def parse(argv: list[str], configs: Path = ROOT / "configs") -> list[RunConfig[A
     base = from_yaml(configs / "train.yaml")
     names = _values([*base, *argv], "--algos") or list(RunConfig.algos)
     timing = (_values([*base, *argv], "--timing") or [RunConfig.timing])[-1]
-    timings = sorted(path.stem for path in (configs / "timing").glob("*.yaml"))
-    if timing not in timings:
-        raise unknown("timing", timing, timings)
+    if timing not in timings(configs):
+        raise unknown("timing", timing, timings(configs))
     runs = []
     for name in names:
         config = algos.find(name).Config
         own = configs / "algos" / f"{name}.yaml"
         parts = [base, from_yaml(own, "algo.") if own.exists() else [], from_yaml(configs / "timing" / f"{timing}.yaml", "signal.")]
         line = [word for part in (*parts, argv) for word in part]
-        try:
-            runs.append(tyro.cli(RunConfig[config], args=line, prog="python -m tsc_marl train", config=(tyro.conf.FlagConversionOff,)))
-        except SystemExit as ended:
-            if ended.code:
-                raise UserError(f"train: the options do not fit algorithm {name}; see above, or --algos {name} --help") from None
-            raise
+        runs.append(cli(RunConfig[config], line, f"train --algos {name}"))
     return runs
+
+
+def cli(options: type[Options], argv: Sequence[str], verb: str) -> Options:
+    """Read a command line into a dataclass; `--help` prints and ends the program.
+
+    Raises:
+        UserError: in one line, for an option that is unknown, missing or of the wrong kind.
+    """
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return tyro.cli(options, args=list(argv), prog=f"python -m tsc_marl {verb}", config=(tyro.conf.FlagConversionOff,))
+    except SystemExit as ended:
+        if not ended.code:
+            raise
+        lines = [line.strip(" │") for line in said.getvalue().splitlines()]
+        text = " ".join(line for line in lines if line and line[0] not in "╭╰─" and not line.startswith("For full helptext"))
+        raise UserError(f"{text}; every option: python -m tsc_marl {verb} --help") from None
 
 
 def _values(argv: list[str], option: str) -> list[str]:

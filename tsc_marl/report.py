@@ -2,12 +2,16 @@
 
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+
+from tsc_marl.sim import roadnet
+from tsc_marl.sim.scenario import Scenario, scheduled
 
 Figures = Mapping[str, float]
 
@@ -49,6 +53,26 @@ def results_table(title: str, results: Mapping[str, Sequence[Figures]], training
             f"{mean['travel_time']:.1f}", f"{mean['waiting']:.1f}", f"{mean['queue']:.2f}",
             f"{mean['arrived']:.0f} of {mean['scheduled']:.0f}", f"{mean['never_inserted']:.1f}",
             str(episodes) if episodes else "-", f"{minutes:.1f}" if episodes else "-",
+        )  # fmt: skip
+    return table
+
+
+def networks_table(scenarios: Sequence[Scenario]) -> Table:
+    """Return the table of the road networks."""
+    table = Table(title="road networks", title_justify="left")
+    table.add_column("network", no_wrap=True)
+    for column in ("signals", "phases", "lanes", "vehicles", "window [s]"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("licence")
+    table.add_column("source")
+    for scenario in scenarios:
+        net = roadnet.read(scenario.net)
+        counts = Counter(len(signal.phases) for signal in net.signals)
+        phases = ", ".join(f"{n}x{k}" for k, n in sorted(counts.items()))
+        without = f" (+{len(net.fixed)} without choice)" if net.fixed else ""
+        table.add_row(
+            scenario.name, f"{len(net.signals)}{without}", phases, str(sum(len(signal.lanes) for signal in net.signals)),
+            str(scheduled(scenario)), f"{scenario.begin_s} .. {scenario.end_s}", scenario.licence, scenario.source,
         )  # fmt: skip
     return table
 

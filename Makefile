@@ -1,0 +1,67 @@
+# The interface. Every verb prints the command that it runs; `make help` lists them.
+NET      ?= grid4x4
+ALGOS    ?= mappo jointq
+SEEDS    ?= 0
+ARGS     ?=
+PYTHON   ?= python3
+
+PY  := .venv/bin/python
+RUN := $(PY) -m tsc_marl
+
+# An option is passed on only when its variable was given: option NAME,$(VALUE)
+option = $(if $(strip $(2)),--$(1) $(2))
+
+.DEFAULT_GOAL := help
+.PHONY: help install train evaluate compare watch ui nets bench test test-slow lint clean
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{printf "  make %-11s %s\n", $$1, $$2}'
+	@echo
+	@echo "  variables: NET ALGOS SEEDS EPISODES WORKERS RESUME CONTROLLER EVAL_SEEDS OUT TIMING ARGS"
+	@echo "  example:   make train NET=cologne8 ALGOS=\"mappo mappo_ind jointq\" SEEDS=\"0 1\" EPISODES=100"
+
+.venv/installed: requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("tsc_marl needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Set PYTHON=python3.11")'
+	$(PYTHON) -m venv .venv
+	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+install: .venv/installed  ## make .venv from the lock file
+
+train: .venv/installed  ## train ALGOS on NET, compare with fixed time and max pressure (RESUME=run goes on)
+	$(RUN) train $(if $(RESUME),--resume $(RESUME),--net $(NET) --algos $(ALGOS) --seeds $(SEEDS) $(call option,episodes,$(EPISODES)) $(call option,timing,$(TIMING))) $(call option,workers,$(WORKERS)) $(ARGS)
+
+evaluate: .venv/installed  ## measure CONTROLLER="a b" on NET with EVAL_SEEDS, keep SUMO's files in OUT
+	$(RUN) evaluate --net $(NET) $(call option,controller,$(CONTROLLER)) $(call option,eval-seeds,$(EVAL_SEEDS)) $(call option,out,$(OUT)) $(call option,timing,$(TIMING)) $(call option,workers,$(WORKERS)) $(ARGS)
+
+compare: .venv/installed  ## list the finished trainings of NET
+	$(RUN) compare --net $(NET) $(ARGS)
+
+watch: .venv/installed  ## show CONTROLLER (an algorithm, a run id or a classical controller) in sumo-gui
+	$(RUN) watch --net $(NET) $(call option,controller,$(CONTROLLER)) $(call option,timing,$(TIMING)) $(ARGS)
+
+ui: .venv/installed  ## open MLflow on http://127.0.0.1:5000
+	.venv/bin/mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}" $(ARGS)
+
+nets: .venv/installed  ## list the road networks
+	$(RUN) nets $(ARGS)
+
+bench: .venv/installed  ## measure speed, as ratios within one run
+	$(RUN) bench $(ARGS)
+
+test: .venv/installed  ## run the tests
+	$(PY) -m pytest -m "not slow" $(ARGS)
+
+test-slow: .venv/installed  ## run the learning checks too (minutes)
+	$(PY) -m pytest -m slow -n 0 -s $(ARGS)
+
+lint: .venv/installed  ## ruff, pyright, import-linter
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/pyright
+	.venv/bin/lint-imports
+
+clean:  ## remove .venv and caches; runs/, mlflow.db and mlartifacts/ stay
+	rm -rf .venv .pytest_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info
+	find . -name __pycache__ -prune -exec rm -rf {} +
