@@ -18,6 +18,7 @@ help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{printf "  make %-11s %s\n", $$1, $$2}'
 	@echo
 	@echo "  variables: NET ALGOS SEEDS EPISODES WORKERS RESUME CONTROLLER EVAL_SEEDS OUT TIMING ARGS"
+	@echo "  environment: TSC_MARL_HOME, the folder of runs/, mlflow.db and mlartifacts/ (default: here); MLFLOW_TRACKING_URI"
 	@echo "  example:   make train NET=cologne8 ALGOS=\"mappo mappo_ind jointq\" SEEDS=\"0 1\" EPISODES=100"
 
 .venv/installed: requirements.lock pyproject.toml
@@ -42,7 +43,7 @@ watch: .venv/installed  ## show CONTROLLER (an algorithm, a run id or a classica
 	$(RUN) watch --net $(NET) $(call option,controller,$(CONTROLLER)) $(call option,timing,$(TIMING)) $(ARGS)
 
 ui: .venv/installed  ## open MLflow on http://127.0.0.1:5000
-	.venv/bin/mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}" $(ARGS)
+	.venv/bin/mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$${TSC_MARL_HOME:-$(CURDIR)}/mlflow.db}" $(ARGS)
 
 nets: .venv/installed  ## list the road networks
 	$(RUN) nets $(ARGS)

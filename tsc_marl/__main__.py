@@ -1,12 +1,13 @@
 """The command line: parse, call, print."""
 
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tsc_marl.config import check_eval_seeds, cli, read_timing
+from tsc_marl.config import check_eval_seeds, check_list, cli, read_timing
 from tsc_marl.errors import UserError, unknown
 
 
@@ -31,30 +32,34 @@ class EvaluateOptions:
     """Folder for metrics.json and, per controller, SUMO's own tripinfo_<seed>.xml and tls_<seed>.xml."""
     timing: str = "sumo-rl"
     """Signal timing: a file of configs/timing/."""
-    workers: int | None = None
+    workers: int = field(default_factory=lambda: os.cpu_count() or 1)
     """Processes that simulate; the default is all cores."""
 
 
 def evaluate(argv: list[str]) -> None:
     """Measure controllers or trained policies on held-out seeds and keep SUMO's own files."""
     options = cli(EvaluateOptions, argv, "evaluate")
-    import os
-
     from tsc_marl import report
     from tsc_marl.evaluate import evaluate as measure
-    from tsc_marl.evaluate import find_policy, write
+    from tsc_marl.evaluate import find_policy, label, write
     from tsc_marl.rollout.local import Pool
 
+    check_list("controller", options.controller)
     check_eval_seeds(options.eval_seeds)
     task = _task(options.net, options.timing)
-    policies = {name: find_policy(name, task) for name in options.controller}
-    console = report.console()
-    with Pool(options.workers if options.workers is not None else os.cpu_count() or 1, console.print) as pool:
+    policies = {label(name): find_policy(name, task) for name in options.controller}
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"out {options.out} cannot be made ({error.strerror}); give another folder") from None
+    with Pool(options.workers, report.say) as pool:
         results = measure(pool, task, policies, options.eval_seeds, options.out)
     write(options.out / "metrics.json", task, results)
     title = f"{options.net}, timing {options.timing}: mean over {len(options.eval_seeds)} seeds"
-    console.print(report.results_table(title, results, {}))
-    console.print(f"every figure can be recomputed from {options.out}/<controller>/tripinfo_<seed>.xml; figures: {options.out}/metrics.json")
+    report.console().print(report.results_table(title, results, {}))
+    report.say(
+        f"every figure can be recomputed from {options.out}/<controller>/tripinfo_<seed>.xml; figures: {options.out}/metrics.json"
+    )
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,9 @@ def compare(argv: list[str]) -> None:
     options = cli(CompareOptions, argv, "compare")
     from tsc_marl import compare as module
     from tsc_marl import report
+    from tsc_marl.sim import scenario
 
+    scenario.load(options.net)
     report.console().print(module.table(options.net))
 
 
@@ -161,7 +168,7 @@ def main(argv: list[str]) -> int:
             raise unknown("verb", argv[0], VERBS)
         VERBS[argv[0]](argv[1:])
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130

@@ -39,7 +39,7 @@ class RunConfig(Generic[A]):
     """Algorithms to train, one after the other: files of tsc_marl/algos/."""
     seeds: tuple[int, ...] = (0,)
     """Training seeds; each algorithm is trained once with each."""
-    episodes: int = 160
+    episodes: int = 100
     """Training episodes for each algorithm and seed."""
     episodes_per_update: int = 2
     """Episodes in one batch of learning."""
@@ -69,14 +69,14 @@ class RunConfig(Generic[A]):
         for name in ("episodes", "episodes_per_update", "workers", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1; got {getattr(self, name)}")
+        if self.episodes > TRAIN_SEEDS:
+            raise UserError(f"episodes must be at most {TRAIN_SEEDS}, each has a SUMO seed of its own; got {self.episodes}")
         if self.episodes % self.episodes_per_update:
             raise UserError(
                 f"episodes {self.episodes} is not a multiple of episodes-per-update {self.episodes_per_update}; change one"
             )
-        for name in ("algos", "seeds", "eval_seeds"):
-            values = getattr(self, name)
-            if not values or len(set(values)) < len(values):
-                raise UserError(f"{name} needs at least one entry and none twice; got {' '.join(map(str, values)) or 'none'}")
+        check_list("algos", self.algos)
+        check_list("seeds", self.seeds)
         for seed in self.seeds:
             if not 0 <= seed < 1000:
                 raise UserError(f"seeds must lie in 0 .. 999; got {seed}")
@@ -87,11 +87,20 @@ class RunConfig(Generic[A]):
         return Task(self.net, self.signal, self.sim)
 
 
+def check_list(name: str, values: tuple[Any, ...]) -> None:
+    """Refuse an empty list, and entries given twice."""
+    if not values or len(set(values)) < len(values):
+        raise UserError(f"{name} needs at least one entry and none twice; got {' '.join(map(str, values)) or 'none'}")
+
+
 def check_eval_seeds(seeds: tuple[int, ...]) -> None:
     """Refuse evaluation seeds that training uses."""
+    check_list("eval-seeds", seeds)
     for seed in seeds:
         if not 0 <= seed < TRAIN_SEEDS:
-            raise UserError(f"eval-seeds must lie in 0 .. {TRAIN_SEEDS - 1}, the seeds from {TRAIN_SEEDS} on are for training; got {seed}")
+            raise UserError(
+                f"eval-seeds must lie in 0 .. {TRAIN_SEEDS - 1}, the seeds from {TRAIN_SEEDS} on are for training; got {seed}"
+            )
 
 
 def train_seed(run_seed: int, episode: int) -> int:
@@ -100,8 +109,15 @@ def train_seed(run_seed: int, episode: int) -> int:
 
 
 def from_yaml(path: Path, prefix: str = "") -> list[str]:
-    """Turn a YAML file of settings into the command line that says the same."""
-    raw = yaml.safe_load(path.read_text()) or {}
+    """Turn a YAML file of settings into the command line that says the same.
+
+    Raises:
+        UserError: when it is not YAML, or no settings.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text()) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
     if not isinstance(raw, dict):
         raise UserError(f"{path}: expected settings as `name: value`; got {type(raw).__name__}")
     return _flatten(raw, prefix)
@@ -152,9 +168,17 @@ def parse(argv: list[str], configs: Path = ROOT / "configs") -> list[RunConfig[A
     for name in names:
         config = algos.find(name).Config
         own = configs / "algos" / f"{name}.yaml"
-        parts = [base, from_yaml(own, "algo.") if own.exists() else [], from_yaml(configs / "timing" / f"{timing}.yaml", "signal.")]
+        parts = [
+            base,
+            from_yaml(own, "algo.") if own.exists() else [],
+            from_yaml(configs / "timing" / f"{timing}.yaml", "signal."),
+        ]
         line = [word for part in (*parts, argv) for word in part]
-        runs.append(cli(RunConfig[config], line, f"train --algos {name}"))
+        try:
+            runs.append(cli(RunConfig[config], line, f"train --algos {name}"))
+        except UserError as error:
+            files = [str(path) for path, part in ((configs / "train.yaml", base), (own, parts[1])) if part]
+            raise UserError(f"{error} (settings of {' and '.join(files)} count too)" if files else str(error)) from None
     return runs
 
 
@@ -173,6 +197,7 @@ def cli(options: type[Options], argv: Sequence[str], verb: str) -> Options:
             raise
         lines = [line.strip(" │") for line in said.getvalue().splitlines()]
         text = " ".join(line for line in lines if line and line[0] not in "╭╰─" and not line.startswith("For full helptext"))
+        text = text.split(" Argument helptext:")[0].rstrip(".")
         raise UserError(f"{text}; every option: python -m tsc_marl {verb} --help") from None
 
 

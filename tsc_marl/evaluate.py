@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ Results = dict[str, list[dict[str, float]]]
 
 CHECKPOINT = "checkpoint.pt"
 FORMAT = 1
+FIELDS = {"network", "algorithm", "seed", "sim", "signal", "config", "training", "episode", "history", "mlflow_id"}
+"""What a checkpoint holds beside its format."""
 
 
 def evaluate(pool: Pool, task: Task, policies: Mapping[str, Policy], seeds: Sequence[int], out: Path | None = None) -> Results:
@@ -61,8 +63,10 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     try:
         content = torch.load(path, weights_only=True)
     except Exception as error:  # torch raises many kinds for a damaged file
-        raise UserError(f"checkpoint {path} cannot be read ({type(error).__name__}): it is damaged or cut short; use another") from None
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise UserError(
+            f"checkpoint {path} cannot be read ({type(error).__name__}): it is damaged or cut short; use another"
+        ) from None
+    if not isinstance(content, dict) or content.get("format") != FORMAT or not content.keys() >= FIELDS:
         raise UserError(f"checkpoint {path} is not of this program (expected format {FORMAT}); train again")
     return content
 
@@ -71,15 +75,24 @@ def policy_of(checkpoint: dict[str, Any], task: Task) -> Policy:
     """Return the trained policy of a checkpoint.
 
     Raises:
-        UserError: when it was trained on another network, timing or observation.
+        UserError: when it was trained on another network or with another observation, or has settings unknown here.
     """
     for field, given in (("network", task.network), ("sim", asdict(task.sim))):
         if checkpoint[field] != given:
             raise UserError(
                 f"the policy of {checkpoint['algorithm']} was trained with {field} {checkpoint[field]}, not {given}; use the same"
             )
-    config = algos.find(checkpoint["algorithm"]).Config(**checkpoint["config"])
-    return Policy(checkpoint["algorithm"], config, checkpoint["training"]["weights"])
+    name, settings = checkpoint["algorithm"], checkpoint["config"]
+    kind = algos.find(name).Config
+    strange = settings.keys() - {field.name for field in fields(kind)}
+    if strange:
+        raise UserError(f"the policy of {name} has a setting {min(strange)} that this version does not know; train again")
+    return Policy(name, kind(**settings), checkpoint["training"]["weights"])
+
+
+def label(name: str) -> str:
+    """Return what a policy is called in tables and folders: its name, or the end of its checkpoint's path."""
+    return "_".join(Path(name).resolve().with_suffix("").parts[-3:]) if Path(name).is_file() else name
 
 
 def find_policy(name: str, task: Task) -> Policy:
@@ -90,7 +103,7 @@ def find_policy(name: str, task: Task) -> Policy:
     """
     if name in controllers.available():
         return Policy(name)
-    if Path(name).is_file():
+    if Path(name).is_file() or Path(name).suffix == ".pt":
         return policy_of(load_checkpoint(Path(name)), task)
     if name in algos.available():
         runs = Tracker(task.network).finished(name)

@@ -99,10 +99,7 @@ def learning_curve(path: Path, histories: Mapping[str, Sequence[Figures]], lines
     for axis, (key, label) in zip(axes, (("episode", "training episodes"), ("minutes", "minutes of training")), strict=True):
         for i, (name, history) in enumerate(histories.items()):
             x, y = np.array([[row[key], row["delay"]] for row in history]).T
-            width = min(9, len(y))
-            smooth = np.convolve(y, np.ones(width) / width, mode="valid")
-            axis.plot(x, y, color=f"C{i}", alpha=0.25, linewidth=0.8)
-            axis.plot(x[width - 1 :], smooth, color=f"C{i}", label=name)
+            axis.plot(x, y, color=f"C{i}", label=name, linewidth=1.3)
         for i, (name, level) in enumerate(lines.items()):
             axis.axhline(level, color="black", linestyle=("--", ":", "-.")[i % 3], linewidth=1, label=name)
         axis.set_xlabel(label)
@@ -146,4 +143,9 @@ class Progress:
 
 def console() -> Console:
     """Return a console wide enough for the table, also where the output is a file."""
-    return Console(width=None if sys.stdout.isatty() else 150, highlight=False)
+    return Console(width=None if sys.stdout.isatty() else 150, highlight=False, markup=False)  # [s] is a unit, not markup
+
+
+def say(line: str) -> None:
+    """Print a line; in a terminal, over the progress line."""
+    print(f"\r\x1b[2K{line}" if sys.stdout.isatty() else line, flush=True)

@@ -4,6 +4,9 @@ import logging
 import os
 import shutil
 import subprocess
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,19 +17,27 @@ from tsc_marl.sim.scenario import ROOT
 FREE_BYTES = 500e6
 
 
+def home() -> Path:
+    """Return the folder of runs/, mlflow.db and mlartifacts/: TSC_MARL_HOME, or the repository."""
+    return Path(os.environ.get("TSC_MARL_HOME") or ROOT).absolute()
+
+
 def uri() -> str:
-    """Return the tracking store: MLFLOW_TRACKING_URI, or SQLite in the repository folder."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{ROOT / 'mlflow.db'}"
+    """Return the tracking store: MLFLOW_TRACKING_URI, or SQLite in `home()`."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home() / 'mlflow.db'}"
 
 
 class Tracker:
     """The runs of one experiment, which is one road network.
 
+    What is written goes through one thread, in order, so that a slow store never holds up training. When the store is
+    lost, `say` is told once and nothing more is written: training must outlive its store.
+
     Raises:
         UserError: at construction, when the store cannot be reached or written.
     """
 
-    def __init__(self, experiment: str) -> None:
+    def __init__(self, experiment: str, say: Callable[[str], None] = print) -> None:
         _check_disk()
         for name, value in (
             ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2"), ("MLFLOW_HTTP_REQUEST_TIMEOUT", "15"), ("MLFLOW_DISABLE_TELEMETRY", "true"),
@@ -39,32 +50,38 @@ class Tracker:
         for noisy in ("alembic", "mlflow"):
             logging.getLogger(noisy).setLevel(logging.ERROR)
         self._entities, self._errors = mlflow.entities, (MlflowException, OSError)
+        self._say, self._lost = say, False
+        self._thread = ThreadPoolExecutor(max_workers=1)
         try:
             self.client = mlflow.MlflowClient(uri())
             self.experiment_id = self._experiment(experiment)
         except Exception as error:  # every kind of store fails in its own way
+            advice = "start the server, or unset" if os.environ.get("MLFLOW_TRACKING_URI") else "move it away, or set"
             raise UserError(
-                f"tracking store {uri()} cannot be used: {_first_line(error)}; start the server, or unset MLFLOW_TRACKING_URI"
+                f"tracking store {uri()} cannot be used: {_first_line(error)}; {advice} MLFLOW_TRACKING_URI"
             ) from None
-        self._pending: list[Any] = []
-        self._lost = False
 
     def _experiment(self, name: str) -> str:
         found = self.client.get_experiment_by_name(name)
         if found is not None:
+            if found.lifecycle_stage == "deleted":  # in the UI; a run cannot be added to it as it is
+                self.client.restore_experiment(found.experiment_id)
             return found.experiment_id
         local = uri().startswith("sqlite:")
-        artifacts = (ROOT / "mlartifacts" / name).as_uri() if local else None
+        artifacts = (home() / "mlartifacts" / name).as_uri() if local else None
         return self.client.create_experiment(name, artifact_location=artifacts)
 
     def start(self, name: str, tags: dict[str, str], params: dict[str, Any], parent: str | None = None) -> str:
-        """Open a run and return its id."""
+        """Open a run and return its id, empty when the store is lost."""
         nested = {"mlflow.parentRunId": parent} if parent else {}
-        run = self.client.create_run(self.experiment_id, run_name=name, tags=tags | nested | _versions())
-        run_id = run.info.run_id
         entries = [self._entities.Param(key, str(value)[:6000]) for key, value in params.items()]
-        self.client.log_batch(run_id, params=entries)
-        return run_id
+
+        def open_run() -> str:
+            run_id = self.client.create_run(self.experiment_id, run_name=name, tags=tags | nested | _versions()).info.run_id
+            self.client.log_batch(run_id, params=entries)
+            return run_id
+
+        return self._write(open_run, wait=True) or ""
 
     def reopen(self, run_id: str) -> bool:
         """Set a run to running again; False when the store does not know it."""
@@ -74,43 +91,38 @@ class Tracker:
             return False
         return True
 
-    def log(self, run_id: str, metrics: dict[str, float], step: int) -> str | None:
-        """Send metrics in the background. Returns a line for the user when the store was just lost, else None."""
-        import time
-
+    def log(self, run_id: str, metrics: dict[str, float], step: int) -> None:
+        """Send metrics; undefined ones (nan) are left out."""
         now = int(time.time() * 1000)
         entries = [self._entities.Metric(key, float(value), now, step) for key, value in metrics.items() if value == value]
-        return self._guard(lambda: self._pending.append(self.client.log_batch(run_id, metrics=entries, synchronous=False)))
+        self._write(lambda: self.client.log_batch(run_id, metrics=entries))
 
-    def artifact(self, run_id: str, path: Path) -> str | None:
-        """Copy a file to a run. Returns as `log` does."""
-        return self._guard(lambda: self.client.log_artifact(run_id, str(path)))
+    def artifact(self, run_id: str, path: Path) -> None:
+        """Copy a file to a run; it must not change before `end`."""
+        self._write(lambda: self.client.log_artifact(run_id, str(path)))
 
-    def describe(self, run_id: str, markdown: str) -> str | None:
-        """Set the text that the UI shows on a run. Returns as `log` does."""
-        return self._guard(lambda: self.client.set_tag(run_id, "mlflow.note.content", markdown))
+    def describe(self, run_id: str, markdown: str) -> None:
+        """Set the text that the UI shows on a run."""
+        self._write(lambda: self.client.set_tag(run_id, "mlflow.note.content", markdown))
 
-    def end(self, run_id: str, status: str) -> str | None:
-        """Close a run as FINISHED, FAILED or KILLED, after everything sent has arrived. Returns as `log` does."""
+    def end(self, run_id: str, status: str) -> None:
+        """Close a run as FINISHED, FAILED or KILLED, after everything sent has arrived."""
+        self._write(lambda: self.client.set_terminated(run_id, status=status), wait=True)
 
-        def close() -> None:
-            for operation in self._pending:
-                operation.wait()
-            self._pending.clear()
-            self.client.set_terminated(run_id, status=status)
+    def _write(self, action: Callable[[], Any], wait: bool = False) -> Any:
+        def guarded() -> Any:
+            if self._lost:
+                return None
+            try:
+                return action()
+            except Exception as error:  # whatever kind the store raises
+                self._lost = True
+                self._say(
+                    f"tracking store {uri()} was lost ({_first_line(error)}); training goes on, without it, in {home() / 'runs'}"
+                )
 
-        return self._guard(close)
-
-    def _guard(self, action: Any) -> str | None:
-        """Do something with the store; once it is lost, do nothing more."""
-        if self._lost:
-            return None
-        try:
-            action()
-        except Exception as error:  # training must outlive its store, whatever that raises
-            self._lost = True
-            return f"tracking store {uri()} was lost ({_first_line(error)}); training goes on, its checkpoint is kept in runs/"
-        return None
+        future = self._thread.submit(guarded)
+        return future.result() if wait else None
 
     def finished(self, algorithm: str | None = None) -> list[Any]:
         """Return the finished child runs of the experiment, newest first."""
@@ -134,11 +146,17 @@ class Tracker:
 
 
 def _check_disk() -> None:
-    if not os.access(ROOT, os.W_OK):
-        raise UserError(f"{ROOT} is read-only; runs and the tracking store are kept there: make it writable or clone elsewhere")
-    free = shutil.disk_usage(ROOT).free
+    folder = home()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        writable = os.access(folder, os.W_OK)
+    except OSError:
+        writable = False
+    if not writable:
+        raise UserError(f"runs and the tracking store cannot be kept in {folder}: it is not a writable folder; set TSC_MARL_HOME")
+    free = shutil.disk_usage(folder).free
     if free < FREE_BYTES:
-        raise UserError(f"only {free / 1e6:.0f} MB are free in {ROOT}; a run needs {FREE_BYTES / 1e6:.0f} MB: free some space")
+        raise UserError(f"only {free / 1e6:.0f} MB are free in {folder}; a run needs {FREE_BYTES / 1e6:.0f} MB: free some space")
 
 
 def _versions() -> dict[str, str]:

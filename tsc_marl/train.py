@@ -1,10 +1,13 @@
 """The training loop: collect, learn, log, save; then evaluate beside the classical controllers."""
 
+import copy
+import itertools
 import json
 import os
+import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -20,10 +23,9 @@ from tsc_marl.rollout.local import Pool, WorkerDied
 from tsc_marl.rollout.worker import Episode, Job, Policy
 from tsc_marl.sim import scenario
 from tsc_marl.sim.scenario import ROOT
-from tsc_marl.track import Tracker
+from tsc_marl.track import Tracker, home
 from tsc_marl.types import Algorithm, Batch, Spec
 
-RUNS = ROOT / "runs"
 COMMAND = "command.json"
 
 
@@ -39,6 +41,10 @@ class Run:
     episode: int
     history: list[dict[str, float]]
     mlflow_id: str
+    _whole: dict[str, Any] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.mark()
 
     @property
     def minutes(self) -> float:
@@ -53,58 +59,80 @@ class Run:
         weights = {key: value.detach().clone() for key, value in self.algorithm.policy_state().items()}
         return Policy(self.name, self.config.algo, weights)
 
-    def save(self) -> None:
-        """Write the checkpoint; a crash in the middle leaves the last one whole."""
-        content = {
+    def mark(self) -> None:
+        """Keep the state as it is now for `save`: an update that is cut short is never saved."""
+        self._whole = {
             "format": FORMAT, "network": self.config.net, "algorithm": self.name, "seed": self.seed,
             "sim": asdict(self.config.sim), "signal": asdict(self.config.signal), "config": asdict(self.config.algo),
-            "training": self.algorithm.training_state(), "episode": self.episode, "history": self.history,
-            "mlflow_id": self.mlflow_id,
+            "training": copy.deepcopy(self.algorithm.training_state()), "episode": self.episode,
+            "history": list(self.history), "mlflow_id": self.mlflow_id,
         }  # fmt: skip
+
+    def save(self) -> None:
+        """Write the marked state as the checkpoint; a crash in the middle leaves the last one whole."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        torch.save(content, self.folder / f"{CHECKPOINT}.new")
+        torch.save(self._whole, self.folder / f"{CHECKPOINT}.new")
         os.replace(self.folder / f"{CHECKPOINT}.new", self.folder / CHECKPOINT)
 
 
 def train(argv: list[str]) -> None:
     """Train, evaluate and report what a command line asks for; `--resume` goes on with an earlier one."""
-    configs = parse(argv)
+    configs, folder = parse(argv), None
     if configs[0].resume:
-        folder = _resumed(configs[0].resume)
-        configs = parse([*json.loads((folder / COMMAND).read_text()), "--workers", str(configs[0].workers)])
-    else:
-        folder = RUNS / f"{configs[0].net}-{datetime.now():%Y%m%d-%H%M%S}"
+        configs, folder = _resumed(configs[0], argv)
     first = configs[0]
     scenario.scheduled(scenario.load(first.net))
-    tracker = Tracker(first.net)
-    say = report.console().print
-    with Pool(first.workers, say) as pool:
+    tracker = Tracker(first.net, report.say)
+    with Pool(first.workers, report.say) as pool:
         spec = pool.probe(first.task())
-        folder.mkdir(parents=True, exist_ok=True)
-        if not first.resume and not (folder / COMMAND).exists():
-            (folder / COMMAND).write_text(json.dumps(argv))
+        folder = folder or _new_folder(first.net, argv)
         parent = _parent(tracker, first, folder)
+        runs: list[Run] = []
         status = "FAILED"
         try:
-            runs = [_train_one(pool, tracker, config, name, seed, spec, folder, parent)
-                    for config, name in zip(configs, first.algos, strict=True) for seed in first.seeds]  # fmt: skip
+            for config, name in zip(configs, first.algos, strict=True):
+                for seed in first.seeds:
+                    runs.append(_open(tracker, config, name, seed, spec, folder, parent))
+                    _learn(pool, tracker, runs[-1])
             _conclude(pool, tracker, runs, folder, parent)
             status = "FINISHED"
         except KeyboardInterrupt:
             status = "KILLED"
-            say(f"\nstopped; go on with: make train RESUME={folder.name}")
+            report.say(f"stopped; go on with: make train RESUME={folder.name}")
             raise
         except WorkerDied as error:
-            raise UserError(f"{error}; the checkpoint is saved, go on with: make train RESUME={folder.name}") from None
+            raise WorkerDied(f"{error}; the checkpoint is saved, go on with: make train RESUME={folder.name}") from None
         finally:
-            tracker.end(parent, status)
+            for run_id in (*(run.mlflow_id for run in runs), parent):
+                tracker.end(run_id, status)
 
 
-def _resumed(name: str) -> Path:
-    folder = RUNS / Path(name).name
-    if not (folder / COMMAND).is_file():
-        raise unknown("run", name, [path.parent.name for path in RUNS.glob(f"*/{COMMAND}")])
-    return folder
+def _new_folder(network: str, argv: list[str]) -> Path:
+    """Make the folder of a new training, with what a later `--resume` needs: the command line and the files it reads."""
+    for n in itertools.count(1):
+        folder = home() / "runs" / f"{network}-{datetime.now():%Y%m%d-%H%M%S}{f'-{n}' if n > 1 else ''}"
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        shutil.copytree(ROOT / "configs", folder / "configs")
+        (folder / COMMAND).write_text(json.dumps(argv))
+        return folder
+    raise AssertionError
+
+
+def _resumed(config: RunConfig[Any], argv: list[str]) -> tuple[list[RunConfig[Any]], Path]:
+    """Return the settings and the folder of an earlier training."""
+    others = [word for word in argv if word.startswith("--") and word.split("=")[0] not in ("--resume", "--workers")]
+    if others:
+        raise UserError(
+            f"--resume {config.resume} keeps the settings of that run; leave out {' '.join(others)} (--workers may change)"
+        )
+    runs, name = home() / "runs", Path(config.resume or "").name
+    if not (runs / name / COMMAND).is_file():
+        raise unknown("run", name, [path.parent.name for path in runs.glob(f"*/{COMMAND}")])
+    line = [*json.loads((runs / name / COMMAND).read_text()), "--workers", str(config.workers)]
+    return parse(line, runs / name / "configs"), runs / name
 
 
 def _parent(tracker: Tracker, config: RunConfig[Any], folder: Path) -> str:
@@ -125,8 +153,7 @@ def _open(tracker: Tracker, config: RunConfig[Any], name: str, seed: int, spec: 
     own, history, episode, mlflow_id = folder / f"{name}-s{seed}", [], 0, ""
     if (own / CHECKPOINT).exists():
         saved = load_checkpoint(own / CHECKPOINT)
-        policy_of(saved, config.task())
-        algorithm.load_training_state(saved["training"])
+        _load(algorithm, saved, own / CHECKPOINT, config, name, seed)
         history, episode, mlflow_id = saved["history"], saved["episode"], saved["mlflow_id"]
     if not (mlflow_id and tracker.reopen(mlflow_id)):
         tags = {"kind": "training", "network": config.net, "algorithm": name, "seed": str(seed), "timing": config.timing}
@@ -134,32 +161,37 @@ def _open(tracker: Tracker, config: RunConfig[Any], name: str, seed: int, spec: 
     return Run(config, name, seed, own, algorithm, episode, history, mlflow_id)
 
 
-def _train_one(
-    pool: Pool, tracker: Tracker, config: RunConfig[Any], name: str, seed: int, spec: Spec, folder: Path, parent: str
-) -> Run:
-    run = _open(tracker, config, name, seed, spec, folder, parent)
+def _load(algorithm: Algorithm, saved: dict[str, Any], path: Path, config: RunConfig[Any], name: str, seed: int) -> None:
+    """Put a checkpoint into an algorithm, if it is of this very training."""
+    expected = {"algorithm": name, "seed": seed, "signal": asdict(config.signal), "config": asdict(config.algo)}
+    for key, value in expected.items():
+        if saved[key] != value:
+            raise UserError(
+                f"checkpoint {path} was trained with {key} {saved[key]}, this run has {value}; remove it to start anew"
+            )
+    policy_of(saved, config.task())
+    try:
+        algorithm.load_training_state(saved["training"])
+    except (RuntimeError, KeyError, ValueError, AttributeError) as error:
+        raise UserError(f"checkpoint {path} does not fit this version ({error}); remove it to start anew") from None
+
+
+def _learn(pool: Pool, tracker: Tracker, run: Run) -> None:
+    """Train to the end; the checkpoint is saved whatever happens."""
+    config = run.config
     progress = report.Progress(f"{run.label:>12s}", config.episodes, run.episode)
-    status = "FAILED"
     updates = 0
     try:
         while run.episode < config.episodes:
             metrics = _iterate(pool, run)
+            run.mark()
             updates += 1
-            lost = tracker.log(run.mlflow_id, metrics, step=int(run.history[-1]["steps"]))
-            if lost:
-                report.console().print(lost)
+            tracker.log(run.mlflow_id, metrics, step=int(run.history[-1]["steps"]))
             progress.update(run.episode, metrics)
             if updates % config.checkpoint_every == 0:
                 run.save()
-        status = "FINISHED"
-    except KeyboardInterrupt:
-        status = "KILLED"
-        raise
     finally:
         run.save()
-        if status != "FINISHED":
-            tracker.end(run.mlflow_id, status)
-    return run
 
 
 def _iterate(pool: Pool, run: Run) -> dict[str, float]:
@@ -195,8 +227,7 @@ def _mean(episodes: Sequence[Episode], key: str) -> float:
 def _conclude(pool: Pool, tracker: Tracker, runs: list[Run], folder: Path, parent: str) -> None:
     """Evaluate the final policies beside the classical controllers; table, files, artifacts, next commands."""
     config = runs[0].config
-    console = report.console()
-    console.print(f"evaluating on {len(config.eval_seeds)} held-out seeds …")
+    report.say(f"evaluating on {len(config.eval_seeds)} held-out seeds …")
     policies = {name: Policy(name) for name in config.baselines} | {run.label: run.policy() for run in runs}
     results = evaluate(pool, config.task(), policies, config.eval_seeds)
     write(folder / "evaluation.json", config.task(), results)
@@ -210,20 +241,21 @@ def _conclude(pool: Pool, tracker: Tracker, runs: list[Run], folder: Path, paren
     tracker.describe(parent, report.markdown(results))
     spent = {run.label: (run.episode, run.minutes) for run in runs}
     title = f"{config.net}, timing {config.timing}: mean over {len(config.eval_seeds)} held-out seeds, greedy final policies"
-    console.print(report.results_table(title, results, spent))
-    console.print(
+    report.console().print(report.results_table(title, results, spent))
+    report.say(
         f"\nlearning curve: {curve}\nnext:\n  make ui\n  make watch NET={config.net} CONTROLLER={config.algos[-1]}\n"
-        f"  make evaluate NET={config.net} CONTROLLER=\"{config.algos[-1]} max_pressure\"\n  make compare NET={config.net}"
+        f'  make evaluate NET={config.net} CONTROLLER="{config.algos[-1]} max_pressure"\n  make compare NET={config.net}'
     )
 
 
 def _record(tracker: Tracker, run: Run, results: Results, levels: dict[str, float]) -> None:
     rows = results[run.label]
     means = {f"eval/{key}": float(np.mean([f[key] for f in rows])) for key in rows[0] if key != "seed"}
-    tracker.log(run.mlflow_id, means | {"eval/median_delay": float(np.median([f["delay"] for f in rows]))}, int(run.history[-1]["steps"]))
+    tracker.log(
+        run.mlflow_id, means | {"eval/median_delay": float(np.median([f["delay"] for f in rows]))}, int(run.history[-1]["steps"])
+    )
     write(run.folder / "evaluation.json", run.config.task(), {run.label: rows})
-    (run.folder / "config.json").write_text(json.dumps(as_dict(run.config), indent=1, default=str))
+    (run.folder / "config.json").write_text(json.dumps(as_dict(run.config), indent=1))
     report.learning_curve(run.folder / "learning_curve.png", {run.label: run.history}, levels, f"{run.config.net}: {run.label}")
     for name in (CHECKPOINT, "evaluation.json", "config.json", "learning_curve.png"):
         tracker.artifact(run.mlflow_id, run.folder / name)
-    tracker.end(run.mlflow_id, "FINISHED")

@@ -146,7 +146,12 @@ class Ippo(Algorithm):
         return rows, metrics
 
     def advantage(
-        self, batch: Batch, value: Float[Tensor, "T_1 B K"], estimate: Float[Tensor, "T B K"], rows: Rows, metrics: dict[str, float]
+        self,
+        batch: Batch,
+        value: Float[Tensor, "T_1 B K"],
+        estimate: Float[Tensor, "T B K"],
+        rows: Rows,
+        metrics: dict[str, float],
     ) -> Float[Tensor, "T B N"]:
         """Return each agent's advantage, raw; may add to the rows and the metrics."""
         return estimate.expand_as(batch.reward)

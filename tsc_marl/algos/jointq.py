@@ -99,7 +99,12 @@ class Jointq(MappoInd):
         return self.critic.base(obs, state)[..., 0]
 
     def advantage(
-        self, batch: Batch, value: Float[Tensor, "T_1 B N"], estimate: Float[Tensor, "T B N"], rows: Rows, metrics: dict[str, float]
+        self,
+        batch: Batch,
+        value: Float[Tensor, "T_1 B N"],
+        estimate: Float[Tensor, "T B N"],
+        rows: Rows,
+        metrics: dict[str, float],
     ) -> Float[Tensor, "T B N"]:
         """Combine the own lambda-return and the critic's heads, as they were before this update."""
         config, done = self.config, (batch.terminated, batch.truncated)

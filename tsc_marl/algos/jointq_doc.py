@@ -54,7 +54,12 @@ class JointqDoc(MappoInd):
         return batch.reward.sum(-1, keepdim=True).expand_as(batch.reward)
 
     def advantage(
-        self, batch: Batch, value: Float[Tensor, "T_1 B N"], estimate: Float[Tensor, "T B N"], rows: Rows, metrics: dict[str, float]
+        self,
+        batch: Batch,
+        value: Float[Tensor, "T_1 B N"],
+        estimate: Float[Tensor, "T B N"],
+        rows: Rows,
+        metrics: dict[str, float],
     ) -> Float[Tensor, "T B N"]:
         """Return R^i + gamma V' - V, and put the targets of Q^J and of the Q^i into the rows."""
         config, done = self.config, (batch.terminated, batch.truncated)

@@ -23,7 +23,9 @@ class MaxPressure(Controller):
         super().__init__(env)
         self._rank = {name: i for i, name in enumerate(env.names)}
         self._green = [np.array([[c in GREEN for c in state] for state in s.phases]) for s in env.net.signals]
-        self._downstream = [self._following(signal.movements, green.shape[1]) for signal, green in zip(env.net.signals, self._green, strict=True)]
+        self._downstream = [
+            self._following(signal.movements, green.shape[1]) for signal, green in zip(env.net.signals, self._green, strict=True)
+        ]
 
     def _following(self, movements: tuple, n_links: int) -> list[list[tuple[int, int]]]:
         """Return, per link, the (signal, link) pairs that leave the lane it leads to."""

@@ -1,7 +1,10 @@
 """Worker processes on this machine: each owns one SUMO and one copy of the policy, and sends one message per episode."""
 
+import contextlib
 import multiprocessing
 import signal
+import tempfile
+import threading
 import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
@@ -14,10 +17,11 @@ from tsc_marl.types import Spec
 
 DEATHS = 3
 """So many deaths of workers in a row on one episode end the run."""
+ADVICE = "if memory ran out, use fewer --workers"
 
 
-class WorkerDied(Exception):
-    """Worker processes died again and again on the same episode."""
+class WorkerDied(UserError):
+    """Worker processes died again and again at the same place; out of memory is the usual reason."""
 
 
 class Pool:
@@ -35,7 +39,8 @@ class Pool:
         if size < 1:
             raise UserError(f"workers must be at least 1; got {size}")
         self._say = say
-        self._members = [_Member() for _ in range(size)]
+        self._folder = tempfile.TemporaryDirectory(prefix="tsc_marl_", ignore_cleanup_errors=True)
+        self._members = [_Member(self._folder.name) for _ in range(size)]
 
     def __enter__(self) -> "Pool":
         return self
@@ -49,10 +54,23 @@ class Pool:
         return [member.process.pid or 0 for member in self._members]
 
     def probe(self, task: Task) -> Spec:
-        """Return what an algorithm must know of a task."""
+        """Return what an algorithm must know of a task.
+
+        Raises:
+            WorkerDied: after `DEATHS` deaths in a row.
+            UserError: when the network's files cannot be used.
+        """
         member = self._members[0]
-        member.connection.send(task)
-        return _unpack(member.connection.recv())
+        for _ in range(DEATHS):
+            try:
+                member.connection.send(task)
+                answer = member.connection.recv()
+            except (EOFError, OSError):
+                member.restart()
+                self._say(f"a worker process died while reading {task.network}; restarted")
+            else:
+                return _unpack(answer)
+        raise WorkerDied(f"worker processes died {DEATHS} times in a row while reading {task.network}; {ADVICE}")
 
     def run(self, jobs: Iterable[Job]) -> Iterator[Episode]:
         """Play all jobs and yield the episodes as they end, in any order.
@@ -76,7 +94,7 @@ class Pool:
                     deaths[id(job)] += 1
                     waiting.appendleft(job)
                     if deaths[id(job)] == DEATHS:
-                        raise WorkerDied(f"worker processes died {DEATHS} times in a row on episode {job.episode}")
+                        raise WorkerDied(f"worker processes died {DEATHS} times in a row on episode {job.episode}; {ADVICE}")
                     self._say(f"a worker process died on episode {job.episode}; restarted, the episode is played again")
         finally:
             for member in self._members:
@@ -97,20 +115,23 @@ class Pool:
         """End all workers."""
         for member in self._members:
             member.stop()
+        self._folder.cleanup()
 
 
 class _Member:
     """One worker process, seen from the parent."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: str) -> None:
         self.job: Job | None = None
+        self._folder = folder
         self._start()
 
     def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs,), daemon=True)
-        self.process.start()
+        self.process = context.Process(target=_serve, args=(theirs, self._folder), daemon=True)
+        with _sigint_ignored():
+            self.process.start()
         theirs.close()
 
     def give(self, job: Job) -> None:
@@ -152,17 +173,31 @@ def _unpack(answer: tuple[str, Any]) -> Any:
     return value
 
 
-def _serve(connection: Connection) -> None:
-    """Answer jobs until the parent is gone. Ctrl-C is the parent's business."""
+@contextlib.contextmanager
+def _sigint_ignored() -> Iterator[None]:
+    """Start processes that ignore Ctrl-C from their first instruction on: it is the parent's business."""
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _serve(connection: Connection, folder: str) -> None:
+    """Answer jobs until the parent is gone; temporary files go to its folder, which it removes however a worker ends."""
     import torch
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    tempfile.tempdir = folder
     torch.set_num_threads(1)
     worker = Worker()
     while True:
         try:
             job = connection.recv()
-        except EOFError:
+        except (EOFError, OSError):
             return
         try:
             answer: tuple[str, Any] = ("ok", probe(job) if isinstance(job, Task) else worker.play(job))
@@ -172,4 +207,5 @@ def _serve(connection: Connection) -> None:
         except Exception:
             worker.close()
             answer = ("error", traceback.format_exc())
-        connection.send(answer)
+        with contextlib.suppress(OSError):  # the parent is gone; recv() finds out
+            connection.send(answer)

@@ -1,7 +1,7 @@
 """One episode with one policy. A policy is anything that chooses phases: a trained algorithm or a classical controller."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from tsc_marl import algos, controllers
+from tsc_marl.errors import UserError
 from tsc_marl.sim import scenario as scenarios
 from tsc_marl.sim.env import SimConfig, TrafficEnv
 from tsc_marl.sim.signals import Timing
@@ -81,6 +82,47 @@ def probe(task: Task) -> Spec:
     return spec_of(env)
 
 
+def is_native(policy: Policy) -> bool:
+    """Return whether the network's own signal programs run instead."""
+    return policy.config is None and controllers.find(policy.name).native
+
+
+def chooser(env: TrafficEnv, policy: Policy, seed: int) -> Callable[[], np.ndarray]:
+    """Return the function that chooses the phases [N] at each decision, greedily; call it after the reset."""
+    if policy.config is None:
+        controller = controllers.find(policy.name)(env)
+        controller.reset(seed)
+        return controller.act
+    algorithm = load(policy, spec_of(env))
+    carry: Any = None
+
+    def act() -> np.ndarray:
+        nonlocal carry
+        with torch.inference_mode():
+            action, _, carry = algorithm.act(torch.from_numpy(env.obs)[None], torch.from_numpy(env.avail)[None], carry, None)
+        return action[0].numpy()
+
+    return act
+
+
+def load(policy: Policy, spec: Spec) -> Algorithm:
+    """Return a policy's algorithm with its weights; those that only learning needs stay as initialised."""
+    algorithm = algos.find(policy.name)(spec, policy.config)
+    _fill(algorithm, policy)
+    return algorithm
+
+
+def _fill(algorithm: Algorithm, policy: Policy) -> None:
+    weights, wanted = policy.weights or {}, algorithm.policy_state().keys()
+    missing = sorted(wanted - weights.keys())
+    try:
+        algorithm.load_state_dict({name: weights[name] for name in wanted if not missing}, strict=False)
+    except RuntimeError as error:  # torch's way to say that a shape differs
+        missing = [" ".join(str(error).split())]
+    if missing:
+        raise UserError(f"the weights of this {policy.name} do not fit {algorithm.spec.network} ({missing[0]}); train again")
+
+
 class Worker:
     """Owns one simulation and one policy at a time; plays jobs."""
 
@@ -104,18 +146,17 @@ class Worker:
             self._env.close()
 
     def _play_controller(self, env: TrafficEnv, job: Job) -> Episode:
-        controller = controllers.find(job.policy.name)(env)
         start = time.perf_counter()
-        env.reset(job.sumo_seed, out=job.out, native=controller.native, emissions=job.emissions)
-        controller.reset(job.sumo_seed)
+        env.reset(job.sumo_seed, out=job.out, native=is_native(job.policy), emissions=job.emissions)
+        act = chooser(env, job.policy, job.sumo_seed)
         total, done, acting = np.zeros(len(env.names)), False, 0.0
         while not done:
             before = time.perf_counter()
-            action = controller.act()
+            action = act()
             acting += time.perf_counter() - before
             reward, done = env.step(action)
             total += reward
-        figures = env.metrics()
+        figures = _figures(env, job)
         seconds = {"simulation": time.perf_counter() - start - acting, "acting": acting}
         return Episode(_light(job), figures, total, seconds)
 
@@ -140,17 +181,26 @@ class Worker:
             if record is not None:
                 record.add(seen, chosen, reward, extras)
         batch = record.batch((env.obs, env.avail, env.state)) if record is not None else None
-        figures = env.metrics()
+        figures = _figures(env, job)
         seconds = {"simulation": time.perf_counter() - start - acting, "acting": acting}
         return Episode(_light(job), figures, total, seconds, batch)
 
     def _loaded(self, policy: Policy, spec: Spec) -> Algorithm:
         key = (policy.name, policy.config, spec)
         if self._algorithm is None or self._algorithm[0] != key:
-            self._algorithm = (key, algos.find(policy.name)(spec, policy.config))
-        algorithm = self._algorithm[1]
-        algorithm.load_state_dict(policy.weights or {}, strict=False)
-        return algorithm
+            self._algorithm = (key, load(policy, spec))
+        else:
+            _fill(self._algorithm[1], policy)
+        return self._algorithm[1]
+
+
+def _figures(env: TrafficEnv, job: Job) -> dict[str, float]:
+    """End the episode and return its figures; SUMO's files go, unless they were asked for."""
+    figures = env.metrics()
+    if job.out is None:
+        for path in env.out.iterdir():
+            path.unlink()
+    return figures
 
 
 def _light(job: Job) -> Job:

@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +18,8 @@ import numpy as np
 from tsc_marl.errors import UserError
 from tsc_marl.sim.scenario import Scenario
 
-STEP_S = 1
+GUI_START_S = 60
+"""How long sumo-gui may take to open."""
 HALTING_MS = 0.1
 """Below this speed [m/s] SUMO calls a vehicle halting."""
 
@@ -81,6 +83,13 @@ def binary(name: str) -> str:
     return found
 
 
+def closed_window() -> type[Exception]:
+    """Return the kind of error that any call raises after sumo-gui's window was closed."""
+    import traci
+
+    return traci.exceptions.FatalTraCIError
+
+
 class Engine:
     """A simulation in progress. One at a time in a process: libsumo has only one.
 
@@ -116,15 +125,21 @@ class Engine:
 
     @staticmethod
     def _start_gui(options: Sequence[str]) -> Any:
-        if not os.environ.get("DISPLAY") and sys.platform.startswith("linux"):
+        display = os.environ.get("DISPLAY")
+        if not display and sys.platform.startswith("linux"):
             raise UserError("no display (DISPLAY is not set); `watch` needs one: use a desktop session, ssh -X or xvfb-run")
         import traci
+        from sumolib.miscutils import getFreeSocketPort
 
+        port = getFreeSocketPort()
+        command = [binary("sumo-gui"), *options, "--remote-port", str(port)]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
-            traci.start([binary("sumo-gui"), *options], label="gui", stdout=sys.stderr)
-        except (traci.exceptions.TraCIException, traci.exceptions.FatalTraCIError, OSError) as error:
-            raise UserError(f"sumo-gui did not start: {error}; check that DISPLAY {os.environ.get('DISPLAY')} is reachable") from None
-        return traci.getConnection("gui")
+            with contextlib.redirect_stdout(io.StringIO()):  # it prints a line for every second that it waits
+                return traci.connect(port, numRetries=GUI_START_S, proc=process)
+        except (traci.exceptions.TraCIException, traci.exceptions.FatalTraCIError) as error:
+            process.kill()
+            raise UserError(f"sumo-gui did not start on display {display} ({error}); check that the display can be reached") from None
 
     def advance(self, until_s: float) -> None:
         """Simulate until a time [s]."""
@@ -157,4 +172,5 @@ class Engine:
         """End the simulation; SUMO completes its output files."""
         if Engine._running is self:
             Engine._running = None
-            self.api.close()
+            with contextlib.suppress(*([closed_window()] if self._gui else [])):
+                self.api.close()

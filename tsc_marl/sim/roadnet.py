@@ -97,7 +97,7 @@ def read(path: Path, detection_m: float = DETECTION_M) -> RoadNet:
     if not names:
         raise UserError(
             f"{path}: no signal with at least two green phases, so there is nothing to control "
-            f"(signals found: {', '.join(fixed) or 'none'})"
+            f"(signals found: {', '.join(fixed) or 'none'}); add some with netconvert --tls.guess, or use another network"
         )
     lanes = [lane for edge in net.getEdges(withInternal=True) for lane in edge.getLanes()]
     index = {lane.getID(): i for i, lane in enumerate(lanes)}
@@ -236,7 +236,8 @@ def _detection(net: "sumolib.net.Net", index: dict[str, int], signals: tuple[Sig
                 before = offset
                 for inner in reversed(_interior(net, connection)):
                     row = seen[index[inner.getID()]]
-                    row[slot] = min(before, row.get(slot, np.inf))
+                    if before < min(reach_m, row.get(slot, np.inf)):
+                        row[slot] = before
                     before += inner.getLength()
                 queue.append((back, before))
     entries = [(slot, offset, 1 / len(row)) for row in seen for slot, offset in sorted(row.items())]

@@ -128,9 +128,12 @@ class SignalTimer:
         self.phase, self.changed_s = phase, now
 
     def _cover_phases(self) -> list[int]:
-        """Pick few phases that together give every link its green, greedily, and check that their cycle fits."""
-        missing = self._green.any(axis=0)
-        cover: list[int] = []
+        """Pick few phases that together give every link its green, greedily, and check that their cycle fits.
+
+        The first phase is one of them, needed or not: it is shown at the start.
+        """
+        cover = [0]
+        missing = self._green.any(axis=0) & ~self._green[0]
         while missing.any():
             cover.append(int((self._green & missing).sum(axis=1).argmax()))
             missing = missing & ~self._green[cover[-1]]

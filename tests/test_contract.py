@@ -1,0 +1,202 @@
+"""What every algorithm promises, whatever it learns: parametrised over all files of `algos/` and all sharings."""
+
+import io
+
+import pytest
+import torch
+from games import Noise, collect
+from torch.testing import assert_close
+
+from tsc_marl import algos
+from tsc_marl.errors import UserError
+
+SHARINGS = ("full", "full_no_id", "none")
+every = pytest.mark.parametrize(("name", "sharing"), [(name, sharing) for name in algos.available() for sharing in SHARINGS])
+
+MAY_REST: dict[str, tuple[str, ...]] = {}
+"""Parameters that two updates need not move, by algorithm: none so far."""
+
+
+def build(name, sharing="full", seed=0, **settings):
+    torch.manual_seed(seed)
+    cls, game = algos.find(name), Noise()
+    return cls(game.spec, cls.Config(sharing=sharing, hidden=(16,), critic_hidden=(16, 16), epochs=2, minibatches=2, **settings))
+
+
+def play(algorithm, seed=0, steps=12):
+    return collect(Noise(seed=seed), algorithm, steps, torch.Generator().manual_seed(seed))
+
+
+def rows_of(envs=300, seed=5):
+    obs, avail, _ = Noise(envs=envs, seed=seed).observe()
+    return obs, avail
+
+
+def weights(algorithm):
+    return {name: value.clone() for name, value in algorithm.state_dict().items()}
+
+
+def assert_same(one, other):
+    assert one.keys() == other.keys()
+    for key in one:
+        assert torch.equal(one[key], other[key]), key
+
+
+@every
+def test_actions_are_legal(name, sharing):
+    algorithm = build(name, sharing)
+    algorithm.update(play(algorithm), 0.0)
+    obs, avail = rows_of()
+    for generator in (None, torch.Generator().manual_seed(0)):
+        action, _, _ = algorithm.act(obs, avail, None, generator)
+        assert action.shape == avail.shape[:-1]
+        assert avail.gather(-1, action.unsqueeze(-1)).all()
+
+
+@every
+def test_exploration_follows_the_generator_and_greedy_needs_none(name, sharing):
+    algorithm = build(name, sharing)
+    draws = [algorithm.act(*rows_of(), None, torch.Generator().manual_seed(seed))[0] for seed in (1, 1, 2)]
+    assert torch.equal(draws[0], draws[1])
+    assert not torch.equal(draws[0], draws[2])
+    assert torch.equal(*(algorithm.act(*rows_of(), None, None)[0] for _ in range(2)))
+
+
+@every
+def test_two_updates_move_every_parameter_and_report_finite_metrics(name, sharing):
+    algorithm = build(name, sharing)
+    before = {key: value.detach().clone() for key, value in algorithm.named_parameters()}
+    for seed in (0, 1):
+        metrics = algorithm.update(play(algorithm, seed), 0.5 * seed)
+        assert metrics
+        assert all(torch.tensor(value).isfinite() for value in metrics.values()), metrics
+    for key, value in algorithm.named_parameters():
+        assert value.isfinite().all()
+        moved = (value != before[key]).flatten(1).any(1) if sharing == "none" else (value != before[key]).any()
+        assert moved.all() or key in MAY_REST.get(name, ()), key
+
+
+@every
+def test_training_state_is_all_that_a_resumed_training_needs(name, sharing):
+    one, file = build(name, sharing), io.BytesIO()
+    one.update(play(one), 0.0)
+    torch.save(one.training_state(), file)
+    batch = play(one, seed=1)
+    other = build(name, sharing, seed=9)
+    other.update(play(other, seed=9), 0.3)
+    file.seek(0)
+    state = torch.load(file, weights_only=True)
+    other.load_training_state(state)
+    assert torch.equal(one.act(*rows_of(), None, None)[0], other.act(*rows_of(), None, None)[0])
+    after_other = other.update(batch, 0.5)
+    torch.set_rng_state(state["torch_rng"])
+    assert one.update(batch, 0.5) == after_other
+    assert_same(weights(one), weights(other))
+
+
+@every
+def test_same_seed_same_weights(name, sharing):
+    found = []
+    for seed in (3, 3, 4):
+        algorithm = build(name, sharing, seed)
+        algorithm.update(play(algorithm), 0.0)
+        found.append(weights(algorithm))
+    assert_same(found[0], found[1])
+    assert any(not torch.equal(found[0][key], found[2][key]) for key in found[0])
+
+
+@every
+def test_the_policys_gradient_reaches_every_agent(name, sharing):
+    algorithm, reached = build(name, sharing), torch.zeros(3)
+
+    def note(module, grad_input, grad_output):
+        reached.add_(grad_output[0].detach().abs().flatten(0, -3).sum((0, -1)))
+
+    algorithm.actor.register_full_backward_hook(note)
+    algorithm.update(play(algorithm), 0.0)
+    assert (reached > 0.01 * reached.max()).all()
+
+
+@every
+def test_an_agent_acts_on_its_own_observation_alone(name, sharing):
+    """With common random numbers an agent's draw and all that `act` tells of it stay when the others see something else."""
+    algorithm = build(name, sharing)
+    for seed in (0, 1):
+        algorithm.update(play(algorithm, seed), 0.0)
+    obs, avail = rows_of()
+    for i in range(3):
+        elsewhere = 3 * torch.randn_like(obs)
+        elsewhere[:, i] = obs[:, i]
+        for seed in (None, 7):
+            results = []
+            for seen in (obs, elsewhere):
+                generator = None if seed is None else torch.Generator().manual_seed(seed)
+                action, extras, _ = algorithm.act(seen, avail, None, generator)
+                results.append({"action": action[:, i]} | {key: value[:, i] for key, value in extras.items()})
+            assert torch.equal(results[0]["action"], results[1]["action"])
+            assert_close(results[0], results[1])
+
+
+@every
+def test_policy_state_is_all_that_act_needs(name, sharing):
+    algorithm, worker = build(name, sharing), build(name, sharing, seed=9)
+    algorithm.update(play(algorithm), 0.0)
+    state = algorithm.policy_state()
+    assert set(state) <= set(algorithm.state_dict())
+    assert all(isinstance(value, torch.Tensor) for value in state.values())
+    worker.load_state_dict(state, strict=False)
+    assert torch.equal(algorithm.act(*rows_of(), None, None)[0], worker.act(*rows_of(), None, None)[0])
+    one, other = (a.act(*rows_of(), None, torch.Generator().manual_seed(1)) for a in (algorithm, worker))
+    assert torch.equal(one[0], other[0])
+    assert_close(one[1], other[1])
+
+
+@pytest.mark.parametrize("name", algos.available())
+def test_the_first_gradient_step_is_at_ratio_1(name):
+    """The stored log-probabilities are those of the stored actions and masks."""
+    torch.manual_seed(0)
+    cls = algos.find(name)
+    algorithm = cls(Noise().spec, cls.Config(epochs=1, minibatches=1))
+    metrics = algorithm.update(play(algorithm), 0.0)
+    assert abs(metrics["policy/kl"]) < 1e-6
+    assert metrics["policy/clipped"] == 0
+
+
+@pytest.mark.parametrize("name", algos.available())
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [("gamma", 1.5), ("gamma", float("nan")), ("lam", -0.1), ("value_keep", 2.0), ("lr_end", 1.1), ("lr", 0.0), ("lr", float("nan")),
+     ("clip", -0.2), ("max_grad_norm", 0.0), ("epochs", 0), ("minibatches", -1), ("entropy", -0.01), ("hidden", ()),
+     ("hidden", (64, 0)), ("critic_hidden", ())],
+)  # fmt: skip
+def test_config_refuses_bad_values(name, setting, value):
+    with pytest.raises(UserError) as error:
+        algos.find(name).Config(**{setting: value})
+    assert f"algo.{setting} " in str(error.value)
+    assert str(value) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("settings", [{"credit": "all", "mixer": "monotone", "adv": "cf"}, {"tie_heads": True}, {"credit": "all"}])
+def test_every_parameter_moves_under_jointqs_settings(settings):
+    algorithm = build("jointq", **settings)
+    before = {key: value.detach().clone() for key, value in algorithm.named_parameters()}
+    for seed in (0, 1):
+        algorithm.update(play(algorithm, seed), 0.0)
+    rest = {key.rsplit(".", 1)[0] for key, value in algorithm.named_parameters() if torch.equal(value, before[key])}
+    assert not rest
+
+
+def test_mappo_gives_all_agents_one_advantage():
+    algorithm = build("mappo", adv_norm="none")
+    advantage = algorithm.prepare(play(algorithm))[0]["advantage"]
+    assert advantage.shape[-1] == 3
+    assert_close(advantage, advantage[..., :1].expand_as(advantage))
+    assert advantage.std() > 0
+
+
+def test_mappo_ind_and_ippo_give_each_agent_its_own():
+    for name in ("mappo_ind", "ippo"):
+        algorithm = build(name, adv_norm="none")
+        advantage = algorithm.prepare(play(algorithm))[0]["advantage"]
+        assert not torch.isclose(advantage[..., 0], advantage[..., 1]).any()

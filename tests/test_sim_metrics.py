@@ -1,0 +1,155 @@
+"""The figures against a second computation from SUMO's files, and the lights that SUMO itself wrote down."""
+
+import re
+from collections import defaultdict
+from itertools import pairwise
+from statistics import fmean
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+import yaml
+
+from tsc_marl.controllers import find
+from tsc_marl.sim import scenario
+from tsc_marl.sim.env import TrafficEnv
+from tsc_marl.sim.signals import Timing
+
+SEED = 23
+TIMINGS = {
+    name: Timing(**yaml.safe_load((scenario.ROOT / "configs" / "timing" / f"{name}.yaml").read_text()))
+    for name in ("sumo-rl", "field")
+}
+
+
+def play(name, out, timing=None, policy="random", seed=SEED, **options):
+    """Play one episode; `policy` is a controller, or the phase that every signal holds from start to end."""
+    env = TrafficEnv(scenario.load(name), timing)
+    try:
+        env.reset(seed, out=out, **options)
+        controller = find(policy)(env) if isinstance(policy, str) else None
+        if controller:
+            controller.reset(seed)
+        ended = False
+        while not ended:
+            _, ended = env.step(controller.act() if controller else np.full(len(env.names), policy))
+        return env, env.metrics()
+    finally:
+        env.close()
+
+
+def trips(path):
+    """Return one dict per vehicle, by regular expression: not the parser that the package uses."""
+    lines = re.findall(r"<tripinfo ([^>]*)>", path.read_text())
+    return [dict(re.findall(r'([\w]+)="([^"]*)"', line)) for line in lines]
+
+
+def check_figures(figures, out, n_signals):
+    vehicles = trips(out / f"tripinfo_{SEED}.xml")
+    entered = [v for v in vehicles if float(v["depart"]) >= 0]
+    finished = [v for v in vehicles if float(v["arrival"]) >= 0]
+    halting = [float(h) for h in re.findall(r'<step [^>]*halting="([\d.]+)"', (out / f"summary_{SEED}.xml").read_text())]
+    expected = {
+        "delay": fmean(float(v["timeLoss"]) + float(v["departDelay"]) for v in vehicles),
+        "time_loss": sum(float(v["timeLoss"]) for v in vehicles) / len(vehicles),
+        "insertion_delay": sum(float(v["departDelay"]) for v in vehicles) / len(vehicles),
+        "travel_time": fmean(float(v["duration"]) for v in finished),
+        "waiting": fmean(float(v["waitingTime"]) for v in entered),
+        "queue": fmean(halting) / n_signals,
+        "scheduled": len(vehicles),
+        "arrived": len(finished),
+        "never_inserted": len(vehicles) - len(entered),
+        "teleports": 0,
+    }
+    assert figures == pytest.approx(expected, abs=1e-6)
+    return vehicles
+
+
+@pytest.mark.parametrize("name", ["cross", "grid2x2", "cologne3"])
+def test_figures_and_the_files_they_come_from(name, tmp_path):
+    env, figures = play(name, tmp_path)
+    check_figures(figures, tmp_path, len(env.names))
+    assert figures["scheduled"] == scenario.scheduled(env.scenario)
+    assert 0 < figures["arrived"] < figures["scheduled"]
+    assert {f"tripinfo_{SEED}.xml", f"summary_{SEED}.xml", f"tls_{SEED}.xml"} <= {path.name for path in tmp_path.iterdir()}
+
+
+def test_a_policy_that_locks_vehicles_out_pays_until_the_horizon(tmp_path):
+    """Phase 0 held for an hour on cologne3: many are never inserted, and each is charged from its own departure on."""
+    env, figures = play("cologne3", tmp_path, policy=0)
+    vehicles = check_figures(figures, tmp_path, len(env.names))
+    root = ElementTree.parse(env.scenario.routes[0]).getroot()
+    planned = {v.get("id"): float(v.get("depart")) for v in root if v.tag in ("vehicle", "trip")}
+    locked_out = [v for v in vehicles if float(v["depart"]) < 0]
+    assert len(locked_out) == figures["never_inserted"] > 100
+    for vehicle in locked_out:
+        assert float(vehicle["departDelay"]) == pytest.approx(env.scenario.end_s - planned[vehicle["id"]], abs=1.0)
+    window = {name for name, depart in planned.items() if env.scenario.begin_s <= depart < env.scenario.end_s}
+    assert {v["id"] for v in vehicles} == window
+
+
+def test_emissions_are_totals_in_kg(tmp_path):
+    _, figures = play("cross", tmp_path, emissions=True)
+    text = (tmp_path / f"tripinfo_{SEED}.xml").read_text()
+    for figure, attribute in (("co2", "CO2_abs"), ("fuel", "fuel_abs")):
+        total_mg = sum(float(x) for x in re.findall(rf'{attribute}="([\d.e+]+)"', text))
+        assert figures[figure] == pytest.approx(total_mg / 1e6, abs=1e-6)
+        assert figures[figure] > 0
+    assert 2.5 < figures["co2"] / figures["fuel"] < 3.5  # petrol gives 3.1 kg CO2 a kg
+    assert "co2" not in play("cross", tmp_path)[1]
+
+
+def test_without_out_nothing_is_kept(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    env, figures = play("cross", None)
+    assert figures["scheduled"] == scenario.scheduled(env.scenario)
+    assert not list(tmp_path.iterdir())
+    assert not (env.out / f"tls_{SEED}.xml").exists()
+
+
+def test_logging_the_lights_does_not_change_the_traffic(tmp_path):
+    assert play("grid2x2", tmp_path)[1] == play("grid2x2", None)[1]
+
+
+def lights(path):
+    """Return, per signal, the states that SUMO logged, one a second."""
+    logged = defaultdict(list)
+    for element in ElementTree.parse(path).getroot():
+        logged[element.get("id")].append((float(element.get("time")), element.get("state")))
+    for name, rows in logged.items():
+        times = np.array([time for time, _ in rows])
+        assert (np.diff(times) == 1).all(), name
+    return {name: [state for _, state in rows] for name, rows in logged.items()}
+
+
+@pytest.mark.parametrize("timing", TIMINGS)
+@pytest.mark.parametrize(("name", "policy"), [("cross", "random"), ("grid2x2", "random"), ("cologne3", "random"), ("grid2x2", 1)])
+def test_the_lights_that_sumo_showed_keep_the_timing(name, timing, policy, tmp_path):
+    timing = TIMINGS[timing]
+    env, _ = play(name, tmp_path, timing, policy)
+    logged = lights(tmp_path / f"tls_{SEED}.xml")
+    assert set(logged) == set(env.names)
+    changes = 0
+    for states in logged.values():
+        assert len(states) == env.scenario.duration_s
+        for link in range(len(states[0])):
+            colours = "".join(state[link] for state in states).replace("g", "G").replace("s", "r")
+            for yellow in re.finditer("(y+)(r*)", colours):
+                if len(colours) - yellow.start() < timing.change_s:
+                    continue  # cut by the end of the window
+                changes += 1
+                assert len(yellow[1]) == timing.yellow_s, (link, yellow.start())
+                assert len(yellow[2]) >= timing.all_red_s, (link, yellow.start())
+            assert "Gr" not in colours, "a green ended without yellow"
+            assert "ry" not in colours
+            assert "yG" not in colours
+            for green in re.finditer(r"(?<!G)G+(?=y)", colours):
+                assert len(green[0]) >= timing.min_green_s, (link, green.start())
+            if timing.max_red_s and "G" in colours:
+                assert max((len(red) for red in re.findall("r+", colours)), default=0) <= timing.max_red_s
+        for t, (before, now) in enumerate(pairwise(states)):
+            if any(a in "Gg" and b == "y" for a, b in zip(before, now, strict=True)):
+                for state in states[t + 1 : t + 1 + timing.change_s]:
+                    starts = [a not in "Gg" and b in "Gg" for a, b in zip(before, state, strict=True)]
+                    assert not any(starts), f"a green starts before the clearance after {t} is over"
+    assert changes > (20 if policy == "random" or timing.max_red_s else 0)
