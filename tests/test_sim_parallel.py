@@ -78,7 +78,7 @@ def test_agents_see_their_own_signal(make):
             assert masks[agent].any()
         assert env.state().shape == env.state_space.shape
         actions = {a: (step // 2) % env.action_space(a).n for a in env.agents}
-        obs, rewards, terminations, truncations, infos = env.step(actions)
+        obs, _, terminations, truncations, infos = env.step(actions)
         for agent in env.agents:
             executed = infos[agent]["executed"]
             assert masks[agent][executed]
@@ -117,7 +117,7 @@ def test_errors_reach_the_parent(make):
         make("grid2x3")
     with pytest.raises(UserError, match=r"max_red_s 11 cannot be kept.*at least \d+"):
         make("cross", Timing(max_red_s=11))
-    with pytest.raises(UserError, match="nowhere.at_all:Class cannot be imported"):
+    with pytest.raises(UserError, match=r"nowhere\.at_all:Class cannot be imported"):
         make("cross", config=SimConfig(observation="nowhere.at_all:Class"))
     env = make("cross")
     _, infos = env.reset(seed=0)
@@ -128,7 +128,7 @@ def test_errors_reach_the_parent(make):
             env.step(wrong)
     env.step(first_legal(infos))  # a refused step has not harmed it
     env._process.kill()
-    with pytest.raises(RuntimeError, match="exit code -9|closed"):
+    with pytest.raises(RuntimeError, match=r"exit code -9|closed"):
         env.step(first_legal(infos))
 
 

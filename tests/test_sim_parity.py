@@ -52,10 +52,10 @@ def both(request, tmp_path_factory):
     actions = np.random.default_rng(5).integers(0, n_phases, size=(DECISIONS, len(n_phases)))
     np.save(folder / "actions.npy", actions)
     (folder / "theirs.py").write_text(THEIRS)
-    subprocess.run(
-        [sys.executable, "theirs.py", scene.net, *scene.routes, str(scene.begin_s), str(SEED), "actions.npy", "out.npz", *REWARDS],
-        cwd=folder, env={**os.environ, "LIBSUMO_AS_TRACI": "1"}, check=True, stdout=subprocess.DEVNULL,
-    )  # fmt: skip
+    given = [scene.net, *scene.routes, str(scene.begin_s), str(SEED), "actions.npy", "out.npz", *REWARDS]
+    libsumo = {**os.environ, "LIBSUMO_AS_TRACI": "1"}
+    command = [sys.executable, "theirs.py", *given]
+    subprocess.run(command, cwd=folder, env=libsumo, check=True, stdout=subprocess.DEVNULL)
     return scene, actions, dict(np.load(folder / "out.npz"))
 
 

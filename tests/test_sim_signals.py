@@ -100,22 +100,27 @@ def runs(chars):
             start = t
 
 
-def test_the_checker_sees_each_kind_of_fault():
-    timing = Timing(yellow_s=2, all_red_s=1, min_green_s=3, max_red_s=8)
-    good = ["Gr"] * 4 + ["yr"] * 2 + ["rr"] + ["rG"] * 4
-    check(good, timing)
-    for name, bad in {
-        "short yellow": ["Gr"] * 4 + ["yr"] + ["rr"] * 2 + ["rG"] * 4,
-        "long yellow": ["Gr"] * 4 + ["yr"] * 3 + ["rG"] * 4,
-        "no all-red": ["Gr"] * 4 + ["yr"] * 2 + ["rG"] * 5,
-        "green during yellow": ["Gr"] * 4 + ["yG"] * 2 + ["rG"] * 5,
-        "no yellow": ["Gr"] * 4 + ["rr"] * 3 + ["rG"] * 4,
-        "short green": ["Gr"] * 2 + good[4:],
-        "long red": ["Gr"] * 9 + good[4:],
-    }.items():
-        with pytest.raises(AssertionError):
-            check(bad, timing)
-            pytest.fail(f"{name} passed")
+CHECKED = Timing(yellow_s=2, all_red_s=1, min_green_s=3, max_red_s=8)
+GOOD = ["Gr"] * 4 + ["yr"] * 2 + ["rr"] + ["rG"] * 4
+FAULTS = {
+    "short yellow": ["Gr"] * 4 + ["yr"] + ["rr"] * 2 + ["rG"] * 4,
+    "long yellow": ["Gr"] * 4 + ["yr"] * 3 + ["rG"] * 4,
+    "no all-red": ["Gr"] * 4 + ["yr"] * 2 + ["rG"] * 5,
+    "green during yellow": ["Gr"] * 4 + ["yG"] * 2 + ["rG"] * 5,
+    "no yellow": ["Gr"] * 4 + ["rr"] * 3 + ["rG"] * 4,
+    "short green": ["Gr"] * 2 + GOOD[4:],
+    "long red": ["Gr"] * 9 + GOOD[4:],
+}
+
+
+def test_the_checker_passes_what_is_right():
+    check(GOOD, CHECKED)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_the_checker_sees_each_kind_of_fault(fault):
+    with pytest.raises(AssertionError):
+        check(FAULTS[fault], CHECKED)
 
 
 def wishes(data_seed, n, n_phases, stay):

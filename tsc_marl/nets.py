@@ -21,6 +21,8 @@ def groups(sharing: Sharing, n_agents: int) -> list[int]:
 class GroupLinear(nn.Module):
     """K linear layers; agent n uses layer `group[n]`. Orthogonal weights, zero bias."""
 
+    group: Tensor
+
     def __init__(self, group: Sequence[int], size_in: int, size_out: int, gain: float) -> None:
         super().__init__()
         count = max(group) + 1

@@ -19,7 +19,7 @@ from tsc_marl import algos, report
 from tsc_marl.config import RunConfig, as_dict, parse, train_seed
 from tsc_marl.errors import UserError, unknown
 from tsc_marl.evaluate import CHECKPOINT, FORMAT, Results, evaluate, load_checkpoint, policy_of, write
-from tsc_marl.rollout.local import Pool, WorkerDied
+from tsc_marl.rollout.local import Pool, WorkerDiedError
 from tsc_marl.rollout.worker import Episode, Job, Policy
 from tsc_marl.sim import scenario
 from tsc_marl.sim.scenario import ROOT
@@ -100,8 +100,8 @@ def train(argv: list[str]) -> None:
             status = "KILLED"
             report.say(f"stopped; go on with: make train RESUME={folder.name}")
             raise
-        except WorkerDied as error:
-            raise WorkerDied(f"{error}; the checkpoint is saved, go on with: make train RESUME={folder.name}") from None
+        except WorkerDiedError as error:
+            raise WorkerDiedError(f"{error}; the checkpoint is saved, go on with: make train RESUME={folder.name}") from None
         finally:
             for run_id in (*(run.mlflow_id for run in runs), parent):
                 tracker.end(run_id, status)

@@ -58,10 +58,14 @@ class PpoConfig:
             if not low <= getattr(self, name) <= high:
                 raise UserError(f"algo.{name} must lie in [{low}, {high}]; got {getattr(self, name)}")
         for name in ("lr", "clip", "max_grad_norm", "epochs", "minibatches"):
-            if getattr(self, name) <= 0:
+            if not getattr(self, name) > 0:
                 raise UserError(f"algo.{name} must be positive; got {getattr(self, name)}")
-        if not self.hidden or not self.critic_hidden:
-            raise UserError("algo.hidden and algo.critic_hidden need at least one layer")
+        if not self.entropy >= 0:
+            raise UserError(f"algo.entropy must not be negative; got {self.entropy}")
+        for name in ("hidden", "critic_hidden"):
+            widths = getattr(self, name)
+            if min(widths, default=0) < 1:
+                raise UserError(f"algo.{name} needs at least one layer, none narrower than 1; got {widths}")
 
 
 class Ippo(Algorithm):

@@ -57,7 +57,7 @@ class JointqConfig(PpoConfig):
 class JointCritic(nn.Module):
     """Heads v, D_o, D_e per agent on one trunk, and the mixer. D_o and D_e start at zero."""
 
-    def __init__(self, base: nn.Module, spec: Spec, monotone: bool) -> None:
+    def __init__(self, base: nets.CentralNet, spec: Spec, monotone: bool) -> None:
         super().__init__()
         self.base, self.n_actions = base, spec.n_actions
         self.mixer = nets.MonotoneMixer(spec.n_agents, spec.state_dim) if monotone else None
@@ -78,10 +78,12 @@ class Jointq(MappoInd):
     """PPO on per-agent advantages of the joint-Q critic."""
 
     Config = JointqConfig
+    config: JointqConfig  # pyright: ignore[reportIncompatibleVariableOverride]
+    critic: JointCritic
+    reach: Tensor
 
     def __init__(self, spec: Spec, config: JointqConfig) -> None:
         super().__init__(spec, config)
-        self.config: JointqConfig = config
         self.residual = nets.Moments(config.value_keep)
         reach = torch.zeros(spec.n_agents, spec.n_agents)
         for i, near in enumerate(spec.neighbours):
@@ -90,7 +92,7 @@ class Jointq(MappoInd):
             reach = 1 - torch.eye(spec.n_agents)
         self.register_buffer("reach", reach, persistent=False)
 
-    def build_critic(self) -> nn.Module:
+    def build_critic(self) -> JointCritic:
         """Return the three-headed critic."""
         return JointCritic(self.central_net(1 + 2 * self.spec.n_actions), self.spec, self.config.mixer == "monotone")
 

@@ -37,8 +37,10 @@ class JointqDoc(MappoInd):
     """PPO on the document's one-step advantage."""
 
     Config = JointqDocConfig
+    config: JointqDocConfig  # pyright: ignore[reportIncompatibleVariableOverride]
+    critic: nn.ModuleDict
 
-    def build_critic(self) -> nn.Module:
+    def build_critic(self) -> nn.ModuleDict:
         """Return the trunk with heads V and Q^i, and the mixer."""
         critic = nn.ModuleDict({"heads": self.central_net(1 + self.spec.n_actions)})
         if self.config.mixer == "monotone":

@@ -14,7 +14,7 @@ class MappoInd(Ippo):
         """Return V^i(s, o^i, i)."""
         return self.central_net(1)
 
-    def central_net(self, size_out: int) -> nn.Module:
+    def central_net(self, size_out: int) -> nets.CentralNet:
         """Return a network of (s, o^i, i) with `size_out` outputs per agent."""
         spec, config = self.spec, self.config
         sizes = (spec.n_agents, spec.obs_dim, spec.state_dim)

@@ -20,7 +20,7 @@ DEATHS = 3
 ADVICE = "if memory ran out, use fewer --workers"
 
 
-class WorkerDied(UserError):
+class WorkerDiedError(UserError):
     """Worker processes died again and again at the same place; out of memory is the usual reason."""
 
 
@@ -57,7 +57,7 @@ class Pool:
         """Return what an algorithm must know of a task.
 
         Raises:
-            WorkerDied: after `DEATHS` deaths in a row.
+            WorkerDiedError: after `DEATHS` deaths in a row.
             UserError: when the network's files cannot be used.
         """
         member = self._members[0]
@@ -70,7 +70,7 @@ class Pool:
                 self._say(f"a worker process died while reading {task.network}; restarted")
             else:
                 return _unpack(answer)
-        raise WorkerDied(f"worker processes died {DEATHS} times in a row while reading {task.network}; {ADVICE}")
+        raise WorkerDiedError(f"worker processes died {DEATHS} times in a row while reading {task.network}; {ADVICE}")
 
     def run(self, jobs: Iterable[Job]) -> Iterator[Episode]:
         """Play all jobs and yield the episodes as they end, in any order.
@@ -78,7 +78,7 @@ class Pool:
         A worker that dies is replaced and its episode played again with the same seeds.
 
         Raises:
-            WorkerDied: after `DEATHS` deaths in a row on one episode.
+            WorkerDiedError: after `DEATHS` deaths in a row on one episode.
             UserError: what a worker raised because of the user's files.
             RuntimeError: any other error of a worker, with its traceback.
         """
@@ -94,7 +94,7 @@ class Pool:
                     deaths[id(job)] += 1
                     waiting.appendleft(job)
                     if deaths[id(job)] == DEATHS:
-                        raise WorkerDied(f"worker processes died {DEATHS} times in a row on episode {job.episode}; {ADVICE}")
+                        raise WorkerDiedError(f"worker processes died {DEATHS} times in a row on episode {job.episode}; {ADVICE}")
                     self._say(f"a worker process died on episode {job.episode}; restarted, the episode is played again")
         finally:
             for member in self._members:

@@ -22,7 +22,7 @@ from tsc_marl.sim.signals import Timing
 MAX_SEED = 2**31 - 1
 
 
-class ParallelTrafficEnv(ParallelEnv[str, np.ndarray, int]):
+class ParallelTrafficEnv(ParallelEnv[str, np.ndarray, Any]):
     """`TrafficEnv` for libraries that speak PettingZoo; an agent is a signal, by its name.
 
     `infos[agent]` holds `action_mask`, int8, one number per phase of that signal, and after a step `executed`, the phase
@@ -52,17 +52,17 @@ class ParallelTrafficEnv(ParallelEnv[str, np.ndarray, int]):
         low = -np.inf if config and ":" in config.observation else 0.0
         self.possible_agents = list(names)
         self.agents: list[str] = []
-        self.observation_spaces = {name: Box(low, np.inf, (obs_size,), np.float32) for name in names}
-        self.action_spaces = {name: Discrete(n) for name, n in zip(names, n_phases, strict=True)}
+        self._seen = {name: Box(low, np.inf, (obs_size,), np.float32) for name in names}
+        self._phases = {name: Discrete(n) for name, n in zip(names, n_phases, strict=True)}
         self.state_space = Box(low, np.inf, (state_size,), np.float32)
         self._state = np.zeros(state_size, np.float32)
         self._rng: np.random.Generator | None = None
 
     def observation_space(self, agent: str) -> Box:
-        return self.observation_spaces[agent]
+        return self._seen[agent]
 
     def action_space(self, agent: str) -> Discrete:
-        return self.action_spaces[agent]
+        return self._phases[agent]
 
     def state(self) -> np.ndarray:
         """Return [S] float32, what all signals see together."""
@@ -85,9 +85,9 @@ class ParallelTrafficEnv(ParallelEnv[str, np.ndarray, int]):
         if not self.agents:
             return {}, {}, {}, {}, {}
         for agent in self.agents:
-            if agent not in actions or not self.action_spaces[agent].contains(actions[agent]):
+            if agent not in actions or not self._phases[agent].contains(actions[agent]):
                 given = f"got {actions[agent]!r}" if agent in actions else "got none"
-                raise UserError(f"signal {agent}: expected a phase from 0 to {self.action_spaces[agent].n - 1}; {given}")
+                raise UserError(f"signal {agent}: expected a phase from 0 to {self._phases[agent].n - 1}; {given}")
         chosen = np.array([actions[agent] for agent in self.agents])
         obs, avail, self._state, reward, executed, ended = self._ask("step", chosen)
         live, infos = self.agents, self._infos(avail)
@@ -110,7 +110,7 @@ class ParallelTrafficEnv(ParallelEnv[str, np.ndarray, int]):
 
     def _infos(self, avail: np.ndarray) -> dict[str, dict[str, Any]]:
         masks = self._by_agent(avail.astype(np.int8))
-        return {agent: {"action_mask": mask[: self.action_spaces[agent].n]} for agent, mask in masks.items()}
+        return {agent: {"action_mask": mask[: self._phases[agent].n]} for agent, mask in masks.items()}
 
     def _ask(self, verb: str, argument: Any) -> Any:
         try:

@@ -1,0 +1,203 @@
+"""Speed as ratios, measured in pairs within one run, since machines differ and shared ones drift.
+
+| name | what is compared | bound |
+|---|---|---|
+| env-grid4x4, env-ingolstadt21 | our episode (random legal actions, default observation and reward) over the bare `sumo` replaying the same lights | 1.25, 1.15 |
+| sumo-rl-libsumo, sumo-rl-traci | sumo-rl's episode (its defaults) over ours, on grid4x4 with the same decisions | 1.5, 20 |
+| acting, learning | their share of a rollout and of training's wall time, jointq on grid4x4 | 0.2, 0.4 |
+| workers | episodes per second of two worker processes over one, grid4x4 | 1.8 |
+"""
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import torch
+from rich.table import Table
+
+from tsc_marl import algos, report
+from tsc_marl.errors import UserError, unknown
+from tsc_marl.rollout.local import Pool
+from tsc_marl.rollout.worker import Job, Policy, Task
+from tsc_marl.sim import engine, metrics, scenario
+from tsc_marl.sim.env import TrafficEnv
+from tsc_marl.types import Batch
+
+PAIRS = 5
+SEED = 1
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One row of the table: ratios of pairs, and what they should reach."""
+
+    ratios: list[float]
+    bound: str
+    meaning: str
+    met: Callable[[float], bool]
+
+
+def run(only: Sequence[str]) -> None:
+    """Measure and print the table.
+
+    Raises:
+        UserError: for a name that is no measurement.
+    """
+    for name in only:
+        if name not in MEASURES:
+            raise unknown("measurement", name, MEASURES)
+    table = Table(title=f"ratios within one run, {os.cpu_count()} cores", title_justify="left")
+    table.add_column("measurement", no_wrap=True)
+    for column in ("median", "min .. max", "bound", "met"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("meaning")
+    console = report.console()
+    for name in only or MEASURES:
+        console.print(f"{name} …")
+        for row, m in MEASURES[name]().items():
+            median = statistics.median(m.ratios)
+            spread = f"{min(m.ratios):.2f} .. {max(m.ratios):.2f}"
+            table.add_row(row, f"{median:.2f}", spread, m.bound, "yes" if m.met(median) else "NO", m.meaning)
+    console.print(table)
+
+
+def _episode(env: TrafficEnv, decisions: int | None = None, out: Path | None = None) -> float:
+    """Play random legal actions; return the seconds it took."""
+    start = time.perf_counter()
+    rng = np.random.default_rng(SEED)
+    env.reset(SEED, out=out)
+    for _ in range(decisions or env.horizon):
+        env.step((rng.random(env.avail.shape) * env.avail).argmax(1))
+    env.close()
+    return time.perf_counter() - start
+
+
+def _env_against_sumo(network: str, bound: float) -> dict[str, Measure]:
+    env = TrafficEnv(scenario.load(network))
+    with tempfile.TemporaryDirectory() as name:
+        out = Path(name)
+        _episode(env, out=out)
+        delay = metrics.read(out, SEED, 1)["delay"]
+        programs = _replay_programs(out / f"tls_{SEED}.xml", env.scenario.end_s)
+        options = engine.command(env.scenario, SEED, out)
+        command = [engine.binary("sumo"), *options, "--additional-files", str(programs), "--end", str(env.scenario.end_s)]
+        ratios = []
+        for _ in range(PAIRS):
+            ours = _episode(env)
+            start = time.perf_counter()
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+            ratios.append(ours / (time.perf_counter() - start))
+        replayed = metrics.read(out, SEED, 1)["delay"]
+    if abs(replayed - delay) > 1e-6:
+        raise RuntimeError(f"the replay on {network} is not the same traffic: delay {replayed} against {delay}")
+    row = Measure(ratios, f"<= {bound}", "our episode over bare sumo replaying its lights", lambda ratio: ratio <= bound)
+    return {f"env-{network}": row}
+
+
+def _replay_programs(states: Path, end_s: int) -> Path:
+    """Turn SUMO's log of signal states into static programs that show the same."""
+    shown: dict[str, list[tuple[float, str]]] = {}
+    for element in ElementTree.parse(states).getroot().iter("tlsState"):
+        rows = shown.setdefault(element.attrib["id"], [])
+        if not rows or rows[-1][1] != element.attrib["state"]:
+            rows.append((float(element.attrib["time"]), element.attrib["state"]))
+    root = ElementTree.Element("additional")
+    for signal, rows in shown.items():
+        begin = rows[0][0]
+        logic = ElementTree.SubElement(root, "tlLogic", id=signal, programID="replay", type="static", offset=f"{begin:.0f}")
+        for (start, state), (stop, _) in zip(rows, [*rows[1:], (end_s + 3600.0, "")], strict=True):
+            ElementTree.SubElement(logic, "phase", duration=f"{stop - start:.0f}", state=state)
+    path = states.with_name("replay.add.xml")
+    ElementTree.ElementTree(root).write(path)
+    return path
+
+
+SUMO_RL = """
+import sys, time
+import libsumo
+import numpy as np
+import sumo_rl
+net, route, seed, decisions = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+env = sumo_rl.SumoEnvironment(net, route, num_seconds=3600, sumo_seed=seed, sumo_warnings=False)
+start = time.perf_counter()
+env.reset()
+rng = np.random.default_rng(seed)
+sizes = {name: env.action_spaces(name).n for name in env.ts_ids}
+for _ in range(decisions):
+    env.step({name: int(rng.integers(size)) for name, size in sizes.items()})
+env.close()
+print("seconds", time.perf_counter() - start)
+"""
+
+
+def _against_sumo_rl(libsumo: bool) -> dict[str, Measure]:
+    """Compare with sumo-rl; under TraCI, where it takes minutes, over the first 180 decisions on both sides."""
+    env = TrafficEnv(scenario.load("grid4x4"))
+    decisions = env.horizon if libsumo else 180
+    environ = {key: value for key, value in os.environ.items() if key != "LIBSUMO_AS_TRACI"}
+    if libsumo:
+        environ["LIBSUMO_AS_TRACI"] = "1"
+    files = (str(env.scenario.net), str(env.scenario.routes[0]), str(SEED), str(decisions))
+    ratios = []
+    for _ in range(3):
+        ours = _episode(env, decisions)
+        done = subprocess.run(
+            [sys.executable, "-c", SUMO_RL, *files], env=environ, capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            raise UserError(f"sumo-rl failed: {done.stderr.strip().splitlines()[-1]}")
+        ratios.append(float(done.stdout.rsplit("seconds", 1)[1]) / ours)
+    name, bound = ("sumo-rl-libsumo", 1.5) if libsumo else ("sumo-rl-traci", 20)
+    row = Measure(ratios, f">= {bound}", f"sumo-rl over ours, {decisions} decisions on grid4x4", lambda ratio: ratio >= bound)
+    return {name: row}
+
+
+def _training() -> dict[str, Measure]:
+    """Acting, learning and the second worker, with jointq's first updates on grid4x4."""
+    acting, learning, speedup = [], [], []
+    task = Task("grid4x4")
+    with Pool(1) as one, Pool(2) as two:
+        spec = two.probe(task)
+        algorithm: Any = algos.find("jointq")(spec, algos.find("jointq").Config())
+        policy = Policy("jointq", algorithm.config, algorithm.policy_state())
+        jobs = [Job(i, task, policy, SEED + i, explore_seed=i) for i in range(4)]
+        for pool in (one, two):
+            list(pool.run(jobs[: len(pool.pids)]))
+        for _ in range(3):
+            seconds = []
+            for pool in (one, two):
+                start = time.perf_counter()
+                episodes = list(pool.run(jobs))
+                seconds.append(time.perf_counter() - start)
+            speedup.append(seconds[0] / seconds[1])
+            batches = [episode.batch for episode in episodes if episode.batch is not None]
+            start = time.perf_counter()
+            for pair in (batches[:2], batches[2:]):
+                algorithm.update(Batch.join(pair), 0.0)
+            learned = time.perf_counter() - start
+            spent = {key: sum(e.seconds[key] for e in episodes) for key in ("simulation", "acting")}
+            acting.append(spent["acting"] / (spent["simulation"] + spent["acting"]))
+            learning.append(learned / (learned + seconds[1]))
+    return {
+        "acting": Measure(acting, "<= 0.20", "share of a rollout, jointq on grid4x4", lambda share: share <= 0.2),
+        "learning": Measure(learning, "<= 0.40", f"share of training, two workers, {torch.get_num_threads()} threads", lambda share: share <= 0.4),
+        "workers": Measure(speedup, ">= 1.8", "rollouts of two workers over one", lambda ratio: ratio >= 1.8),
+    }
+
+
+MEASURES: dict[str, Callable[[], dict[str, Measure]]] = {
+    "env-grid4x4": lambda: _env_against_sumo("grid4x4", 1.25),
+    "env-ingolstadt21": lambda: _env_against_sumo("ingolstadt21", 1.15),
+    "sumo-rl-libsumo": lambda: _against_sumo_rl(libsumo=True),
+    "sumo-rl-traci": lambda: _against_sumo_rl(libsumo=False),
+    "training": _training,
+}
