@@ -106,7 +106,7 @@ def check_rows(env):
 
 def test_lane_features_are_what_sumo_counts(env_of):
     """Cross has nothing hidden: its 200 m approaches are a pocket and a road; SUMO's own counts are the yardstick."""
-    env = env_of("cross", config=SimConfig(detection_m=1000))
+    env = env_of("cross", config=SimConfig(detection_m=1000.0))
     env.reset(2)
     seen = 0
     for _ in range(40):

@@ -39,12 +39,12 @@ def timings(draw):
     return Timing(decision, yellow, all_red, green, draw(st.none() | st.integers(least, least + 120)))
 
 
-def play(phases, timing, requests, start=0):
+def play(phases, timing, requests, start=0.0):
     """Drive a timer as the environment does; return the state shown in every second."""
     timer = SignalTimer("a", phases, timing, start)
     shown, requests = [], iter(requests)
     state = timer.due(start)
-    for now in range(start, start + SECONDS):
+    for now in np.arange(start, start + SECONDS).tolist():
         state = timer.due(now) or state
         if (now - start) % timing.decision_s == 0:
             legal = timer.legal(now).copy()
@@ -139,7 +139,7 @@ def wishes(data_seed, n, n_phases, stay):
     phases=phase_sets(),
     seed=st.integers(0, 2**32 - 1),
     stay=st.sampled_from([0.0, 0.5, 0.95, 1.0]),
-    start=st.sampled_from([0, 25200]),
+    start=st.sampled_from([0.0, 25200.0]),
 )
 def test_whatever_is_asked_the_lights_keep_the_timing(timing, phases, seed, stay, start):
     try:
@@ -167,11 +167,11 @@ def test_disjoint_phases(timing, n_phases):
     """One link a phase: the hardest case for max red. A quick dither, a stubborn stay, and always the same wrong wish."""
     phases = tuple("".join("G" if i == j else "r" for j in range(n_phases)) for i in range(n_phases))
     try:
-        SignalTimer("a", phases, timing, 0)
+        SignalTimer("a", phases, timing, 0.0)
     except UserError as error:
         least = refused(str(error), timing)
         with pytest.raises(UserError):
-            SignalTimer("a", phases, Timing(timing.decision_s, *astuple(timing)[1:4], least - 1), 0)
+            SignalTimer("a", phases, Timing(timing.decision_s, *astuple(timing)[1:4], least - 1), 0.0)
         timing = Timing(timing.decision_s, *astuple(timing)[1:4], least)
     for seed, stay in ((0, 0.0), (1, 0.9), (2, 1.0)):
         shown = play(phases, timing, wishes(seed, SECONDS, n_phases, stay))

@@ -143,11 +143,12 @@ def bench(argv: list[str]) -> None:
 
 
 def _task(network: str, timing: str) -> Any:
-    from tsc_marl.rollout.worker import Task
-    from tsc_marl.sim import scenario
+    from tsc_marl.rollout.worker import Task, check
 
-    scenario.scheduled(scenario.load(network))
-    return Task(network, read_timing(timing))
+    task = Task(network, read_timing(timing))
+    for note in check(task):
+        print(note)
+    return task
 
 
 VERBS: dict[str, Callable[[list[str]], None]] = {

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -182,7 +182,7 @@ def parse(argv: list[str], configs: Path = ROOT / "configs") -> list[RunConfig[A
     return runs
 
 
-def cli(options: type[Options], argv: Sequence[str], verb: str) -> Options:
+def cli(options: Callable[..., Options], argv: Sequence[str], verb: str) -> Options:
     """Read a command line into a dataclass; `--help` prints and ends the program.
 
     Raises:

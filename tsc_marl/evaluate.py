@@ -14,7 +14,7 @@ from tsc_marl.rollout.local import Pool
 from tsc_marl.rollout.worker import Job, Policy, Task
 from tsc_marl.track import Tracker
 
-Results = dict[str, list[dict[str, float]]]
+Results = dict[str, list[dict[str, float | int]]]
 
 CHECKPOINT = "checkpoint.pt"
 FORMAT = 1

@@ -1,5 +1,6 @@
 """Neural modules. Every module that serves agents takes [..., N, F] and works under any sharing of parameters."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Literal
@@ -49,7 +50,7 @@ class AgentNet(nn.Module):
         self.n_agents, self.with_id = n_agents, sharing == "full"
         group = groups(sharing, n_agents)
         sizes = [size_in + (n_agents if self.with_id else 0), *hidden]
-        self.layers = nn.ModuleList([GroupLinear(group, a, b, math.sqrt(2)) for a, b in zip(sizes[:-1], sizes[1:], strict=True)])
+        self.layers = nn.ModuleList([GroupLinear(group, a, b, math.sqrt(2)) for a, b in itertools.pairwise(sizes)])
         self.head = GroupLinear(group, sizes[-1], size_out, gain)
 
     def forward(self, x: Float[Tensor, "*M N I"]) -> Float[Tensor, "*M N O"]:

@@ -13,7 +13,7 @@ from rich.table import Table
 from tsc_marl.sim import roadnet
 from tsc_marl.sim.scenario import Scenario, scheduled
 
-Figures = Mapping[str, float]
+Figures = Mapping[str, float | int]
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
@@ -83,8 +83,9 @@ def markdown(results: Mapping[str, Sequence[Figures]]) -> str:
     for name in sorted(results, key=lambda key: float(np.mean([f["delay"] for f in results[key]]))):
         delay = [f["delay"] for f in results[name]]
         low, high = interval(delay)
+        within = f"{low:.2f} .. {high:.2f}" if low == low else "-"
         arrived, never = (np.mean([f[key] for f in results[name]]) for key in ("arrived", "never_inserted"))
-        lines.append(f"| {name} | {np.mean(delay):.2f} | {low:.2f} .. {high:.2f} | {arrived:.0f} | {never:.1f} |")
+        lines.append(f"| {name} | {np.mean(delay):.2f} | {within} | {arrived:.0f} | {never:.1f} |")
     return "\n".join(lines)
 
 

@@ -45,11 +45,12 @@ class Tracker:
         ):  # fmt: skip
             os.environ.setdefault(name, value)
         import mlflow
+        from mlflow import entities
         from mlflow.exceptions import MlflowException
 
         for noisy in ("alembic", "mlflow"):
             logging.getLogger(noisy).setLevel(logging.ERROR)
-        self._entities, self._errors = mlflow.entities, (MlflowException, OSError)
+        self._entities, self._errors = entities, (MlflowException, OSError)
         self._say, self._lost = say, False
         self._thread = ThreadPoolExecutor(max_workers=1)
         try:
@@ -117,9 +118,9 @@ class Tracker:
                 return action()
             except Exception as error:  # whatever kind the store raises
                 self._lost = True
-                self._say(
-                    f"tracking store {uri()} was lost ({_first_line(error)}); training goes on, without it, in {home() / 'runs'}"
-                )
+                goes_on = f"training goes on, its results are in {home() / 'runs'}"
+                self._say(f"tracking store {uri()} was lost ({_first_line(error)}); {goes_on}")
+                return None
 
         future = self._thread.submit(guarded)
         return future.result() if wait else None

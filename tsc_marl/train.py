@@ -20,8 +20,7 @@ from tsc_marl.config import RunConfig, as_dict, parse, train_seed
 from tsc_marl.errors import UserError, unknown
 from tsc_marl.evaluate import CHECKPOINT, FORMAT, Results, evaluate, load_checkpoint, policy_of, write
 from tsc_marl.rollout.local import Pool, WorkerDiedError
-from tsc_marl.rollout.worker import Episode, Job, Policy
-from tsc_marl.sim import scenario
+from tsc_marl.rollout.worker import Episode, Job, Policy, check
 from tsc_marl.sim.scenario import ROOT
 from tsc_marl.track import Tracker, home
 from tsc_marl.types import Algorithm, Batch, Spec
@@ -81,7 +80,8 @@ def train(argv: list[str]) -> None:
     if configs[0].resume:
         configs, folder = _resumed(configs[0], argv)
     first = configs[0]
-    scenario.scheduled(scenario.load(first.net))
+    for note in check(first.task()):
+        report.say(note)
     tracker = Tracker(first.net, report.say)
     with Pool(first.workers, report.say) as pool:
         spec = pool.probe(first.task())
@@ -125,9 +125,7 @@ def _resumed(config: RunConfig[Any], argv: list[str]) -> tuple[list[RunConfig[An
     """Return the settings and the folder of an earlier training."""
     others = [word for word in argv if word.startswith("--") and word.split("=")[0] not in ("--resume", "--workers")]
     if others:
-        raise UserError(
-            f"--resume {config.resume} keeps the settings of that run; leave out {' '.join(others)} (--workers may change)"
-        )
+        raise UserError(f"--resume {config.resume} keeps the settings of that run; leave out {' '.join(others)}")
     runs, name = home() / "runs", Path(config.resume or "").name
     if not (runs / name / COMMAND).is_file():
         raise unknown("run", name, [path.parent.name for path in runs.glob(f"*/{COMMAND}")])
@@ -166,9 +164,7 @@ def _load(algorithm: Algorithm, saved: dict[str, Any], path: Path, config: RunCo
     expected = {"algorithm": name, "seed": seed, "signal": asdict(config.signal), "config": asdict(config.algo)}
     for key, value in expected.items():
         if saved[key] != value:
-            raise UserError(
-                f"checkpoint {path} was trained with {key} {saved[key]}, this run has {value}; remove it to start anew"
-            )
+            raise UserError(f"checkpoint {path} has {key} {saved[key]}, this run {value}; remove it to start anew")
     policy_of(saved, config.task())
     try:
         algorithm.load_training_state(saved["training"])

@@ -5,7 +5,7 @@ of the phase on its own reward stream, and A_e^i, its effect on the streams of o
 stream k, the residual eps^k = y^k - v^k - A_o^k(a^k) is what k's own action does not explain; regressing it on a^i
 gives the effect of i on k, because the policies are independent given the state. The joint value is
 Q^J = sum_i [v^i + A_o^i(a^i) + A_e^i(a^i)] + M, so no IGM is needed: with the additive part present and on-policy data
-the centred heads are the exact main effects of each agent on the team's return.
+the centred heads, plus M's counterfactual, are the exact main effects of each agent on the team's return.
 """
 
 from dataclasses import dataclass
@@ -116,6 +116,8 @@ class Jointq(MappoInd):
         self.residual.update(target - value[:-1])
         rows |= {"residual": (target - value[:-1]) / self.residual.deviation, "probs": batch.extras["probs"]}
         a_own, a_others = (unit * ops.taken(head, batch.action) for head in (own, others))
+        if self.critic.mixer is not None:  # whatever effect of an agent M has learned, its centred head has not
+            a_others = a_others + unit * self._interaction_effect(v, own, rows)
         self._log_agents(batch, rows, (own * unit, others * unit), value[:-1], estimate, metrics)
         if config.adv == "own":
             return estimate + config.kappa * a_others
@@ -123,7 +125,7 @@ class Jointq(MappoInd):
             sampled = estimate + config.kappa * estimate @ self.reach.T
             return (1 - config.rho) * (a_own + config.kappa * a_others) + config.rho * sampled
         if config.adv == "cf":
-            return a_own + a_others + unit * self._interaction_effect(v, own, rows)
+            return a_own + a_others
         return self._document(batch, value, config.adv == "doc_lambda")
 
     def _document(self, batch: Batch, value: Tensor, sampled: bool) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tsc_marl import algos, controllers
 from tsc_marl.errors import UserError
+from tsc_marl.sim import roadnet
 from tsc_marl.sim import scenario as scenarios
 from tsc_marl.sim.env import SimConfig, TrafficEnv
 from tsc_marl.sim.signals import Timing
@@ -72,6 +73,17 @@ def spec_of(env: TrafficEnv) -> Spec:
     near = tuple(tuple(rank[other] for other in signal.neighbours) for signal in env.net.signals)
     n_actions, state_dim = max(env.n_phases), env.state.shape[0]
     return Spec(env.scenario.name, env.names, n_actions, env.obs.shape[1], state_dim, near)
+
+
+def check(task: Task) -> tuple[str, ...]:
+    """Read a task's files before anything starts; return what a user should know of its signals, a line each.
+
+    Raises:
+        UserError: for files that cannot be used.
+    """
+    loaded = scenarios.load(task.network)
+    scenarios.scheduled(loaded)
+    return roadnet.read(loaded.net, task.sim.detection_m).notes
 
 
 def probe(task: Task) -> Spec:

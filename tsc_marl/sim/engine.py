@@ -131,7 +131,7 @@ class Engine:
         import traci
         from sumolib.miscutils import getFreeSocketPort
 
-        port = getFreeSocketPort()
+        port = int(getFreeSocketPort() or 0)
         command = [binary("sumo-gui"), *options, "--remote-port", str(port)]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
@@ -139,7 +139,7 @@ class Engine:
                 return traci.connect(port, numRetries=GUI_START_S, proc=process)
         except (traci.exceptions.TraCIException, traci.exceptions.FatalTraCIError) as error:
             process.kill()
-            raise UserError(f"sumo-gui did not start on display {display} ({error}); check that the display can be reached") from None
+            raise UserError(f"sumo-gui did not start on display {display} ({error}); can that display be reached?") from None
 
     def advance(self, until_s: float) -> None:
         """Simulate until a time [s]."""

@@ -76,7 +76,7 @@ class ParallelTrafficEnv(ParallelEnv[str, np.ndarray, Any]):
         self.agents = list(self.possible_agents)
         return self._by_agent(obs), self._infos(avail)
 
-    def step(self, actions: Mapping[str, int]) -> tuple[dict, dict, dict, dict, dict]:
+    def step(self, actions: Mapping[str, int | np.integer]) -> tuple[dict, dict, dict, dict, dict]:
         """Ask for a phase at every signal and simulate until the next decision.
 
         Raises:
@@ -134,25 +134,23 @@ class ParallelTrafficEnv(ParallelEnv[str, np.ndarray, Any]):
 def _serve(pipe: Connection, scene: Scenario, timing: Timing, config: SimConfig) -> None:
     """Run the environment in the child until the parent closes or is gone; an error is the last answer."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
-        try:
-            _answer(pipe, TrafficEnv(scene, timing, config))
-        except UserError as error:
-            pipe.send(error)
-        except (EOFError, BrokenPipeError, ConnectionResetError):
-            raise
-        except Exception:
-            pipe.send(RuntimeError(f"the simulation failed\n{traceback.format_exc()}"))
+    try:
+        with contextlib.closing(TrafficEnv(scene, timing, config)) as env:
+            _answer(pipe, env)
+    except (EOFError, ConnectionError):
+        pass
+    except Exception as error:
+        told = error if isinstance(error, UserError) else RuntimeError(f"the simulation failed\n{traceback.format_exc()}")
+        pipe.send(told)
 
 
 def _answer(pipe: Connection, env: TrafficEnv) -> None:
-    with contextlib.closing(env):
-        env.reset(0)  # the size of a foreign observation is known only from the running simulation
-        pipe.send((env.names, env.n_phases, env.obs.shape[1], len(env.state)))
-        while (message := pipe.recv())[0] != "close":
-            if message[0] == "reset":
-                env.reset(message[1])
-                pipe.send((env.obs, env.avail, env.state))
-            else:
-                reward, ended = env.step(message[1])
-                pipe.send((env.obs, env.avail, env.state, reward, env.executed, ended))
+    env.reset(0)  # the size of a foreign observation is known only from the running simulation
+    pipe.send((env.names, env.n_phases, env.obs.shape[1], len(env.state)))
+    while (message := pipe.recv())[0] != "close":
+        if message[0] == "reset":
+            env.reset(message[1])
+            pipe.send((env.obs, env.avail, env.state))
+        else:
+            reward, ended = env.step(message[1])
+            pipe.send((env.obs, env.avail, env.state, reward, env.executed, ended))

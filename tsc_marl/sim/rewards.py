@@ -17,7 +17,7 @@ class DelayReward:
     and its arrival is not reported by SUMO; it is taken as half a decision at its last speed.
     """
 
-    def __init__(self, net: RoadNet, api: Any, decision_s: float) -> None:
+    def __init__(self, net: RoadNet, api: Any, decision_s: int) -> None:
         self._net, self._api, self._decision_s = net, api, decision_s
         self._lost: dict[str, float] = {}
         self._last: Vehicles | None = None

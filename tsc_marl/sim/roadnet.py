@@ -2,7 +2,6 @@
 
 import functools
 import heapq
-import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -13,8 +12,6 @@ import numpy as np
 import sumolib
 
 from tsc_marl.errors import UserError
-
-log = logging.getLogger(__name__)
 
 DETECTION_M = 200.0
 
@@ -78,6 +75,8 @@ class RoadNet:
     owner: np.ndarray
     """[L] the signal that a vehicle's delay on that lane is charged to: the next one downstream, else the one behind."""
     detection: Detection
+    notes: tuple[str, ...]
+    """What a user should know of how the signals are treated, a line each."""
 
 
 @functools.lru_cache(maxsize=8)
@@ -111,6 +110,7 @@ def read(path: Path, detection_m: float = DETECTION_M) -> RoadNet:
         lane_length_m=np.array([lane.getLength() for lane in lanes]),
         lane_limit_ms=np.array([lane.getSpeed() for lane in lanes]),
         owner=np.array([owner[lane.getEdge().getID()] for lane in lanes]),
+        notes=_notes(net, programs),
         detection=_detection(net, index, signals, detection_m),
     )
 
@@ -120,10 +120,19 @@ def _green_phases(tls: "sumolib.net.TLS") -> tuple[str, ...]:
     programs = list(tls.getPrograms().values())
     if not programs:
         return ()
-    if programs[0].getType() != "static":
-        log.info("signal %s: its %s program is read as static", tls.getID(), programs[0].getType())
     states = [phase.state for phase in programs[0].getPhases()]
     return tuple(state for state in states if "y" not in state and set(state) - set("rs"))
+
+
+def _notes(net: "sumolib.net.Net", phases: dict[str, tuple[str, ...]]) -> tuple[str, ...]:
+    notes = []
+    for name, greens in phases.items():
+        programs = list(net.getTLS(name).getPrograms().values())
+        if len(greens) < 2:
+            notes.append(f"signal {name} has fewer than two green phases: it is no agent and keeps its program")
+        if programs and programs[0].getType() != "static":
+            notes.append(f"signal {name}: its {programs[0].getType()} program is converted to static")
+    return tuple(notes)
 
 
 def _signal(tls: "sumolib.net.TLS", phases: tuple[str, ...], neighbours: tuple[str, ...]) -> Signal:
@@ -134,7 +143,7 @@ def _signal(tls: "sumolib.net.TLS", phases: tuple[str, ...], neighbours: tuple[s
     return Signal(tls.getID(), phases, lanes, movements, neighbours, x, y)
 
 
-def _links(tls: "sumolib.net.TLS") -> list[tuple]:
+def _links(tls: "sumolib.net.TLS") -> list[list]:
     """Return (incoming lane, outgoing lane, link) of the roads, by link; pedestrian crossings left out."""
     links = [link for link in tls.getConnections() if not link[0].getID().startswith(":")]
     return sorted(links, key=lambda link: link[2])

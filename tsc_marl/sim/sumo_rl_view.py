@@ -71,7 +71,7 @@ class SumoRlView:
         self._env.sim_step = now
         for signal, timer in zip(self._signals, timers, strict=True):
             signal.green_phase = timer.phase
-            signal.time_since_last_phase_change = timer.since_change_s(now)
+            signal.time_since_last_phase_change = int(timer.since_change_s(now))
             signal.is_yellow = signal.time_since_last_phase_change < signal.yellow_time
             signal.next_action_time = now
 
@@ -84,7 +84,7 @@ class SumoRlView:
         return np.array([signal.compute_reward() for signal in self._signals], dtype=float)
 
 
-def _reward_function(path: str) -> Callable[[Any], float]:
+def _reward_function(path: str) -> Callable[[Any], Any]:
     if ":" not in path:
         raise unknown("reward", path, ("delay", *REWARDS))
     function = imported(path)

@@ -1,0 +1,187 @@
+"""MLflow: what a training leaves there, and what happens when it fails or its store does."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+
+import pytest
+from mlflow import MlflowClient
+from verbs import ROOT, one_line, until
+
+from tsc_marl.config import as_dict, parse
+
+pytest_plugins = ["homes"]
+
+QUICK = "--eval-seeds 1 2 --baselines max_pressure --algo.epochs 1 --workers 2"
+LINE = f"train --net cross --algos mappo jointq --seeds 0 1 --episodes 4 {QUICK}"
+DECISIONS = 120  # of cross: 600 s, one every 5 s
+
+
+@pytest.fixture(scope="module")
+def home(new_home):
+    home = new_home()
+    assert home.main(LINE) == 0
+    return home
+
+
+@pytest.fixture(scope="module")
+def client(home):
+    return MlflowClient(f"sqlite:///{home.folder / 'mlflow.db'}")
+
+
+@pytest.fixture(scope="module")
+def runs(client):
+    found = client.search_runs([client.get_experiment_by_name("cross").experiment_id])
+    return {(run.data.tags.get("algorithm"), run.data.tags.get("seed")): run for run in found}
+
+
+def test_one_child_for_each_algorithm_and_seed(runs):
+    parent = runs.pop((None, None))
+    try:
+        assert set(runs) == {(name, seed) for name in ("mappo", "jointq") for seed in ("0", "1")}
+        assert {run.data.tags["mlflow.parentRunId"] for run in runs.values()} == {parent.info.run_id}
+        assert {run.info.status for run in (parent, *runs.values())} == {"FINISHED"}
+    finally:
+        runs[None, None] = parent
+
+
+def test_tags(runs):
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
+    tags = runs["jointq", "1"].data.tags
+    assert tags["network"] == "cross"
+    assert tags["timing"] == "sumo-rl"
+    assert tags["git_commit"] == (commit or "unknown")
+    assert tags["sumo_version"].startswith("1.")
+    parent = runs[None, None].data.tags
+    assert (parent["network"], parent["git_commit"], parent["sumo_version"]) == ("cross", tags["git_commit"], tags["sumo_version"])
+    assert "| jointq s1 |" in parent["mlflow.note.content"]
+
+
+@pytest.mark.parametrize(("name", "number"), [("mappo", 0), ("jointq", 1)])
+def test_every_setting_is_a_param(runs, name, number):
+    settings = as_dict(parse(LINE.split()[1:])[number])
+    assert runs[name, "0"].data.params == {key: str(value) for key, value in settings.items()}
+    assert settings["algo.epochs"] == 1
+    assert settings["signal.yellow_s"] == 2
+
+
+@pytest.mark.parametrize("name", ["mappo", "jointq"])
+def test_metrics_of_each_update(runs, client, home, name):
+    run = runs[name, "0"]
+    names = {"delay", "reward", "minutes", "episode", "traffic/queue", "policy/entropy", "seconds/simulation", "loss/critic"}
+    names |= {key for key in run.data.metrics if key.startswith("agent/")}
+    (agent,) = {key.split("/")[1] for key in names if key.startswith("agent/")}
+    assert f"agent/{agent}/reward" in names
+    assert (f"agent/{agent}/effect_on_others" in names) == (name == "jointq")
+    for key in names:
+        assert [m.step for m in client.get_metric_history(run.info.run_id, key)] == [2 * DECISIONS, 4 * DECISIONS], key
+    assert run.data.metrics["episode"] == 4
+    written = json.loads((home.training / f"{name}-s0" / "evaluation.json").read_text())["results"][f"{name} s0"]
+    assert [row["seed"] for row in written] == [1, 2]
+    assert run.data.metrics["eval/delay"] == pytest.approx(sum(row["delay"] for row in written) / 2)
+
+
+def test_artifacts(runs, client, home):
+    for key, run in runs.items():
+        expected = {"evaluation.json", "learning_curve.png"} | ({"checkpoint.pt", "config.json"} if key[0] else set())
+        assert {file.path for file in client.list_artifacts(run.info.run_id)} == expected
+        assert str(home.folder) in run.info.artifact_uri
+    path = client.download_artifacts(runs["jointq", "0"].info.run_id, "config.json")
+    with open(path) as file:
+        assert json.load(file)["algo.kappa"] == 1.0
+
+
+def test_compare_lists_them(home, capsys):
+    assert home.main("compare --net cross") == 0
+    rows = [line for line in capsys.readouterr().out.splitlines() if "sumo-rl" in line]
+    assert len(rows) == 4
+    delays = [float(row.split("│")[4]) for row in rows]
+    assert delays == sorted(delays)
+
+
+def test_a_crash_marks_the_runs_failed(new_home, tmp_path):
+    home = new_home()
+    (tmp_path / "angry.py").write_text(
+        "calls = 0\ndef reward(signal):\n    global calls\n    calls += 1\n"
+        "    if calls > 200:\n        raise ValueError('no more')\n    return 0.0\n"
+    )
+    line = f"train --net cross --algos ippo --episodes 4 {QUICK} --sim.reward angry:reward --episodes-per-update 1 --workers 1"
+    code, out, err = home.run(line, PYTHONPATH=str(tmp_path))
+    assert code not in (0, 130)
+    assert "no more" in err
+    assert "never ins." not in out
+    assert home.statuses() == {"comparison": "FAILED", "training": "FAILED"}
+    assert home.checkpoint()["episode"] == 1
+
+
+@pytest.mark.parametrize(
+    "env",
+    [
+        {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9"},
+        {"MLFLOW_TRACKING_URI": "sqlite:////dev/null/x.db"},
+        {"TSC_MARL_HOME": "/dev/null/x"},
+    ],
+)
+def test_a_store_that_cannot_be_used(new_home, capsys, env):
+    home, start = new_home(), time.monotonic()
+    assert home.main(f"train --net cross --algos ippo --episodes 4 {QUICK}", **env) == 2
+    assert time.monotonic() - start < 30
+    said = capsys.readouterr()
+    (name, value) = next(iter(env.items()))
+    assert value in one_line(said.err)
+    assert name in said.err
+    assert said.out == ""
+    assert not (home.folder / "runs").exists()
+
+
+@pytest.fixture
+def server(tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    store = ["--backend-store-uri", f"sqlite:///{tmp_path}/server.db", "--artifacts-destination", str(tmp_path / "artifacts")]
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1", *store]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen(command, start_new_session=True, cwd=tmp_path, **quiet)
+
+    def answers():
+        try:
+            return urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1).status == 200
+        except OSError:
+            return False
+
+    try:
+        until(answers, 90)
+        yield f"http://127.0.0.1:{port}", process
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def test_a_store_lost_midway(new_home, server, capsys):
+    home = new_home()
+    uri, process = server
+
+    def lose():
+        home.wait_for_checkpoint()
+        os.killpg(process.pid, signal.SIGKILL)
+
+    thread = threading.Thread(target=lose)
+    thread.start()
+    line = f"train --net cross --algos ippo mappo --episodes 12 {QUICK} --checkpoint-every 1"
+    assert home.main(line, MLFLOW_TRACKING_URI=uri) == 0
+    thread.join()
+    out, err = capsys.readouterr()
+    lost = [line for line in out.splitlines() if "was lost" in line]
+    assert len(lost) == 1
+    assert f"tracking store {uri} was lost" in lost[0]
+    assert "never ins." in out
+    assert "Traceback" not in out + err
+    assert [path.parent.name for path in home.checkpoints] == ["ippo-s0", "mappo-s0"]

@@ -1,0 +1,173 @@
+"""Training: the same numbers again, after an interruption too; seeds; the interval."""
+
+import io
+import os
+import signal
+import threading
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+from verbs import until, workers_of
+
+from tsc_marl import report
+from tsc_marl.algos import find
+from tsc_marl.config import TRAIN_SEEDS, check_eval_seeds, parse, train_seed
+from tsc_marl.errors import UserError
+from tsc_marl.evaluate import load_checkpoint
+from tsc_marl.train import Run
+from tsc_marl.types import Spec
+
+pytest_plugins = ["homes"]
+
+LINE = (
+    "train --net grid2x2 --algos jointq --episodes 12 --eval-seeds 1 --baselines max_pressure --algo.epochs 2 --checkpoint-every 1"
+)
+EPISODES = 12
+
+
+@pytest.fixture(scope="module")
+def undisturbed(new_home):
+    home = new_home()
+    assert home.main(f"{LINE} --workers 2") == 0
+    return home.checkpoint()
+
+
+def assert_same(saved, expected):
+    assert saved["episode"] == expected["episode"] == EPISODES
+    weights, others = saved["training"]["weights"], expected["training"]["weights"]
+    assert weights.keys() == others.keys()
+    assert all(torch.equal(weights[name], others[name]) for name in weights)
+    assert [row["delay"] for row in saved["history"]] == [row["delay"] for row in expected["history"]]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_same_command_same_numbers(home, undisturbed, workers):
+    assert home.main(f"{LINE} --workers {workers}") == 0
+    assert_same(home.checkpoint(), undisturbed)
+
+
+def test_kill_and_resume(home, undisturbed):
+    process = home.start(f"{LINE} --workers 2")
+    home.wait_for_checkpoint()
+    workers = workers_of(process.pid)
+    process.kill()
+    process.communicate()
+    assert 0 < home.checkpoint()["episode"] < EPISODES
+    assert len(workers) == 2
+    until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in workers), 20)  # they notice that the parent is gone
+    assert home.main(["train", "--resume", home.training.name, "--workers", "1"]) == 0
+    assert_same(home.checkpoint(), undisturbed)
+
+
+def test_ctrl_c_and_resume(home, undisturbed):
+    process = home.start(f"{LINE} --workers 2")
+    home.wait_for_checkpoint()
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers too
+    out, err = process.communicate(timeout=60)
+    name = home.training.name
+    assert process.returncode == 130
+    assert err == ""
+    assert out.splitlines()[-1] == f"stopped; go on with: make train RESUME={name}"
+    assert "never ins." not in out
+    assert home.statuses() == {"comparison": "KILLED", "training": "KILLED"}
+    assert 0 < home.checkpoint()["episode"] < EPISODES
+    assert home.main(["train", "--resume", f"runs/{name}", "--workers", "2"]) == 0
+    assert_same(home.checkpoint(), undisturbed)
+    assert home.statuses() == {"comparison": "FINISHED", "training": "FINISHED"}
+
+
+@contextmanager
+def killer(home, forever):
+    """Kill a worker of this process, or every one as soon as it appears, once a checkpoint exists."""
+    stop = threading.Event()
+
+    def kill():
+        until(lambda: home.checkpoints or stop.is_set(), 90)
+        while not stop.wait(0.01):
+            for pid in workers_of(os.getpid())[: None if forever else 1]:
+                os.kill(pid, signal.SIGKILL)
+            if not forever:
+                return
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_a_dead_worker_is_replaced(home, undisturbed, capsys):
+    with killer(home, forever=False):
+        assert home.main(f"{LINE} --workers 2") == 0
+    died = [line for line in capsys.readouterr().out.splitlines() if "died" in line]
+    assert len(died) == 1
+    assert "restarted, the episode is played again" in died[0]
+    assert_same(home.checkpoint(), undisturbed)
+
+
+def test_three_deaths_end_the_run(home, capsys):
+    with killer(home, forever=True):
+        code = home.main(f"{LINE} --workers 1")
+    said = capsys.readouterr()
+    assert code == 2
+    assert said.err.startswith("error: worker processes died 3 times in a row on episode ")
+    assert said.err.endswith(f"the checkpoint is saved, go on with: make train RESUME={home.training.name}\n")
+    assert said.err.count("\n") == 1
+    assert said.out.count("died") == 2
+    assert 0 < home.checkpoint()["episode"] < EPISODES
+    assert home.statuses() == {"comparison": "FAILED", "training": "FAILED"}
+
+
+def test_an_update_cut_short_is_not_saved(tmp_path):
+    (config,) = parse("train --net cross --algos ippo".split()[1:])
+    algorithm = find("ippo")(Spec("cross", ("a",), 2, 3, 4, ((),)), config.algo)
+    run = Run(config, "ippo", 0, tmp_path, algorithm, 0, [], "")
+    before = {name: value.clone() for name, value in algorithm.state_dict().items()}
+    with torch.no_grad():
+        for value in algorithm.parameters():
+            value += 1
+    run.save()
+    saved = load_checkpoint(tmp_path / "checkpoint.pt")["training"]["weights"]
+    assert all(torch.equal(saved[name], before[name]) for name in before)
+    run.mark()
+    run.save()
+    saved = load_checkpoint(tmp_path / "checkpoint.pt")["training"]["weights"]
+    assert all(torch.equal(saved[name], value) for name, value in algorithm.state_dict().items())
+
+
+seeds, episodes = st.integers(0, 999), st.integers(0, TRAIN_SEEDS - 1)
+
+
+@given(seeds, episodes, seeds, episodes)
+def test_training_seeds_differ_and_never_meet_evaluation(seed, episode, other_seed, other_episode):
+    ours, theirs = train_seed(seed, episode), train_seed(other_seed, other_episode)
+    assert (ours == theirs) == ((seed, episode) == (other_seed, other_episode))
+    assert ours < 2**31  # SUMO's limit
+    with pytest.raises(UserError, match=f"got {ours}"):
+        check_eval_seeds((0, ours))
+
+
+def test_interval_of_normal_values():
+    values = np.random.default_rng(1).normal(50, 10, size=200)
+    low, high = report.interval(values.tolist())
+    half = 1.96 * values.std() / np.sqrt(len(values))
+    np.testing.assert_allclose([low, high], [values.mean() - half, values.mean() + half], atol=0.1 * half)
+
+
+def test_one_value_has_no_interval():
+    assert all(np.isnan(report.interval([3.0])))
+    names = ("delay", "travel_time", "waiting", "queue", "arrived", "scheduled", "never_inserted")
+    results = {"random": [dict.fromkeys(names, 7.0)]}
+    text = io.StringIO()
+    Console(file=text, width=150, markup=False).print(report.results_table("t", results, {}))
+    (row,) = [line for line in text.getvalue().splitlines() if "random" in line]
+    assert [cell.strip() for cell in row.split("│")][2:5] == ["7.0", "-", "7.0"]
+    assert "delay [s]" in text.getvalue()  # the unit is no markup
+    assert "| random | 7.00 | - |" in report.markdown(results)
