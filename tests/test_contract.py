@@ -168,8 +168,8 @@ def test_the_first_gradient_step_is_at_ratio_1(name):
 @pytest.mark.parametrize(
     ("setting", "value"),
     [("gamma", 1.5), ("gamma", float("nan")), ("lam", -0.1), ("value_keep", 2.0), ("lr_end", 1.1), ("lr", 0.0),
-     ("lr", float("nan")), ("clip", -0.2), ("max_grad_norm", 0.0), ("epochs", 0), ("minibatches", -1), ("entropy", -0.01), ("hidden", ()),
-     ("hidden", (64, 0)), ("critic_hidden", ())],
+     ("lr", float("nan")), ("clip", -0.2), ("max_grad_norm", 0.0), ("epochs", 0), ("minibatches", -1), ("entropy", -0.01),
+     ("hidden", ()), ("hidden", (64, 0)), ("critic_hidden", ())],
 )  # fmt: skip
 def test_config_refuses_bad_values(name, setting, value):
     with pytest.raises(UserError) as error:
@@ -180,7 +180,7 @@ def test_config_refuses_bad_values(name, setting, value):
 
 
 @pytest.mark.parametrize(
-    "settings", [{"credit": "all", "mixer": "monotone", "adv": "cf"}, {"tie_heads": True}, {"credit": "all"}]
+    "settings", [{"credit": "all", "mixer": "monotone"}, {"tie_heads": True, "adv": "mix"}, {"credit": "all"}]
 )
 def test_every_parameter_moves_under_jointqs_settings(settings):
     algorithm = build("jointq", **settings)

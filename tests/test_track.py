@@ -59,7 +59,11 @@ def test_tags(runs):
     assert tags["git_commit"] == (commit or "unknown")
     assert tags["sumo_version"].startswith("1.")
     parent = runs[None, None].data.tags
-    assert (parent["network"], parent["git_commit"], parent["sumo_version"]) == ("cross", tags["git_commit"], tags["sumo_version"])
+    assert (parent["network"], parent["git_commit"], parent["sumo_version"]) == (
+        "cross",
+        tags["git_commit"],
+        tags["sumo_version"],
+    )
     assert "| jointq s1 |" in parent["mlflow.note.content"]
 
 
@@ -175,7 +179,7 @@ def test_a_store_lost_midway(new_home, server, capsys):
 
     thread = threading.Thread(target=lose)
     thread.start()
-    line = f"train --net cross --algos ippo mappo --episodes 12 {QUICK} --checkpoint-every 1"
+    line = f"train --net cross --algos ippo mappo --episodes 8 {QUICK} --checkpoint-every 1"
     assert home.main(line, MLFLOW_TRACKING_URI=uri) == 0
     thread.join()
     out, err = capsys.readouterr()

@@ -25,9 +25,9 @@ from tsc_marl.types import Spec
 pytest_plugins = ["homes"]
 
 LINE = (
-    "train --net grid2x2 --algos jointq --episodes 12 --eval-seeds 1 --baselines max_pressure --algo.epochs 2 --checkpoint-every 1"
+    "train --net grid2x2 --algos jointq --episodes 8 --eval-seeds 1 --baselines max_pressure --algo.epochs 2 --checkpoint-every 1"
 )
-EPISODES = 12
+EPISODES = 8
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def test_kill_and_resume(home, undisturbed):
 
 
 def test_ctrl_c_and_resume(home, undisturbed):
-    process = home.start(f"{LINE} --workers 2")
+    process = home.start(f"{LINE} --workers 2", TMPDIR=str(home.folder))
     home.wait_for_checkpoint()
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers too
     out, err = process.communicate(timeout=60)
@@ -74,6 +74,7 @@ def test_ctrl_c_and_resume(home, undisturbed):
     assert err == ""
     assert out.splitlines()[-1] == f"stopped; go on with: make train RESUME={name}"
     assert "never ins." not in out
+    assert not list(home.folder.glob("tsc_marl_*"))  # SUMO's files of the training episodes
     assert home.statuses() == {"comparison": "KILLED", "training": "KILLED"}
     assert 0 < home.checkpoint()["episode"] < EPISODES
     assert home.main(["train", "--resume", f"runs/{name}", "--workers", "2"]) == 0
@@ -126,7 +127,7 @@ def test_three_deaths_end_the_run(home, capsys):
 
 
 def test_an_update_cut_short_is_not_saved(tmp_path):
-    (config,) = parse("train --net cross --algos ippo".split()[1:])
+    (config,) = parse(["--net", "cross", "--algos", "ippo"])
     algorithm = find("ippo")(Spec("cross", ("a",), 2, 3, 4, ((),)), config.algo)
     run = Run(config, "ippo", 0, tmp_path, algorithm, 0, [], "")
     before = {name: value.clone() for name, value in algorithm.state_dict().items()}

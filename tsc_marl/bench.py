@@ -2,7 +2,7 @@
 
 | name | what is compared | bound |
 |---|---|---|
-| env-grid4x4, env-ingolstadt21 | our episode (random legal actions, the defaults) over bare `sumo` replaying its lights | 1.25, 1.15 |
+| env-grid4x4, env-ingolstadt21 | our random episode (the defaults) over bare `sumo` replaying its lights | 1.25, 1.15 |
 | sumo-rl-libsumo, sumo-rl-traci | sumo-rl's episode (its defaults) over ours, on grid4x4 with the same decisions | 1.5, 20 |
 | acting, learning | their share of a rollout and of training's wall time, jointq on grid4x4 | 0.2, 0.4 |
 | workers | episodes per second of two worker processes over one, grid4x4 | 1.8 |

@@ -143,11 +143,16 @@ def read_timing(name: str, configs: Path = ROOT / "configs") -> Timing:
     """Read configs/timing/<name>.yaml.
 
     Raises:
-        UserError: when there is none.
+        UserError: when there is none, or it cannot be.
     """
     if name not in timings(configs):
         raise unknown("timing", name, timings(configs))
-    return cli(Timing, from_yaml(configs / "timing" / f"{name}.yaml"), f"(configs/timing/{name}.yaml)")
+    path = configs / "timing" / f"{name}.yaml"
+    line = from_yaml(path)
+    try:
+        return cli(Timing, line, "train")
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
 
 
 def parse(argv: list[str], configs: Path = ROOT / "configs") -> list[RunConfig[Any]]:
@@ -162,8 +167,7 @@ def parse(argv: list[str], configs: Path = ROOT / "configs") -> list[RunConfig[A
     base = from_yaml(configs / "train.yaml")
     names = _values([*base, *argv], "--algos") or list(RunConfig.algos)
     timing = (_values([*base, *argv], "--timing") or [RunConfig.timing])[-1]
-    if timing not in timings(configs):
-        raise unknown("timing", timing, timings(configs))
+    read_timing(timing, configs)
     runs = []
     for name in names:
         config = algos.find(name).Config

@@ -21,8 +21,8 @@ def gae(
     delta_t = r_t + gamma (1 - terminated_t) V_{t+1} - V_t;  A_t = delta_t + gamma lam (1 - done_t) A_{t+1}.
     A truncation stops the recursion but keeps the bootstrap. `value[t + 1]` must be the value of what followed step t.
     """
-    follows = (~terminated).float().unsqueeze(-1)
-    goes_on = (~(terminated | truncated)).float().unsqueeze(-1)
+    follows = (~terminated).to(reward.dtype).unsqueeze(-1)
+    goes_on = (~(terminated | truncated)).to(reward.dtype).unsqueeze(-1)
     delta = reward + gamma * follows * value[1:] - value[:-1]
     advantage = torch.zeros_like(delta)
     carry = torch.zeros_like(delta[0])
@@ -41,7 +41,7 @@ def one_step_target(
     gamma: float,
 ) -> Float[Tensor, "T B K"]:
     """Target of an action value: y_t = r_t + gamma (1 - terminated_t) G_{t+1}, with V_{t+1} for G where a cut follows."""
-    follows = (~terminated).float().unsqueeze(-1)
+    follows = (~terminated).to(reward.dtype).unsqueeze(-1)
     later = torch.cat([returns[1:], value[-1:]])
     later = torch.where(truncated.unsqueeze(-1), value[1:], later)
     return reward + gamma * follows * later

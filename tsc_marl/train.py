@@ -1,7 +1,6 @@
 """The training loop: collect, learn, log, save; then evaluate beside the classical controllers."""
 
 import copy
-import itertools
 import json
 import os
 import shutil
@@ -109,16 +108,15 @@ def train(argv: list[str]) -> None:
 
 def _new_folder(network: str, argv: list[str]) -> Path:
     """Make the folder of a new training, with what a later `--resume` needs: the command line and the files it reads."""
-    for n in itertools.count(1):
-        folder = home() / "runs" / f"{network}-{datetime.now():%Y%m%d-%H%M%S}{f'-{n}' if n > 1 else ''}"
-        try:
-            folder.mkdir(parents=True)
-        except FileExistsError:
-            continue
-        shutil.copytree(ROOT / "configs", folder / "configs")
-        (folder / COMMAND).write_text(json.dumps(argv))
-        return folder
-    raise AssertionError
+    folder = home() / "runs" / f"{network}-{datetime.now():%Y%m%d-%H%M%S}"
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError:  # another training started in this second
+        time.sleep(1)
+        return _new_folder(network, argv)
+    shutil.copytree(ROOT / "configs", folder / "configs")
+    (folder / COMMAND).write_text(json.dumps(argv))
+    return folder
 
 
 def _resumed(config: RunConfig[Any], argv: list[str]) -> tuple[list[RunConfig[Any]], Path]:

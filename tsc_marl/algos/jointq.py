@@ -39,7 +39,7 @@ class JointqConfig(PpoConfig):
     mixer: Literal["sum", "monotone"] = "sum"
     """Interactions M of the joint Q beside the additive part; `monotone` (QMIX's) needs credit `all`."""
     tie_heads: bool = False
-    """Ablation: one head for both losses, as a single Q^i."""
+    """Ablation: one head for both losses, as a single Q^i; for `mix` or `cf`, which read it, and without a mixer."""
 
     def __post_init__(self) -> None:
         """Refuse contradictions."""
@@ -52,6 +52,10 @@ class JointqConfig(PpoConfig):
             raise UserError(f"algo.mixer {self.mixer} explains all streams jointly; got algo.credit {self.credit}, set it to all")
         if self.adv == "cf" and self.credit != "all":
             raise UserError(f"algo.adv cf needs the joint Q of all agents; got algo.credit {self.credit}, set it to all")
+        if self.tie_heads and self.adv not in ("mix", "cf"):
+            raise UserError(f"algo.tie_heads True has no effect with algo.adv {self.adv}; set algo.adv to mix or cf")
+        if self.tie_heads and self.mixer != "sum":
+            raise UserError(f"algo.tie_heads True trains no mixer; got algo.mixer {self.mixer}, set it to sum")
 
 
 class JointCritic(nn.Module):

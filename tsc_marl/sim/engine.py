@@ -1,6 +1,7 @@
 """One running SUMO: libsumo for speed, TraCI for `sumo-gui`. The only file that imports either."""
 
 import contextlib
+import importlib.util
 import io
 import os
 import shutil
@@ -76,8 +77,9 @@ def binary(name: str) -> str:
     Raises:
         UserError: when it is not installed.
     """
-    beside = Path(sys.executable).parent / name
-    found = str(beside) if beside.exists() else shutil.which(name)
+    spec = importlib.util.find_spec("sumo")
+    folders = list(spec.submodule_search_locations or []) if spec else []
+    found = next((str(Path(f, "bin", name)) for f in folders if Path(f, "bin", name).exists()), None) or shutil.which(name)
     if not found:
         raise UserError(f"{name} not found; run `make install`, or put SUMO's bin folder on the PATH")
     return found
@@ -137,7 +139,7 @@ class Engine:
         try:
             with contextlib.redirect_stdout(io.StringIO()):  # it prints a line for every second that it waits
                 return traci.connect(port, numRetries=GUI_START_S, proc=process)
-        except (traci.exceptions.TraCIException, traci.exceptions.FatalTraCIError) as error:
+        except (traci.main.TraCIException, traci.main.FatalTraCIError) as error:  # libsumo replaces those of traci.exceptions
             process.kill()
             raise UserError(f"sumo-gui did not start on display {display} ({error}); can that display be reached?") from None
 

@@ -1,0 +1,367 @@
+"""The command line: every mistake is one line and exit code 2; help; evaluate's files; the Makefile."""
+
+import dataclasses
+import json
+import re
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+import torch
+from verbs import ROOT, one_line
+
+from tsc_marl.__main__ import VERBS, main
+from tsc_marl.config import parse
+from tsc_marl.errors import UserError
+
+pytest_plugins = ["homes"]
+
+MISTAKES = [
+    ("trian", "verb trian not found; did you mean train?"),
+    ("train --net gird4x4", "network gird4x4 not found; did you mean grid4x4?"),
+    ("evaluate --net gird4x4", "network gird4x4 not found; did you mean grid4x4?"),
+    ("compare --net gird4x4", "network gird4x4 not found; did you mean grid4x4?"),
+    ("nets --net cros", "network cros not found; did you mean cross?"),
+    ("train --algos mapo", "algorithm mapo not found; did you mean mappo?"),
+    ("train --algos=mapo", "algorithm mapo not found; did you mean mappo?"),
+    ("train --algos", "algos needs at least one entry"),
+    ("train --algos mappo mappo", "got mappo mappo"),
+    ("train --bogus 3", "Unrecognized options: --bogus"),
+    ("train --algos mappo --algo.rho 0.5", "Unrecognized options: --algo.rho"),
+    ("evaluate --episodes 3", "Unrecognized options: --episodes"),
+    ("train --episodes many", "--episodes: invalid literal for int() with base 10: 'many'"),
+    ("train --episodes", "Missing value for argument '--episodes'"),
+    ("train --algo.lr fast", "--algo.lr: could not convert string to float: 'fast'"),
+    ("train --algo.sharing some", "invalid choice 'some' for argument '--algo.sharing'"),
+    ("train --algo.gamma 1.5", "algo.gamma must lie in [0, 1]; got 1.5"),
+    ("train --algos jointq --algo.rho 0.5", "algo.rho 0.5 has no effect with algo.adv own"),
+    ("train --episodes 5", "episodes 5 is not a multiple of episodes-per-update 2"),
+    ("train --episodes 2000000", "episodes must be at most 1000000"),
+    ("train --signal.max-red-s 5", "signal.max_red_s 5 is shorter than one change and one green (signal.yellow_s 2"),
+    ("train --workers 0", "workers must be at least 1; got 0"),
+    ("evaluate --net cross --workers 0", "workers must be at least 1; got 0"),
+    ("train --eval-seeds 1 1000000", "the seeds from 1000000 on are for training; got 1000000"),
+    ("evaluate --net cross --eval-seeds 1000000", "the seeds from 1000000 on are for training; got 1000000"),
+    ("train --eval-seeds -1", "got -1"),
+    ("evaluate --net cross --eval-seeds -1", "got -1"),
+    ("train --eval-seeds 1 1", "eval-seeds needs at least one entry and none twice; got 1 1"),
+    ("evaluate --net cross --eval-seeds 1 1", "eval-seeds needs at least one entry and none twice; got 1 1"),
+    ("evaluate --net cross --eval-seeds", "eval-seeds needs at least one entry and none twice; got none"),
+    ("train --seeds -1", "seeds must lie in 0 .. 999; got -1"),
+    ("train --seeds 3 3", "seeds needs at least one entry and none twice; got 3 3"),
+    ("train --timing fild", "timing fild not found; did you mean field?"),
+    ("evaluate --net cross --timing fild", "timing fild not found; did you mean field?"),
+    ("train --baselines fixed_tim", "controller fixed_tim not found; did you mean fixed_time?"),
+    ("train --sim.reward dela", "reward dela not found; did you mean delay?"),
+    ("train --resume nix", "run nix not found"),
+    ("train --resume nix --episodes 400 --algo.lr=0.1", "keeps the settings of that run; leave out --episodes --algo.lr=0.1"),
+    ("evaluate --net cross --controller max_presure", "controller max_presure not found; did you mean max_pressure?"),
+    ("evaluate --net cross --controller random random", "controller needs at least one entry and none twice"),
+    ("evaluate --net cross --controller", "controller needs at least one entry and none twice"),
+    ("evaluate --net cross --controller nix.pt", "checkpoint nix.pt does not exist"),
+    (
+        "evaluate --net cross --controller jointq",
+        "no finished run of jointq on cross; train one: make train NET",
+    ),
+    ("evaluate --net cross --controller " + 32 * "0", "has no checkpoint.pt in sqlite:"),
+    ("compare --net cross", "no finished run on cross; train one: make train NET=cross"),
+    ("evaluate --net cross --controller random --out /dev/null/x", "out /dev/null/x cannot be made"),
+]
+
+
+@pytest.mark.parametrize(("line", "said"), MISTAKES)
+def test_a_mistake_is_one_line(home, capsys, line, said):
+    assert home.main(line) == 2
+    out, err = capsys.readouterr()
+    assert said in one_line(err)
+    assert out == ""
+
+
+def test_as_a_process(home):
+    code, out, err = home.run("train --net gird4x4")
+    assert (code, out) == (2, "")
+    assert one_line(err).startswith("error: network gird4x4 not found; did you mean grid4x4? (available: arterial4x4, ")
+
+
+# configuration files
+
+
+@pytest.fixture
+def configs(tmp_path):
+    return shutil.copytree(ROOT / "configs", tmp_path / "configs")
+
+
+def test_a_float_without_a_point_in_yaml(configs):
+    (configs / "algos" / "ippo.yaml").write_text("lr: 1e-3\nhidden: [8, 4]\n")
+    (config,) = parse(["--algos", "ippo"], configs)
+    assert config.algo.lr == 0.001
+    assert isinstance(config.algo.lr, float)
+    assert config.algo.hidden == (8, 4)
+
+
+def test_the_command_line_wins_over_files(configs):
+    (configs / "train.yaml").write_text("net: cross\nalgos: [ippo, mappo]\nsignal:\n  yellow_s: 4\ntiming: field\n")
+    first, second = parse(["--signal.yellow-s", "6"], configs)
+    assert (first.net, first.algos, first.signal.yellow_s, first.signal.all_red_s) == ("cross", ("ippo", "mappo"), 6, 2)
+    assert dataclasses.asdict(first.signal) == dataclasses.asdict(second.signal)
+    assert parse(["--algos", "jointq"], configs)[0].algos == ("jointq",)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("train.yaml", "net: [", "train.yaml: not valid YAML"),
+        ("train.yaml", "just words", "train.yaml: expected settings as `name: value`; got str"),
+        ("train.yaml", "episods: 3", "Unrecognized options: --episods"),
+        ("algos/ippo.yaml", "lr: fast", "--algo.lr: could not convert string to float: 'fast'"),
+        ("algos/ippo.yaml", "\tlr: 1", "ippo.yaml: not valid YAML"),
+        ("timing/field.yaml", "yellow_s: {", "field.yaml: not valid YAML"),
+        ("timing/field.yaml", "yelow_s: 3", "Unrecognized options: --yelow-s"),
+    ],
+)
+def test_a_mistake_in_a_file(configs, name, text, said):
+    (configs / name).write_text(text)
+    with pytest.raises(UserError) as error:
+        parse(["--algos", "ippo", "--timing", "field"], configs)
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+    assert name in str(error.value)
+
+
+# networks
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A clone whose networks/ is its own: the package is the repository's, by a link."""
+    (tmp_path / "tsc_marl").symlink_to(ROOT / "tsc_marl")
+    shutil.copytree(ROOT / "configs", tmp_path / "configs")
+    shutil.copytree(ROOT / "networks" / "cross", tmp_path / "networks" / "mine")
+    mine = tmp_path / "networks" / "mine"
+    mine.joinpath("scenario.yaml").write_text((mine / "scenario.yaml").read_text() + "# mine\n")
+    return mine
+
+
+def replaced(path, old, new):
+    text = path.read_text()
+    assert re.search(old, text)
+    path.write_text(re.sub(old, new, text))
+
+
+def without_signals(net):
+    replaced(net, r"(?s)<tlLogic.*</tlLogic>", "")
+    replaced(net, r' tl="\w+" linkIndex="\d+"', "")
+    replaced(net, 'type="traffic_light"', 'type="priority"')
+
+
+FAULTS = [
+    (lambda mine: (mine / "cross.net.xml").unlink(), "cross.net.xml does not exist"),
+    (lambda mine: replaced(mine / "cross.rou.xml", "</routes>", ""), "cross.rou.xml: not well-formed XML"),
+    (lambda mine: replaced(mine / "cross.net.xml", "</net>", ""), "cross.net.xml"),
+    (lambda mine: replaced(mine / "scenario.yaml", "end_s: 600", "end_s: 0"), "begin_s 0 must be before end_s 0"),
+    (lambda mine: replaced(mine / "scenario.yaml", "begin_s: 0\nend_s: 600", "begin_s: 9000\nend_s: 9600"), "no vehicle departs"),
+    (lambda mine: without_signals(mine / "cross.net.xml"), "signal"),
+    (lambda mine: replaced(mine / "cross.rou.xml", "<routes.*>", "<routes><trip id='x' depart='1' from='no' to='way'/>"), "mine"),
+    (lambda mine: replaced(mine / "scenario.yaml", "net: ", "nett: "), "expected exactly the fields net, routes, begin_s"),
+]
+
+
+@pytest.mark.parametrize(("damage", "said"), FAULTS)
+def test_a_network_that_cannot_be_used(home, project, damage, said):
+    damage(project)
+    line = "evaluate --net mine --controller random --eval-seeds 1 --workers 1 --out " + str(home.folder / "out")
+    code, out, err = home.run(line, cwd=project.parents[1])
+    assert code == 2
+    assert said in one_line(err)
+    assert "never ins." not in out
+
+
+# checkpoints
+
+
+@pytest.fixture(scope="module")
+def trained(new_home):
+    home = new_home()
+    assert (
+        home.main("train --net cross --algos ippo --episodes 2 --eval-seeds 1 --baselines random --algo.epochs 1 --workers 1")
+        == 0
+    )
+    return home
+
+
+@pytest.fixture
+def changed(trained, tmp_path):
+    """Write the checkpoint with something changed, and return its path."""
+
+    def write(change):
+        content = trained.checkpoint()
+        change(content)
+        torch.save(content, tmp_path / "changed.pt")
+        return tmp_path / "changed.pt"
+
+    return write
+
+
+def refused(home, capsys, path, net="cross"):
+    capsys.readouterr()
+    line = f"evaluate --net {net} --controller {path} --eval-seeds 1 --workers 1 --out {home.folder / 'out'}"
+    assert home.main(line) == 2
+    return one_line(capsys.readouterr().err)
+
+
+def test_a_checkpoint_of_another_network(trained, capsys):
+    said = refused(trained, capsys, trained.checkpoints[0], "grid2x2")
+    assert "the policy of ippo was trained with network cross, not grid2x2" in said
+
+
+def test_a_checkpoint_cut_short(trained, tmp_path, capsys):
+    whole = trained.checkpoints[0].read_bytes()
+    for size in (0, 10, len(whole) // 2, len(whole) - 1):
+        (tmp_path / "cut.pt").write_bytes(whole[:size])
+        assert "cut.pt cannot be read" in refused(trained, capsys, tmp_path / "cut.pt")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda content: content.update(algorithm="ipppo"), "algorithm ipppo not found; did you mean ippo?"),
+        (
+            lambda content: content["config"].update(magic=1),
+            "ippo has a setting magic that this version does not know",
+        ),
+        (lambda content: content["config"].update(lr=-1.0), "algo.lr must be positive; got -1.0"),
+        (lambda content: content["sim"].update(detection_m=77.0), "was trained with sim"),
+        (lambda content: content.update(format=99), "is not of this program"),
+        (lambda content: content.pop("training"), "is not of this program"),
+    ],
+)
+def test_a_checkpoint_that_does_not_fit(trained, changed, capsys, change, said):
+    assert said in refused(trained, capsys, changed(change))
+
+
+def test_weights_that_do_not_fit(trained, changed, capsys):
+    path = changed(lambda content: content["training"]["weights"].pop("actor.head.weight"))
+    assert "the weights of this ippo do not fit cross (actor.head.weight" in refused(trained, capsys, path)
+    path = changed(lambda content: content["training"]["weights"].update({"actor.head.weight": torch.zeros(1, 9, 64)}))
+    assert "the weights of this ippo do not fit cross (" in refused(trained, capsys, path)
+
+
+def test_resuming_with_the_checkpoint_of_another_training(trained, new_home, capsys):
+    home = new_home()
+    shutil.copytree(trained.folder / "runs", home.folder / "runs")
+    (path,) = home.checkpoints
+    for change, said in (({"algorithm": "mappo"}, "has algorithm mappo, this run ippo"), ({"seed": 3}, "has seed 3, this run 0")):
+        torch.save(trained.checkpoint() | change, path)
+        assert home.main(f"train --resume {home.training.name} --workers 1") == 2
+        assert said in one_line(capsys.readouterr().err)
+
+
+# evaluate
+
+
+def attributes(path, tag):
+    """The attributes of each element, by regular expressions: nothing of the program."""
+    for element in re.findall(rf"<{tag} ([^>]*)>", path.read_text()):
+        yield dict(re.findall(r'(\w+)="([^"]*)"', element))
+
+
+def test_evaluate_writes_what_its_figures_come_from(trained, tmp_path, capsys):
+    capsys.readouterr()
+    names = ["fixed_time", "ippo", str(trained.checkpoints[0])]
+    line = [
+        "evaluate",
+        "--net",
+        "cross",
+        "--controller",
+        *names,
+        "--eval-seeds",
+        "5",
+        "6",
+        "--out",
+        str(tmp_path / "new" / "out"),
+    ]
+    assert trained.main([*line, "--workers", "2"]) == 0
+    table = capsys.readouterr().out
+    results = json.loads((tmp_path / "new" / "out" / "metrics.json").read_text())["results"]
+    file_name = f"{trained.training.name}_ippo-s0_checkpoint"
+    assert list(results) == ["fixed_time", "ippo", file_name]
+    assert results["ippo"] == results[file_name]  # the newest finished run is that file
+    for name, rows in results.items():
+        out = tmp_path / "new" / "out" / name
+        assert {path.name for path in out.iterdir()} >= {
+            f"{kind}_{s}.xml" for kind in ("tripinfo", "summary", "tls") for s in (5, 6)
+        }
+        assert [row["seed"] for row in rows] == [5, 6]
+        for row in rows:
+            trips = list(attributes(out / f"tripinfo_{row['seed']}.xml", "tripinfo"))
+            delay = [float(trip["timeLoss"]) + float(trip["departDelay"]) for trip in trips]
+            arrived = [trip for trip in trips if float(trip["arrival"]) >= 0]
+            inserted = [trip for trip in trips if float(trip["depart"]) >= 0]
+            halting = [float(step["halting"]) for step in attributes(out / f"summary_{row['seed']}.xml", "step")]
+            expected = {
+                "delay": np.mean(delay), "travel_time": np.mean([float(trip["duration"]) for trip in arrived]),
+                "waiting": np.mean([float(trip["waitingTime"]) for trip in inserted]), "queue": np.mean(halting),
+                "scheduled": len(trips), "arrived": len(arrived), "never_inserted": len(trips) - len(inserted),
+            }  # fmt: skip
+            assert {key: row[key] for key in expected} == pytest.approx(expected)
+            assert len(list(attributes(out / f"tls_{row['seed']}.xml", "tlsState"))) >= 600
+        assert f"{np.mean([row['delay'] for row in rows]):.1f}" in table
+
+
+# help and Makefile
+
+
+def test_the_verbs(capsys):
+    assert main([]) == main(["--help"]) == 0
+    out = capsys.readouterr().out
+    assert all(f"  {verb} " in out for verb in VERBS)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_explains_every_option(verb, capsys):
+    with pytest.raises(SystemExit) as end:
+        main([verb, "--help"])
+    assert end.value.code == 0
+    text = re.sub(r"[│╭╮╰╯─\s]+", " ", capsys.readouterr().out)
+    assert f"usage: python -m tsc_marl {verb}" in text
+    options = re.split(r" (?=--[a-z](?!ignal\.\*))", text.split("show this help message and exit", 1)[1])[1:]
+    assert options
+    for option in options:
+        words = re.sub(r"\(default:.*", "", option).split()
+        assert len([word for word in words if word.islower()]) >= 2, option
+        assert "(default:" in option, option
+
+
+LINES = {
+    "train NET=cross ALGOS='ippo mappo' SEEDS='0 1' EPISODES=4 WORKERS=1 ARGS='--algo.lr 0.1'": (
+        "train --net cross --algos ippo mappo --seeds 0 1 --episodes 4 --workers 1 --algo.lr 0.1"
+    ),
+    "train TIMING=field": "train --net grid4x4 --algos mappo jointq --seeds 0 --timing field",
+    "train RESUME=grid4x4-1 WORKERS=3": "train --resume grid4x4-1 --workers 3",
+    "evaluate NET=cross CONTROLLER='a b' EVAL_SEEDS='1 2' OUT=o WORKERS=1 ARGS=-x": (
+        "evaluate --net cross --controller a b --eval-seeds 1 2 --out o --workers 1 -x"
+    ),
+    "compare NET=cross": "compare --net cross",
+    "watch NET=cross CONTROLLER=mappo": "watch --net cross --controller mappo",
+    "nets": "nets",
+    "bench ARGS='--only x'": "bench --only x",
+}
+
+
+def make(arguments):
+    done = subprocess.run(f"make -n {arguments}", shell=True, cwd=ROOT, capture_output=True, text=True, check=True)
+    return [" ".join(line.split()) for line in done.stdout.splitlines()]
+
+
+@pytest.mark.parametrize("arguments", LINES)
+def test_make_prints_its_command(arguments):
+    assert make(arguments)[-1] == f".venv/bin/python -m tsc_marl {LINES[arguments]}"
+
+
+def test_make_lists_its_verbs():
+    text = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    verbs = ["help", "install", *"train evaluate compare watch ui nets bench test test-slow lint clean".split(" ")]
+    assert re.findall(r"^  make (\S+)", text, re.M) == verbs
+    assert all(verb in VERBS or make(verb) for verb in verbs)
+    assert all(f" {name}" in text for name in ("NET", "ALGOS", "SEEDS", "EPISODES", "WORKERS", "RESUME", "ARGS", "TSC_MARL_HOME"))
