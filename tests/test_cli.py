@@ -269,19 +269,8 @@ def attributes(path, tag):
 def test_evaluate_writes_what_its_figures_come_from(trained, tmp_path, capsys):
     capsys.readouterr()
     names = ["fixed_time", "ippo", str(trained.checkpoints[0])]
-    line = [
-        "evaluate",
-        "--net",
-        "cross",
-        "--controller",
-        *names,
-        "--eval-seeds",
-        "5",
-        "6",
-        "--out",
-        str(tmp_path / "new" / "out"),
-    ]
-    assert trained.main([*line, "--workers", "2"]) == 0
+    line = ["evaluate", "--net", "cross", "--controller", *names, "--eval-seeds", "5", "6", "--workers", "2"]
+    assert trained.main([*line, "--out", str(tmp_path / "new" / "out")]) == 0
     table = capsys.readouterr().out
     results = json.loads((tmp_path / "new" / "out" / "metrics.json").read_text())["results"]
     file_name = f"{trained.training.name}_ippo-s0_checkpoint"
@@ -361,7 +350,7 @@ def test_make_prints_its_command(arguments):
 
 def test_make_lists_its_verbs():
     text = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    verbs = ["help", "install", *"train evaluate compare watch ui nets bench test test-slow lint clean".split(" ")]
-    assert re.findall(r"^  make (\S+)", text, re.M) == verbs
-    assert all(verb in VERBS or make(verb) for verb in verbs)
+    verbs = re.findall(r"^  make (\S+)", text, re.M)
+    assert " ".join(verbs) == "help install train evaluate compare watch ui nets bench test test-slow lint clean"
+    assert all(make(verb) for verb in verbs)
     assert all(f" {name}" in text for name in ("NET", "ALGOS", "SEEDS", "EPISODES", "WORKERS", "RESUME", "ARGS", "TSC_MARL_HOME"))

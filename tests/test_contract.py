@@ -165,6 +165,15 @@ def test_the_first_gradient_step_is_at_ratio_1(name):
 
 
 @pytest.mark.parametrize("name", algos.available())
+def test_forced_rows_do_not_touch_the_advantages_scale(name):
+    algorithm = build(name, adv_norm="batch")
+    batch = play(algorithm)
+    chosen = algorithm.prepare(batch)[0]["advantage"][batch.avail[:-1].sum(-1) > 1]
+    assert chosen.mean().item() == pytest.approx(0, abs=1e-4)
+    assert chosen.std(unbiased=False).item() == pytest.approx(1, abs=1e-4)
+
+
+@pytest.mark.parametrize("name", algos.available())
 @pytest.mark.parametrize(
     ("setting", "value"),
     [("gamma", 1.5), ("gamma", float("nan")), ("lam", -0.1), ("value_keep", 2.0), ("lr_end", 1.1), ("lr", 0.0),

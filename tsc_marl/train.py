@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -19,7 +18,7 @@ from tsc_marl.config import RunConfig, as_dict, parse, train_seed
 from tsc_marl.errors import UserError, unknown
 from tsc_marl.evaluate import CHECKPOINT, FORMAT, Results, evaluate, load_checkpoint, policy_of, write
 from tsc_marl.rollout.local import Pool, WorkerDiedError
-from tsc_marl.rollout.worker import Episode, Job, Policy, check
+from tsc_marl.rollout.worker import Job, Policy, check
 from tsc_marl.sim.scenario import ROOT
 from tsc_marl.track import Tracker, home
 from tsc_marl.types import Algorithm, Batch, Spec
@@ -201,7 +200,7 @@ def _iterate(pool: Pool, run: Run) -> dict[str, float]:
     ended = time.monotonic()
     run.episode += len(episodes)
     before = run.history[-1] if run.history else {"steps": 0.0, "minutes": 0.0}
-    figures = {f"traffic/{key}": _mean(episodes, key) for key in episodes[0].figures}
+    figures = {f"traffic/{key}": float(np.mean([e.figures[key] for e in episodes])) for key in episodes[0].figures}
     rewards = np.mean([episode.reward for episode in episodes], axis=0)
     run.history.append({
         "episode": float(run.episode), "delay": figures["traffic/delay"], "reward": float(rewards.sum()),
@@ -212,10 +211,6 @@ def _iterate(pool: Pool, run: Run) -> dict[str, float]:
     seconds |= {"seconds/learning": (ended - collected) / len(episodes), "seconds/total": (ended - start) / len(episodes)}
     agents = {f"agent/{name}/reward": float(x) for name, x in zip(run.algorithm.spec.names, rewards, strict=True)}
     return run.history[-1] | figures | seconds | agents | metrics
-
-
-def _mean(episodes: Sequence[Episode], key: str) -> float:
-    return float(np.mean([episode.figures[key] for episode in episodes]))
 
 
 def _conclude(pool: Pool, tracker: Tracker, runs: list[Run], folder: Path, parent: str) -> None:

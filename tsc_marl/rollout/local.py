@@ -2,6 +2,7 @@
 
 import contextlib
 import multiprocessing
+import pickle
 import signal
 import tempfile
 import threading
@@ -63,8 +64,8 @@ class Pool:
         member = self._members[0]
         for _ in range(DEATHS):
             try:
-                member.connection.send(task)
-                answer = member.connection.recv()
+                _send(member.connection, task)
+                answer = _receive(member.connection)
             except (EOFError, OSError):
                 member.restart()
                 self._say(f"a worker process died while reading {task.network}; restarted")
@@ -137,7 +138,7 @@ class _Member:
     def give(self, job: Job) -> None:
         self.job = job
         try:
-            self.connection.send(job)
+            _send(self.connection, job)
         except OSError:  # it died while idle; collect() finds out
             self.process.join(timeout=5)
 
@@ -147,7 +148,7 @@ class _Member:
         assert job is not None
         try:
             if self.connection.poll():
-                return job, self.connection.recv()
+                return job, _receive(self.connection)
         except (EOFError, OSError):
             pass
         self.restart()
@@ -162,6 +163,15 @@ class _Member:
         self.process.terminate()
         self.process.join()
         self.connection.close()
+
+
+def _send(connection: Connection, value: Any) -> None:
+    """Send by value. `connection.send` would share tensors by open files and sockets in the folder of temporary files."""
+    connection.send_bytes(pickle.dumps(value))
+
+
+def _receive(connection: Connection) -> Any:
+    return pickle.loads(connection.recv_bytes())
 
 
 def _unpack(answer: tuple[str, Any]) -> Any:
@@ -196,7 +206,7 @@ def _serve(connection: Connection, folder: str) -> None:
     worker = Worker()
     while True:
         try:
-            job = connection.recv()
+            job = _receive(connection)
         except (EOFError, OSError):
             return
         try:
@@ -207,5 +217,7 @@ def _serve(connection: Connection, folder: str) -> None:
         except Exception:
             worker.close()
             answer = ("error", traceback.format_exc())
-        with contextlib.suppress(OSError):  # the parent is gone; recv() finds out
-            connection.send(answer)
+        try:
+            _send(connection, answer)
+        except OSError:  # the parent is gone
+            return
