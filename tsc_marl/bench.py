@@ -122,7 +122,6 @@ def _replay_programs(states: Path, end_s: int) -> Path:
 
 SUMO_RL = """
 import sys, time
-import libsumo
 import numpy as np
 import sumo_rl
 net, route, seed, decisions = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
@@ -143,6 +142,7 @@ def _against_sumo_rl(libsumo: bool) -> dict[str, Measure]:
     env = TrafficEnv(scenario.load("grid4x4"))
     decisions = env.horizon if libsumo else 180
     environ = {key: value for key, value in os.environ.items() if key != "LIBSUMO_AS_TRACI"}
+    environ.setdefault("SUMO_HOME", str(Path(engine.binary("sumo")).parents[1]))
     if libsumo:
         environ["LIBSUMO_AS_TRACI"] = "1"
     files = (str(env.scenario.net), str(env.scenario.routes[0]), str(SEED), str(decisions))

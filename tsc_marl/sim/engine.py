@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -112,6 +112,7 @@ class Engine:
         self.now = float(scenario.begin_s)
         self._gui = gui is not None
         self.api: Any = self._start_gui([*options, *gui]) if gui is not None else self._start(scenario, options)
+        self._reads = self._readers()
         Engine._running = self
 
     @staticmethod
@@ -161,14 +162,20 @@ class Engine:
 
     def vehicles(self, lane_index: dict[str, int]) -> Vehicles:
         """Return every vehicle on the road."""
-        vehicle = self.api.vehicle
-        ids = vehicle.getIDList()
-        lane, pos, speed, wait, lost = (
-            vehicle.getLaneID, vehicle.getLanePosition, vehicle.getSpeed, vehicle.getWaitingTime, vehicle.getTimeLoss,
-        )  # fmt: skip
-        rows = [(lane_index.get(lane(v), 0), pos(v), speed(v), wait(v), lost(v)) for v in ids]
-        table = np.array(rows, dtype=float).reshape(-1, 5).T
-        return Vehicles(ids, table[0].astype(int), *table[1:])
+        lane, pos, speed, wait, lost = self._reads
+        ids = self.api.vehicle.getIDList()
+        speeds = list(map(speed, ids))
+        waiting = [wait(v) if s < HALTING_MS else 0.0 for v, s in zip(ids, speeds, strict=True)]
+        lanes = [lane_index.get(name, 0) for name in map(lane, ids)]
+        columns = (list(map(pos, ids)), speeds, waiting, list(map(lost, ids)))
+        return Vehicles(ids, np.array(lanes, dtype=int), *(np.array(column, dtype=float) for column in columns))
+
+    def _readers(self) -> tuple[Callable[[str], Any], ...]:
+        """Return the functions that read one vehicle: in libsumo the compiled ones, without their Python wrappers."""
+        names = ("getLaneID", "getLanePosition", "getSpeed", "getWaitingTime", "getTimeLoss")
+        if self._gui:
+            return tuple(getattr(self.api.vehicle, name) for name in names)
+        return tuple(getattr(self.api.libsumo._libsumo, f"vehicle_{name}") for name in names)
 
     def close(self) -> None:
         """End the simulation; SUMO completes its output files."""

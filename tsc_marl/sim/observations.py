@@ -52,10 +52,9 @@ class LanesObservation:
         lanes[self._row] = self._lane_features(vehicles)
         split = self._width * len(LANE_FEATURES)
         obs[:, :split] = lanes.reshape(n, split)
-        for i, timer in enumerate(timers):
-            obs[i, split + timer.phase] = 1
-            obs[i, -2] = min(1.0, timer.since_change_s(now) / GREEN_S)
-            obs[i, -1] = timer.may_change(now)
+        obs[np.arange(n), [split + timer.phase for timer in timers]] = 1
+        obs[:, -2] = np.minimum(1.0, np.array([timer.since_change_s(now) for timer in timers]) / GREEN_S)
+        obs[:, -1] = [timer.may_change(now) for timer in timers]
         return obs
 
     def _lane_features(self, vehicles: Vehicles) -> np.ndarray:

@@ -26,22 +26,18 @@ class DelayReward:
     def __call__(self, vehicles: Vehicles) -> np.ndarray:
         """Return [N] in vehicle-seconds, never positive but for rounding."""
         delay_of = self._api.vehicle.getDepartDelay
-        lost = np.empty(len(vehicles.ids))
-        seen: dict[str, float] = {}
-        for i, (name, total) in enumerate(zip(vehicles.ids, vehicles.lost_s.tolist(), strict=True)):
-            seen[name] = total
-            before = self._lost.get(name)
-            if before is None:
-                _, charged = self._pending.pop(name, (0, 0.0))
-                before = charged - delay_of(name)
-            lost[i] = total - before
-        charge = self._charge(vehicles.lane, lost)
+        before = list(map(self._lost.get, vehicles.ids))
+        for i in [i for i, lost in enumerate(before) if lost is None]:
+            _, charged = self._pending.pop(vehicles.ids[i], (0, 0.0))
+            before[i] = charged - delay_of(vehicles.ids[i])
+        charge = self._charge(vehicles.lane, vehicles.lost_s - np.array(before, dtype=float))
+        self._lost = dict(zip(vehicles.ids, vehicles.lost_s.tolist(), strict=True))
         if self._last is not None:
-            gone = [i for i, name in enumerate(self._last.ids) if name not in seen]
+            gone = [i for i, name in enumerate(self._last.ids) if name not in self._lost]
             lane = self._last.lane[gone]
             slow = 1 - self._last.speed_ms[gone] / self._net.lane_limit_ms[lane]
             charge += self._charge(lane, slow * self._decision_s / 2)
-        self._lost, self._last = seen, vehicles
+        self._last = vehicles
         for name in self._api.simulation.getPendingVehicles():
             signal, charged = self._pending.get(name) or (self._first_signal(name), 0.0)
             total = delay_of(name)
