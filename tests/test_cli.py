@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -339,17 +340,20 @@ LINES = {
 
 
 def make(arguments):
-    done = subprocess.run(f"make -n {arguments}", shell=True, cwd=ROOT, capture_output=True, text=True, check=True)
+    """Run make as from a terminal, also when make runs the tests."""
+    inherited = ("MAKEFLAGS", "MFLAGS", "MAKEOVERRIDES", "MAKELEVEL", "ARGS")
+    env = {name: value for name, value in os.environ.items() if name not in inherited}
+    done = subprocess.run(f"make {arguments}", shell=True, cwd=ROOT, env=env, capture_output=True, text=True, check=True)
     return [" ".join(line.split()) for line in done.stdout.splitlines()]
 
 
 @pytest.mark.parametrize("arguments", LINES)
 def test_make_prints_its_command(arguments):
-    assert make(arguments)[-1] == f".venv/bin/python -m tsc_marl {LINES[arguments]}"
+    assert make(f"-n {arguments}")[-1] == f".venv/bin/python -m tsc_marl {LINES[arguments]}"
 
 
 def test_make_lists_its_verbs():
-    text = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    text = "\n".join(make("help"))
     verbs = re.findall(r"^  make (\S+)", text, re.M)
     assert " ".join(verbs) == "help install train evaluate compare watch ui nets bench test test-slow lint clean"
     assert all(make(verb) for verb in verbs)
