@@ -1,6 +1,7 @@
 """All signals of one network at once, as arrays: reset, step, and the mask of what may be chosen now."""
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,17 +92,15 @@ class TrafficEnv:
         self._engine = Engine(self.scenario, engine.command(self.scenario, seed, self.out, logged, emissions), gui)
         self.now = self._engine.now
         self.timers = [SignalTimer(s.name, s.phases, self.timing, self.now) for s in self.net.signals]
-        if native:
-            for name in (*self.names, *self.net.fixed):
-                self._engine.make_static(name)
-        else:
-            self._show_due()
+        for name in (*self.names, *self.net.fixed) if native else self.net.fixed:
+            self._engine.make_static(name)
+        if not native:
+            self._show_due(self.timers)
         self._delay = DelayReward(self.net, self._engine.api, self.timing.decision_s)
         if self._foreign:
             observation = self.config.observation if ":" in self.config.observation else None
             reward = self.config.reward if self.config.reward != "delay" else "queue"
             self._view = SumoRlView(self.names, self.timing, self._engine.api, observation, reward)
-        self.step_index = 0
         self._measure()
         return self.obs
 
@@ -112,19 +111,16 @@ class TrafficEnv:
         what the signals really did where an action was not legal.
         """
         end = min(self.now + self.timing.decision_s, float(self.scenario.end_s))
+        changing: list[SignalTimer] = []
         if not self.native:
             pairs = zip(self.timers, actions, strict=True)
             self.executed = np.array([timer.request(int(action), self.now) for timer, action in pairs])
-            self._show_due()
+            changing = [timer for timer in self.timers if timer.next_event_s() <= end]
+            self._show_due(changing)
         while self.now < end:
-            event = end if self.native else min(end, *(timer.next_event_s() for timer in self.timers))
-            self.engine.advance(event)
-            self.now = event
-            if event < end:
-                self._show_due()
-        self.step_index += 1
-        if not self.native:
-            self._show_due()
+            self.now = min([end, *(timer.next_event_s() for timer in changing)])
+            self.engine.advance(self.now)
+            self._show_due(changing)
         self._measure()
         return self._reward(), self.now >= self.scenario.end_s
 
@@ -139,8 +135,8 @@ class TrafficEnv:
             self._engine.close()
             self._engine = None
 
-    def _show_due(self) -> None:
-        for timer in self.timers:
+    def _show_due(self, timers: Sequence[SignalTimer]) -> None:
+        for timer in timers:
             state = timer.due(self.now)
             if state is not None:
                 self.engine.light(timer.name, state)
