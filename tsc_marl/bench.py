@@ -69,14 +69,22 @@ def run(only: Sequence[str]) -> None:
     console.print(table)
 
 
-def _episode(env: TrafficEnv, decisions: int | None = None, out: Path | None = None) -> float:
-    """Play random legal actions; return the seconds it took."""
-    start = time.perf_counter()
+def _play(env: TrafficEnv, decisions: int, out: Path | None = None) -> np.ndarray:
+    """Play random legal actions; return those executed [decisions, N]."""
     rng = np.random.default_rng(SEED)
     env.reset(SEED, out=out)
-    for _ in range(decisions or env.horizon):
+    executed = []
+    for _ in range(decisions):
         env.step((rng.random(env.avail.shape) * env.avail).argmax(1))
+        executed.append(env.executed)
     env.close()
+    return np.stack(executed)
+
+
+def _episode(env: TrafficEnv, decisions: int | None = None, out: Path | None = None) -> float:
+    """Return the seconds that an episode of random legal actions takes."""
+    start = time.perf_counter()
+    _play(env, decisions or env.horizon, out)
     return time.perf_counter() - start
 
 
@@ -124,14 +132,12 @@ SUMO_RL = """
 import sys, time
 import numpy as np
 import sumo_rl
-net, route, seed, decisions = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+net, route, seed, decisions = sys.argv[1], sys.argv[2], int(sys.argv[3]), np.load(sys.argv[4])
 env = sumo_rl.SumoEnvironment(net, route, num_seconds=3600, sumo_seed=seed, sumo_warnings=False)
 start = time.perf_counter()
 env.reset()
-rng = np.random.default_rng(seed)
-sizes = {name: env.action_spaces(name).n for name in env.ts_ids}
-for _ in range(decisions):
-    env.step({name: int(rng.integers(size)) for name, size in sizes.items()})
+for phases in decisions:
+    env.step(dict(zip(env.ts_ids, phases.tolist(), strict=True)))
 env.close()
 print("seconds", time.perf_counter() - start)
 """
@@ -145,14 +151,17 @@ def _against_sumo_rl(libsumo: bool) -> dict[str, Measure]:
     environ.setdefault("SUMO_HOME", str(Path(engine.binary("sumo")).parents[1]))
     if libsumo:
         environ["LIBSUMO_AS_TRACI"] = "1"
-    files = (str(env.scenario.net), str(env.scenario.routes[0]), str(SEED), str(decisions))
     ratios = []
-    for _ in range(3):
-        ours = _episode(env, decisions)
-        done = subprocess.run([sys.executable, "-c", SUMO_RL, *files], env=environ, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise UserError(f"sumo-rl failed: {done.stderr.strip().splitlines()[-1]}")
-        ratios.append(float(done.stdout.rsplit("seconds", 1)[1]) / ours)
+    with tempfile.TemporaryDirectory() as folder:
+        executed = Path(folder, "executed.npy")
+        np.save(executed, _play(env, decisions))
+        files = (str(env.scenario.net), str(env.scenario.routes[0]), str(SEED), str(executed))
+        for _ in range(3):
+            ours = _episode(env, decisions)
+            done = subprocess.run([sys.executable, "-c", SUMO_RL, *files], env=environ, capture_output=True, text=True, check=False)
+            if done.returncode:
+                raise UserError(f"sumo-rl failed: {done.stderr.strip().splitlines()[-1]}")
+            ratios.append(float(done.stdout.rsplit("seconds", 1)[1]) / ours)
     name, bound = ("sumo-rl-libsumo", 1.5) if libsumo else ("sumo-rl-traci", 20)
     row = Measure(ratios, f">= {bound}", f"sumo-rl over ours, {decisions} decisions on grid4x4", lambda ratio: ratio >= bound)
     return {name: row}

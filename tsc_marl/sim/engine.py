@@ -3,6 +3,7 @@
 import contextlib
 import importlib.util
 import io
+import itertools
 import os
 import shutil
 import subprocess
@@ -166,7 +167,7 @@ class Engine:
         ids = self.api.vehicle.getIDList()
         speeds = list(map(speed, ids))
         waiting = [wait(v) if s < HALTING_MS else 0.0 for v, s in zip(ids, speeds, strict=True)]
-        lanes = [lane_index.get(name, 0) for name in map(lane, ids)]
+        lanes = list(map(lane_index.get, map(lane, ids), itertools.repeat(0)))
         columns = (list(map(pos, ids)), speeds, waiting, list(map(lost, ids)))
         return Vehicles(ids, np.array(lanes, dtype=int), *(np.array(column, dtype=float) for column in columns))
 

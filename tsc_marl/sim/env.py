@@ -113,8 +113,8 @@ class TrafficEnv:
         end = min(self.now + self.timing.decision_s, float(self.scenario.end_s))
         changing: list[SignalTimer] = []
         if not self.native:
-            pairs = zip(self.timers, actions, strict=True)
-            self.executed = np.array([timer.request(int(action), self.now) for timer, action in pairs])
+            pairs = zip(self.timers, actions.tolist(), strict=True)
+            self.executed = np.array([timer.request(action, self.now) for timer, action in pairs])
             changing = [timer for timer in self.timers if timer.next_event_s() <= end]
             self._show_due(changing)
         while self.now < end:

@@ -35,7 +35,6 @@ class LanesObservation:
         self._slots = sum(self._lanes)
         self._width = max(self._lanes)
         self._phases = max(len(signal.phases) for signal in net.signals)
-        self._row = np.concatenate([i * self._width + np.arange(n) for i, n in enumerate(self._lanes)])
         self.size = self._width * len(LANE_FEATURES) + self._phases + 2
         lane = [np.arange(self._width) < n for n in self._lanes]
         phase = [np.arange(self._phases) < len(signal.phases) for signal in net.signals]
@@ -43,47 +42,36 @@ class LanesObservation:
             [np.concatenate([np.repeat(a, len(LANE_FEATURES)), b, [True, True]]) for a, b in zip(lane, phase, strict=True)]
         )
         """[N, F] bool: the columns that are not padding."""
+        first = [i * self.size + len(LANE_FEATURES) * np.arange(n) for i, n in enumerate(self._lanes)]
+        self._place = np.arange(len(LANE_FEATURES))[:, None] + np.concatenate(first)
+        """[features, all signal lanes] where each goes in the flat observation."""
 
     def __call__(self, vehicles: Vehicles, timers: Sequence[SignalTimer], now: float) -> np.ndarray:
         """Return [N, F] float32."""
-        n = len(timers)
-        obs = np.zeros((n, self.size), dtype=np.float32)
-        lanes = np.zeros((n * self._width, len(LANE_FEATURES)), dtype=np.float32)
-        lanes[self._row] = self._lane_features(vehicles)
+        obs = np.zeros((len(timers), self.size), dtype=np.float32)
+        obs.ravel()[self._place] = self._lane_features(vehicles)
         split = self._width * len(LANE_FEATURES)
-        obs[:, :split] = lanes.reshape(n, split)
-        obs[np.arange(n), [split + timer.phase for timer in timers]] = 1
-        obs[:, -2] = np.minimum(1.0, np.array([timer.since_change_s(now) for timer in timers]) / GREEN_S)
-        obs[:, -1] = [timer.may_change(now) for timer in timers]
+        for row, timer in zip(obs, timers, strict=True):
+            row[split + timer.phase] = 1
+        obs[:, -2:] = [(min(1.0, timer.since_change_s(now) / GREEN_S), timer.may_change(now)) for timer in timers]
         return obs
 
     def _lane_features(self, vehicles: Vehicles) -> np.ndarray:
-        """Return [all signal lanes, features]."""
-        detection, lane = self._net.detection, vehicles.lane
-        counts = detection.start[lane + 1] - detection.start[lane]
-        vehicle = np.repeat(np.arange(len(lane)), counts)
-        first = np.cumsum(counts) - counts
-        entry = np.arange(len(vehicle)) - first[vehicle] + detection.start[lane][vehicle]
-        distance = detection.offset_m[entry] + (self._net.lane_length_m[lane] - vehicles.pos_m)[vehicle]
-        near = distance <= self._detection_m
-        vehicle, entry, distance = vehicle[near], entry[near], distance[near]
-        slot, weight = detection.slot[entry], detection.weight[entry]
-        speed = vehicles.speed_ms[vehicle]
+        """Return [features, all signal lanes]."""
+        detection, length_m = self._net.detection, self._net.lane_length_m
+        to_end_m = length_m[vehicles.lane] - vehicles.pos_m
+        vehicle, column = np.nonzero(detection.offset_m[vehicles.lane] <= (self._detection_m - to_end_m)[:, None])
+        lane = vehicles.lane[vehicle]
+        slot, speed = detection.slot[lane, column], vehicles.speed_ms[vehicle]
         halting = speed < HALTING_MS
-        relative = np.minimum(1.0, speed / self._net.lane_limit_ms[lane][vehicle])
-        total = self._sum(slot, weight)
+        arriving = detection.offset_m[lane, column] + to_end_m[vehicle] < speed * self._decision_s
+        seen = np.array([halting, ~halting, ~halting & arriving, np.minimum(1.0, speed / self._net.lane_limit_ms[lane])])
+        seen *= detection.weight[lane, column]
+        index = (slot + self._slots * np.arange(len(seen))[:, None]).ravel()
+        queue, moving, arriving, relative = np.bincount(index, seen.ravel(), len(seen) * self._slots).reshape(-1, self._slots)
         waiting = np.zeros(self._slots)
         np.maximum.at(waiting, slot, vehicles.waiting_s[vehicle])
-        return np.stack(
-            [
-                self._sum(slot, weight * halting) / QUEUE_VEH,
-                self._sum(slot, weight * ~halting) / QUEUE_VEH,
-                self._sum(slot, weight * (~halting & (distance < speed * self._decision_s))) / ARRIVING_VEH,
-                np.where(total > 0, self._sum(slot, weight * relative) / np.maximum(total, 1e-9), 1.0),
-                np.minimum(waiting, 3 * WAITING_S) / WAITING_S,
-            ],
-            axis=1,
-        )
-
-    def _sum(self, slot: np.ndarray, weight: np.ndarray) -> np.ndarray:
-        return np.bincount(slot, weights=weight, minlength=self._slots)
+        total = queue + moving
+        speed = np.divide(relative, total, out=np.ones(self._slots), where=total > 0)
+        waiting = np.minimum(waiting, 3 * WAITING_S) / WAITING_S
+        return np.array([queue / QUEUE_VEH, moving / QUEUE_VEH, arriving / ARRIVING_VEH, speed, waiting])

@@ -44,19 +44,17 @@ class Signal:
 
 @dataclass(frozen=True)
 class Detection:
-    """Which signal lanes see a vehicle on each lane, in compressed rows: `start[l]:start[l + 1]` for lane l.
+    """Which signal lanes see a vehicle on each lane: K of them at most, padded with an infinite offset.
 
     A lane that can feed several signal lanes counts 1/k for each of them, so that every vehicle counts once.
     """
 
-    start: np.ndarray
-    """[L + 1] first entry of each lane."""
     slot: np.ndarray
-    """[M] row in the list of all signals' lanes."""
+    """[L, K] row in the list of all signals' lanes."""
     offset_m: np.ndarray
-    """[M] from the downstream end of the lane to the stop line."""
+    """[L, K] from the downstream end of the lane to the stop line."""
     weight: np.ndarray
-    """[M] share of a vehicle."""
+    """[L, K] share of a vehicle."""
 
 
 @dataclass(frozen=True)
@@ -249,7 +247,10 @@ def _detection(net: "sumolib.net.Net", index: dict[str, int], signals: tuple[Sig
                         row[slot] = before
                     before += inner.getLength()
                 queue.append((back, before))
-    entries = [(slot, offset, 1 / len(row)) for row in seen for slot, offset in sorted(row.items())]
-    table = np.array(entries).reshape(-1, 3)
-    start = np.concatenate([[0], np.cumsum([len(row) for row in seen])])
-    return Detection(start, table[:, 0].astype(int), table[:, 1], table[:, 2])
+    shape = (len(seen), max(map(len, seen)))
+    found = Detection(np.zeros(shape, dtype=int), np.full(shape, np.inf), np.zeros(shape))
+    for i, row in enumerate(seen):
+        found.slot[i, : len(row)] = sorted(row)
+        found.offset_m[i, : len(row)] = [row[slot] for slot in sorted(row)]
+        found.weight[i, : len(row)] = 1 / max(len(row), 1)
+    return found
