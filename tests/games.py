@@ -1,15 +1,19 @@
 """Small games that speak `Batch`: what an algorithm learns on them is known beforehand."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 
+from tsc_marl import algos
+from tsc_marl.replay import learn, replay_of
 from tsc_marl.types import Algorithm, Batch, Spec
 
 
 class Game(Protocol):
-    """B copies of one game, which goes on for ever: a batch is a cut out of it."""
+    """B copies of one game, which goes on or starts again for ever: a batch is a cut out of it."""
 
     spec: Spec
 
@@ -17,26 +21,45 @@ class Game(Protocol):
         """Return obs [B, N, F], avail [B, N, A], state [B, S]."""
         ...
 
-    def step(self, action: Tensor) -> Tensor:
-        """Take actions [B, N]; return rewards [B, N]."""
+    def step(self, action: Tensor) -> tuple[Tensor, Tensor]:
+        """Take actions [B, N]; return rewards [B, N] and where the game ended [B]; `observe` shows its next start then."""
         ...
 
 
 @torch.no_grad()
 def collect(game: Game, algorithm: Algorithm, steps: int, generator: torch.Generator | None) -> Batch:
-    """Play `steps` steps; the last one is a truncation."""
-    seen, actions, rewards, extras, carry = [game.observe()], [], [], [], None
+    """Play `steps` steps; the last one is a truncation, unless the game ended there."""
+    seen, actions, rewards, ended, extras, carry = [game.observe()], [], [], [], [], None
     for _ in range(steps):
         action, extra, carry = algorithm.act(*seen[-1][:2], carry, generator)
-        rewards.append(game.step(action))
+        reward, end = game.step(action)
+        rewards.append(reward)
+        ended.append(end)
         actions.append(action)
         extras.append(extra)
         seen.append(game.observe())
     obs, avail, state = (torch.stack(column) for column in zip(*seen, strict=True))
-    cut = torch.zeros(steps, len(state[0]), dtype=torch.bool)
-    cut[-1] = True
+    terminated = torch.stack(ended)
+    truncated = torch.zeros_like(terminated)
+    truncated[-1] = ~terminated[-1]
     joined = {name: torch.stack([extra[name] for extra in extras]) for name in extras[0]}
-    return Batch(obs, avail, state, torch.stack(actions), torch.stack(rewards), torch.zeros_like(cut), cut, joined)
+    return Batch(obs, avail, state, torch.stack(actions), torch.stack(rewards), terminated, truncated, joined)
+
+
+def train(name: str, game: Game, batches: int, steps: int, seed: int = 0, **settings: object) -> Algorithm:
+    """Return an algorithm after `batches` x `steps` steps of a game: the very code that learns on traffic."""
+    torch.manual_seed(seed)
+    cls = algos.find(name)
+    algorithm = cls(game.spec, cls.Config(**settings))
+    replay, generator = replay_of(algorithm), torch.Generator().manual_seed(seed)
+    for i in range(batches):
+        learn(algorithm, replay, collect(game, algorithm, steps, generator), i / batches)
+    return algorithm
+
+
+def greedy_return(game: Game, algorithm: Algorithm, steps: int) -> float:
+    """Return the mean over copies of the first agent's summed reward in `steps` greedy steps."""
+    return float(collect(game, algorithm, steps, None).reward[..., 0].sum(0).mean())
 
 
 def ring(n: int) -> tuple[tuple[int, ...], ...]:
@@ -53,14 +76,14 @@ class Noise:
 
     def observe(self) -> tuple[Tensor, Tensor, Tensor]:
         size, a = (self.envs, self.spec.n_agents), self.spec.n_actions
-        one = torch.nn.functional.one_hot(torch.randint(a, size, generator=self.random), a).bool()
+        one = one_hot(torch.randint(a, size, generator=self.random), a).bool()
         free = torch.rand(*size, 1, generator=self.random) > 0.25
         avail = one | (free & (torch.rand(*size, a, generator=self.random) > 0.4))
         obs = torch.randn(*size, self.spec.obs_dim, generator=self.random)
         return obs, avail, torch.randn(self.envs, self.spec.state_dim, generator=self.random)
 
-    def step(self, action: Tensor) -> Tensor:
-        return torch.randn(action.shape, generator=self.random)
+    def step(self, action: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.randn(action.shape, generator=self.random), torch.zeros(self.envs, dtype=torch.bool)
 
 
 class RingDump:
@@ -76,9 +99,73 @@ class RingDump:
         self.z = torch.randint(2, (envs, n), generator=self.random)
 
     def observe(self) -> tuple[Tensor, Tensor, Tensor]:
-        return torch.nn.functional.one_hot(self.z, 2).float(), torch.ones(*self.z.shape, 2, dtype=torch.bool), self.z.float()
+        return one_hot(self.z, 2).float(), torch.ones(*self.z.shape, 2, dtype=torch.bool), self.z.float()
 
-    def step(self, action: Tensor) -> Tensor:
+    def step(self, action: Tensor) -> tuple[Tensor, Tensor]:
         reward = action - 2 * self.z + 0.5 * torch.randn(self.z.shape, generator=self.random)
         self.z = action.roll(1, dims=1)
-        return reward
+        return reward, torch.zeros(len(reward), dtype=torch.bool)
+
+
+CLIMBING = [[11, -30, 0], [-30, 7, 0], [0, 6, 5]]
+QTRAN_PAYOFF = [[8, -12, -12], [-12, 0, 0], [-12, 0, 0]]
+
+
+def penalty(k: float) -> list[list[float]]:
+    """Return the penalty game's payoff."""
+    return [[k, 0, 10], [0, 2, 0], [10, 0, k]]
+
+
+class Matrix:
+    """One shot: both of two agents get payoff[a0][a1]. Nothing is seen but a constant."""
+
+    def __init__(self, payoff: Sequence[Sequence[float]], envs: int = 64) -> None:
+        self.payoff, self.envs = torch.tensor(payoff, dtype=torch.float), envs
+        self.spec = Spec("matrix", ("row", "column"), len(payoff), 1, 1, ((1,), (0,)))
+
+    def observe(self) -> tuple[Tensor, Tensor, Tensor]:
+        avail = torch.ones(self.envs, 2, self.spec.n_actions, dtype=torch.bool)
+        return torch.ones(self.envs, 2, 1), avail, torch.ones(self.envs, 1)
+
+    def step(self, action: Tensor) -> tuple[Tensor, Tensor]:
+        reward = self.payoff[action[:, 0], action[:, 1]]
+        return reward.unsqueeze(-1).expand(-1, 2), torch.ones(self.envs, dtype=torch.bool)
+
+
+class TwoStep:
+    """QMIX's two-step game: agent 0 picks game A (all 7) or B ([[0, 1], [1, 8]]), which is played next (5.2, G6)."""
+
+    def __init__(self, envs: int = 64) -> None:
+        self.spec = Spec("two-step", ("first", "second"), 2, 3, 3, ((1,), (0,)))
+        self.place = torch.zeros(envs, dtype=torch.long)
+        self.payoff = torch.tensor([[[7.0, 7.0], [7.0, 7.0]], [[0.0, 1.0], [1.0, 8.0]]])
+
+    def observe(self) -> tuple[Tensor, Tensor, Tensor]:
+        state = one_hot(self.place, 3).float()
+        return state.unsqueeze(1).expand(-1, 2, -1), torch.ones(len(state), 2, 2, dtype=torch.bool), state
+
+    def step(self, action: Tensor) -> tuple[Tensor, Tensor]:
+        ended = self.place > 0
+        reward = torch.where(ended, self.payoff[self.place.clamp(min=1) - 1, action[:, 0], action[:, 1]], 0.0)
+        self.place = torch.where(ended, 0, 1 + action[:, 0])
+        return reward.unsqueeze(-1).expand(-1, 2), ended
+
+
+class Xor:
+    """One shot, n agents alike: all get 1 when one half plays 0 and the other half 1, else 0 (5.2, G2).
+
+    With two agents this is also the junction: exactly one may go (G7).
+    """
+
+    def __init__(self, n: int, envs: int = 64) -> None:
+        self.envs, self.half = envs, torch.arange(n) < n // 2
+        self.spec = Spec("xor", tuple(f"agent{i}" for i in range(n)), 2, 1, 1, ring(n))
+
+    def observe(self) -> tuple[Tensor, Tensor, Tensor]:
+        avail = torch.ones(self.envs, len(self.half), 2, dtype=torch.bool)
+        return torch.ones(self.envs, len(self.half), 1), avail, torch.ones(self.envs, 1)
+
+    def step(self, action: Tensor) -> tuple[Tensor, Tensor]:
+        first = action.bool() ^ self.half
+        reward = (first.all(1) | (~first).all(1)).float()
+        return reward.unsqueeze(-1).expand_as(action).float(), torch.ones(self.envs, dtype=torch.bool)

@@ -1,5 +1,6 @@
 """What every algorithm promises, whatever it learns: parametrised over all files of `algos/` and all sharings."""
 
+import dataclasses
 import io
 
 import pytest
@@ -7,20 +8,54 @@ import torch
 from games import Noise, collect
 from torch.testing import assert_close
 
-from tsc_marl import algos
+from tsc_marl import algos, nets
 from tsc_marl.errors import UserError
+from tsc_marl.replay import learn, replay_of
 
-SHARINGS = ("full", "full_no_id", "none")
-every = pytest.mark.parametrize(("name", "sharing"), [(name, sharing) for name in algos.available() for sharing in SHARINGS])
-
+SMALL = {
+    "hidden": (16,), "critic_hidden": (16, 16), "epochs": 2, "minibatches": 2, "windows": 16, "updates": 2,
+}  # fmt: skip
 MAY_REST: dict[str, tuple[str, ...]] = {}
 """Parameters that two updates need not move, by algorithm: none so far."""
+CENTRAL_EXECUTION: tuple[str, ...] = ()
+"""Algorithms whose agents see what others see or do when they act."""
 
 
-def build(name, sharing="full", seed=0, **settings):
+def config(name, **settings):
+    cls = algos.find(name).Config
+    known = {field.name for field in dataclasses.fields(cls)}
+    return cls(**{key: value for key, value in (SMALL | settings).items() if key in known})
+
+
+def allowed():
+    """Return (algorithm, sharing, recurrent) wherever the algorithm does not refuse it."""
+    found = []
+    for name in algos.available():
+        known = {field.name for field in dataclasses.fields(algos.find(name).Config)}
+        for sharing in ("full", "full_no_id", "none", "seps"):
+            for recurrent in (False, True) if "recurrent" in known and sharing == "full" else (False,):
+                try:
+                    config(name, sharing=sharing, recurrent=recurrent)
+                except UserError:
+                    continue
+                found.append((name, sharing, recurrent))
+    return found
+
+
+every = pytest.mark.parametrize(("name", "sharing", "recurrent"), allowed())
+clipped = pytest.mark.parametrize("name", [name for name in algos.available() if hasattr(algos.find(name).Config, "clip")])
+
+
+def build(name, sharing="none", recurrent=False, seed=0, **settings):
     torch.manual_seed(seed)
-    cls, game = algos.find(name), Noise()
-    return cls(game.spec, cls.Config(sharing=sharing, hidden=(16,), critic_hidden=(16, 16), epochs=2, minibatches=2, **settings))
+    algorithm = algos.find(name)(Noise().spec, config(name, sharing=sharing, recurrent=recurrent, **settings))
+    if sharing == "seps":
+        nets.regroup(algorithm, [0, 1, 1])
+    return algorithm
+
+
+def update(algorithm, batch, progress):
+    return learn(algorithm, replay_of(algorithm), batch, progress)
 
 
 def play(algorithm, seed=0, steps=12):
@@ -43,9 +78,9 @@ def assert_same(one, other):
 
 
 @every
-def test_actions_are_legal(name, sharing):
-    algorithm = build(name, sharing)
-    algorithm.update(play(algorithm), 0.0)
+def test_actions_are_legal(name, sharing, recurrent):
+    algorithm = build(name, sharing, recurrent)
+    update(algorithm, play(algorithm), 0.0)
     obs, avail = rows_of()
     for generator in (None, torch.Generator().manual_seed(0)):
         action, _, _ = algorithm.act(obs, avail, None, generator)
@@ -54,8 +89,8 @@ def test_actions_are_legal(name, sharing):
 
 
 @every
-def test_exploration_follows_the_generator_and_greedy_needs_none(name, sharing):
-    algorithm = build(name, sharing)
+def test_exploration_follows_the_generator_and_greedy_needs_none(name, sharing, recurrent):
+    algorithm = build(name, sharing, recurrent)
     draws = [algorithm.act(*rows_of(), None, torch.Generator().manual_seed(seed))[0] for seed in (1, 1, 2)]
     assert torch.equal(draws[0], draws[1])
     assert not torch.equal(draws[0], draws[2])
@@ -63,68 +98,71 @@ def test_exploration_follows_the_generator_and_greedy_needs_none(name, sharing):
 
 
 @every
-def test_two_updates_move_every_parameter_and_report_finite_metrics(name, sharing):
-    algorithm = build(name, sharing)
+def test_two_updates_move_every_parameter_and_report_finite_metrics(name, sharing, recurrent):
+    algorithm = build(name, sharing, recurrent)
     before = {key: value.detach().clone() for key, value in algorithm.named_parameters()}
     for seed in (0, 1):
-        metrics = algorithm.update(play(algorithm, seed), 0.5 * seed)
+        metrics = update(algorithm, play(algorithm, seed), 0.5 * seed)
         assert metrics
         assert all(torch.tensor(value).isfinite() for value in metrics.values()), metrics
+    used = {"none": slice(None), "seps": slice(0, 2)}.get(sharing)
     for key, value in algorithm.named_parameters():
         assert value.isfinite().all()
-        moved = (value != before[key]).flatten(1).any(1) if sharing == "none" else (value != before[key]).any()
+        moved = (value != before[key]).flatten(1).any(1)[used] if used else (value != before[key]).any()
         assert moved.all() or key in MAY_REST.get(name, ()), key
 
 
 @every
-def test_training_state_is_all_that_a_resumed_training_needs(name, sharing):
-    one, file = build(name, sharing), io.BytesIO()
-    one.update(play(one), 0.0)
+def test_training_state_is_all_that_a_resumed_training_needs(name, sharing, recurrent):
+    one, file = build(name, sharing, recurrent), io.BytesIO()
+    update(one, play(one), 0.0)
     torch.save(one.training_state(), file)
     batch = play(one, seed=1)
-    other = build(name, sharing, seed=9)
-    other.update(play(other, seed=9), 0.3)
+    other = build(name, sharing, recurrent, seed=9)
+    update(other, play(other, seed=9), 0.3)
     file.seek(0)
     state = torch.load(file, weights_only=True)
     other.load_training_state(state)
     assert torch.equal(one.act(*rows_of(), None, None)[0], other.act(*rows_of(), None, None)[0])
-    after_other = other.update(batch, 0.5)
+    after_other = update(other, batch, 0.5)
     torch.set_rng_state(state["torch_rng"])
-    assert one.update(batch, 0.5) == after_other
+    assert update(one, batch, 0.5) == after_other
     assert_same(weights(one), weights(other))
 
 
 @every
-def test_same_seed_same_weights(name, sharing):
+def test_same_seed_same_weights(name, sharing, recurrent):
     found = []
     for seed in (3, 3, 4):
-        algorithm = build(name, sharing, seed)
-        algorithm.update(play(algorithm), 0.0)
+        algorithm = build(name, sharing, recurrent, seed)
+        update(algorithm, play(algorithm), 0.0)
         found.append(weights(algorithm))
     assert_same(found[0], found[1])
     assert any(not torch.equal(found[0][key], found[2][key]) for key in found[0])
 
 
 @every
-def test_the_policys_gradient_reaches_every_agent(name, sharing):
-    algorithm, gradients = build(name, sharing), []
+def test_the_policys_gradient_reaches_every_agent(name, sharing, recurrent):
+    algorithm, gradients = build(name, sharing, recurrent), []
 
     def note(module, given, logits):
         if logits.requires_grad:
             logits.register_hook(gradients.append)
 
-    algorithm.actor.register_forward_hook(note)
-    algorithm.update(play(algorithm), 0.0)
+    (algorithm.actor.head if recurrent else algorithm.actor).register_forward_hook(note)
+    update(algorithm, play(algorithm), 0.0)
     reached = torch.stack([gradient.abs().flatten(0, -3).sum((0, -1)) for gradient in gradients]).sum(0)
     assert (reached > 0.01 * reached.max()).all()
 
 
 @every
-def test_an_agent_acts_on_its_own_observation_alone(name, sharing):
+def test_an_agent_acts_on_its_own_observation_alone(name, sharing, recurrent):
     """With common random numbers an agent's draw and all that `act` tells of it stay when the others see something else."""
-    algorithm = build(name, sharing)
+    if name in CENTRAL_EXECUTION:
+        pytest.skip("central execution")
+    algorithm = build(name, sharing, recurrent)
     for seed in (0, 1):
-        algorithm.update(play(algorithm, seed), 0.0)
+        update(algorithm, play(algorithm, seed), 0.0)
     obs, avail = rows_of()
     for i in range(3):
         elsewhere = 3 * torch.randn_like(obs)
@@ -140,9 +178,9 @@ def test_an_agent_acts_on_its_own_observation_alone(name, sharing):
 
 
 @every
-def test_policy_state_is_all_that_act_needs(name, sharing):
-    algorithm, worker = build(name, sharing), build(name, sharing, seed=9)
-    algorithm.update(play(algorithm), 0.0)
+def test_policy_state_is_all_that_act_needs(name, sharing, recurrent):
+    algorithm, worker = build(name, sharing, recurrent), build(name, sharing, recurrent, seed=9)
+    update(algorithm, play(algorithm), 0.0)
     state = algorithm.policy_state()
     assert set(state) <= set(algorithm.state_dict())
     assert all(isinstance(value, torch.Tensor) for value in state.values())
@@ -153,18 +191,17 @@ def test_policy_state_is_all_that_act_needs(name, sharing):
     assert_close(one[1], other[1])
 
 
-@pytest.mark.parametrize("name", algos.available())
-def test_the_first_gradient_step_is_at_ratio_1(name):
-    """The stored log-probabilities are those of the stored actions and masks."""
-    torch.manual_seed(0)
-    cls = algos.find(name)
-    algorithm = cls(Noise().spec, cls.Config(epochs=1, minibatches=1))
-    metrics = algorithm.update(play(algorithm), 0.0)
+@clipped
+@pytest.mark.parametrize("recurrent", [False, True])
+def test_the_first_gradient_step_is_at_ratio_1(name, recurrent):
+    """The stored log-probabilities are those of the stored actions, masks and memories."""
+    algorithm = build(name, recurrent=recurrent, epochs=1, minibatches=1)
+    metrics = update(algorithm, play(algorithm), 0.0)
     assert abs(metrics["policy/kl"]) < 1e-6
     assert metrics["policy/clipped"] == 0
 
 
-@pytest.mark.parametrize("name", algos.available())
+@clipped
 def test_forced_rows_do_not_touch_the_advantages_scale(name):
     algorithm = build(name, adv_norm="batch")
     batch = play(algorithm)
@@ -178,9 +215,12 @@ def test_forced_rows_do_not_touch_the_advantages_scale(name):
     ("setting", "value"),
     [("gamma", 1.5), ("gamma", float("nan")), ("lam", -0.1), ("value_keep", 2.0), ("lr_end", 1.1), ("lr", 0.0),
      ("lr", float("nan")), ("clip", -0.2), ("max_grad_norm", 0.0), ("epochs", 0), ("minibatches", -1), ("entropy", -0.01),
-     ("hidden", ()), ("hidden", (64, 0)), ("critic_hidden", ())],
+     ("hidden", ()), ("hidden", (64, 0)), ("critic_hidden", ()), ("chunk", 0), ("windows", 0), ("window", 0), ("updates", 0),
+     ("replay_episodes", 0)],
 )  # fmt: skip
 def test_config_refuses_bad_values(name, setting, value):
+    if not hasattr(algos.find(name).Config, setting):
+        pytest.skip(f"no {setting}")
     with pytest.raises(UserError) as error:
         algos.find(name).Config(**{setting: value})
     assert f"algo.{setting} " in str(error.value)
@@ -195,7 +235,7 @@ def test_every_parameter_moves_under_jointqs_settings(settings):
     algorithm = build("jointq", **settings)
     before = {key: value.detach().clone() for key, value in algorithm.named_parameters()}
     for seed in (0, 1):
-        algorithm.update(play(algorithm, seed), 0.0)
+        update(algorithm, play(algorithm, seed), 0.0)
     rest = {key.rsplit(".", 1)[0] for key, value in algorithm.named_parameters() if torch.equal(value, before[key])}
     assert not rest
 

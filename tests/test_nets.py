@@ -18,14 +18,15 @@ def noisy(module):
 
 @pytest.mark.parametrize("group", [[0, 1, 2], [0, 0, 1], [1, 0, 1], [0, 0, 0]])
 def test_group_linear_is_k_linears(group):
-    layer = noisy(nets.GroupLinear(group, 4, 5, 1.0))
+    layer = noisy(nets.GroupLinear(3, 4, 5, "seps", 1.0))
+    layer.group.copy_(torch.tensor(group))
     x = torch.randn(6, 2, 3, 4)
     for i, k in enumerate(group):
         assert_close(layer(x)[..., i, :], functional.linear(x[..., i, :], layer.weight[k], layer.bias[k]))
 
 
 def test_group_linear_starts_orthogonal_with_zero_bias():
-    layer = nets.GroupLinear([0, 1], 8, 4, 2.0)
+    layer = nets.GroupLinear(2, 8, 4, "none", 2.0)
     for weight in layer.weight:
         assert_close(weight @ weight.T, 4 * torch.eye(4), atol=1e-5, rtol=0)
     assert not layer.bias.any()

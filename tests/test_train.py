@@ -15,7 +15,6 @@ from rich.console import Console
 from verbs import until, workers_of
 
 from tsc_marl import report
-from tsc_marl.algos import find
 from tsc_marl.config import TRAIN_SEEDS, check_eval_seeds, parse, train_seed
 from tsc_marl.errors import UserError
 from tsc_marl.evaluate import load_checkpoint
@@ -128,8 +127,8 @@ def test_three_deaths_end_the_run(home, capsys):
 
 def test_an_update_cut_short_is_not_saved(tmp_path):
     (config,) = parse(["--net", "cross", "--algos", "ippo"])
-    algorithm = find("ippo")(Spec("cross", ("a",), 2, 3, 4, ((),)), config.algo)
-    run = Run(config, "ippo", 0, tmp_path, algorithm, 0, [], "")
+    run = Run(config, "ippo", 0, Spec("cross", ("a",), 2, 3, 4, ((),)), tmp_path)
+    algorithm = run.algorithm
     before = {name: value.clone() for name, value in algorithm.state_dict().items()}
     with torch.no_grad():
         for value in algorithm.parameters():

@@ -158,7 +158,8 @@ def _against_sumo_rl(libsumo: bool) -> dict[str, Measure]:
         files = (str(env.scenario.net), str(env.scenario.routes[0]), str(SEED), str(executed))
         for _ in range(3):
             ours = _episode(env, decisions)
-            done = subprocess.run([sys.executable, "-c", SUMO_RL, *files], env=environ, capture_output=True, text=True, check=False)
+            command = [sys.executable, "-c", SUMO_RL, *files]
+            done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
             if done.returncode:
                 raise UserError(f"sumo-rl failed: {done.stderr.strip().splitlines()[-1]}")
             ratios.append(float(done.stdout.rsplit("seconds", 1)[1]) / ours)

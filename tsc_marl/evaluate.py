@@ -17,7 +17,7 @@ from tsc_marl.track import Tracker
 Results = dict[str, list[dict[str, float | int]]]
 
 CHECKPOINT = "checkpoint.pt"
-FORMAT = 1
+FORMAT = 2
 FIELDS = {"network", "algorithm", "seed", "sim", "signal", "config", "training", "episode", "history", "mlflow_id"}
 """What a checkpoint holds beside its format."""
 

@@ -10,28 +10,24 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-Sharing = Literal["full", "full_no_id", "none"]
-"""One network for all agents with a one-hot id, one without, or one network each."""
-
-
-def groups(sharing: Sharing, n_agents: int) -> list[int]:
-    """Return the number of the network that each agent uses."""
-    return list(range(n_agents)) if sharing == "none" else [0] * n_agents
+Sharing = Literal["full", "full_no_id", "none", "seps"]
+"""One network for all agents with a one-hot id, one without, one network each, or one for each learned cluster (`seps`)."""
 
 
 class GroupLinear(nn.Module):
-    """K linear layers; agent n uses layer `group[n]`. Orthogonal weights, zero bias."""
+    """Linear layers under a sharing map: agent n uses layer `group[n]`. Orthogonal weights, zero bias."""
 
     group: Tensor
 
-    def __init__(self, group: Sequence[int], size_in: int, size_out: int, gain: float) -> None:
+    def __init__(self, n_agents: int, size_in: int, size_out: int, sharing: Sharing, gain: float) -> None:
         super().__init__()
-        count = max(group) + 1
+        count = 1 if sharing.startswith("full") else n_agents
         self.weight = nn.Parameter(torch.empty(count, size_out, size_in))
         self.bias = nn.Parameter(torch.zeros(count, size_out))
         for weight in self.weight:
             nn.init.orthogonal_(weight, gain)
-        self.register_buffer("group", torch.tensor(list(group)), persistent=False)
+        group = torch.arange(n_agents) if sharing == "none" else torch.zeros(n_agents, dtype=torch.long)
+        self.register_buffer("group", group, persistent=sharing == "seps")
 
     def forward(self, x: Float[Tensor, "*M N I"]) -> Float[Tensor, "*M N O"]:
         if len(self.weight) == 1:
@@ -42,25 +38,68 @@ class GroupLinear(nn.Module):
         return out.transpose(0, 1).reshape(*x.shape[:-1], -1)
 
 
-class AgentNet(nn.Module):
-    """A perceptron per agent: linear, ReLU, layer norm, as often as `hidden` has entries, then a linear head."""
+def regroup(module: nn.Module, group: Sequence[int]) -> None:
+    """Let agent n use network `group[n]` from now on, in every part of a module that shares by learned clusters."""
+    for part in module.modules():
+        if isinstance(part, GroupLinear) and "group" in part.state_dict() and len(part.group) == len(group):
+            part.group.copy_(torch.tensor(list(group)))
 
-    def __init__(self, n_agents: int, size_in: int, hidden: Sequence[int], size_out: int, sharing: Sharing, gain: float) -> None:
+
+class AgentNet(nn.Module):
+    """A perceptron per agent: linear, ReLU, layer norm, as often as `hidden` has entries, then a linear head.
+
+    With `recurrent`, a GRU (Cho et al. 2014, arXiv 1406.1078) of the last width and a layer norm before the head.
+    """
+
+    def __init__(
+        self,
+        n_agents: int,
+        size_in: int,
+        hidden: Sequence[int],
+        size_out: int,
+        sharing: Sharing,
+        gain: float,
+        recurrent: bool = False,
+    ) -> None:
         super().__init__()
         self.n_agents, self.with_id = n_agents, sharing == "full"
-        group = groups(sharing, n_agents)
         sizes = [size_in + (n_agents if self.with_id else 0), *hidden]
-        self.layers = nn.ModuleList([GroupLinear(group, a, b, math.sqrt(2)) for a, b in itertools.pairwise(sizes)])
-        self.head = GroupLinear(group, sizes[-1], size_out, gain)
+        self.layers = nn.ModuleList([GroupLinear(n_agents, a, b, sharing, math.sqrt(2)) for a, b in itertools.pairwise(sizes)])
+        self.gates: nn.ModuleList | None = None
+        if recurrent:
+            self.gates = nn.ModuleList([GroupLinear(n_agents, sizes[-1], 3 * sizes[-1], sharing, 1.0) for _ in range(2)])
+        self.head = GroupLinear(n_agents, sizes[-1], size_out, sharing, gain)
 
     def forward(self, x: Float[Tensor, "*M N I"]) -> Float[Tensor, "*M N O"]:
+        """Return the outputs of a net without memory."""
+        return self.head(self._trunk(x))
+
+    def unroll(
+        self, x: Float[Tensor, "L *M N I"], carry: Float[Tensor, "*M N H"] | None
+    ) -> tuple[Float[Tensor, "L *M N O"], Float[Tensor, "*M N H"] | None]:
+        """Return the outputs along a sequence and the memory after it; `carry` is the one before, None at the start."""
+        if self.gates is None:
+            return self(x), carry
+        trunk = self._trunk(x)
+        memory = torch.zeros_like(trunk[0]) if carry is None else carry
+        kept = []
+        for given in self.gates[0](trunk):
+            reset, update, new = given.chunk(3, dim=-1)
+            reset_h, update_h, new_h = self.gates[1](memory).chunk(3, dim=-1)
+            gate = torch.sigmoid(update + update_h)
+            memory = gate * memory + (1 - gate) * torch.tanh(new + torch.sigmoid(reset + reset_h) * new_h)
+            kept.append(memory)
+        out = torch.stack(kept)
+        return self.head(functional.layer_norm(out, out.shape[-1:])), memory
+
+    def _trunk(self, x: Tensor) -> Tensor:
         if self.with_id:
             identity = torch.eye(self.n_agents, dtype=x.dtype, device=x.device).expand(*x.shape[:-1], self.n_agents)
             x = torch.cat([x, identity], dim=-1)
         for layer in self.layers:
             x = functional.relu(layer(x))
             x = functional.layer_norm(x, x.shape[-1:])
-        return self.head(x)
+        return x
 
 
 class StateNet(nn.Module):

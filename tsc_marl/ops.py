@@ -95,6 +95,21 @@ def log_policy(logits: Float[Tensor, "*M A"], avail: Bool[Tensor, "*M A"]) -> Fl
     return torch.log_softmax(logits.masked_fill(~avail, ILLEGAL), dim=-1)
 
 
+def sample(probs: Float[Tensor, "*M A"], generator: torch.Generator) -> Tensor:
+    """Draw one action [*M] for each distribution."""
+    return torch.multinomial(probs.flatten(0, -2), 1, generator=generator).view(probs.shape[:-1])
+
+
+def chunk_length(steps: int, at_least: int) -> int:
+    """Return the shortest length from `at_least` on that divides an episode, at most the whole of it."""
+    return next(length for length in range(min(at_least, steps), steps + 1) if steps % length == 0)
+
+
+def chunks(x: Tensor, length: int) -> Tensor:
+    """Cut [T, B, ...] into [length, T / length * B, ...]."""
+    return x.unflatten(0, (-1, length)).transpose(0, 1).flatten(1, 2)
+
+
 def entropy(logp: Float[Tensor, "*M A"]) -> Float[Tensor, "*M"]:
     """Entropy in nats; illegal actions count nothing."""
     return -(logp.exp() * logp).sum(-1)

@@ -1,75 +1,27 @@
 """The training loop: collect, learn, log, save; then evaluate beside the classical controllers."""
 
-import copy
 import json
-import os
 import shutil
 import time
-from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from tsc_marl import algos, report
+from tsc_marl import report
 from tsc_marl.config import RunConfig, as_dict, parse, train_seed
 from tsc_marl.errors import UserError, unknown
-from tsc_marl.evaluate import CHECKPOINT, FORMAT, Results, evaluate, load_checkpoint, policy_of, write
+from tsc_marl.evaluate import CHECKPOINT, Results, evaluate, write
+from tsc_marl.replay import learn
 from tsc_marl.rollout.local import Pool, WorkerDiedError
 from tsc_marl.rollout.worker import Job, Policy, check
+from tsc_marl.run import Run
 from tsc_marl.sim.scenario import ROOT
 from tsc_marl.track import Tracker, home
-from tsc_marl.types import Algorithm, Batch, Spec
+from tsc_marl.types import Batch, Spec
 
 COMMAND = "command.json"
-
-
-@dataclass
-class Run:
-    """One algorithm with one seed, as it stands: what the checkpoint holds."""
-
-    config: RunConfig[Any]
-    name: str
-    seed: int
-    folder: Path
-    algorithm: Algorithm
-    episode: int
-    history: list[dict[str, float]]
-    mlflow_id: str
-    _whole: dict[str, Any] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.mark()
-
-    @property
-    def minutes(self) -> float:
-        return self.history[-1]["minutes"] if self.history else 0.0
-
-    @property
-    def label(self) -> str:
-        return self.name if len(self.config.seeds) == 1 else f"{self.name} s{self.seed}"
-
-    def policy(self) -> Policy:
-        """Return a copy of the policy as it is now."""
-        weights = {key: value.detach().clone() for key, value in self.algorithm.policy_state().items()}
-        return Policy(self.name, self.config.algo, weights)
-
-    def mark(self) -> None:
-        """Keep the state as it is now for `save`: an update that is cut short is never saved."""
-        self._whole = {
-            "format": FORMAT, "network": self.config.net, "algorithm": self.name, "seed": self.seed,
-            "sim": asdict(self.config.sim), "signal": asdict(self.config.signal), "config": asdict(self.config.algo),
-            "training": copy.deepcopy(self.algorithm.training_state()), "episode": self.episode,
-            "history": list(self.history), "mlflow_id": self.mlflow_id,
-        }  # fmt: skip
-
-    def save(self) -> None:
-        """Write the marked state as the checkpoint; a crash in the middle leaves the last one whole."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        torch.save(self._whole, self.folder / f"{CHECKPOINT}.new")
-        os.replace(self.folder / f"{CHECKPOINT}.new", self.folder / CHECKPOINT)
 
 
 def train(argv: list[str]) -> None:
@@ -143,30 +95,12 @@ def _parent(tracker: Tracker, config: RunConfig[Any], folder: Path) -> str:
 
 def _open(tracker: Tracker, config: RunConfig[Any], name: str, seed: int, spec: Spec, folder: Path, parent: str) -> Run:
     """Start a run, or take it up where its checkpoint left it."""
-    torch.manual_seed(seed)
-    algorithm = algos.find(name)(spec, config.algo)
-    own, history, episode, mlflow_id = folder / f"{name}-s{seed}", [], 0, ""
-    if (own / CHECKPOINT).exists():
-        saved = load_checkpoint(own / CHECKPOINT)
-        _load(algorithm, saved, own / CHECKPOINT, config, name, seed)
-        history, episode, mlflow_id = saved["history"], saved["episode"], saved["mlflow_id"]
-    if not (mlflow_id and tracker.reopen(mlflow_id)):
+    run = Run(config, name, seed, spec, folder / f"{name}-s{seed}")
+    if not (run.mlflow_id and tracker.reopen(run.mlflow_id)):
         tags = {"kind": "training", "network": config.net, "algorithm": name, "seed": str(seed), "timing": config.timing}
-        mlflow_id = tracker.start(f"{name} seed {seed} ({folder.name})", tags, as_dict(config), parent)
-    return Run(config, name, seed, own, algorithm, episode, history, mlflow_id)
-
-
-def _load(algorithm: Algorithm, saved: dict[str, Any], path: Path, config: RunConfig[Any], name: str, seed: int) -> None:
-    """Put a checkpoint into an algorithm, if it is of this very training."""
-    expected = {"algorithm": name, "seed": seed, "signal": asdict(config.signal), "config": asdict(config.algo)}
-    for key, value in expected.items():
-        if saved[key] != value:
-            raise UserError(f"checkpoint {path} has {key} {saved[key]}, this run {value}; remove it to start anew")
-    policy_of(saved, config.task())
-    try:
-        algorithm.load_training_state(saved["training"])
-    except (RuntimeError, KeyError, ValueError, AttributeError) as error:
-        raise UserError(f"checkpoint {path} does not fit this version ({error}); remove it to start anew") from None
+        run.mlflow_id = tracker.start(f"{name} seed {seed} ({folder.name})", tags, as_dict(config), parent)
+        run.mark()
+    return run
 
 
 def _learn(pool: Pool, tracker: Tracker, run: Run) -> None:
@@ -196,7 +130,7 @@ def _iterate(pool: Pool, run: Run) -> dict[str, float]:
     episodes = sorted(pool.run(jobs), key=lambda episode: episode.job.episode)
     batch = Batch.join([episode.batch for episode in episodes if episode.batch is not None])
     collected = time.monotonic()
-    metrics = run.algorithm.update(batch, run.episode / config.episodes)
+    metrics = learn(run.algorithm, run.replay, batch, run.episode / config.episodes)
     ended = time.monotonic()
     run.episode += len(episodes)
     before = run.history[-1] if run.history else {"steps": 0.0, "minutes": 0.0}

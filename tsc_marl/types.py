@@ -13,6 +13,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from tsc_marl.errors import UserError
+
 
 @dataclass(frozen=True)
 class Spec:
@@ -63,11 +65,31 @@ class Batch:
         return Batch(**{name: torch.cat([getattr(e, name) for e in episodes], dim=1) for name in names}, extras=extras)
 
 
+@dataclass(frozen=True)
+class OffPolicyConfig:
+    """What the training loop keeps and draws for an algorithm that learns from past episodes (`replay`)."""
+
+    replay_episodes: int = 50
+    """Episodes kept."""
+    windows: int = 64
+    """Cuts of past episodes in one update."""
+    window: int = 4
+    """Decisions in one cut."""
+    updates: int = 100
+    """Updates after each batch of new episodes."""
+
+    def __post_init__(self) -> None:
+        """Refuse values outside their range."""
+        for name in ("replay_episodes", "windows", "window", "updates"):
+            if getattr(self, name) < 1:
+                raise UserError(f"algo.{name} must be at least 1; got {getattr(self, name)}")
+
+
 class Algorithm(nn.Module, abc.ABC):
     """A learner and its policy. One file of `algos/` holds one subclass."""
 
     Config: ClassVar[type]
-    """Frozen dataclass of its settings."""
+    """Frozen dataclass of its settings; derived from OffPolicyConfig when it learns from past episodes."""
 
     def __init__(self, spec: Spec, config: Any) -> None:
         super().__init__()
@@ -90,7 +112,14 @@ class Algorithm(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def update(self, batch: Batch, progress: float) -> dict[str, float]:
-        """Learn from a batch; `progress` in [0, 1] is the share of training that is done. Returns metrics."""
+        """Learn from a batch; `progress` in [0, 1] is the share of training that is done. Returns metrics.
+
+        On-policy: whole episodes, just played. Off-policy: cuts of past episodes (`replay.Replay.sample`).
+        """
+
+    def observe(self, batch: Batch, progress: float) -> dict[str, float]:
+        """Look at new episodes before `update` gets samples of all; only off-policy algorithms are asked. Returns metrics."""
+        return {}
 
     @abc.abstractmethod
     def policy_state(self) -> dict[str, Tensor]:

@@ -16,7 +16,7 @@ from tsc_marl.errors import UserError
 from tsc_marl.types import Algorithm, Batch, Spec
 
 Rows = dict[str, Tensor]
-"""Tensors with one leading axis of time steps, over all episodes."""
+"""Tensors [L, M, ...] of M cuts of L decisions each (L = 1 without memory); in `prepare` whole episodes [T, B, ...]."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,11 @@ class PpoConfig:
     critic_hidden: tuple[int, ...] = (64, 64)
     """Widths of the critic's hidden layers."""
     sharing: nets.Sharing = "full"
-    """Which agents share parameters: `full` (with a one-hot id), `full_no_id`, `none`."""
+    """Which agents share parameters: `full` (with a one-hot id), `full_no_id`, `none`, `seps` (learned clusters)."""
+    recurrent: bool = False
+    """Give the actor a memory (GRU); the critic has none."""
+    chunk: int = 10
+    """Decisions through which gradients flow back in a recurrent actor."""
     adv_norm: Literal["batch", "agent", "none"] = "batch"
     """Normalise advantages over all agents, each agent alone, or not."""
     value_keep: float = 0.9
@@ -57,7 +61,7 @@ class PpoConfig:
         for name, low, high in (("gamma", 0, 1), ("lam", 0, 1), ("value_keep", 0, 1), ("lr_end", 0, 1)):
             if not low <= getattr(self, name) <= high:
                 raise UserError(f"algo.{name} must lie in [{low}, {high}]; got {getattr(self, name)}")
-        for name in ("lr", "clip", "max_grad_norm", "epochs", "minibatches"):
+        for name in ("lr", "clip", "max_grad_norm", "epochs", "minibatches", "chunk"):
             if not getattr(self, name) > 0:
                 raise UserError(f"algo.{name} must be positive; got {getattr(self, name)}")
         if not self.entropy >= 0:
@@ -76,7 +80,8 @@ class Ippo(Algorithm):
     def __init__(self, spec: Spec, config: PpoConfig) -> None:
         super().__init__(spec, config)
         self.config: PpoConfig = config
-        self.actor = nets.AgentNet(spec.n_agents, spec.obs_dim, config.hidden, spec.n_actions, config.sharing, 0.01)
+        sizes = (spec.n_agents, spec.obs_dim, config.hidden, spec.n_actions)
+        self.actor = nets.AgentNet(*sizes, config.sharing, 0.01, config.recurrent)
         self.critic = self.build_critic()
         self.returns = nets.Moments(config.value_keep)
         self.actor_optimiser = torch.optim.Adam(self.actor.parameters(), lr=config.lr, eps=1e-5)
@@ -99,12 +104,16 @@ class Ippo(Algorithm):
         self, obs: Float[Tensor, "B N F"], avail: Bool[Tensor, "B N A"], carry: Any, generator: torch.Generator | None
     ) -> tuple[Int[Tensor, "B N"], dict[str, Tensor], Any]:
         """Sample from the policy, or take its mode when `generator` is None."""
-        logp = ops.log_policy(self.actor(obs), avail)
+        logits, after = self.actor.unroll(obs.unsqueeze(0), carry)
+        logp = ops.log_policy(logits[0], avail)
         if generator is None:
-            return logp.argmax(-1), {}, carry
+            return logp.argmax(-1), {}, after
         probs = logp.exp()
-        action = torch.multinomial(probs.flatten(0, -2), 1, generator=generator).view(probs.shape[:-1])
-        return action, {"logp": ops.taken(logp, action), "probs": probs}, carry
+        action = ops.sample(probs, generator)
+        extras = {"logp": ops.taken(logp, action), "probs": probs}
+        if after is not None:
+            extras["memory"] = torch.zeros_like(after) if carry is None else carry
+        return action, extras, after
 
     def policy_state(self) -> dict[str, Tensor]:
         """Return the actor's weights."""
@@ -116,11 +125,12 @@ class Ippo(Algorithm):
             for group in optimiser.param_groups:
                 group["lr"] = self.config.lr * (1 - (1 - self.config.lr_end) * progress)
         rows, metrics = self.prepare(batch)
-        rows = {name: value.flatten(0, 1) for name, value in rows.items()}
+        length = ops.chunk_length(len(batch.action), self.config.chunk) if self.config.recurrent else 1
+        rows = {name: ops.chunks(value, length) for name, value in rows.items()}
         logged: list[dict[str, float]] = []
         for _ in range(self.config.epochs):
-            for chosen in torch.randperm(len(rows["action"])).chunk(self.config.minibatches):
-                some = {name: value[chosen] for name, value in rows.items()}
+            for chosen in torch.randperm(rows["action"].shape[1]).chunk(self.config.minibatches):
+                some = {name: value[:, chosen] for name, value in rows.items()}
                 critic_loss = self.critic_loss(some)
                 norm = self._descend(critic_loss, self.critic, self.critic_optimiser)
                 step = {"loss/critic": critic_loss.item(), "grad_norm/critic": norm}
@@ -143,6 +153,8 @@ class Ippo(Algorithm):
             "logp": batch.extras["logp"], "active": active.float(),
             "value": self.returns.normalise(value[:-1]), "target": self.returns.normalise(target),
         }  # fmt: skip
+        if self.config.recurrent:
+            rows["memory"] = batch.extras["memory"]
         advantage = self.advantage(batch, value, estimate, rows, metrics)
         if config.adv_norm != "none":
             advantage = ops.normalise_advantage(advantage, active, config.adv_norm == "agent")
@@ -165,9 +177,14 @@ class Ippo(Algorithm):
         guess = self.normalised_values(rows["obs"], rows["state"])
         return ops.clipped_value_loss(guess, rows["value"], rows["target"], self.config.clip)
 
+    def log_policy(self, rows: Rows) -> Float[Tensor, "L M N A"]:
+        """Return the log-probabilities of all actions along the rows, from the memory that they started with."""
+        memory = rows["memory"][0] if self.config.recurrent else None
+        return ops.log_policy(self.actor.unroll(rows["obs"], memory)[0], rows["avail"])
+
     def _improve_policy(self, rows: Rows) -> dict[str, float]:
         active = rows["active"]
-        logp = ops.log_policy(self.actor(rows["obs"]), rows["avail"])
+        logp = self.log_policy(rows)
         change = ops.taken(logp, rows["action"]) - rows["logp"]
         ratio = change.exp()
         entropy = ops.masked_mean(ops.entropy(logp), active)
