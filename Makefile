@@ -43,7 +43,7 @@ watch: .venv/installed  ## show CONTROLLER (an algorithm, a run id or a classica
 	$(RUN) watch --net $(NET) $(call option,controller,$(CONTROLLER)) $(call option,timing,$(TIMING)) $(ARGS)
 
 ui: .venv/installed  ## open MLflow on http://127.0.0.1:5000
-	.venv/bin/mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$${TSC_MARL_HOME:-$(CURDIR)}/mlflow.db}" $(ARGS)
+	$(RUN) ui $(ARGS)
 
 nets: .venv/installed  ## list the road networks
 	$(RUN) nets $(ARGS)

@@ -67,6 +67,9 @@ MISTAKES = [
     ),
     ("evaluate --net cross --controller " + 32 * "0", "has no checkpoint.pt in sqlite:"),
     ("compare --net cross", "no finished run on cross; train one: make train NET=cross"),
+    ("watch --net cross --controller random --seed -1", "seed must lie in 0 .. 2147483647; got -1"),
+    ("watch --net cross --controller random --delay-ms -1", "delay-ms must not be negative; got -1"),
+    ("ui --port 99999", "port 99999 cannot be used"),
     ("evaluate --net cross --controller random --out /dev/null/x", "out /dev/null/x cannot be made"),
 ]
 
@@ -335,6 +338,7 @@ LINES = {
     "compare NET=cross": "compare --net cross",
     "watch NET=cross CONTROLLER=mappo": "watch --net cross --controller mappo",
     "nets": "nets",
+    "ui ARGS='--port 5001'": "ui --port 5001",
     "bench ARGS='--only x'": "bench --only x",
 }
 

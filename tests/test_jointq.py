@@ -219,6 +219,8 @@ def test_the_counterfactual_of_a_mixer():
             {"tie_heads": True, "adv": "mix", "credit": "all", "mixer": "monotone"},
             ("algo.tie_heads True", "algo.mixer monotone"),
         ),
+        ({"adv": "doc1", "kappa": 0.5}, ("algo.kappa 0.5", "algo.adv doc1")),
+        ({"adv": "doc_lambda", "credit": "all"}, ("algo.credit all", "algo.adv doc_lambda")),
         ({"adv": "mix", "rho": 1.5}, ("algo.rho", "1.5")),
     ],
 )

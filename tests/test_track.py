@@ -117,8 +117,8 @@ def test_a_crash_marks_the_runs_failed(new_home, tmp_path):
     )
     line = f"train --net cross --algos ippo --episodes 4 {QUICK} --sim.reward angry:reward --episodes-per-update 1 --workers 1"
     code, out, err = home.run(line, PYTHONPATH=str(tmp_path))
-    assert code not in (0, 130)
-    assert "no more" in err
+    assert code == 2
+    assert one_line(err) == "error: reward angry:reward failed with ValueError: no more\n"
     assert "never ins." not in out
     assert home.statuses() == {"comparison": "FAILED", "training": "FAILED"}
     assert home.checkpoint()["episode"] == 1

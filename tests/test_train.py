@@ -2,6 +2,7 @@
 
 import io
 import os
+import resource
 import signal
 import threading
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from tsc_marl import report
 from tsc_marl.config import TRAIN_SEEDS, check_eval_seeds, parse, train_seed
 from tsc_marl.errors import UserError
 from tsc_marl.evaluate import load_checkpoint
-from tsc_marl.train import Run
+from tsc_marl.run import Run
 from tsc_marl.types import Spec
 
 pytest_plugins = ["homes"]
@@ -61,6 +62,31 @@ def test_kill_and_resume(home, undisturbed):
     until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in workers), 20)  # they notice that the parent is gone
     assert home.main(["train", "--resume", home.training.name, "--workers", "1"]) == 0
     assert_same(home.checkpoint(), undisturbed)
+
+
+def test_metrics_are_logged_once_whatever_happened(home):
+    """Killed after an update that MLflow knows and the checkpoint does not: the resumed training comes by it again."""
+    from mlflow import MlflowClient
+
+    process = home.start(f"{LINE} --workers 2 --checkpoint-every 2")
+    home.wait_for_checkpoint()
+    client = MlflowClient(f"sqlite:///{home.folder / 'mlflow.db'}")
+    (run_id,) = [run.info.run_id for run in training_runs(client)]
+
+    def steps():
+        return [metric.step for metric in client.get_metric_history(run_id, "reward")]
+
+    until(lambda: len(steps()) > 2, 60)
+    process.kill()
+    process.communicate()
+    assert home.main(["train", "--resume", home.training.name, "--workers", "2"]) == 0
+    found = steps()
+    assert len(found) == EPISODES // 2
+    assert found == sorted(set(found))
+
+
+def training_runs(client):
+    return client.search_runs([e.experiment_id for e in client.search_experiments()], "tags.kind = 'training'")
 
 
 def test_ctrl_c_and_resume(home, undisturbed):
@@ -140,6 +166,21 @@ def test_an_update_cut_short_is_not_saved(tmp_path):
     run.save()
     saved = load_checkpoint(tmp_path / "checkpoint.pt")["training"]["weights"]
     assert all(torch.equal(saved[name], value) for name, value in algorithm.state_dict().items())
+
+
+def test_a_disk_that_takes_no_checkpoint_keeps_the_last_one(tmp_path):
+    (config,) = parse(["--net", "cross", "--algos", "ippo"])
+    run = Run(config, "ippo", 0, Spec("cross", ("a",), 2, 3, 4, ((),)), tmp_path)
+    run.save()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
+    try:
+        with pytest.raises(UserError, match="the last one is whole; free some disk space and resume"):
+            run.save()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
+    assert load_checkpoint(tmp_path / "checkpoint.pt")["episode"] == 0
 
 
 seeds, episodes = st.integers(0, 999), st.integers(0, TRAIN_SEEDS - 1)

@@ -106,7 +106,27 @@ def watch(argv: list[str]) -> None:
     from tsc_marl.evaluate import find_policy
 
     task = _task(options.net, options.timing)
+    if not 0 <= options.seed < 2**31:
+        raise UserError(f"seed must lie in 0 .. {2**31 - 1}; got {options.seed}")
+    if options.delay_ms < 0:
+        raise UserError(f"delay-ms must not be negative; got {options.delay_ms}")
     module.watch(task, find_policy(options.controller, task), options.seed, options.delay_ms, options.quit_on_end)
+
+
+@dataclass(frozen=True)
+class UiOptions:
+    """Open MLflow's pages."""
+
+    port: int = 5000
+    """Port on this machine."""
+
+
+def ui(argv: list[str]) -> None:
+    """Open MLflow's pages on the trainings of this folder, or of TSC_MARL_HOME."""
+    options = cli(UiOptions, argv, "ui")
+    from tsc_marl import track
+
+    track.ui(options.port)
 
 
 @dataclass(frozen=True)
@@ -152,7 +172,7 @@ def _task(network: str, timing: str) -> Any:
 
 
 VERBS: dict[str, Callable[[list[str]], None]] = {
-    "train": train, "evaluate": evaluate, "compare": compare, "watch": watch, "nets": nets, "bench": bench,
+    "train": train, "evaluate": evaluate, "compare": compare, "watch": watch, "ui": ui, "nets": nets, "bench": bench,
 }  # fmt: skip
 
 

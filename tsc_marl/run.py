@@ -63,10 +63,21 @@ class Run:
         }  # fmt: skip
 
     def save(self) -> None:
-        """Write the marked state as the checkpoint; a crash in the middle leaves the last one whole."""
+        """Write the marked state as the checkpoint; a crash in the middle leaves the last one whole.
+
+        Raises:
+            UserError: when the disk does not take it.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
-        torch.save(self._whole, self.folder / f"{CHECKPOINT}.new")
-        os.replace(self.folder / f"{CHECKPOINT}.new", self.folder / CHECKPOINT)
+        path, new = self.folder / CHECKPOINT, self.folder / f"{CHECKPOINT}.new"
+        try:
+            torch.save(self._whole, new)
+        except (OSError, RuntimeError) as error:  # RuntimeError is torch's way to say that a disk is full
+            new.unlink(missing_ok=True)
+            left = "the last one is whole" if path.exists() else "there is none yet"
+            reason = " ".join(str(error).split())[:200]
+            raise UserError(f"checkpoint {path} cannot be written ({reason}); {left}; free some disk space and resume") from None
+        os.replace(new, path)
 
     def _load(self, path: Path) -> None:
         config, saved = self.config, load_checkpoint(path)

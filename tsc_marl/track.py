@@ -3,7 +3,9 @@
 import logging
 import os
 import shutil
+import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -92,6 +94,13 @@ class Tracker:
             return False
         return True
 
+    def logged_until(self, run_id: str) -> int:
+        """Return the last step whose metrics the store has, -1 for none: a resumed training may come by it again."""
+        try:
+            return max((metric.step for metric in self.client.get_metric_history(run_id, "reward")), default=-1)
+        except self._errors:
+            return -1
+
     def log(self, run_id: str, metrics: dict[str, float], step: int) -> None:
         """Send metrics; undefined ones (nan) are left out."""
         now = int(time.time() * 1000)
@@ -144,6 +153,24 @@ class Tracker:
             return Path(self.client.download_artifacts(run_id, artifact))
         except Exception as error:
             raise UserError(f"run {run_id} has no {artifact} in {uri()}: {_first_line(error)}") from None
+
+
+def ui(port: int) -> None:
+    """Serve MLflow's pages on this machine until Ctrl-C.
+
+    Raises:
+        UserError: when the port is taken.
+    """
+    if uri().startswith("http"):
+        raise UserError(f"the tracking store is a server with pages of its own: open {uri()} in a browser")
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except (OSError, OverflowError) as error:
+            raise UserError(f"port {port} cannot be used ({error}); give another with --port") from None
+    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri(), "--host", "127.0.0.1", "--port", str(port)]
+    subprocess.run(command, check=False, env=os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true", "GIT_PYTHON_REFRESH": "quiet"})
 
 
 def _check_disk() -> None:

@@ -107,13 +107,15 @@ def _learn(pool: Pool, tracker: Tracker, run: Run) -> None:
     """Train to the end; the checkpoint is saved whatever happens."""
     config = run.config
     progress = report.Progress(f"{run.label:>12s}", config.episodes, run.episode)
-    updates = 0
+    updates, logged = 0, tracker.logged_until(run.mlflow_id)
     try:
         while run.episode < config.episodes:
             metrics = _iterate(pool, run)
             run.mark()
             updates += 1
-            tracker.log(run.mlflow_id, metrics, step=int(run.history[-1]["steps"]))
+            step = int(run.history[-1]["steps"])
+            if step > logged:
+                tracker.log(run.mlflow_id, metrics, step)
             progress.update(run.episode, metrics)
             if updates % config.checkpoint_every == 0:
                 run.save()

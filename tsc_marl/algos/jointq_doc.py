@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from tsc_marl import nets, ops
 from tsc_marl.algos.ippo import PpoConfig, Rows
 from tsc_marl.algos.mappo_ind import MappoInd
+from tsc_marl.errors import UserError
 from tsc_marl.types import Batch
 
 
@@ -31,6 +32,13 @@ class JointqDocConfig(PpoConfig):
     """c_I, weight of each agent's own loss."""
     mixer: Literal["sum", "monotone"] = "sum"
     """How the Q^i make Q^J."""
+
+    def __post_init__(self) -> None:
+        """Refuse negative weights."""
+        super().__post_init__()
+        for name in ("joint_weight", "own_weight"):
+            if not getattr(self, name) >= 0:
+                raise UserError(f"algo.{name} must not be negative; got {getattr(self, name)}")
 
 
 class JointqDoc(MappoInd):

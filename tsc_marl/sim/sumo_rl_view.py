@@ -7,7 +7,7 @@ import contextlib
 import importlib
 import inspect
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -56,6 +56,7 @@ class SumoRlView:
         if not (inspect.isclass(observe) and issubclass(observe, ObservationFunction)):
             raise UserError(f"observation {observation} is not a sumo_rl ObservationFunction class")
         self._env = SimpleNamespace(fixed_ts=False, observation_class=observe, vehicles={}, sim_step=0.0, sumo=api)
+        self._sources = {"observation": observation or "sumo-rl", "reward": reward}
         reward_fn = reward if reward in REWARDS else _reward_function(reward)
         self._signals = [
             TrafficSignal(
@@ -77,11 +78,21 @@ class SumoRlView:
 
     def observe(self) -> list[np.ndarray]:
         """Return each signal's own vector, of its own length."""
-        return [np.asarray(signal.compute_observation(), dtype=np.float32).ravel() for signal in self._signals]
+        with self._blamed("observation"):
+            return [np.asarray(signal.compute_observation(), dtype=np.float32).ravel() for signal in self._signals]
 
     def reward(self) -> np.ndarray:
         """Return [N], in the unit of the function."""
-        return np.array([signal.compute_reward() for signal in self._signals], dtype=float)
+        with self._blamed("reward"):
+            return np.array([signal.compute_reward() for signal in self._signals], dtype=float)
+
+    @contextlib.contextmanager
+    def _blamed(self, kind: str) -> Iterator[None]:
+        """Say whose function it was that failed."""
+        try:
+            yield
+        except Exception as error:  # anything may come out of a user's own function
+            raise UserError(f"{kind} {self._sources[kind]} failed with {type(error).__name__}: {error}") from error
 
 
 def _reward_function(path: str) -> Callable[[Any], Any]:
