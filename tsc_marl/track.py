@@ -72,7 +72,8 @@ class Tracker:
             return found.experiment_id
         local = uri().startswith("sqlite:")
         artifacts = (home() / "mlartifacts" / name).as_uri() if local else None
-        return self.client.create_experiment(name, artifact_location=artifacts)
+        kind = {"mlflow.experimentKind": "custom_model_development"}  # else the UI opens its pages for language models
+        return self.client.create_experiment(name, artifact_location=artifacts, tags=kind)
 
     def start(self, name: str, tags: dict[str, str], params: dict[str, Any], parent: str | None = None) -> str:
         """Open a run and return its id, empty when the store is lost."""
@@ -155,7 +156,7 @@ class Tracker:
             raise UserError(f"run {run_id} has no {artifact} in {uri()}: {_first_line(error)}") from None
 
 
-def ui(port: int) -> None:
+def ui(port: int, say: Callable[[str], None] = print) -> None:
     """Serve MLflow's pages on this machine until Ctrl-C.
 
     Raises:
@@ -170,7 +171,14 @@ def ui(port: int) -> None:
         except (OSError, OverflowError) as error:
             raise UserError(f"port {port} cannot be used ({error}); give another with --port") from None
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri(), "--host", "127.0.0.1", "--port", str(port)]
-    subprocess.run(command, check=False, env=os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true", "GIT_PYTHON_REFRESH": "quiet"})
+    quiet = {
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "GIT_PYTHON_REFRESH": "quiet",
+        "PYTHONWARNINGS": "ignore",
+        "MLFLOW_LOGGING_LEVEL": "WARNING",
+    }
+    say(f"MLflow on {uri()}: http://127.0.0.1:{port}/#/experiments?workflowType=machine_learning (in some seconds; Ctrl-C ends)")
+    subprocess.run([*command, "--workers", "1", "--uvicorn-opts", "--log-level warning"], check=False, env=os.environ | quiet)
 
 
 def _check_disk() -> None:

@@ -55,9 +55,7 @@ class JointqConfig(PpoConfig):
         if self.kappa != 1 and self.adv not in ("own", "mix"):
             raise UserError(f"algo.kappa {self.kappa} has no effect with algo.adv {self.adv}; set algo.adv to own or mix")
         if self.credit == "all" and self.adv.startswith("doc"):
-            raise UserError(
-                f"algo.credit all has no effect with algo.adv {self.adv}; set algo.adv to own"
-            )
+            raise UserError(f"algo.credit all has no effect with algo.adv {self.adv}; set algo.adv to own")
         if self.tie_heads and self.adv not in ("mix", "cf"):
             raise UserError(f"algo.tie_heads True has no effect with algo.adv {self.adv}; set algo.adv to mix or cf")
         if self.tie_heads and self.mixer != "sum":
