@@ -124,6 +124,18 @@ def test_a_crash_marks_the_runs_failed(new_home, tmp_path):
     assert home.checkpoint()["episode"] == 1
 
 
+def test_two_trainings_make_the_store_together(tmp_path):
+    """Both are the first in their folder: one makes the tables, the other waits."""
+    line = "train --net cross --algos ippo --episodes 2 --eval-seeds 1 --baselines random --algo.epochs 1 --workers 1 --seeds"
+    env = {"TSC_MARL_HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    commands = [[sys.executable, "-m", "tsc_marl", *line.split(), seed] for seed in ("1", "2")]
+    both = [subprocess.Popen(c, cwd=ROOT, env=os.environ | env, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for c in commands]
+    said = [process.communicate(timeout=120) for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    found = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}").search_runs(["1"], "tags.kind = 'training'")
+    assert sorted(run.data.tags["seed"] for run in found) == ["1", "2"]
+
+
 @pytest.mark.parametrize(
     "env",
     [

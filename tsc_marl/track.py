@@ -13,6 +13,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from tsc_marl.errors import UserError
 from tsc_marl.sim.scenario import ROOT
 
@@ -56,8 +58,9 @@ class Tracker:
         self._say, self._lost = say, False
         self._thread = ThreadPoolExecutor(max_workers=1)
         try:
-            self.client = mlflow.MlflowClient(uri())
-            self.experiment_id = self._experiment(experiment)
+            with FileLock(home() / "mlflow.db.lock"):  # two trainings that make the same tables at once break the store
+                self.client = mlflow.MlflowClient(uri())
+                self.experiment_id = self._experiment(experiment)
         except Exception as error:  # every kind of store fails in its own way
             advice = "start the server, or unset" if os.environ.get("MLFLOW_TRACKING_URI") else "move it away, or set"
             raise UserError(
