@@ -12,7 +12,7 @@ RUN := $(PY) -m tsc_marl
 option = $(if $(strip $(2)),--$(1) $(2))
 
 .DEFAULT_GOAL := help
-.PHONY: help install train evaluate compare watch ui nets bench test test-slow lint clean
+.PHONY: help install train evaluate compare watch ui nets bench bench-mpe test test-slow lint clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -50,6 +50,9 @@ nets: .venv/installed  ## list the road networks
 
 bench: .venv/installed  ## measure speed, as ratios within one run
 	$(RUN) bench $(ARGS)
+
+bench-mpe: .venv/installed  ## train ALGOS on MPE's simple_spread (BATCHES of 3200 steps), beside published figures
+	$(PY) tests/spread.py $(or $(BATCHES),1000) $(words $(SEEDS)) $(ALGOS)
 
 test: .venv/installed  ## run the tests
 	$(PY) -m pytest -m "not slow" $(ARGS)
