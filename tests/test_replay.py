@@ -1,0 +1,79 @@
+"""The ring of past episodes: cuts are true pieces of them, the oldest go first, the state is everything."""
+
+import pytest
+import torch
+
+from tsc_marl.errors import UserError
+from tsc_marl.replay import Replay
+from tsc_marl.types import Batch, OffPolicyConfig
+
+T = 6
+
+
+def episodes(*numbers):
+    """Return episodes whose every entry tells its episode and step: 100 x number + t."""
+    stamp = 100.0 * torch.tensor(numbers) + torch.arange(T + 1.0).unsqueeze(1)
+    terminated = torch.zeros(T, len(numbers), dtype=torch.bool)
+    truncated = terminated.clone()
+    truncated[-1] = True
+    one = stamp.unsqueeze(-1)
+    return Batch(
+        one.unsqueeze(-1), torch.ones(T + 1, len(numbers), 1, 2, dtype=torch.bool), one, one[:-1].long(), one[:-1],
+        terminated, truncated, {"memory": one[:-1].unsqueeze(-1)},
+    )  # fmt: skip
+
+
+def filled(*batches, **settings):
+    replay = Replay(OffPolicyConfig(**settings))
+    for batch in batches:
+        replay.add(batch)
+    return replay
+
+
+@pytest.mark.parametrize("window", [1, 3, T, T + 5])
+def test_a_sample_is_cuts_of_episodes(window):
+    torch.manual_seed(0)
+    cut = filled(episodes(1, 2), episodes(3), windows=500, window=window).sample()
+    length = min(window, T)
+    assert cut.obs.shape == (length + 1, 500, 1, 1)
+    assert cut.reward.shape == (length, 500, 1)
+    stamps = cut.obs[..., 0, 0]
+    assert (stamps.diff(dim=0) == 1).all()  # consecutive rows of one episode
+    for other in (cut.state[:-1, :, 0], cut.reward[..., 0], cut.action[..., 0], cut.extras["memory"][..., 0, 0]):
+        assert torch.equal(other.float(), stamps[:-1])
+    assert torch.equal(cut.truncated, stamps[:-1] % 100 == T - 1)
+    starts = stamps[0].unique().tolist()
+    assert starts == [100 * e + t for e in (1, 2, 3) for t in range(T - length + 1)]  # every cut can be drawn
+
+
+def test_the_oldest_episodes_go_first():
+    cut = filled(episodes(1, 2), episodes(3, 4), replay_episodes=3, windows=500).sample()
+    assert sorted(set((cut.reward // 100).flatten().tolist())) == [2, 3, 4]
+
+
+def test_state_is_everything():
+    one, other = filled(episodes(1, 2)), filled(episodes(5))
+    other.load(one.state())
+    assert torch.equal(one.state()["obs"], other.state()["obs"])
+    draws = []
+    for replay in (one, other):
+        torch.manual_seed(3)
+        draws.append(replay.sample().reward)
+    assert torch.equal(*draws)
+    other.load(None)
+    with pytest.raises(RuntimeError, match="replay is empty"):
+        other.sample()
+
+
+@pytest.mark.parametrize("setting", ["replay_episodes", "windows", "window", "updates"])
+def test_settings_must_be_positive(setting):
+    with pytest.raises(UserError, match=f"algo.{setting} must be at least 1; got 0"):
+        OffPolicyConfig(**{setting: 0})
+
+
+def test_windows_are_drawn_evenly():
+    torch.manual_seed(0)
+    cut = filled(episodes(1, 2, 3, 4), windows=24_000, window=1).sample()
+    _, counts = cut.reward.flatten().unique(return_counts=True)
+    assert len(counts) == 4 * T
+    assert ((counts - 1000).abs() < 5 * 1000**0.5).all()
