@@ -202,6 +202,20 @@ def test_the_first_gradient_step_is_at_ratio_1(name, recurrent):
 
 
 @clipped
+def test_popart_keeps_every_prediction(name):
+    algorithm = build(name, popart=True)
+    for seed in (0, 1):
+        batch = play(algorithm, seed)
+        scaled = dataclasses.replace(batch, reward=10.0 * (seed + 1) * batch.reward + 5)
+        before = algorithm.returns.restore(algorithm.normalised_values(batch.obs, batch.state))
+        moments = algorithm.returns.mean.clone(), algorithm.returns.deviation.clone()
+        algorithm.prepare(scaled)
+        assert abs(algorithm.returns.mean - moments[0]) > 1
+        assert abs(algorithm.returns.deviation - moments[1]) > 1
+        assert_close(algorithm.returns.restore(algorithm.normalised_values(batch.obs, batch.state)), before, atol=1e-4, rtol=1e-5)
+
+
+@clipped
 def test_forced_rows_do_not_touch_the_advantages_scale(name):
     algorithm = build(name, adv_norm="batch")
     batch = play(algorithm)

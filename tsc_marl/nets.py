@@ -155,6 +155,17 @@ class Moments(nn.Module):
         variance = self.square_sum / self.weight.clamp(min=1e-8) - self.mean**2
         return torch.where(self.weight > 0, variance.clamp(min=1e-4).sqrt(), torch.ones(()))
 
+    @torch.no_grad()
+    def update_preserving(self, x: Tensor, head: GroupLinear) -> None:
+        """Take in one batch of targets and rescale a head's first output so that what it predicts, restored, stays the same.
+
+        PopArt (van Hasselt et al. 2016, arXiv 1602.07714): w <- w s / s', b <- (s b + m - m') / s'.
+        """
+        mean, deviation = self.mean, self.deviation
+        self.update(x)
+        head.weight[:, 0] *= deviation / self.deviation
+        head.bias[:, 0] = (deviation * head.bias[:, 0] + mean - self.mean) / self.deviation
+
     def normalise(self, x: Tensor) -> Tensor:
         """Return (x - mean) / deviation."""
         return (x - self.mean) / self.deviation

@@ -53,6 +53,8 @@ class PpoConfig:
     """Decisions through which gradients flow back in a recurrent actor."""
     adv_norm: Literal["batch", "agent", "none"] = "batch"
     """Normalise advantages over all agents, each agent alone, or not."""
+    popart: bool = False
+    """Rescale the value head whenever the normaliser moves, so that its predictions stay."""
     value_keep: float = 0.9
     """Share of the value normaliser's moments kept at each update."""
 
@@ -95,6 +97,10 @@ class Ippo(Algorithm):
     def normalised_values(self, obs: Float[Tensor, "*M N F"], state: Float[Tensor, "*M S"]) -> Float[Tensor, "*M K"]:
         """Return the critic's values in normalised units: one per agent (K = N), or one for all (K = 1)."""
         return self.critic(obs).squeeze(-1)
+
+    def value_head(self) -> nets.GroupLinear:
+        """Return the critic's layer whose first output is the value."""
+        return self.critic.get_submodule("head")  # pyright: ignore[reportReturnType]
 
     def stream(self, batch: Batch) -> Float[Tensor, "T B K"]:
         """Return the rewards that the values predict."""
@@ -146,7 +152,10 @@ class Ippo(Algorithm):
         estimate = ops.gae(reward, value, *done, config.gamma, config.lam)
         target = estimate + value[:-1]
         metrics = {"value/explained_variance": ops.explained_variance(value[:-1], target), "value/mean": float(target.mean())}
-        self.returns.update(target)
+        if config.popart:
+            self.returns.update_preserving(target, self.value_head())
+        else:
+            self.returns.update(target)
         active = batch.avail[:-1].sum(-1) > 1
         rows = {
             "obs": batch.obs[:-1], "avail": batch.avail[:-1], "state": batch.state[:-1], "action": batch.action,

@@ -108,6 +108,10 @@ class Jointq(MappoInd):
         """Return v^i."""
         return self.critic.base(obs, state)[..., 0]
 
+    def value_head(self) -> nets.GroupLinear:
+        """Return the layer whose first output is v^i."""
+        return self.critic.base.net.head
+
     def advantage(
         self,
         batch: Batch,

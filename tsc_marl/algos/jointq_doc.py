@@ -59,6 +59,10 @@ class JointqDoc(MappoInd):
         """Return V(s^i): each agent's estimate of the team's value."""
         return self.critic["heads"](obs, state)[..., 0]
 
+    def value_head(self) -> nets.GroupLinear:
+        """Return the layer whose first output is V."""
+        return self.critic.get_submodule("heads.net.head")  # pyright: ignore[reportReturnType]
+
     def stream(self, batch: Batch) -> Float[Tensor, "T B N"]:
         """Return the team's reward, once per agent."""
         return batch.reward.sum(-1, keepdim=True).expand_as(batch.reward)

@@ -19,6 +19,10 @@ class Mappo(Ippo):
         """Return one value for all agents."""
         return self.critic(state)
 
+    def value_head(self) -> nets.GroupLinear:
+        """Return V's last layer."""
+        return self.critic.get_submodule("net.head")  # pyright: ignore[reportReturnType]
+
     def stream(self, batch: Batch) -> Float[Tensor, "T B 1"]:
         """Return the team's reward, the sum over agents."""
         return batch.reward.sum(-1, keepdim=True)

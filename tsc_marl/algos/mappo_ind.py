@@ -23,3 +23,7 @@ class MappoInd(Ippo):
     def normalised_values(self, obs: Float[Tensor, "*M N F"], state: Float[Tensor, "*M S"]) -> Float[Tensor, "*M N"]:
         """Return one value per agent."""
         return self.critic(obs, state).squeeze(-1)
+
+    def value_head(self) -> nets.GroupLinear:
+        """Return the last layer of the V^i."""
+        return self.critic.get_submodule("net.head")  # pyright: ignore[reportReturnType]
