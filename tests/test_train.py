@@ -89,10 +89,18 @@ def training_runs(client):
     return client.search_runs([e.experiment_id for e in client.search_experiments()], "tags.kind = 'training'")
 
 
-def test_ctrl_c_and_resume(home, undisturbed):
+@pytest.mark.parametrize(
+    "stop",
+    [
+        lambda pid: os.killpg(pid, signal.SIGINT),  # as a terminal does: to the workers too
+        lambda pid: os.kill(pid, signal.SIGTERM),  # as a scheduler does
+    ],
+    ids=["ctrl-c", "sigterm"],
+)
+def test_stop_and_resume(home, undisturbed, stop):
     process = home.start(f"{LINE} --workers 2", TMPDIR=str(home.folder))
     home.wait_for_checkpoint()
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers too
+    stop(process.pid)
     out, err = process.communicate(timeout=60)
     name = home.training.name
     assert process.returncode == 130

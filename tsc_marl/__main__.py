@@ -1,6 +1,7 @@
 """The command line: parse, call, print."""
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -177,7 +178,7 @@ VERBS: dict[str, Callable[[list[str]], None]] = {
 
 
 def main(argv: list[str]) -> int:
-    """Run one verb; return the exit code: 0, 2 for a user's mistake, 130 for Ctrl-C."""
+    """Run one verb; return the exit code: 0, 2 for a user's mistake, 130 for Ctrl-C and SIGTERM."""
     if not argv or argv[0] in ("-h", "--help"):
         print("usage: python -m tsc_marl VERB [OPTIONS]\n")
         for name, verb in VERBS.items():
@@ -197,4 +198,5 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # how schedulers stop a job: as Ctrl-C, with a checkpoint
     sys.exit(main(sys.argv[1:]))
