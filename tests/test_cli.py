@@ -15,6 +15,7 @@ from verbs import ROOT, one_line
 from tsc_marl.__main__ import VERBS, main
 from tsc_marl.config import parse
 from tsc_marl.errors import UserError
+from tsc_marl.evaluate import labels
 
 pytest_plugins = ["homes"]
 
@@ -270,6 +271,20 @@ def attributes(path, tag):
         yield dict(re.findall(r'(\w+)="([^"]*)"', element))
 
 
+def test_checkpoints_are_told_apart_by_as_little_as_needed(tmp_path):
+    paths = [
+        tmp_path / name for name in ("a/mappo-s0/checkpoint.pt", "a/mappo-s1/checkpoint.pt", "b/mappo-s0/checkpoint.pt", "x.pt")
+    ]
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    one, two, three, four = map(str, paths)
+    assert labels([one, two, "random"]) == {one: "mappo-s0", two: "mappo-s1", "random": "random"}
+    assert labels([one, three]) == {one: "a_mappo-s0", three: "b_mappo-s0"}
+    assert labels([four, "mappo"]) == {four: "x", "mappo": "mappo"}
+    assert labels(["random"]) == {"random": "random"}
+
+
 def test_evaluate_writes_what_its_figures_come_from(trained, tmp_path, capsys):
     capsys.readouterr()
     names = ["fixed_time", "ippo", str(trained.checkpoints[0])]
@@ -277,7 +292,7 @@ def test_evaluate_writes_what_its_figures_come_from(trained, tmp_path, capsys):
     assert trained.main([*line, "--out", str(tmp_path / "new" / "out")]) == 0
     table = capsys.readouterr().out
     results = json.loads((tmp_path / "new" / "out" / "metrics.json").read_text())["results"]
-    file_name = f"{trained.training.name}_ippo-s0_checkpoint"
+    file_name = "ippo-s0"
     assert list(results) == ["fixed_time", "ippo", file_name]
     assert results["ippo"] == results[file_name]  # the newest finished run is that file
     for name, rows in results.items():

@@ -42,13 +42,13 @@ def evaluate(argv: list[str]) -> None:
     options = cli(EvaluateOptions, argv, "evaluate")
     from tsc_marl import report
     from tsc_marl.evaluate import evaluate as measure
-    from tsc_marl.evaluate import find_policy, label, write
+    from tsc_marl.evaluate import find_policy, labels, write
     from tsc_marl.rollout.local import Pool
 
     check_list("controller", options.controller)
     check_eval_seeds(options.eval_seeds)
     task = _task(options.net, options.timing)
-    policies = {label(name): find_policy(name, task) for name in options.controller}
+    policies = {label: find_policy(name, task) for name, label in labels(options.controller).items()}
     try:
         options.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -90,9 +90,19 @@ def policy_of(checkpoint: dict[str, Any], task: Task) -> Policy:
     return Policy(name, kind(**settings), checkpoint["training"]["weights"])
 
 
-def label(name: str) -> str:
-    """Return what a policy is called in tables and folders: its name, or the end of its checkpoint's path."""
-    return "_".join(Path(name).resolve().with_suffix("").parts[-3:]) if Path(name).is_file() else name
+def labels(names: Sequence[str]) -> dict[str, str]:
+    """Return what each policy is called in tables and folders: its name, or as much of its checkpoint's path as tells it apart.
+
+    The file name `checkpoint.pt`, which all trainings use, is left out: `mappo-s0` for runs/x/mappo-s0/checkpoint.pt.
+    """
+    paths = {name: Path(name).resolve() for name in names if Path(name).is_file()}
+    parts = {name: path.parent.parts if path.name == CHECKPOINT else path.with_suffix("").parts for name, path in paths.items()}
+    found: dict[str, str] = {}
+    for depth in range(1, max(map(len, parts.values()), default=0) + 2):
+        found = {name: "_".join(parts[name][-depth:]).strip("/") if name in parts else name for name in names}
+        if len(set(found.values())) == len(found):
+            break
+    return found
 
 
 def find_policy(name: str, task: Task) -> Policy:

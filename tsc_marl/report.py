@@ -37,7 +37,7 @@ def results_table(title: str, results: Mapping[str, Sequence[Figures]], training
         training: per trained policy its episodes and minutes of training.
     """
     table = Table(title=title, title_justify="left")
-    table.add_column("controller", no_wrap=True)
+    table.add_column("controller", overflow="fold")
     for column in (
         "delay [s]", "95 %", "median", "travel [s]", "waiting [s]", "queue [veh]", "arrived", "never ins.", "episodes", "minutes",
     ):  # fmt: skip
