@@ -90,9 +90,14 @@ def explained_variance(guess: Tensor, target: Tensor) -> float:
     return float(1 - (target - guess).var() / spread) if spread > 0 else 0.0
 
 
+def legal(values: Float[Tensor, "*M A"], avail: Bool[Tensor, "*M A"]) -> Float[Tensor, "*M A"]:
+    """Return the values, those of illegal actions far below all others but finite."""
+    return values.masked_fill(~avail, ILLEGAL)
+
+
 def log_policy(logits: Float[Tensor, "*M A"], avail: Bool[Tensor, "*M A"]) -> Float[Tensor, "*M A"]:
     """Log-probabilities with the illegal actions excluded."""
-    return torch.log_softmax(logits.masked_fill(~avail, ILLEGAL), dim=-1)
+    return torch.log_softmax(legal(logits, avail), dim=-1)
 
 
 def sample(probs: Float[Tensor, "*M A"], generator: torch.Generator) -> Tensor:

@@ -1,0 +1,20 @@
+"""QMIX (Rashid et al. 2018, arXiv 1803.11485): a monotone mix of the agents' Q, by the state, predicts the team's return."""
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from tsc_marl import nets
+from tsc_marl.algos.vdn import Vdn
+from tsc_marl.types import Batch
+
+
+class Qmix(Vdn):
+    """Double Q-learning of Q^tot = f(Q^1 .. Q^N; s) with df/dQ^i >= 0, so that each agent's best action is the team's."""
+
+    def build_joint(self) -> nn.Module:
+        """Return f."""
+        return nets.MonotoneMixer(self.spec.n_agents, self.spec.state_dim)
+
+    def predicted(self, joint: nn.Module, q: Float[Tensor, "T B N"], batch: Batch, rows: slice) -> Float[Tensor, "T B 1"]:
+        """Return f of the rows' state."""
+        return joint(q, batch.state[rows]).unsqueeze(-1)

@@ -1,0 +1,90 @@
+r"""QTRAN-base (Son et al. 2019, arXiv 1905.05408): any joint Q, and agents' Q whose greedy actions are its best ones.
+
+With u the joint action, u* the agents' greedy ones, Q^ the joint network and V(s) what the sum of the Q^i misses:
+L_td = (Q^(u) - y)^2,  L_opt = (sum_i Q^i(u*_i) - Q^(u*) + V)^2,  L_nopt = min(sum_i Q^i(u_i) - Q^(u) + V, 0)^2,
+where Q^ is held fixed in the last two; y uses the target networks at the online networks' greedy actions.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn.functional import one_hot
+
+from tsc_marl import nets, ops
+from tsc_marl.algos.iql import QConfig
+from tsc_marl.algos.vdn import Vdn
+from tsc_marl.errors import UserError
+from tsc_marl.types import Batch
+
+
+@dataclass(frozen=True)
+class QtranConfig(QConfig):
+    """Settings of QTRAN."""
+
+    joint_hidden: tuple[int, ...] = (64, 64)
+    """Widths of the joint networks' hidden layers."""
+    opt: float = 1.0
+    """Weight of L_opt."""
+    nopt: float = 0.1
+    """Weight of L_nopt."""
+
+    def __post_init__(self) -> None:
+        """Refuse values outside their range."""
+        super().__post_init__()
+        for name in ("opt", "nopt"):
+            if not getattr(self, name) >= 0:
+                raise UserError(f"algo.{name} must not be negative; got {getattr(self, name)}")
+        if min(self.joint_hidden, default=0) < 1:
+            raise UserError(f"algo.joint_hidden needs at least one layer, none narrower than 1; got {self.joint_hidden}")
+
+
+class JointQ(nn.Module):
+    """Q^(s, sum_i e(o^i, a^i, i)) and V(s)."""
+
+    def __init__(self, n_agents: int, obs_dim: int, n_actions: int, state_dim: int, hidden: tuple[int, ...]) -> None:
+        super().__init__()
+        self.n_actions = n_actions
+        self.embed = nets.AgentNet(n_agents, obs_dim + n_actions, hidden[:1], hidden[0], "full", 1.0)
+        self.net = nets.StateNet(state_dim + hidden[0], hidden, 1)
+        self.value = nets.StateNet(state_dim, hidden, 1)
+
+    def forward(
+        self, obs: Float[Tensor, "*M N F"], state: Float[Tensor, "*M S"], action: Int[Tensor, "*M N"]
+    ) -> Float[Tensor, "*M 1"]:
+        """Return Q^ of a joint action."""
+        chosen = torch.cat([obs, one_hot(action, self.n_actions).float()], dim=-1)
+        return self.net(torch.cat([state, self.embed(chosen).sum(-2)], dim=-1))
+
+
+class Qtran(Vdn):
+    """Q-learning with a free joint Q and a factored one below it that touches it at the greedy actions."""
+
+    Config = QtranConfig
+    config: QtranConfig  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def build_joint(self) -> JointQ:
+        """Return Q^ and V."""
+        spec = self.spec
+        return JointQ(spec.n_agents, spec.obs_dim, spec.n_actions, spec.state_dim, self.config.joint_hidden)
+
+    def loss(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        """Return L_td + opt L_opt + nopt L_nopt in normalised units, and metrics."""
+        q, greedy_next, _ = self.utilities(batch)
+        obs, state = batch.obs[:-1], batch.state[:-1]
+        with torch.no_grad():
+            later = self.target_joint(batch.obs[1:], batch.state[1:], greedy_next)
+            wanted, metrics = self.normalised_target(batch, self.returns.restore(later))
+        guess = self.joint(obs, state, batch.action)
+        greedy = ops.legal(q[:-1].detach(), batch.avail[:-1]).argmax(-1)
+        with torch.no_grad():
+            best = self.joint(obs, state, greedy)
+        missed = self.joint.value(state)  # pyright: ignore[reportCallIssue]
+        at_best = ops.taken(q[:-1], greedy).sum(-1, keepdim=True) - best + missed
+        at_taken = ops.taken(q[:-1], batch.action).sum(-1, keepdim=True) - guess.detach() + missed
+        losses = {
+            "td": ((guess - wanted) ** 2).mean(), "opt": (at_best**2).mean(), "nopt": (at_taken.clamp(max=0) ** 2).mean(),
+        }  # fmt: skip
+        metrics |= {f"loss/{name}": loss.item() for name, loss in losses.items()}
+        return losses["td"] + self.config.opt * losses["opt"] + self.config.nopt * losses["nopt"], metrics
