@@ -2,14 +2,16 @@
 
 import itertools
 import math
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from typing import Literal, TypeVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
+Net = TypeVar("Net", bound=nn.Module)
 Sharing = Literal["full", "full_no_id", "none", "seps"]
 """One network for all agents with a one-hot id, one without, one network each, or one for each learned cluster (`seps`)."""
 
@@ -36,6 +38,24 @@ class GroupLinear(nn.Module):
         weight, bias = self.weight[self.group], self.bias[self.group]
         out = torch.baddbmm(bias.unsqueeze(1), flat, weight.transpose(1, 2))
         return out.transpose(0, 1).reshape(*x.shape[:-1], -1)
+
+    def common(self, x: Float[Tensor, "*M I"]) -> Float[Tensor, "*M N O"]:
+        """Return the outputs of all agents for one input that is the same for all, without a copy of it per agent."""
+        count, size_out, _ = self.weight.shape
+        out = functional.linear(x, self.weight.flatten(0, 1), self.bias.flatten()).unflatten(-1, (count, size_out))
+        return out.expand(*out.shape[:-2], len(self.group), size_out) if count == 1 else out[..., self.group, :]
+
+
+def frozen_copy(module: Net) -> Net:
+    """Return a copy that no gradient moves: a target network."""
+    return deepcopy(module).requires_grad_(False)
+
+
+@torch.no_grad()
+def blend(target: nn.Module, online: nn.Module, share: float) -> None:
+    """Move a target network: target <- (1 - share) target + share online; a share of 1 copies (arXiv 1509.02971)."""
+    for old, new in zip(target.parameters(), online.parameters(), strict=True):
+        old.lerp_(new, share)
 
 
 def regroup(module: nn.Module, group: Sequence[int]) -> None:
@@ -126,6 +146,63 @@ class CentralNet(nn.Module):
     def forward(self, obs: Float[Tensor, "*M N F"], state: Float[Tensor, "*M S"]) -> Float[Tensor, "*M N O"]:
         whole = functional.relu(self.embed(state)).unsqueeze(-2)
         return self.net(torch.cat([obs, whole.expand(*obs.shape[:-1], whole.shape[-1])], dim=-1))
+
+
+class ActionCritic(nn.Module):
+    """Q^i(x, a^1 .. a^N) of every agent (arXiv 1706.02275): per-agent outputs of (an embedding of x and all actions, o^i, a^i).
+
+    x enters through one linear layer, once for all agents; actions are points of the simplex, one-hot when they were taken.
+    """
+
+    def __init__(self, n_agents: int, obs_dim: int, n_actions: int, size_x: int, hidden: Sequence[int], sharing: Sharing) -> None:
+        super().__init__()
+        self.embed_x = GroupLinear(n_agents, size_x, hidden[0], sharing, math.sqrt(2))
+        self.embed_actions = GroupLinear(n_agents, n_agents * n_actions, hidden[0], sharing, math.sqrt(2))
+        self.net = AgentNet(n_agents, hidden[0] + obs_dim + n_actions, hidden, 1, sharing, 0.01)
+
+    def forward(
+        self, obs: Float[Tensor, "*M N F"], x: Float[Tensor, "*M X"], views: Float[Tensor, "*M N N A"]
+    ) -> Float[Tensor, "*M N"]:
+        """Return Q^i; `views[..., i, j, :]` is what critic i takes for agent j's action."""
+        whole = functional.relu(self.embed_x.common(x) + self.embed_actions(views.flatten(-2)))
+        own = views.diagonal(dim1=-3, dim2=-2).transpose(-1, -2)
+        return self.net(torch.cat([whole, obs, own], dim=-1)).squeeze(-1)
+
+
+class Ensemble(nn.Module):
+    """K networks of the same kind side by side, of which each row uses one."""
+
+    def __init__(self, count: int, build: Callable[[], nn.Module]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList([build() for _ in range(count)])
+
+    def forward(self, x: Float[Tensor, "*M N F"]) -> Float[Tensor, "*M K N A"]:
+        """Return the outputs of all."""
+        return torch.stack([member(x) for member in self.members], dim=-3)
+
+    def chosen(self, x: Float[Tensor, "*M N F"], k: Int[Tensor, "*M N"]) -> Float[Tensor, "*M N A"]:
+        """Return the outputs of network k[..., n] for agent n."""
+        out = self(x)
+        index = k[..., None, :, None].expand(*k.shape[:-1], 1, k.shape[-1], out.shape[-1])
+        return out.gather(-3, index).squeeze(-3)
+
+
+class PeerNet(nn.Module):
+    """What agents believe of others' policies (arXiv 1706.02275, 4.2): a perceptron per pair (i, j) on o^j, none shared."""
+
+    watcher: Tensor
+    watched: Tensor
+
+    def __init__(self, peers: Sequence[Sequence[int]], obs_dim: int, hidden: Sequence[int], n_actions: int) -> None:
+        super().__init__()
+        pairs = [(i, j) for i, others in enumerate(peers) for j in others]
+        self.net = AgentNet(len(pairs), obs_dim, hidden, n_actions, "none", 0.01)
+        for name, index in zip(("watcher", "watched"), zip(*pairs, strict=True), strict=True):
+            self.register_buffer(name, torch.tensor(index), persistent=False)
+
+    def forward(self, obs: Float[Tensor, "*M N F"]) -> Float[Tensor, "*M P A"]:
+        """Return the logits of the P pairs, in the order of `watcher` and `watched`."""
+        return self.net(obs[..., self.watched, :])
 
 
 class Moments(nn.Module):

@@ -128,3 +128,42 @@ def taken(values: Float[Tensor, "*M A"], action: Tensor) -> Float[Tensor, "*M"]:
 def centred(values: Float[Tensor, "*M A"], probs: Float[Tensor, "*M A"]) -> Float[Tensor, "*M A"]:
     """Subtract the policy's mean, so that sum_a pi(a) result(a) = 0."""
     return values - (probs * values).sum(-1, keepdim=True)
+
+
+def gumbel_softmax(
+    logits: Float[Tensor, "*M A"], avail: Bool[Tensor, "*M A"], temperature: float, generator: torch.Generator | None
+) -> Float[Tensor, "*M A"]:
+    """Draw a one-hot legal action with the gradient of its relaxation (Jang et al. 2017, arXiv 1611.01144, straight-through).
+
+    Forward: the one-hot of argmax(l + g), g = -log(-log u) for u uniform, which is a draw from softmax(l) whatever the
+    temperature tau. Backward: softmax((l + g) / tau). Without a generator, torch's global one draws.
+    """
+    waiting = torch.empty_like(logits).exponential_(generator=generator).clamp(min=torch.finfo(logits.dtype).tiny)
+    noisy = logits.masked_fill(~avail, ILLEGAL) - waiting.log()
+    soft = torch.softmax(noisy / temperature, dim=-1)
+    hard = torch.zeros_like(soft).scatter(-1, noisy.argmax(-1, keepdim=True), 1.0)
+    return hard + (soft - soft.detach())
+
+
+def action_views(joint: Float[Tensor, "*M N A"], own: Float[Tensor, "*M N A"] | None = None) -> Float[Tensor, "*M N N A"]:
+    """Return the joint action as each agent's critic takes it, view i with agent i's action from `own` if that is given."""
+    n = joint.shape[-2]
+    views = joint.unsqueeze(-3).expand(*joint.shape[:-2], n, n, joint.shape[-1])
+    if own is None:
+        return views
+    return torch.where(torch.eye(n, dtype=torch.bool, device=joint.device).unsqueeze(-1), own.unsqueeze(-2), views)
+
+
+def kl(logp: Float[Tensor, "*M A"], logq: Float[Tensor, "*M A"]) -> Float[Tensor, "*M"]:
+    """KL(p || q) = sum_a p (log p - log q); illegal actions count nothing."""
+    return (logp.exp() * (logp - logq)).sum(-1)
+
+
+def view_weights(chosen: Bool[Tensor, "*M N"], k: Tensor, count: int) -> Float[Tensor, "*M N"]:
+    """Weights of a sum over rows that is 1/K times the mean over each sub-policy's own rows with a choice, summed over k.
+
+    w = 1 / (K n_{i,k}) with n_{i,k} the rows in which agent i chose with sub-policy k (arXiv 1706.02275, 4.3).
+    """
+    mine = functional.one_hot(k, count) * chosen.unsqueeze(-1)
+    rows = mine.flatten(0, -3).sum(0).clamp(min=1)
+    return (mine / rows).sum(-1) / count

@@ -1,0 +1,242 @@
+"""MADDPG (Lowe et al. 2017, arXiv 1706.02275) with discrete actions by the straight-through Gumbel-softmax (arXiv 1611.01144).
+
+y^i = r^i + gamma (1 - terminated) Qbar^i(x', a'^1 .. a'^N), a'^j drawn from the target actor of j; the actor of i climbs
+Q^i(x, a^-i, a~^i). With the paper's two options: `infer` replaces the other agents' target actors in y^i by what agent i
+has learned of them (4.2), `ensemble` gives each agent K sub-policies, one of which plays an episode (4.3).
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn.functional import one_hot
+
+from tsc_marl import nets, ops
+from tsc_marl.errors import UserError
+from tsc_marl.types import Algorithm, Batch, OffPolicyConfig, Spec
+
+TARGETS = ("polyak", "hard_every_updates", "hard_every_episodes")
+RANGES = {"gamma": (0, 1), "value_keep": (0, 1), "polyak": (0, 1), "logit_penalty": (0, math.inf), "infer_entropy": (0, math.inf)}
+
+
+@dataclass(frozen=True)
+class MaddpgConfig(OffPolicyConfig):
+    """Settings of MADDPG."""
+
+    lr: float = 1e-3
+    """Learning rate of critics, actors and inferred policies (Adam)."""
+    gamma: float = 0.98
+    """Discount per decision."""
+    max_grad_norm: float = 10.0
+    """Largest norm of a gradient step, actors and critics each."""
+    hidden: tuple[int, ...] = (64, 64)
+    """Widths of the actors' hidden layers."""
+    critic_hidden: tuple[int, ...] = (64, 64)
+    """Widths of the critics' hidden layers."""
+    sharing: nets.Sharing = "full"
+    """Which agents share parameters: `full` (with a one-hot id), `full_no_id`, `none`, `seps` (learned clusters)."""
+    critic_input: Literal["state", "obs"] = "state"
+    """x of the critics beside the actions: the state, or all observations."""
+    reward: Literal["own", "team"] = "own"
+    """What the critic of an agent predicts: its own reward, or the sum of all."""
+    temperature: tuple[float, float] = (1.0, 1.0)
+    """Of the Gumbel-softmax gradient, at the start and at the end of training (linear); actions do not depend on it."""
+    logit_penalty: float = 1e-3
+    """Weight of the mean squared logit of the legal actions in the actors' loss."""
+    others: Literal["replay", "current"] = "replay"
+    """The other agents' actions in an actor's loss: those of the replay, or drawn anew from their actors."""
+    target_action: Literal["sample", "argmax"] = "sample"
+    """The next actions in the critics' targets: drawn from the target actors, or their most likely ones."""
+    polyak: float | None = 0.01
+    """Share by which the targets move at each update."""
+    hard_every_updates: int | None = None
+    """Copy to the targets after so many updates instead; needs `polyak None`."""
+    hard_every_episodes: int | None = None
+    """Copy to the targets after so many episodes instead; needs `polyak None`."""
+    value_keep: float = 0.999
+    """Share of the target normaliser's moments kept at each update."""
+    infer: Literal["none", "neighbours", "all"] = "none"
+    """Whose policies each agent infers for its target, one gradient step on the latest episodes before each update."""
+    infer_entropy: float = 1e-3
+    """Weight of the entropy bonus of inferred policies."""
+    ensemble: int = 1
+    """Sub-policies K of each agent."""
+
+    def __post_init__(self) -> None:
+        """Refuse values outside their range, and other than one way to move the targets."""
+        super().__post_init__()
+        for name, (low, high) in RANGES.items():
+            value = getattr(self, name)
+            if value is not None and not low <= value <= high:
+                raise UserError(f"algo.{name} must lie in [{low}, {high}]; got {value}")
+        for name in ("lr", "max_grad_norm", "ensemble", "temperature", *TARGETS):
+            value = getattr(self, name)
+            if value is not None and not min(value if isinstance(value, tuple) else (value,)) > 0:
+                raise UserError(f"algo.{name} must be positive; got {value}")
+        for name in ("hidden", "critic_hidden"):
+            if min(getattr(self, name), default=0) < 1:
+                raise UserError(f"algo.{name} needs at least one layer, none narrower than 1; got {getattr(self, name)}")
+        chosen = [name for name in TARGETS if getattr(self, name) is not None]
+        if len(chosen) != 1:
+            given = " and ".join(f"algo.{name} {getattr(self, name)}" for name in chosen or TARGETS)
+            raise UserError(f"the targets move in exactly one way; got {given}, set all but one to None")
+
+
+class Maddpg(Algorithm):
+    """An actor on its own observation and a critic of all actions for every agent."""
+
+    Config = MaddpgConfig
+    updates_done: Tensor
+    episodes_seen: Tensor
+
+    def __init__(self, spec: Spec, config: MaddpgConfig) -> None:
+        super().__init__(spec, config)
+        self.config: MaddpgConfig = config
+        n, f, a = spec.n_agents, spec.obs_dim, spec.n_actions
+        size_x = spec.state_dim if config.critic_input == "state" else n * f
+        self.actor = nets.Ensemble(config.ensemble, lambda: nets.AgentNet(n, f, config.hidden, a, config.sharing, 0.01))
+        self.critic = nets.ActionCritic(n, f, a, size_x, config.critic_hidden, config.sharing)
+        self.actor_optimiser = torch.optim.Adam(self.actor.parameters(), lr=config.lr, eps=1e-5)
+        self.critic_optimiser = torch.optim.Adam(self.critic.parameters(), lr=config.lr, eps=1e-5)
+        self.target_actor, self.target_critic = nets.frozen_copy(self.actor), nets.frozen_copy(self.critic)
+        peers = spec.neighbours if config.infer == "neighbours" else [[j for j in range(n) if j != i] for i in range(n)]
+        self.peers: nets.PeerNet | None = None
+        if config.infer != "none" and any(peers):
+            self.peers = nets.PeerNet(peers, f, config.hidden, a)
+            self.target_peers = nets.frozen_copy(self.peers)
+            self.peers_optimiser = torch.optim.Adam(self.peers.parameters(), lr=config.lr, eps=1e-5)
+        self.returns = nets.Moments(config.value_keep)
+        self.latest: Batch | None = None
+        for name in ("updates_done", "episodes_seen"):
+            self.register_buffer(name, torch.zeros((), dtype=torch.long))
+
+    def act(
+        self, obs: Float[Tensor, "B N F"], avail: Bool[Tensor, "B N A"], carry: Any, generator: torch.Generator | None
+    ) -> tuple[Int[Tensor, "B N"], dict[str, Tensor], Any]:
+        """Draw from the sub-policy that plays this episode; greedily, take the mode of the mean of all sub-policies."""
+        if generator is None:
+            probs = ops.log_policy(self.actor(obs), avail.unsqueeze(-3)).exp().mean(-3)
+            return probs.argmax(-1), {}, carry
+        if carry is None and self.config.ensemble > 1:
+            carry = torch.randint(self.config.ensemble, obs.shape[:-1], generator=generator)
+        k = torch.zeros(obs.shape[:-1], dtype=torch.long) if carry is None else carry
+        action = ops.gumbel_softmax(self.actor.chosen(obs, k), avail, 1.0, generator).argmax(-1)
+        return action, {"sub_policy": k}, carry
+
+    def policy_state(self) -> dict[str, Tensor]:
+        """Return the actors' weights."""
+        return {name: value for name, value in self.state_dict().items() if name.startswith("actor.")}
+
+    def observe(self, batch: Batch, progress: float) -> dict[str, float]:
+        """Keep the new episodes for inference, and count them for targets that are copied by episodes."""
+        self.latest = batch
+        every, before = self.config.hard_every_episodes, int(self.episodes_seen)
+        self.episodes_seen += batch.terminated.shape[1]
+        if every is not None and int(self.episodes_seen) // every > before // every:
+            self._move_targets(1.0)
+        return {}
+
+    def update(self, batch: Batch, progress: float) -> dict[str, float]:
+        """Take a step with inferred policies, critics and actors, in this order, and move the targets."""
+        config, (start, end) = self.config, self.config.temperature
+        metrics = self._infer(self.peers, self.latest) if self.peers is not None and self.latest is not None else {}
+        x = batch.state if config.critic_input == "state" else batch.obs.flatten(-2)
+        joint = one_hot(batch.action, self.spec.n_actions).float()
+        metrics |= self._improve_critic(batch, x, joint)
+        metrics |= self._improve_actor(batch, x, joint, start + (end - start) * progress)
+        self.updates_done += 1
+        if config.polyak is not None:
+            self._move_targets(config.polyak)
+        elif config.hard_every_updates is not None and int(self.updates_done) % config.hard_every_updates == 0:
+            self._move_targets(1.0)
+        return metrics
+
+    @torch.no_grad()
+    def target(self, batch: Batch, x: Float[Tensor, "T_1 B X"]) -> Float[Tensor, "T B N"]:
+        """Return y^i, raw; the next actions come from the sub-policy that goes on with the episode."""
+        obs, avail = batch.obs[1:], batch.avail[1:]
+        logits = self.target_actor.chosen(obs, batch.extras["sub_policy"])
+        if self.config.target_action == "sample":
+            joint = ops.gumbel_softmax(logits, avail, 1.0, None)
+        else:
+            joint = one_hot(ops.log_policy(logits, avail).argmax(-1), self.spec.n_actions).float()
+        views = ops.action_views(joint)
+        if self.peers is not None:
+            views, (i, j) = views.clone(), (self.peers.watcher, self.peers.watched)
+            views[..., i, j, :] = ops.log_policy(self.target_peers(obs), avail[..., j, :]).exp()
+        later = self.returns.restore(self.target_critic(obs, x[1:], views))
+        team = self.config.reward == "team"
+        reward = batch.reward.sum(-1, keepdim=True).expand_as(batch.reward) if team else batch.reward
+        return reward + self.config.gamma * (~batch.terminated).float().unsqueeze(-1) * later
+
+    def _improve_critic(self, batch: Batch, x: Tensor, joint: Tensor) -> dict[str, float]:
+        target = self.target(batch, x)
+        self.returns.update(target)
+        wanted = self.returns.normalise(target)
+        guess = self.critic(batch.obs[:-1], x[:-1], ops.action_views(joint))
+        loss = ((guess - wanted) ** 2).mean()
+        norm = self._descend(loss, self.critic, self.critic_optimiser)
+        explained = ops.explained_variance(guess.detach(), wanted)
+        figures = {"value/mean": float(target.mean()), "value/explained_variance": explained}
+        return figures | {"loss/critic": loss.item(), "grad_norm/critic": norm}
+
+    def actor_loss(
+        self, batch: Batch, x: Tensor, joint: Float[Tensor, "T B N A"], temperature: float
+    ) -> tuple[Tensor, Float[Tensor, "T B N A"], Float[Tensor, "T B N"]]:
+        """Return the loss, the logits and each row's weight: sub-policies learn from their own rows, weighted 1/K."""
+        obs, avail, k = batch.obs[:-1], batch.avail[:-1], batch.extras["sub_policy"]
+        weight = ops.view_weights(avail.sum(-1) > 1, k, self.config.ensemble)
+        logits = self.actor.chosen(obs, k)
+        own = ops.gumbel_softmax(logits, avail, temperature, None)
+        values = self.critic(obs, x[:-1], ops.action_views(own.detach() if self.config.others == "current" else joint, own))
+        penalty = (logits**2 * avail).sum(-1) / avail.sum(-1)
+        loss = (weight * (self.config.logit_penalty * penalty - values)).sum() / self.spec.n_agents
+        return loss, logits, weight
+
+    def _improve_actor(self, batch: Batch, x: Tensor, joint: Tensor, temperature: float) -> dict[str, float]:
+        loss, logits, weight = self.actor_loss(batch, x, joint, temperature)
+        norm = self._descend(loss, self.actor, self.actor_optimiser)
+        entropy = (weight * ops.entropy(ops.log_policy(logits.detach(), batch.avail[:-1]))).sum((0, 1))
+        agents = {f"agent/{name}/entropy": h for name, h in zip(self.spec.names, entropy.tolist(), strict=True)}
+        figures = {"loss/policy": loss.item(), "policy/entropy": float(entropy.mean()), "policy/temperature": temperature}
+        return figures | agents | {"grad_norm/actor": norm}
+
+    def _infer(self, peers: nets.PeerNet, latest: Batch) -> dict[str, float]:
+        """Fit mu^_i^j to what j did in rows of the latest episodes: L = -E[log mu^(a_j | o_j) + lambda H(mu^)]."""
+        steps, episodes = latest.terminated.shape
+        rows = torch.randint(steps * episodes, (self.config.windows * self.config.window,))
+        data = {"obs": latest.obs[:-1], "avail": latest.avail[:-1], "action": latest.action, "k": latest.extras["sub_policy"]}
+        data = {name: value.flatten(0, 1)[rows] for name, value in data.items()}
+        watched = peers.watched
+        avail, action = data["avail"][:, watched], data["action"][:, watched]
+        active = (avail.sum(-1) > 1).float()
+        logp = ops.log_policy(peers(data["obs"]), avail)
+        likelihood, entropy = ops.taken(logp, action), ops.entropy(logp)
+        loss = -ops.masked_mean(likelihood + self.config.infer_entropy * entropy, active)
+        self._descend(loss, peers, self.peers_optimiser)
+        with torch.no_grad():
+            true = ops.log_policy(self.actor.chosen(data["obs"], data["k"]), data["avail"])[:, watched]
+            divergence = ops.masked_mean(ops.kl(true, logp), active)
+        return {
+            "loss/infer": loss.item(),
+            "infer/kl": float(divergence),
+            "infer/entropy": float(ops.masked_mean(entropy, active)),
+        }
+
+    def _move_targets(self, share: float) -> None:
+        nets.blend(self.target_actor, self.actor, share)
+        nets.blend(self.target_critic, self.critic, share)
+        if self.peers is not None:
+            nets.blend(self.target_peers, self.peers, share)
+
+    def _descend(self, loss: Tensor, module: nn.Module, optimiser: torch.optim.Optimizer) -> float:
+        """Take a gradient step with one module alone."""
+        optimiser.zero_grad()
+        parameters = list(module.parameters())
+        loss.backward(inputs=parameters)
+        norm = nn.utils.clip_grad_norm_(parameters, self.config.max_grad_norm)
+        optimiser.step()
+        return float(norm)
