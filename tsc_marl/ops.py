@@ -1,5 +1,7 @@
 """Targets and losses: pure functions of tensors. Axes as in `types`."""
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -32,6 +34,37 @@ def gae(
     return advantage
 
 
+def nstep_return(
+    reward: Float[Tensor, "T B K"],
+    value: Float[Tensor, "T_1 B K"],
+    terminated: Bool[Tensor, "T B"],
+    truncated: Bool[Tensor, "T B"],
+    gamma: float,
+    n: int,
+) -> Float[Tensor, "T B K"]:
+    """G^(n)_t = r_t + gamma (1 - terminated_t) G^(n-1)_{t+1} with G^(0) = V; where the batch or an episode is cut, V for G."""
+    follows = (~terminated).to(reward.dtype).unsqueeze(-1)
+    cut = truncated.unsqueeze(-1)
+    later = value[1:]
+    target = reward + gamma * follows * later
+    for _ in range(n - 1):
+        later = torch.where(cut, value[1:], torch.cat([target[1:], value[-1:]]))
+        target = reward + gamma * follows * later
+    return target
+
+
+def td_lambda(
+    reward: Float[Tensor, "T B K"],
+    value: Float[Tensor, "T_1 B K"],
+    terminated: Bool[Tensor, "T B"],
+    truncated: Bool[Tensor, "T B"],
+    gamma: float,
+    lam: float,
+) -> Float[Tensor, "T B K"]:
+    """TD(lambda) targets y_t = r_t + gamma (1 - terminated_t) [(1 - lam) Q_{t+1} + lam y_{t+1}], with Q for y after a cut."""
+    return gae(reward, value, terminated, truncated, gamma, lam) + value[:-1]
+
+
 def one_step_target(
     reward: Float[Tensor, "T B K"],
     value: Float[Tensor, "T_1 B K"],
@@ -45,6 +78,20 @@ def one_step_target(
     later = torch.cat([returns[1:], value[-1:]])
     later = torch.where(truncated.unsqueeze(-1), value[1:], later)
     return reward + gamma * follows * later
+
+
+def conjugate_gradient(product: Callable[[Tensor], Tensor], b: Float[Tensor, "P"], steps: int) -> Float[Tensor, "P"]:
+    """Solve M x = b for a positive definite M that is given by its product with a vector."""
+    x, residual = torch.zeros_like(b), b.clone()
+    direction, size = b.clone(), b @ b
+    for _ in range(steps):
+        if size < 1e-10:
+            break
+        image = product(direction)
+        alpha = size / (direction @ image)
+        x, residual = x + alpha * direction, residual - alpha * image
+        direction, size = residual + (residual @ residual / size) * direction, residual @ residual
+    return x
 
 
 def masked_mean(x: Tensor, mask: Tensor) -> Tensor:

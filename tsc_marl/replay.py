@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tsc_marl.types import Algorithm, Batch, OffPolicyConfig
+from tsc_marl.types import Algorithm, Batch, OffPolicyConfig, averaged
 
 
 class Replay:
@@ -63,5 +63,4 @@ def learn(algorithm: Algorithm, replay: Replay | None, batch: Batch, progress: f
     replay.add(batch)
     metrics = [algorithm.observe(batch, progress)]
     metrics += [algorithm.update(replay.sample(), progress) for _ in range(algorithm.config.updates)]
-    names = {name: None for step in metrics for name in step}
-    return {name: sum(found) / len(found) for name in names if (found := [step[name] for step in metrics if name in step])}
+    return averaged(metrics)

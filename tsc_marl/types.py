@@ -5,7 +5,7 @@ M rows of a minibatch. `_1` means one more row: the true last observation, whose
 """
 
 import abc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -63,6 +63,12 @@ class Batch:
         extras = {name: torch.cat([e.extras[name] for e in episodes], dim=1) for name in episodes[0].extras}
         names = [name for name in vars(episodes[0]) if name != "extras"]
         return Batch(**{name: torch.cat([getattr(e, name) for e in episodes], dim=1) for name in names}, extras=extras)
+
+
+def averaged(steps: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Return the mean of each metric over the steps that have it."""
+    names = {name: None for step in steps for name in step}
+    return {name: sum(found) / len(found) for name in names if (found := [step[name] for step in steps if name in step])}
 
 
 @dataclass(frozen=True)

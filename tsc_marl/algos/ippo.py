@@ -4,6 +4,7 @@ With the tricks of arXiv 2103.01955: value normalisation, clipped Huber value lo
 rows with a choice, orthogonal initialisation, gradient clipping. The other on-policy methods override its parts.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from tsc_marl import nets, ops
 from tsc_marl.errors import UserError
-from tsc_marl.types import Algorithm, Batch, Spec
+from tsc_marl.types import Algorithm, Batch, Spec, averaged
 
 Rows = dict[str, Tensor]
 """Tensors [L, M, ...] of M cuts of L decisions each (L = 1 without memory); in `prepare` whole episodes [T, B, ...]."""
@@ -133,23 +134,28 @@ class Ippo(Algorithm):
         rows, metrics = self.prepare(batch)
         length = ops.chunk_length(len(batch.action), self.config.chunk) if self.config.recurrent else 1
         rows = {name: ops.chunks(value, length) for name, value in rows.items()}
-        logged: list[dict[str, float]] = []
+        return metrics | averaged(self.learn_from(rows))
+
+    def learn_from(self, rows: Rows) -> list[dict[str, float]]:
+        """Take all gradient steps on rows cut to [L, M, ...]; return the metrics of each."""
+        return [
+            self.improve_critic(some) | self.improve_policy(self.log_policy(some), some, self.actor)
+            for some in self.minibatches(rows)
+        ]
+
+    def minibatches(self, rows: Rows) -> Iterator[Rows]:
+        """Cut the rows into random parts, anew in each epoch."""
         for _ in range(self.config.epochs):
             for chosen in torch.randperm(rows["action"].shape[1]).chunk(self.config.minibatches):
-                some = {name: value[:, chosen] for name, value in rows.items()}
-                critic_loss = self.critic_loss(some)
-                norm = self._descend(critic_loss, self.critic, self.critic_optimiser)
-                step = {"loss/critic": critic_loss.item(), "grad_norm/critic": norm}
-                logged.append(step | self._improve_policy(some))
-        return metrics | {name: sum(step[name] for step in logged) / len(logged) for name in logged[0]}
+                yield {name: value[:, chosen] for name, value in rows.items()}
 
     @torch.no_grad()
     def prepare(self, batch: Batch) -> tuple[Rows, dict[str, float]]:
         """Return the tensors [T, B, ...] that the losses need, and metrics."""
-        config, done = self.config, (batch.terminated, batch.truncated)
+        config = self.config
         value = self.returns.restore(self.normalised_values(batch.obs, batch.state))
         reward = self.stream(batch)
-        estimate = ops.gae(reward, value, *done, config.gamma, config.lam)
+        estimate = self.estimate(batch, reward, value)
         target = estimate + value[:-1]
         metrics = {"value/explained_variance": ops.explained_variance(value[:-1], target), "value/mean": float(target.mean())}
         if config.popart:
@@ -169,6 +175,10 @@ class Ippo(Algorithm):
             advantage = ops.normalise_advantage(advantage, active, config.adv_norm == "agent")
         rows["advantage"] = advantage
         return rows, metrics
+
+    def estimate(self, batch: Batch, reward: Float[Tensor, "T B K"], value: Float[Tensor, "T_1 B K"]) -> Float[Tensor, "T B K"]:
+        """Return how much more than predicted each stream's return was, raw."""
+        return ops.gae(reward, value, batch.terminated, batch.truncated, self.config.gamma, self.config.lam)
 
     def advantage(
         self,
@@ -191,14 +201,23 @@ class Ippo(Algorithm):
         memory = rows["memory"][0] if self.config.recurrent else None
         return ops.log_policy(self.actor.unroll(rows["obs"], memory)[0], rows["avail"])
 
-    def _improve_policy(self, rows: Rows) -> dict[str, float]:
-        active = rows["active"]
-        logp = self.log_policy(rows)
-        change = ops.taken(logp, rows["action"]) - rows["logp"]
-        ratio = change.exp()
+    def policy_loss(self, logp: Float[Tensor, "L M N"], rows: Rows) -> Tensor:
+        """Return the loss of the taken actions' log-probabilities, the entropy left out."""
+        return ops.ppo_loss((logp - rows["logp"]).exp(), rows["advantage"], rows["active"], self.config.clip)
+
+    def improve_critic(self, rows: Rows) -> dict[str, float]:
+        """Take one gradient step on the critic; return its metrics."""
+        loss = self.critic_loss(rows)
+        return {"loss/critic": loss.item(), "grad_norm/critic": self._descend(loss, self.critic, self.critic_optimiser)}
+
+    def improve_policy(self, logp: Float[Tensor, "L M N A"], rows: Rows, actor: nn.Module) -> dict[str, float]:
+        """Take one gradient step on the actor that gave the log-probabilities; return its metrics."""
+        active, taken = rows["active"], ops.taken(logp, rows["action"])
         entropy = ops.masked_mean(ops.entropy(logp), active)
-        loss = ops.ppo_loss(ratio, rows["advantage"], active, self.config.clip)
-        norm = self._descend(loss - self.config.entropy * entropy, self.actor, self.actor_optimiser)
+        loss = self.policy_loss(taken, rows)
+        norm = self._descend(loss - self.config.entropy * entropy, actor, self.actor_optimiser)
+        change = (taken - rows["logp"]).detach()
+        ratio = change.exp()
         clipped = ((ratio - 1).abs() > self.config.clip).float()
         return {
             "loss/policy": loss.item(),

@@ -4,7 +4,6 @@ y^i = r^i + gamma (1 - terminated) Qbar^i(o'^i, argmax_a Q^i(o'^i, a)), double Q
 network. The Q are predicted in units of their targets' running mean and deviation. Epsilon-greedy over the legal actions.
 """
 
-import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,7 +76,7 @@ class Iql(Algorithm):
         sizes = (spec.n_agents, spec.obs_dim, config.hidden, spec.n_actions)
         self.actor = nets.AgentNet(*sizes, config.sharing, 0.01, config.recurrent)
         self.joint = self.build_joint()
-        self.target_actor, self.target_joint = (copy.deepcopy(m).requires_grad_(False) for m in (self.actor, self.joint))
+        self.target_actor, self.target_joint = nets.frozen_copy(self.actor), nets.frozen_copy(self.joint)
         self.optimiser = torch.optim.Adam([*self.actor.parameters(), *self.joint.parameters()], lr=config.lr, eps=1e-5)
         self.returns = nets.Moments(config.value_keep)
         self.register_buffer("epsilon", torch.tensor(config.epsilon_start))

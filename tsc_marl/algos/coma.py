@@ -1,0 +1,110 @@
+r"""COMA (Foerster et al. 2018, arXiv 1705.08926): what the agent's own action changed, the others' held fixed.
+
+A^i = Q(s, u) - sum_a pi^i(a) Q(s, (u^-i, a)) on the team's reward; the critic Q(s, o^i, u^-i, .) learns TD(lambda) targets
+of a slowly moving copy. The joint action after the last row is not played: there the others' probabilities stand in for
+their actions, and the own action is averaged over the policy. The policy gradient is plain, one pass over each batch.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from tsc_marl import nets, ops
+from tsc_marl.algos.ippo import Ippo, PpoConfig, Rows
+from tsc_marl.errors import UserError
+from tsc_marl.types import Batch, Spec
+
+
+@dataclass(frozen=True)
+class ComaConfig(PpoConfig):
+    """Settings of COMA."""
+
+    lam: float = 0.8
+    """Lambda of the critic's TD(lambda) targets."""
+    epochs: int = 1
+    """Passes over each batch: the loss has no ratio that would allow more than one."""
+    minibatches: int = 16
+    """Gradient steps per pass."""
+    polyak: float = 0.1
+    """Share by which the target critic moves at each batch."""
+
+    def __post_init__(self) -> None:
+        """Refuse values outside their range."""
+        super().__post_init__()
+        if self.epochs != 1:
+            raise UserError(f"algo.epochs must be 1, the loss has no ratio to correct for a moved policy; got {self.epochs}")
+        if not 0 < self.polyak <= 1:
+            raise UserError(f"algo.polyak must lie in (0, 1]; got {self.polyak}")
+        if self.popart:
+            raise UserError("algo.popart True rescales a value; the critic of coma has none, it has one output per action")
+
+
+class Coma(Ippo):
+    """Actor-critic with a counterfactual baseline."""
+
+    Config = ComaConfig
+    config: ComaConfig  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def __init__(self, spec: Spec, config: ComaConfig) -> None:
+        super().__init__(spec, config)
+        self.target_critic = nets.frozen_copy(self.critic)
+
+    def build_critic(self) -> nets.CentralNet:
+        """Return Q(s, o^i, u^-i, .)."""
+        spec, config = self.spec, self.config
+        sizes = (spec.n_agents, spec.obs_dim + spec.n_agents * spec.n_actions, spec.state_dim)
+        return nets.CentralNet(*sizes, config.critic_hidden, spec.n_actions, config.sharing, 1.0)
+
+    def update(self, batch: Batch, progress: float) -> dict[str, float]:
+        """Learn from the batch, then move the target critic."""
+        metrics = super().update(batch, progress)
+        nets.blend(self.target_critic, self.critic, self.config.polyak)
+        return metrics
+
+    def q(
+        self, critic: torch.nn.Module, obs: Float[Tensor, "*M N F"], state: Float[Tensor, "*M S"], joint: Float[Tensor, "*M N A"]
+    ) -> Float[Tensor, "*M N A"]:
+        """Return Q of each own action beside the others' in `joint`, normalised units; the own entry is not seen."""
+        n = self.spec.n_agents
+        others = joint.unsqueeze(-3) * (1 - torch.eye(n)).unsqueeze(-1)
+        return critic(torch.cat([obs, others.flatten(-2)], dim=-1), state)
+
+    @torch.no_grad()
+    def prepare(self, batch: Batch) -> tuple[Rows, dict[str, float]]:
+        """Return the tensors [T, B, ...] that the losses need, and metrics."""
+        config, done = self.config, (batch.terminated, batch.truncated)
+        last = ops.log_policy(self.actor.unroll(batch.obs, None)[0][-1:], batch.avail[-1:]).exp()
+        probs = torch.cat([batch.extras["probs"], last])
+        joint = torch.cat([one_hot(batch.action, self.spec.n_actions).float(), last])
+        online, later = (
+            self.returns.restore(self.q(critic, batch.obs, batch.state, joint)) for critic in (self.critic, self.target_critic)
+        )
+        played = (joint * later).sum(-1)
+        team = batch.reward.sum(-1, keepdim=True).expand_as(batch.reward)
+        target = ops.td_lambda(team, played, *done, config.gamma, config.lam)
+        self.returns.update(target)
+        active = batch.avail[:-1].sum(-1) > 1
+        advantage = ops.taken(ops.centred(online, probs)[:-1], batch.action)
+        explained = ops.explained_variance(ops.taken(online[:-1], batch.action), target)
+        metrics = {"value/explained_variance": explained, "value/mean": float(target.mean())}
+        if config.adv_norm != "none":
+            advantage = ops.normalise_advantage(advantage, active, config.adv_norm == "agent")
+        rows = {
+            "obs": batch.obs[:-1], "avail": batch.avail[:-1], "state": batch.state[:-1], "action": batch.action,
+            "logp": batch.extras["logp"], "active": active.float(), "target": self.returns.normalise(target),
+            "advantage": advantage,
+        }  # fmt: skip
+        return rows | ({"memory": batch.extras["memory"]} if config.recurrent else {}), metrics
+
+    def critic_loss(self, rows: Rows) -> Tensor:
+        """Return the mean squared error of the taken actions' Q."""
+        joint = one_hot(rows["action"], self.spec.n_actions).float()
+        guess = ops.taken(self.q(self.critic, rows["obs"], rows["state"], joint), rows["action"])
+        return ((guess - rows["target"]) ** 2).mean()
+
+    def policy_loss(self, logp: Float[Tensor, "L M N"], rows: Rows) -> Tensor:
+        """Return the plain policy gradient's loss."""
+        return -ops.masked_mean(rows["advantage"] * logp, rows["active"])

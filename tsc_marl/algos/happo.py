@@ -1,0 +1,85 @@
+"""HAPPO (Kuba et al. 2022, arXiv 2109.11251): agents improve one after the other, each given what those before it became.
+
+In a random order i_1 .. i_N: L = -F min(rho A, clip(rho) A) - beta H on agent i_m alone with one advantage A for all, then
+F <- F pi^{i_m}_new / pi^{i_m}_old over the whole batch. F = 1 for the first agent. The critic learns as in MAPPO.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from tsc_marl import nets, ops
+from tsc_marl.algos.ippo import PpoConfig, Rows
+from tsc_marl.algos.mappo import Mappo
+from tsc_marl.errors import UserError
+from tsc_marl.types import Spec
+
+
+@dataclass(frozen=True)
+class HappoConfig(PpoConfig):
+    """Settings of HAPPO."""
+
+    sharing: nets.Sharing = "none"
+    """Must be `none`: with shared parameters one agent's step would move the others' policies, and F would be wrong."""
+
+    def __post_init__(self) -> None:
+        """Refuse shared parameters."""
+        super().__post_init__()
+        if self.sharing != "none":
+            raise UserError(
+                f"algo.sharing must be none, since a step of one agent must leave the others' policies alone; got {self.sharing}"
+            )
+
+
+class Happo(Mappo):
+    """Sequential PPO. Each agent learns in a small network of its own; `actor` holds copies of all, stacked, for acting."""
+
+    Config = HappoConfig
+
+    def __init__(self, spec: Spec, config: HappoConfig) -> None:
+        super().__init__(spec, config)
+        self.actor.requires_grad_(False)
+        sizes = (1, spec.obs_dim, config.hidden, spec.n_actions, config.sharing, 0.01, config.recurrent)
+        self.learners = nn.ModuleList([nets.AgentNet(*sizes) for _ in range(spec.n_agents)])
+        for i in range(spec.n_agents):
+            self._publish(i)
+        self.actor_optimiser = torch.optim.Adam(self.learners.parameters(), lr=config.lr, eps=1e-5)
+
+    def learn_from(self, rows: Rows) -> list[dict[str, float]]:
+        """Improve the agents in a random order, then the critic."""
+        factor = torch.ones_like(rows["advantage"][..., :1])
+        logged = []
+        for i in torch.randperm(self.spec.n_agents).tolist():
+            own = {name: value[:, :, i : i + 1] for name, value in rows.items() if name not in ("state", "value", "target")}
+            own["factor"] = factor
+            logged += self.improve_agent(i, own)
+            with torch.no_grad():
+                change = ops.taken(self.agent_log_policy(i, own), own["action"]) - own["logp"]
+            factor = factor * change.exp()
+            self._publish(i)
+        metrics = {"factor/min": float(factor.min()), "factor/max": float(factor.max())}
+        metrics["factor/effective_share"] = float(factor.mean() ** 2 / (factor**2).mean())
+        for some in self.minibatches(rows):
+            logged.append(self.improve_critic(some))
+        return [metrics, *logged]
+
+    def agent_log_policy(self, i: int, rows: Rows) -> Float[Tensor, "L M 1 A"]:
+        """Return agent i's log-probabilities of all actions along its rows."""
+        memory = rows["memory"][0] if self.config.recurrent else None
+        return ops.log_policy(self.learners[i].unroll(rows["obs"], memory)[0], rows["avail"])  # pyright: ignore[reportCallIssue]
+
+    def improve_agent(self, i: int, rows: Rows) -> list[dict[str, float]]:
+        """Take PPO's steps on agent i alone; the factor weighs its rows."""
+        logged = []
+        for some in self.minibatches(rows):
+            some["advantage"] = some["factor"] * some["advantage"]
+            logged.append(self.improve_policy(self.agent_log_policy(i, some), some, self.learners[i]))
+        return logged
+
+    @torch.no_grad()
+    def _publish(self, i: int) -> None:
+        """Copy agent i's network into the stack that acts."""
+        for stacked, own in zip(self.actor.parameters(), self.learners[i].parameters(), strict=True):
+            stacked[i] = own[0]

@@ -1,0 +1,95 @@
+r"""HATRPO (Kuba et al. 2022, arXiv 2109.11251): HAPPO's sequence of agents with a trust-region step for each.
+
+x = (H + damping I)^-1 g by conjugate gradients, g the gradient of mean(rho F A), H the Hessian of the mean KL(old || new)
+at the old policy, exact over the legal actions; the step sqrt(2 delta / x'(H + damping I)x) x is cut back until the KL is
+below delta and the surrogate rose by at least a share of what g promised, else the agent stays. No entropy bonus.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
+
+from tsc_marl import ops
+from tsc_marl.algos.happo import Happo, HappoConfig
+from tsc_marl.algos.ippo import Rows
+from tsc_marl.errors import UserError
+
+
+@dataclass(frozen=True)
+class HatrpoConfig(HappoConfig):
+    """Settings of HATRPO."""
+
+    entropy: float = 0.0
+    """Must be 0: the trust region has no entropy bonus."""
+    delta: float = 0.01
+    """Largest mean KL divergence of an agent's step."""
+    damping: float = 0.1
+    """Added to the diagonal of the KL's Hessian."""
+    cg_steps: int = 10
+    """Iterations of the conjugate gradient."""
+    backtracks: int = 10
+    """Tries of the line search."""
+    shrink: float = 0.8
+    """Factor of the step from one try to the next."""
+    accept: float = 0.5
+    """Smallest share of the promised improvement that is accepted."""
+
+    def __post_init__(self) -> None:
+        """Refuse values outside their range."""
+        super().__post_init__()
+        if self.entropy:
+            raise UserError(f"algo.entropy must be 0, hatrpo's trust region has no entropy bonus; got {self.entropy}")
+        for name in ("delta", "damping", "cg_steps", "backtracks"):
+            if not getattr(self, name) > 0:
+                raise UserError(f"algo.{name} must be positive; got {getattr(self, name)}")
+        for name in ("shrink", "accept"):
+            if not 0 < getattr(self, name) < 1:
+                raise UserError(f"algo.{name} must lie in (0, 1); got {getattr(self, name)}")
+
+
+class Hatrpo(Happo):
+    """Sequential TRPO."""
+
+    Config = HatrpoConfig
+    config: HatrpoConfig  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def improve_agent(self, i: int, rows: Rows) -> list[dict[str, float]]:
+        """Take one trust-region step on agent i alone, or none."""
+        config, parameters = self.config, list(self.learners[i].parameters())
+        before, old = self.agent_log_policy(i, rows).detach(), parameters_to_vector(parameters).detach()
+
+        def surrogate() -> tuple[Tensor, Tensor]:
+            logp = self.agent_log_policy(i, rows)
+            ratio = (ops.taken(logp, rows["action"]) - rows["logp"]).exp()
+            gain = ops.masked_mean(ratio * rows["factor"] * rows["advantage"], rows["active"])
+            return gain, ops.masked_mean(ops.kl(before, logp), rows["active"])
+
+        gain, divergence = surrogate()
+        gradient = _flat(torch.autograd.grad(gain, parameters, retain_graph=True))
+        slope = _flat(torch.autograd.grad(divergence, parameters, create_graph=True))
+
+        def curvature(v: Tensor) -> Tensor:
+            return _flat(torch.autograd.grad(slope @ v, parameters, retain_graph=True)) + config.damping * v
+
+        direction = ops.conjugate_gradient(curvature, gradient, config.cg_steps)
+        length = direction @ curvature(direction)
+        if not (length > 0 and length.isfinite()):  # no row with a choice, or no advantage
+            return [{"trust/accepted": 0.0}]
+        step = (2 * config.delta / length).sqrt() * direction
+        for j in range(config.backtracks):
+            share = config.shrink**j
+            vector_to_parameters(old + share * step, parameters)
+            with torch.no_grad():
+                new, moved = surrogate()
+            ratio = (new - gain) / (share * gradient @ step)
+            if moved < config.delta and new > gain and ratio > config.accept:
+                figures = {"trust/accepted": 1.0, "trust/tries": float(j + 1), "trust/ratio": float(ratio.detach())}
+                return [figures | {"policy/kl": float(moved)}]
+        vector_to_parameters(old, parameters)
+        return [{"trust/accepted": 0.0}]
+
+
+def _flat(tensors: tuple[Tensor, ...]) -> Tensor:
+    return torch.cat([tensor.flatten() for tensor in tensors])
