@@ -4,7 +4,7 @@ import statistics
 
 import pytest
 import torch
-from games import CLIMBING, QTRAN_PAYOFF, Matrix, Noise, RingDump, TwoStep, Xor, greedy_return, penalty, train
+from games import CLIMBING, QTRAN_PAYOFF, Matrix, Noise, RingDump, TwoStep, Xor, collect, greedy_return, penalty, train
 from torch.testing import assert_close
 
 from tsc_marl import algos, nets, ops
@@ -30,18 +30,16 @@ def build(name, spec, seed=0, **settings):
 
 def test_the_target_bootstraps_from_the_target_network_at_the_online_networks_best_legal_action():
     spec = Spec("fixture", ("a",), 3, 1, 1, ((),))
-    algorithm = build("iql", spec, gamma=0.9)
     online, target = torch.tensor([[1.0, 5.0, 2.0]] * 3), torch.tensor([[10.0, 20.0, 30.0]] * 3)
-    algorithm.actor.unroll = lambda obs, memory: (online.view(3, 1, 1, 3), memory)
-    algorithm.target_actor.unroll = lambda obs, memory: (target.view(3, 1, 1, 3), memory)
     avail = torch.tensor([[1, 1, 1], [1, 1, 1], [1, 0, 1]]).bool().view(3, 1, 1, 3)
-    seen = {}
-    algorithm.returns.normalise = lambda x: seen.setdefault("target", x)
 
     def targets(terminated, truncated):
         flags = (torch.tensor(flag).bool().view(2, 1) for flag in (terminated, truncated))
         one = torch.zeros(3, 1, 1)
-        seen.clear()
+        algorithm, seen = build("iql", spec, gamma=0.9), {}
+        algorithm.actor.unroll = lambda obs, memory: (online.view(3, 1, 1, 3), memory)
+        algorithm.target_actor.unroll = lambda obs, memory: (target.view(3, 1, 1, 3), memory)
+        algorithm.returns.normalise = lambda x: seen.setdefault("target", x)
         reward = torch.tensor([1.0, 2.0]).view(2, 1, 1)
         algorithm.loss(Batch(one.unsqueeze(-1), avail, one, torch.zeros(2, 1, 1, dtype=torch.long), reward, *flags))
         return seen["target"].flatten().tolist()
@@ -82,7 +80,7 @@ def test_epsilon_is_the_share_of_random_actions():
 
 def test_epsilon_falls_over_its_share_of_training():
     algorithm = build("vdn", Noise().spec, epsilon_start=0.9, epsilon_end=0.1, epsilon_until=0.5)
-    batch = None
+    batch = collect(Noise(), algorithm, 2, torch.Generator())
     levels = []
     for progress in (0.0, 0.25, 0.5, 0.9):
         algorithm.observe(batch, progress)
@@ -161,14 +159,8 @@ def test_ring_dump_is_never_solved_for_oneself(name):
     """G9 `delayed`: a Q of the own reward dumps on the next agent; those of the team's reward may stop."""
     game = RingDump(4)
     algorithm = train(name, game, 100, 16, **UNIFORM | {"window": 8, "windows": 32, "gamma": 0.95, "epsilon_end": 0.05})
-    reward = results_of(game, algorithm)
+    reward = float(collect(game, algorithm, 50, None).reward[5:].mean())
     assert reward < -0.9 if name == "iql" else reward > -0.15
-
-
-def results_of(game, algorithm):
-    from games import collect
-
-    return float(collect(game, algorithm, 50, None).reward[5:].mean())
 
 
 @pytest.mark.slow

@@ -2,7 +2,8 @@ r"""COMA (Foerster et al. 2018, arXiv 1705.08926): what the agent's own action c
 
 A^i = Q(s, u) - sum_a pi^i(a) Q(s, (u^-i, a)) on the team's reward; the critic Q(s, o^i, u^-i, .) learns TD(lambda) targets
 of a slowly moving copy. The joint action after the last row is not played: there the others' probabilities stand in for
-their actions, and the own action is averaged over the policy. The policy gradient is plain, one pass over each batch.
+their actions, and the own action is averaged over the policy. The critic learns first: the advantage is all its own, and
+what it does not know yet would move the policy. The policy gradient is plain, one pass over each batch.
 """
 
 from dataclasses import dataclass
@@ -24,8 +25,10 @@ class ComaConfig(PpoConfig):
 
     lam: float = 0.8
     """Lambda of the critic's TD(lambda) targets."""
+    critic_epochs: int = 8
+    """Passes of the critic over each batch, before the actor's."""
     epochs: int = 1
-    """Passes over each batch: the loss has no ratio that would allow more than one."""
+    """Passes of the actor over each batch: its loss has no ratio that would allow more than one."""
     minibatches: int = 16
     """Gradient steps per pass."""
     polyak: float = 0.1
@@ -36,6 +39,8 @@ class ComaConfig(PpoConfig):
         super().__post_init__()
         if self.epochs != 1:
             raise UserError(f"algo.epochs must be 1, the loss has no ratio to correct for a moved policy; got {self.epochs}")
+        if self.critic_epochs < 1:
+            raise UserError(f"algo.critic_epochs must be at least 1; got {self.critic_epochs}")
         if not 0 < self.polyak <= 1:
             raise UserError(f"algo.polyak must lie in (0, 1]; got {self.polyak}")
         if self.popart:
@@ -77,27 +82,34 @@ class Coma(Ippo):
         """Return the tensors [T, B, ...] that the losses need, and metrics."""
         config, done = self.config, (batch.terminated, batch.truncated)
         last = ops.log_policy(self.actor.unroll(batch.obs, None)[0][-1:], batch.avail[-1:]).exp()
-        probs = torch.cat([batch.extras["probs"], last])
         joint = torch.cat([one_hot(batch.action, self.spec.n_actions).float(), last])
-        online, later = (
-            self.returns.restore(self.q(critic, batch.obs, batch.state, joint)) for critic in (self.critic, self.target_critic)
-        )
-        played = (joint * later).sum(-1)
+        played = (joint * self.returns.restore(self.q(self.target_critic, batch.obs, batch.state, joint))).sum(-1)
         team = batch.reward.sum(-1, keepdim=True).expand_as(batch.reward)
         target = ops.td_lambda(team, played, *done, config.gamma, config.lam)
         self.returns.update(target)
-        active = batch.avail[:-1].sum(-1) > 1
-        advantage = ops.taken(ops.centred(online, probs)[:-1], batch.action)
-        explained = ops.explained_variance(ops.taken(online[:-1], batch.action), target)
-        metrics = {"value/explained_variance": explained, "value/mean": float(target.mean())}
-        if config.adv_norm != "none":
-            advantage = ops.normalise_advantage(advantage, active, config.adv_norm == "agent")
         rows = {
             "obs": batch.obs[:-1], "avail": batch.avail[:-1], "state": batch.state[:-1], "action": batch.action,
-            "logp": batch.extras["logp"], "active": active.float(), "target": self.returns.normalise(target),
-            "advantage": advantage,
+            "logp": batch.extras["logp"], "probs": batch.extras["probs"], "active": (batch.avail[:-1].sum(-1) > 1).float(),
+            "target": self.returns.normalise(target),
         }  # fmt: skip
-        return rows | ({"memory": batch.extras["memory"]} if config.recurrent else {}), metrics
+        return rows | ({"memory": batch.extras["memory"]} if config.recurrent else {}), {"value/mean": float(target.mean())}
+
+    def learn_from(self, rows: Rows) -> list[dict[str, float]]:
+        """Improve the critic, then the policy by the critic's new advantages."""
+        passes = range(self.config.critic_epochs)
+        logged = [self.improve_critic(some) for _ in passes for some in self.minibatches(rows)]
+        rows["advantage"] = self.counterfactual(rows)
+        return logged + [self.improve_policy(self.log_policy(some), some, self.actor) for some in self.minibatches(rows)]
+
+    @torch.no_grad()
+    def counterfactual(self, rows: Rows) -> Float[Tensor, "L M N"]:
+        """Return A^i, normalised over the rows with a choice."""
+        joint = one_hot(rows["action"], self.spec.n_actions).float()
+        q = self.q(self.critic, rows["obs"], rows["state"], joint)
+        advantage = ops.taken(ops.centred(q, rows["probs"]), rows["action"])
+        if self.config.adv_norm == "none":
+            return advantage * self.returns.deviation
+        return ops.normalise_advantage(advantage, rows["active"].bool(), self.config.adv_norm == "agent")
 
     def critic_loss(self, rows: Rows) -> Tensor:
         """Return the mean squared error of the taken actions' Q."""
