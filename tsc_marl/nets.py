@@ -181,7 +181,9 @@ class Ensemble(nn.Module):
         return torch.stack([member(x) for member in self.members], dim=-3)
 
     def chosen(self, x: Float[Tensor, "*M N F"], k: Int[Tensor, "*M N"]) -> Float[Tensor, "*M N A"]:
-        """Return the outputs of network k[..., n] for agent n."""
+        """Return the outputs of network k[..., n] for agent n; of the only one whatever k is."""
+        if len(self.members) == 1:
+            return self.members[0](x)
         out = self(x)
         index = k[..., None, :, None].expand(*k.shape[:-1], 1, k.shape[-1], out.shape[-1])
         return out.gather(-3, index).squeeze(-3)

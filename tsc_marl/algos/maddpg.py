@@ -118,8 +118,9 @@ class Maddpg(Algorithm):
     ) -> tuple[Int[Tensor, "B N"], dict[str, Tensor], Any]:
         """Draw from the sub-policy that plays this episode; greedily, take the mode of the mean of all sub-policies."""
         if generator is None:
-            probs = ops.log_policy(self.actor(obs), avail.unsqueeze(-3)).exp().mean(-3)
-            return probs.argmax(-1), {}, carry
+            logits = self.actor(obs)
+            probs = ops.log_policy(logits, avail.unsqueeze(-3).expand_as(logits)).exp()
+            return probs.mean(-3).argmax(-1), {}, carry
         if carry is None and self.config.ensemble > 1:
             carry = torch.randint(self.config.ensemble, obs.shape[:-1], generator=generator)
         k = torch.zeros(obs.shape[:-1], dtype=torch.long) if carry is None else carry
@@ -214,8 +215,8 @@ class Maddpg(Algorithm):
         avail, action = data["avail"][:, watched], data["action"][:, watched]
         active = (avail.sum(-1) > 1).float()
         logp = ops.log_policy(peers(data["obs"]), avail)
-        likelihood, entropy = ops.taken(logp, action), ops.entropy(logp)
-        loss = -ops.masked_mean(likelihood + self.config.infer_entropy * entropy, active)
+        entropy = ops.masked_mean(ops.entropy(logp), active)
+        loss = -ops.masked_mean(ops.taken(logp, action), active) - self.config.infer_entropy * entropy
         self._descend(loss, peers, self.peers_optimiser)
         with torch.no_grad():
             true = ops.log_policy(self.actor.chosen(data["obs"], data["k"]), data["avail"])[:, watched]
@@ -223,7 +224,7 @@ class Maddpg(Algorithm):
         return {
             "loss/infer": loss.item(),
             "infer/kl": float(divergence),
-            "infer/entropy": float(ops.masked_mean(entropy, active)),
+            "infer/entropy": entropy.item(),
         }
 
     def _move_targets(self, share: float) -> None:
