@@ -82,12 +82,17 @@ class Ippo(Algorithm):
     def __init__(self, spec: Spec, config: PpoConfig) -> None:
         super().__init__(spec, config)
         self.config: PpoConfig = config
-        sizes = (spec.n_agents, spec.obs_dim, config.hidden, spec.n_actions)
-        self.actor = nets.AgentNet(*sizes, config.sharing, 0.01, config.recurrent)
+        self.actor = self.build_actor()
         self.critic = self.build_critic()
         self.returns = nets.Moments(config.value_keep)
         self.actor_optimiser = torch.optim.Adam(self.actor.parameters(), lr=config.lr, eps=1e-5)
         self.critic_optimiser = torch.optim.Adam(self.critic.parameters(), lr=config.lr, eps=1e-5)
+
+    def build_actor(self) -> nets.AgentNet:
+        """Return the policy's network; called once, at construction, before `build_critic`."""
+        spec, config = self.spec, self.config
+        sizes = (spec.n_agents, spec.obs_dim, config.hidden, spec.n_actions)
+        return nets.AgentNet(*sizes, config.sharing, 0.01, config.recurrent)
 
     def build_critic(self) -> nn.Module:
         """Return the critic; called once, at construction."""
@@ -137,10 +142,7 @@ class Ippo(Algorithm):
         for _ in range(self.config.epochs):
             for chosen in torch.randperm(rows["action"].shape[1]).chunk(self.config.minibatches):
                 some = {name: value[:, chosen] for name, value in rows.items()}
-                critic_loss = self.critic_loss(some)
-                norm = self._descend(critic_loss, self.critic, self.critic_optimiser)
-                step = {"loss/critic": critic_loss.item(), "grad_norm/critic": norm}
-                logged.append(step | self._improve_policy(some))
+                logged.append(self.improve(some))
         return metrics | {name: sum(step[name] for step in logged) / len(logged) for name in logged[0]}
 
     @torch.no_grad()
@@ -191,22 +193,32 @@ class Ippo(Algorithm):
         memory = rows["memory"][0] if self.config.recurrent else None
         return ops.log_policy(self.actor.unroll(rows["obs"], memory)[0], rows["avail"])
 
+    def improve(self, rows: Rows) -> dict[str, float]:
+        """Take one gradient step on the critic and one on the actor. Returns metrics."""
+        critic_loss = self.critic_loss(rows)
+        norm = self._descend(critic_loss, self.critic, self.critic_optimiser)
+        return {"loss/critic": critic_loss.item(), "grad_norm/critic": norm} | self._improve_policy(rows)
+
     def _improve_policy(self, rows: Rows) -> dict[str, float]:
+        loss, metrics = self.policy_loss(rows)
+        return metrics | {"grad_norm/actor": self._descend(loss, self.actor, self.actor_optimiser)}
+
+    def policy_loss(self, rows: Rows) -> tuple[Tensor, dict[str, float]]:
+        """Return the clipped surrogate's loss less the entropy bonus, and metrics."""
         active = rows["active"]
         logp = self.log_policy(rows)
         change = ops.taken(logp, rows["action"]) - rows["logp"]
         ratio = change.exp()
         entropy = ops.masked_mean(ops.entropy(logp), active)
         loss = ops.ppo_loss(ratio, rows["advantage"], active, self.config.clip)
-        norm = self._descend(loss - self.config.entropy * entropy, self.actor, self.actor_optimiser)
         clipped = ((ratio - 1).abs() > self.config.clip).float()
-        return {
+        metrics = {
             "loss/policy": loss.item(),
             "policy/entropy": entropy.item(),
             "policy/kl": ops.masked_mean(ratio - 1 - change, active).item(),
             "policy/clipped": ops.masked_mean(clipped, active).item(),
-            "grad_norm/actor": norm,
         }
+        return loss - self.config.entropy * entropy, metrics
 
     def _descend(self, loss: Tensor, module: nn.Module, optimiser: torch.optim.Optimizer) -> float:
         optimiser.zero_grad()
