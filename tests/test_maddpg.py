@@ -5,10 +5,10 @@ from copy import deepcopy
 
 import pytest
 import torch
-from games import CLIMBING, QTRAN_PAYOFF, Matrix, Noise, RingDump, TwoStep, Xor, collect, greedy_return, penalty, train
+from games import Noise, collect
 from torch.testing import assert_close
 
-from tsc_marl import algos, nets, ops
+from tsc_marl import nets, ops
 from tsc_marl.algos.maddpg import Maddpg, MaddpgConfig
 from tsc_marl.errors import UserError
 from tsc_marl.replay import learn, replay_of

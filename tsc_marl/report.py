@@ -128,9 +128,11 @@ class Progress:
     def update(self, done: int, figures: Figures) -> None:
         """Show the figures of the last update."""
         left = (time.monotonic() - self._start) / max(1, done - self._first) * (self._total - done)
+        known = [name for name in ("entropy", "epsilon") if f"policy/{name}" in figures]
+        explores = f"{known[0]} {figures[f'policy/{known[0]}']:.2f}  " if known else ""
         line = (
             f"{self._label}  episode {done:4d}/{self._total}  delay {figures['delay']:7.1f} s  "
-            f"reward {figures['reward']:9.0f}  entropy {figures.get('policy/entropy', float('nan')):.2f}  "
+            f"reward {figures['reward']:9.0f}  {explores}"
             f"s/episode: sim {figures['seconds/simulation']:.2f} act {figures['seconds/acting']:.2f} "
             f"learn {figures['seconds/learning']:.2f}  to go {left / 60:4.1f} min"
         )

@@ -83,12 +83,17 @@ class Ippo(Algorithm):
     def __init__(self, spec: Spec, config: PpoConfig) -> None:
         super().__init__(spec, config)
         self.config: PpoConfig = config
-        sizes = (spec.n_agents, spec.obs_dim, config.hidden, spec.n_actions)
-        self.actor = nets.AgentNet(*sizes, config.sharing, 0.01, config.recurrent)
+        self.actor = self.build_actor()
         self.critic = self.build_critic()
         self.returns = nets.Moments(config.value_keep)
         self.actor_optimiser = torch.optim.Adam(self.actor.parameters(), lr=config.lr, eps=1e-5)
         self.critic_optimiser = torch.optim.Adam(self.critic.parameters(), lr=config.lr, eps=1e-5)
+
+    def build_actor(self) -> nets.AgentNet:
+        """Return the policy's network; called once, at construction, before `build_critic`."""
+        spec, config = self.spec, self.config
+        sizes = (spec.n_agents, spec.obs_dim, config.hidden, spec.n_actions)
+        return nets.AgentNet(*sizes, config.sharing, 0.01, config.recurrent)
 
     def build_critic(self) -> nn.Module:
         """Return the critic; called once, at construction."""
@@ -138,10 +143,7 @@ class Ippo(Algorithm):
 
     def learn_from(self, rows: Rows) -> list[dict[str, float]]:
         """Take all gradient steps on rows cut to [L, M, ...]; return the metrics of each."""
-        return [
-            self.improve_critic(some) | self.improve_policy(self.log_policy(some), some, self.actor)
-            for some in self.minibatches(rows)
-        ]
+        return [self.improve(some) for some in self.minibatches(rows)]
 
     def minibatches(self, rows: Rows) -> Iterator[Rows]:
         """Cut the rows into random parts, anew in each epoch."""
@@ -201,9 +203,9 @@ class Ippo(Algorithm):
         memory = rows["memory"][0] if self.config.recurrent else None
         return ops.log_policy(self.actor.unroll(rows["obs"], memory)[0], rows["avail"])
 
-    def policy_loss(self, logp: Float[Tensor, "L M N"], rows: Rows) -> Tensor:
-        """Return the loss of the taken actions' log-probabilities, the entropy left out."""
-        return ops.ppo_loss((logp - rows["logp"]).exp(), rows["advantage"], rows["active"], self.config.clip)
+    def improve(self, rows: Rows) -> dict[str, float]:
+        """Take one gradient step on the critic and one on the actor; return their metrics."""
+        return self.improve_critic(rows) | self.improve_policy(self.log_policy(rows), rows, self.actor)
 
     def improve_critic(self, rows: Rows) -> dict[str, float]:
         """Take one gradient step on the critic; return its metrics."""
@@ -212,20 +214,28 @@ class Ippo(Algorithm):
 
     def improve_policy(self, logp: Float[Tensor, "L M N A"], rows: Rows, actor: nn.Module) -> dict[str, float]:
         """Take one gradient step on the actor that gave the log-probabilities; return its metrics."""
+        loss, metrics = self.actor_loss(logp, rows)
+        return metrics | {"grad_norm/actor": self._descend(loss, actor, self.actor_optimiser)}
+
+    def policy_loss(self, logp: Float[Tensor, "L M N"], rows: Rows) -> Tensor:
+        """Return the loss of the taken actions' log-probabilities."""
+        return ops.ppo_loss((logp - rows["logp"]).exp(), rows["advantage"], rows["active"], self.config.clip)
+
+    def actor_loss(self, logp: Float[Tensor, "L M N A"], rows: Rows) -> tuple[Tensor, dict[str, float]]:
+        """Return the policy's loss less the entropy bonus, and metrics."""
         active, taken = rows["active"], ops.taken(logp, rows["action"])
         entropy = ops.masked_mean(ops.entropy(logp), active)
         loss = self.policy_loss(taken, rows)
-        norm = self._descend(loss - self.config.entropy * entropy, actor, self.actor_optimiser)
         change = (taken - rows["logp"]).detach()
         ratio = change.exp()
         clipped = ((ratio - 1).abs() > self.config.clip).float()
-        return {
+        metrics = {
             "loss/policy": loss.item(),
             "policy/entropy": entropy.item(),
             "policy/kl": ops.masked_mean(ratio - 1 - change, active).item(),
             "policy/clipped": ops.masked_mean(clipped, active).item(),
-            "grad_norm/actor": norm,
         }
+        return loss - self.config.entropy * entropy, metrics
 
     def _descend(self, loss: Tensor, module: nn.Module, optimiser: torch.optim.Optimizer) -> float:
         optimiser.zero_grad()

@@ -1,0 +1,92 @@
+"""Multi-Agent Transformer (Wen et al. 2022, arXiv 2205.14953): agents act one after the other, each knowing who did what.
+
+The joint policy is the product of pi(a^m | o^1..o^n, a^1..a^{m-1}) in the fixed order of the agents. Acting takes one
+decoder pass per agent, training one pass for all (the actions are known). One optimiser descends L_pi + c_V L_V - beta H.
+Execution is central: an agent needs what all see and what those before it do.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from tsc_marl import attention, nets, ops
+from tsc_marl.algos.ippo import Rows
+from tsc_marl.algos.mat_dec import MatDec, MatDecConfig
+from tsc_marl.errors import UserError
+from tsc_marl.types import Spec
+
+
+@dataclass(frozen=True)
+class MatConfig(MatDecConfig):
+    """Settings of PPO with an encoder-decoder."""
+
+    hidden: tuple[int, ...] = (64,)
+    """Widths of the decoder's blocks, all the same as the encoder's (`critic_hidden`)."""
+    sharing: nets.Sharing = "full"
+    """One transformer for all agents, with a one-hot id (`full`) or without (`full_no_id`)."""
+    value_weight: float = 1.0
+    """c_V, weight of the value loss."""
+
+    def __post_init__(self) -> None:
+        """Refuse what one transformer without a memory cannot be."""
+        super().__post_init__()
+        if not self.value_weight > 0:
+            raise UserError(f"algo.value_weight must be positive; got {self.value_weight}")
+        if not self.sharing.startswith("full"):
+            raise UserError(f"algo.sharing must be full or full_no_id, mat is one network for all agents; got {self.sharing}")
+        if self.recurrent:
+            raise UserError("algo.recurrent must be False, mat has no memory; got True")
+        if len({*self.hidden, *self.critic_hidden}) > 1:
+            raise UserError(f"algo.hidden must have the width of algo.critic_hidden {self.critic_hidden}; got {self.hidden}")
+
+
+class Mat(MatDec):
+    """PPO on an autoregressive joint policy."""
+
+    Config = MatConfig
+    config: MatConfig  # pyright: ignore[reportIncompatibleVariableOverride]
+    actor: attention.EncoderDecoder  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def __init__(self, spec: Spec, config: MatConfig) -> None:
+        super().__init__(spec, config)
+        self.critic_optimiser = self.actor_optimiser  # the encoder is part of the actor: one optimiser has all
+
+    def build_actor(self) -> attention.EncoderDecoder:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Return the encoder-decoder."""
+        encoder = super().build_critic()
+        return attention.EncoderDecoder(encoder, self.spec.n_actions, self.config.hidden, self.config.heads)
+
+    def build_critic(self) -> attention.Encoder:
+        """Return the actor's encoder."""
+        return self.actor.encoder
+
+    def act(
+        self, obs: Float[Tensor, "B N F"], avail: Bool[Tensor, "B N A"], carry: Any, generator: torch.Generator | None
+    ) -> tuple[Int[Tensor, "B N"], dict[str, Tensor], Any]:
+        """Choose for one agent after the other: sample, or take each policy's mode when `generator` is None."""
+        code = self.actor.encoder.encode(obs)
+        action = torch.zeros(avail.shape[:-1], dtype=torch.long, device=obs.device)
+        told = []
+        for m in range(self.spec.n_agents):
+            logits = self.actor.decode(code[:, : m + 1], action[:, : m + 1])[:, -1]
+            logp = ops.log_policy(logits, avail[:, m])
+            action[:, m] = logp.argmax(-1) if generator is None else ops.sample(logp.exp(), generator)
+            told.append(logp)
+        if generator is None:
+            return action, {}, None
+        logp = torch.stack(told, dim=1)
+        return action, {"logp": ops.taken(logp, action), "probs": logp.exp()}, None
+
+    def log_policy(self, rows: Rows) -> Float[Tensor, "L M N A"]:
+        """Return the log-probabilities of all actions, each agent's given the taken actions of those before it."""
+        return ops.log_policy(self.actor(rows["obs"], rows["action"]), rows["avail"])
+
+    def improve(self, rows: Rows) -> dict[str, float]:
+        """Take one step on both losses at once."""
+        critic_loss = self.critic_loss(rows)
+        policy_loss, metrics = self.actor_loss(self.log_policy(rows), rows)
+        norm = self._descend(policy_loss + self.config.value_weight * critic_loss, self.actor, self.actor_optimiser)
+        return metrics | {"loss/critic": critic_loss.item(), "grad_norm/actor": norm}

@@ -1,0 +1,75 @@
+"""MAT-Dec (Wen et al. 2022, arXiv 2205.14953): a transformer over all agents estimates the values, each agent acts alone.
+
+The ablation of `mat` without its decoder: PPO with one perceptron per agent, so execution needs the own observation only.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from jaxtyping import Float
+from torch import Tensor
+
+from tsc_marl import attention, nets
+from tsc_marl.algos.ippo import Ippo, PpoConfig
+from tsc_marl.errors import UserError
+from tsc_marl.types import Batch
+
+
+@dataclass(frozen=True)
+class MatDecConfig(PpoConfig):
+    """Settings of PPO with a transformer critic."""
+
+    lr: float = 5e-4
+    """Learning rate (Adam)."""
+    clip: float = 0.05
+    """Clip radius of the policy ratio and of the value's move."""
+    critic_hidden: tuple[int, ...] = (64,)
+    """Widths of the encoder's blocks, all the same."""
+    sharing: nets.Sharing = "none"
+    """Which agents' actors share parameters; the encoder is one, with a one-hot id unless this is `full_no_id`."""
+    heads: int = 1
+    """Attention heads; divides the blocks' width."""
+    mat_value: Literal["per_agent", "mean"] = "per_agent"
+    """Each agent's advantage from its own V^m, or one for all from the mean of the V^m."""
+    reward: Literal["team", "own"] = "team"
+    """The reward that each agent learns from: the sum over agents, or its own."""
+
+    def __post_init__(self) -> None:
+        """Refuse values outside their range, widths that differ and means of unlike values."""
+        super().__post_init__()
+        widths = self.critic_hidden
+        if len(set(widths)) > 1:
+            raise UserError(f"algo.critic_hidden must name one width for all blocks; got {widths}")
+        if self.heads < 1 or widths[0] % self.heads:
+            raise UserError(f"algo.heads must divide the width of algo.critic_hidden {widths}; got {self.heads}")
+        if self.mat_value == "mean" and self.reward == "own":
+            raise UserError("algo.mat_value mean is the team's value; got algo.reward own, set it to team")
+
+
+class MatDec(Ippo):
+    """PPO on the team's reward with values from an encoder of all observations."""
+
+    Config = MatDecConfig
+    config: MatDecConfig  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def build_critic(self) -> attention.Encoder:
+        """Return the encoder."""
+        spec, config = self.spec, self.config
+        with_id = config.sharing != "full_no_id"
+        return attention.Encoder(spec.n_agents, spec.obs_dim, config.critic_hidden, config.heads, with_id)
+
+    def normalised_values(self, obs: Float[Tensor, "*M N F"], state: Float[Tensor, "*M S"]) -> Float[Tensor, "*M K"]:
+        """Return V^m per agent, or their mean; the state is not used."""
+        value = self.critic(obs)
+        return value.mean(-1, keepdim=True) if self.config.mat_value == "mean" else value
+
+    def value_head(self) -> nets.GroupLinear:
+        """Return the encoder's last layer."""
+        return self.critic.get_submodule("value.head")  # pyright: ignore[reportReturnType]
+
+    def stream(self, batch: Batch) -> Float[Tensor, "T B K"]:
+        """Return the team's reward, once per value, or each agent's own."""
+        if self.config.reward == "own":
+            return batch.reward
+        team = batch.reward.sum(-1, keepdim=True)
+        return team if self.config.mat_value == "mean" else team.expand_as(batch.reward)
