@@ -173,6 +173,7 @@ def returns(name, make, steps=1, batches=45, seeds=10, **settings):
 
 @pytest.mark.parametrize(("name", "expected"), [("mat", 11), ("mat_dec", 7)])
 def test_climbing(name, expected):
+    """20 seeds: MAT 11 on all; MAT-Dec 7 on 18, 6 on 2."""
     assert median(returns(name, lambda: Matrix(CLIMBING, ENVS), batches=60)) == pytest.approx(expected, abs=0.3)
 
 
@@ -195,6 +196,7 @@ def test_two_step(name):
 @pytest.mark.parametrize("name", ["mat", "mat_dec"])
 @pytest.mark.parametrize("n", [2, 4])
 def test_xor(name, n):
+    """20 seeds, n = 4: MAT 1 on 18, 0 on 2."""
     assert median(returns(name, lambda: Xor(n, ENVS))) == pytest.approx(1, abs=0.3)
 
 
