@@ -169,3 +169,28 @@ class Xor:
         first = action.bool() ^ self.half
         reward = (first.all(1) | (~first).all(1)).float()
         return reward.unsqueeze(-1).expand_as(action).float(), torch.ones(self.envs, dtype=torch.bool)
+
+
+class Pushes:
+    """Agents push a point: x' = .5 x + noise + (a - 1) for type 0, - (a - 1) for type 1, and get R^i = x'_0 (5.2, G11).
+
+    Each sees its own point alone. Type 0 should always play 2 and type 1 always 0: R^i rises to 2 then. Who knows neither
+    type nor number cannot do better than 0. The last column is padding, 0 for ever, for all agents but those of `wide`.
+    """
+
+    def __init__(self, types: Sequence[int], wide: Sequence[int] = (), envs: int = 16, seed: int = 0) -> None:
+        n = len(types)
+        self.sign = 1.0 - 2 * torch.tensor(types)
+        self.wide = torch.tensor([[float(i in wide)] for i in range(n)])
+        self.spec = Spec("pushes", tuple(f"agent{i}" for i in range(n)), 3, 3, 2 * n, ring(n))
+        self.random = torch.Generator().manual_seed(seed)
+        self.x = torch.randn(envs, n, 2, generator=self.random)
+
+    def observe(self) -> tuple[Tensor, Tensor, Tensor]:
+        extra = torch.rand(*self.x.shape[:-1], 1, generator=self.random) * self.wide
+        return torch.cat([self.x, extra], -1), torch.ones(*self.x.shape[:-1], 3, dtype=torch.bool), self.x.flatten(1)
+
+    def step(self, action: Tensor) -> tuple[Tensor, Tensor]:
+        push = torch.stack([self.sign * (action - 1), torch.zeros(action.shape)], dim=-1)
+        self.x = 0.5 * self.x + push + 0.3 * torch.randn(self.x.shape, generator=self.random)
+        return self.x[..., 0], torch.zeros(len(action), dtype=torch.bool)

@@ -59,10 +59,29 @@ def blend(target: nn.Module, online: nn.Module, share: float) -> None:
 
 
 def regroup(module: nn.Module, group: Sequence[int]) -> None:
-    """Let agent n use network `group[n]` from now on, in every part of a module that shares by learned clusters."""
-    for part in module.modules():
-        if isinstance(part, GroupLinear) and "group" in part.state_dict() and len(part.group) == len(group):
-            part.group.copy_(torch.tensor(list(group)))
+    """Let agent n use network `group[n]` from now on, in every part of a module that shares by learned clusters.
+
+    A cluster's network starts as the one that its first agent used: no output changes where a cluster's agents used one.
+    """
+    first = {k: n for n, k in reversed(list(enumerate(group)))}
+    for part in _clustered(module):
+        if len(part.group) != len(group):
+            continue
+        with torch.no_grad():
+            for values in (part.weight, part.bias):
+                old = values.clone()
+                for k, n in first.items():
+                    values[k] = old[part.group[n]]
+        part.group.copy_(torch.tensor(list(group)))
+
+
+def is_grouped(module: nn.Module) -> bool:
+    """Return whether `regroup` has made more than one cluster."""
+    return any(bool(part.group.any()) for part in _clustered(module))
+
+
+def _clustered(module: nn.Module) -> list[GroupLinear]:
+    return [part for part in module.modules() if isinstance(part, GroupLinear) and "group" in part.state_dict()]
 
 
 class AgentNet(nn.Module):

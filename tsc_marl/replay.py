@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tsc_marl import nets, seps
 from tsc_marl.types import Algorithm, Batch, OffPolicyConfig, averaged
 
 
@@ -58,9 +59,19 @@ def replay_of(algorithm: Algorithm) -> Replay | None:
 
 def learn(algorithm: Algorithm, replay: Replay | None, batch: Batch, progress: float) -> dict[str, float]:
     """Let an algorithm learn after new episodes: once from them, or `updates` times from the replay. Returns mean metrics."""
+    first = _share(algorithm, batch) if progress == 0.0 and getattr(algorithm.config, "sharing", "") == "seps" else {}
     if replay is None:
-        return algorithm.update(batch, progress)
+        return first | algorithm.update(batch, progress)
     replay.add(batch)
     metrics = [algorithm.observe(batch, progress)]
     metrics += [algorithm.update(replay.sample(), progress) for _ in range(algorithm.config.updates)]
-    return averaged(metrics)
+    return first | averaged(metrics)
+
+
+def _share(algorithm: Algorithm, batch: Batch) -> dict[str, float]:
+    """Let agents that the first episodes show to be alike share parameters from now on, unless clusters are set already."""
+    if nets.is_grouped(algorithm):
+        return {}
+    group = seps.cluster(batch)
+    nets.regroup(algorithm, group)
+    return {"seps/clusters": float(len(set(group)))}
