@@ -195,17 +195,14 @@ class Ensemble(nn.Module):
         super().__init__()
         self.members = nn.ModuleList([build() for _ in range(count)])
 
-    def forward(self, x: Float[Tensor, "*M N F"]) -> Float[Tensor, "*M K N A"]:
-        """Return the outputs of all."""
-        return torch.stack([member(x) for member in self.members], dim=-3)
-
-    def chosen(self, x: Float[Tensor, "*M N F"], k: Int[Tensor, "*M N"]) -> Float[Tensor, "*M N A"]:
-        """Return the outputs of network k[..., n] for agent n; of the only one whatever k is."""
-        if len(self.members) == 1:
+    def forward(self, x: Float[Tensor, "*M N F"], k: Int[Tensor, "*M N"] | None = None) -> Tensor:
+        """Return the outputs [..., N, A] of network k[..., n] for agent n, or without k those of all, [..., K, N, A]."""
+        if k is not None and len(self.members) == 1:
             return self.members[0](x)
-        out = self(x)
-        index = k[..., None, :, None].expand(*k.shape[:-1], 1, k.shape[-1], out.shape[-1])
-        return out.gather(-3, index).squeeze(-3)
+        out = torch.stack([member(x) for member in self.members], dim=-3)
+        if k is None:
+            return out
+        return out.gather(-3, k[..., None, :, None].expand(*k.shape[:-1], 1, k.shape[-1], out.shape[-1])).squeeze(-3)
 
 
 class PeerNet(nn.Module):

@@ -124,7 +124,7 @@ class Maddpg(Algorithm):
         if carry is None and self.config.ensemble > 1:
             carry = torch.randint(self.config.ensemble, obs.shape[:-1], generator=generator)
         k = torch.zeros(obs.shape[:-1], dtype=torch.long) if carry is None else carry
-        action = ops.gumbel_softmax(self.actor.chosen(obs, k), avail, 1.0, generator).argmax(-1)
+        action = ops.gumbel_softmax(self.actor(obs, k), avail, 1.0, generator).argmax(-1)
         return action, {"sub_policy": k}, carry
 
     def policy_state(self) -> dict[str, Tensor]:
@@ -159,7 +159,7 @@ class Maddpg(Algorithm):
     def target(self, batch: Batch, x: Float[Tensor, "T_1 B X"]) -> Float[Tensor, "T B N"]:
         """Return y^i, raw; the next actions come from the sub-policy that goes on with the episode."""
         obs, avail = batch.obs[1:], batch.avail[1:]
-        logits = self.target_actor.chosen(obs, batch.extras["sub_policy"])
+        logits = self.target_actor(obs, batch.extras["sub_policy"])
         if self.config.target_action == "sample":
             joint = ops.gumbel_softmax(logits, avail, 1.0, None)
         else:
@@ -190,7 +190,7 @@ class Maddpg(Algorithm):
         """Return the loss, the logits and each row's weight: sub-policies learn from their own rows, weighted 1/K."""
         obs, avail, k = batch.obs[:-1], batch.avail[:-1], batch.extras["sub_policy"]
         weight = ops.view_weights(avail.sum(-1) > 1, k, self.config.ensemble)
-        logits = self.actor.chosen(obs, k)
+        logits = self.actor(obs, k)
         own = ops.gumbel_softmax(logits, avail, temperature, None)
         values = self.critic(obs, x[:-1], ops.action_views(own.detach() if self.config.others == "current" else joint, own))
         penalty = (logits**2 * avail).sum(-1) / avail.sum(-1)
@@ -219,7 +219,7 @@ class Maddpg(Algorithm):
         loss = -ops.masked_mean(ops.taken(logp, action), active) - self.config.infer_entropy * entropy
         self._descend(loss, peers, self.peers_optimiser)
         with torch.no_grad():
-            true = ops.log_policy(self.actor.chosen(data["obs"], data["k"]), data["avail"])[:, watched]
+            true = ops.log_policy(self.actor(data["obs"], data["k"]), data["avail"])[:, watched]
             divergence = ops.masked_mean(ops.kl(true, logp), active)
         return {
             "loss/infer": loss.item(),
