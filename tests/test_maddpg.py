@@ -482,6 +482,7 @@ def test_climbing_ends_between_5_and_7():
     assert sum(x in (5, 6, 7) for x in found) >= 9
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize(("k", "payoff"), [(-100, 2), (0, 10)])
 def test_penalty(k, payoff):
@@ -541,6 +542,7 @@ def dump(seed, batches, **settings):
     return collect(RingDump(4, seed=99), algorithm, 16, None).reward[1:].mean().item(), max(best)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_thread")
 def test_selfish_critics_never_solve_ring_dump():
     """Each agent's own reward: always to act, -1."""

@@ -177,6 +177,7 @@ def test_climbing(name, expected):
     assert median(returns(name, lambda: Matrix(CLIMBING, ENVS), batches=60)) == pytest.approx(expected, abs=0.3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "k", "expected"), [("mat", -100, 10), ("mat_dec", -100, 2), ("mat", 0, 10), ("mat_dec", 0, 10)])
 def test_penalty(name, k, expected):
     """With clip .2 the first agent flees from -100 before the second has learned to answer: MAT gets 2 on 6 seeds of 10."""

@@ -124,7 +124,9 @@ def test_qtran_payoff(name, expected):
     assert statistics.median(results(name, lambda: Matrix(QTRAN_PAYOFF), 100)) == pytest.approx(expected, abs=0.3)
 
 
-@pytest.mark.parametrize(("name", "expected"), [("iql", 7), ("vdn", 7), ("qmix", 8), ("qtran", 8)])
+@pytest.mark.parametrize(
+    ("name", "expected"), [("iql", 7), ("vdn", 7), ("qmix", 8), pytest.param("qtran", 8, marks=pytest.mark.slow)]
+)
 def test_two_step(name, expected):
     """G6: a sum cannot fit game B, so the certain 7 looks better; a mix by the state can."""
     assert statistics.median(results(name, TwoStep, 150, 2)) == pytest.approx(expected, abs=0.3)
