@@ -191,7 +191,7 @@ class Sign(Matrix):
 def returns_per_update(name, seed, updates, **more):
     """Return the exact expected payoff before and after each update, from P(+) = .375 and .625."""
     torch.manual_seed(seed)
-    game, generator = Sign(2048), torch.Generator().manual_seed(seed)
+    game, generator = Sign(4096), torch.Generator().manual_seed(seed)
     cls = algos.find(name)
     algorithm = cls(game.spec, cls.Config(**SMALL | {"sharing": "none", "adv_norm": "none"} | more))
     with torch.no_grad():
