@@ -5,7 +5,7 @@ from copy import deepcopy
 
 import pytest
 import torch
-from games import Noise, collect
+from games import CLIMBING, QTRAN_PAYOFF, Matrix, Noise, RingDump, TwoStep, Xor, collect, greedy_return, penalty, train
 from torch.testing import assert_close
 
 from tsc_marl import nets, ops
