@@ -87,24 +87,101 @@ class Noise:
 
 
 class RingDump:
-    """n agents on a ring; to act pays 1 now and costs the next agent 2 one step later (algorithms.md 4.8, `delayed`).
+    """n agents on a ring: to act pays 1 and has a price of 2 (algorithms.md 4.8). Noise deviates by .5.
 
-    R^i = a_i - 2 z_i + noise, z'_{i+1} = a_i. The team's optimum is never to act (0 per agent and step), the selfish
-    equilibrium is always to act (-1).
+    `delayed` (z'_{i+1} = a_i): R^i = a_i - 2 z_i, the next agent pays a step later; `instant`: R^i = a_i - 2 a_{i-1}, it pays
+    at once, and z is random; `own` (z'_i = a_i): who acts pays a step later. The team's optimum is never to act (0 per agent
+    and step). Who minds only its own reward always acts in the first two (-1).
     """
 
-    def __init__(self, n: int, envs: int = 16, seed: int = 0) -> None:
+    def __init__(self, n: int, envs: int = 16, seed: int = 0, kind: str = "delayed") -> None:
         self.spec = Spec("ring-dump", tuple(f"agent{i}" for i in range(n)), 2, 2, n, ring(n))
-        self.random = torch.Generator().manual_seed(seed)
+        self.random, self.kind = torch.Generator().manual_seed(seed), kind
         self.z = torch.randint(2, (envs, n), generator=self.random)
 
     def observe(self) -> tuple[Tensor, Tensor, Tensor]:
         return one_hot(self.z, 2).float(), torch.ones(*self.z.shape, 2, dtype=torch.bool), self.z.float()
 
     def step(self, action: Tensor) -> tuple[Tensor, Tensor]:
-        reward = action - 2 * self.z + 0.5 * torch.randn(self.z.shape, generator=self.random)
-        self.z = action.roll(1, dims=1)
+        price = action.roll(1, dims=1) if self.kind == "instant" else self.z
+        reward = action - 2 * price + 0.5 * torch.randn(self.z.shape, generator=self.random)
+        shuffled = torch.randint(2, self.z.shape, generator=self.random)
+        self.z = {"delayed": action.roll(1, dims=1), "own": action, "instant": shuffled}[self.kind]
         return reward, torch.zeros(len(reward), dtype=torch.bool)
+
+
+class Bandits:
+    """n agents with arms of their own, one shot: R^i = pay^i[a^i] + a normal deviate of deviation noise^i (G8, G10).
+
+    `lazy`: of two arms, the second is right; it pays the first agent 5 (noise 5) and each of the others .5 (noise .1).
+    """
+
+    def __init__(self, pay: Tensor, noise: Tensor, envs: int = 128, seed: int = 0) -> None:
+        n, arms = pay.shape
+        self.pay, self.noise, self.envs = pay, noise, envs
+        self.random = torch.Generator().manual_seed(seed)
+        self.spec = Spec("bandits", tuple(f"agent{i}" for i in range(n)), arms, 1, 1, ring(n))
+
+    @staticmethod
+    def lazy(small: int, envs: int = 128, seed: int = 0) -> "Bandits":
+        """Return one dominant agent among `small` small ones."""
+        pay = torch.tensor([[0.0, 5.0]] + [[0.0, 0.5]] * small)
+        return Bandits(pay, torch.tensor([5.0] + [0.1] * small), envs, seed)
+
+    def observe(self) -> tuple[Tensor, Tensor, Tensor]:
+        n = len(self.pay)
+        avail = torch.ones(self.envs, n, self.spec.n_actions, dtype=torch.bool)
+        return torch.ones(self.envs, n, 1), avail, torch.ones(self.envs, 1)
+
+    def step(self, action: Tensor) -> tuple[Tensor, Tensor]:
+        mean = self.pay.expand(self.envs, -1, -1).gather(-1, action.unsqueeze(-1)).squeeze(-1)
+        noise = self.noise * torch.randn(mean.shape, generator=self.random)
+        return mean + noise, torch.ones(self.envs, dtype=torch.bool)
+
+
+class Cue:
+    """Each of two agents sees a cue of its own, 0 or 1, at step 0 only, and is paid 1 if it repeats it at step 5 (G12)."""
+
+    STEPS = 6
+
+    def __init__(self, envs: int = 64, seed: int = 0) -> None:
+        self.envs, self.time = envs, 0
+        self.random = torch.Generator().manual_seed(seed)
+        self.cue = torch.randint(2, (envs, 2), generator=self.random)
+        self.spec = Spec("cue", ("first", "second"), 2, 3, 3, ((1,), (0,)))
+
+    def observe(self) -> tuple[Tensor, Tensor, Tensor]:
+        cue = one_hot(self.cue, 2).float() * float(self.time == 0)
+        last = torch.full((self.envs, 2, 1), float(self.time == self.STEPS - 1))
+        obs = torch.cat([cue, last], dim=-1)
+        return obs, torch.ones(self.envs, 2, 2, dtype=torch.bool), obs[:, 0]
+
+    def step(self, action: Tensor) -> tuple[Tensor, Tensor]:
+        end = self.time == self.STEPS - 1
+        reward = (action == self.cue).float() * float(end)
+        self.time = 0 if end else self.time + 1
+        if end:
+            self.cue = torch.randint(2, self.cue.shape, generator=self.random)
+        return reward, torch.full((self.envs,), end)
+
+
+class Gate:
+    """Two agents may go, action 1, at every third step only; to go pays 1, to stay nothing (G13)."""
+
+    def __init__(self, envs: int = 16) -> None:
+        self.envs, self.time = envs, 0
+        self.spec = Spec("gate", ("first", "second"), 2, 3, 3, ((1,), (0,)))
+
+    def observe(self) -> tuple[Tensor, Tensor, Tensor]:
+        state = one_hot(torch.tensor(self.time), 3).float().expand(self.envs, 3)
+        avail = torch.tensor([True, self.time == 2]).expand(self.envs, 2, 2)
+        return state.unsqueeze(1).expand(-1, 2, -1), avail, state
+
+    def step(self, action: Tensor) -> tuple[Tensor, Tensor]:
+        if self.time != 2 and action.any():
+            raise AssertionError("an illegal action was taken")
+        self.time = (self.time + 1) % 3
+        return action.float(), torch.zeros(self.envs, dtype=torch.bool)
 
 
 CLIMBING = [[11, -30, 0], [-30, 7, 0], [0, 6, 5]]

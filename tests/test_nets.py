@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional
 from torch.testing import assert_close
 
-from tsc_marl import nets
+from tsc_marl import central, nets
 
 
 def noisy(module):
@@ -62,7 +62,7 @@ def test_unshared_outputs_depend_on_own_parameters_and_own_input_only():
 
 @pytest.mark.parametrize("sharing", ["full", "full_no_id", "none"])
 def test_central_net_is_the_concatenation(sharing):
-    net = noisy(nets.CentralNet(3, 4, 5, [8, 8], 2, sharing, 1.0))
+    net = noisy(central.CentralNet(3, 4, 5, [8, 8], 2, sharing, 1.0))
     obs, state = torch.randn(6, 2, 3, 4), torch.randn(6, 2, 5)
     embedding = functional.relu(net.embed(state)).unsqueeze(-2).expand(6, 2, 3, 8)
     assert_close(net(obs, state), net.net(torch.cat([obs, embedding], dim=-1)))
@@ -97,7 +97,7 @@ def test_moments_restore_undoes_normalise():
 
 
 def test_monotone_mixer_never_falls_in_any_agents_value():
-    mixer = noisy(nets.MonotoneMixer(3, 5, embed=8))
+    mixer = noisy(central.MonotoneMixer(3, 5, embed=8))
     values, state = (3 * torch.randn(200, 3)).requires_grad_(), 3 * torch.randn(200, 5)
     mixer(values, state).sum().backward()
     assert (values.grad >= 0).all()

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from tsc_marl import nets, ops
+from tsc_marl import central, nets, ops
 from tsc_marl.algos.ippo import Ippo, PpoConfig, Rows
 from tsc_marl.errors import UserError
 from tsc_marl.types import Batch, Spec
@@ -57,11 +57,11 @@ class Coma(Ippo):
         super().__init__(spec, config)
         self.target_critic = nets.frozen_copy(self.critic)
 
-    def build_critic(self) -> nets.CentralNet:
+    def build_critic(self) -> central.CentralNet:
         """Return Q(s, o^i, u^-i, .)."""
         spec, config = self.spec, self.config
         sizes = (spec.n_agents, spec.obs_dim + spec.n_agents * spec.n_actions, spec.state_dim)
-        return nets.CentralNet(*sizes, config.critic_hidden, spec.n_actions, config.sharing, 1.0)
+        return central.CentralNet(*sizes, config.critic_hidden, spec.n_actions, config.sharing, 1.0)
 
     def update(self, batch: Batch, progress: float) -> dict[str, float]:
         """Learn from the batch, then move the target critic."""

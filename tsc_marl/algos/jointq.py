@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from tsc_marl import nets, ops
+from tsc_marl import central, nets, ops
 from tsc_marl.algos.ippo import PpoConfig, Rows
 from tsc_marl.algos.mappo_ind import MappoInd
 from tsc_marl.errors import UserError
@@ -65,10 +65,10 @@ class JointqConfig(PpoConfig):
 class JointCritic(nn.Module):
     """Heads v, D_o, D_e per agent on one trunk, and the mixer. D_o and D_e start at zero."""
 
-    def __init__(self, base: nets.CentralNet, spec: Spec, monotone: bool) -> None:
+    def __init__(self, base: central.CentralNet, spec: Spec, monotone: bool) -> None:
         super().__init__()
         self.base, self.n_actions = base, spec.n_actions
-        self.mixer = nets.MonotoneMixer(spec.n_agents, spec.state_dim) if monotone else None
+        self.mixer = central.MonotoneMixer(spec.n_agents, spec.state_dim) if monotone else None
         with torch.no_grad():
             base.net.head.weight[:, 1:] = 0
 

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from tsc_marl import nets, ops
+from tsc_marl import central, nets, ops
 from tsc_marl.algos.ippo import PpoConfig, Rows
 from tsc_marl.algos.mappo_ind import MappoInd
 from tsc_marl.errors import UserError
@@ -52,7 +52,7 @@ class JointqDoc(MappoInd):
         """Return the trunk with heads V and Q^i, and the mixer."""
         critic = nn.ModuleDict({"heads": self.central_net(1 + self.spec.n_actions)})
         if self.config.mixer == "monotone":
-            critic["mixer"] = nets.MonotoneMixer(self.spec.n_agents, self.spec.state_dim)
+            critic["mixer"] = central.MonotoneMixer(self.spec.n_agents, self.spec.state_dim)
         return critic
 
     def normalised_values(self, obs: Float[Tensor, "*M N F"], state: Float[Tensor, "*M S"]) -> Float[Tensor, "*M N"]:

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
-from tsc_marl import nets, ops
+from tsc_marl import central, nets, ops
 from tsc_marl.errors import UserError
 from tsc_marl.types import Algorithm, Batch, OffPolicyConfig, Spec
 
@@ -98,7 +98,7 @@ class Maddpg(Algorithm):
         n, f, a = spec.n_agents, spec.obs_dim, spec.n_actions
         size_x = spec.state_dim if config.critic_input == "state" else n * f
         self.actor = nets.Ensemble(config.ensemble, lambda: nets.AgentNet(n, f, config.hidden, a, config.sharing, 0.01))
-        self.critic = nets.ActionCritic(n, f, a, size_x, config.critic_hidden, config.sharing)
+        self.critic = central.ActionCritic(n, f, a, size_x, config.critic_hidden, config.sharing)
         self.actor_optimiser = torch.optim.Adam(self.actor.parameters(), lr=config.lr, eps=1e-5)
         self.critic_optimiser = torch.optim.Adam(self.critic.parameters(), lr=config.lr, eps=1e-5)
         self.target_actor, self.target_critic = nets.frozen_copy(self.actor), nets.frozen_copy(self.critic)

@@ -3,7 +3,7 @@
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from tsc_marl import nets
+from tsc_marl import central, nets
 from tsc_marl.algos.ippo import Ippo
 from tsc_marl.types import Batch
 
@@ -13,7 +13,7 @@ class Mappo(Ippo):
 
     def build_critic(self) -> nn.Module:
         """Return V(s)."""
-        return nets.StateNet(self.spec.state_dim, self.config.critic_hidden, 1)
+        return central.StateNet(self.spec.state_dim, self.config.critic_hidden, 1)
 
     def normalised_values(self, obs: Float[Tensor, "*M N F"], state: Float[Tensor, "*M S"]) -> Float[Tensor, "*M 1"]:
         """Return one value for all agents."""

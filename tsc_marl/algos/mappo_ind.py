@@ -3,7 +3,7 @@
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from tsc_marl import nets
+from tsc_marl import central, nets
 from tsc_marl.algos.ippo import Ippo
 
 
@@ -14,11 +14,11 @@ class MappoInd(Ippo):
         """Return V^i(s, o^i, i)."""
         return self.central_net(1)
 
-    def central_net(self, size_out: int) -> nets.CentralNet:
+    def central_net(self, size_out: int) -> central.CentralNet:
         """Return a network of (s, o^i, i) with `size_out` outputs per agent."""
         spec, config = self.spec, self.config
         sizes = (spec.n_agents, spec.obs_dim, spec.state_dim)
-        return nets.CentralNet(*sizes, config.critic_hidden, size_out, config.sharing, 1.0)
+        return central.CentralNet(*sizes, config.critic_hidden, size_out, config.sharing, 1.0)
 
     def normalised_values(self, obs: Float[Tensor, "*M N F"], state: Float[Tensor, "*M S"]) -> Float[Tensor, "*M N"]:
         """Return one value per agent."""

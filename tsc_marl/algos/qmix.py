@@ -3,7 +3,7 @@
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from tsc_marl import nets
+from tsc_marl import central
 from tsc_marl.algos.vdn import Vdn
 from tsc_marl.types import Batch
 
@@ -13,7 +13,7 @@ class Qmix(Vdn):
 
     def build_joint(self) -> nn.Module:
         """Return f."""
-        return nets.MonotoneMixer(self.spec.n_agents, self.spec.state_dim)
+        return central.MonotoneMixer(self.spec.n_agents, self.spec.state_dim)
 
     def predicted(self, joint: nn.Module, q: Float[Tensor, "T B N"], batch: Batch, rows: slice) -> Float[Tensor, "T B 1"]:
         """Return f of the rows' state."""
