@@ -4,7 +4,7 @@ Layer norms stand after the residual sums and have no parameters. What goes into
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Float, Int
@@ -12,6 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tsc_marl import nets
+
+Past = tuple[list[Tensor], list[Tensor]] | None
+"""Keys and values of the agents that have acted, in a decoder block's two attentions; None when all are given at once."""
 
 
 def linear(size_in: int, size_out: int, gain: float) -> nets.GroupLinear:
@@ -29,10 +32,15 @@ class Attention(nn.Module):
         self.query, self.key, self.value = (linear(width, width, 1.0) for _ in range(3))
         self.out = linear(width, width, 0.01)
 
-    def forward(self, query: Float[Tensor, "*M N D"], stream: Float[Tensor, "*M N D"]) -> Float[Tensor, "*M N D"]:
+    def forward(
+        self, query: Float[Tensor, "*M N D"], stream: Float[Tensor, "*M N D"], past: list[Tensor] | None = None
+    ) -> Float[Tensor, "*M N D"]:
+        """Return what the agents see; `past` keeps keys and values of the agents before them, and takes in theirs."""
         given = ((self.query, query), (self.key, stream), (self.value, stream))
         q, k, v = (layer(x).unflatten(-1, (self.heads, -1)).transpose(-2, -3) for layer, x in given)
-        seen = functional.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
+        if past is not None:
+            past[:] = k, v = [torch.cat([old, new], dim=-2) for old, new in zip(past, (k, v), strict=True)] if past else [k, v]
+        seen = functional.scaled_dot_product_attention(q, k, v, is_causal=self.causal and past is None)
         return self.out(seen.transpose(-2, -3).flatten(-2))
 
 
@@ -74,9 +82,10 @@ class DecoderBlock(nn.Module):
         self.along, self.across = (Attention(width, heads, causal=True) for _ in range(2))
         self.perceptron = Perceptron(width, width)
 
-    def forward(self, stream: Float[Tensor, "*M N D"], code: Float[Tensor, "*M N D"]) -> Float[Tensor, "*M N D"]:
-        stream = normed(stream + self.along(stream, stream))
-        stream = normed(code + self.across(code, stream))
+    def forward(self, stream: Float[Tensor, "*M N D"], code: Float[Tensor, "*M N D"], past: Past = None) -> Tensor:
+        along, across = past or (None, None)
+        stream = normed(stream + self.along(stream, stream, along))
+        stream = normed(code + self.across(code, stream, across))
         return normed(stream + self.perceptron(stream))
 
 
@@ -117,15 +126,27 @@ class EncoderDecoder(nn.Module):
         self.blocks = nn.ModuleList([DecoderBlock(width, heads) for _ in blocks])
         self.logits = Perceptron(width, n_actions, norm=True)
 
-    def decode(self, code: Float[Tensor, "*M N D"], action: Int[Tensor, "*M N"]) -> Float[Tensor, "*M N A"]:
-        """Return the logits of the first N agents; the last one's action is not looked at."""
-        start = torch.full_like(action[..., :1], self.n_actions)
-        before = functional.one_hot(torch.cat([start, action[..., :-1]], dim=-1), self.n_actions + 1).to(code.dtype)
-        stream = normed(functional.gelu(self.embed(before)))
-        for block in self.blocks:
-            stream = block(stream, code)
+    def decode(self, code: Float[Tensor, "*M N D"], stream: Float[Tensor, "*M N D"], past: Sequence[Past]) -> Tensor:
+        """Return the logits [..., N, A] of agents that got these codes of the actions before them."""
+        for block, seen in zip(self.blocks, past, strict=True):
+            stream = block(stream, code, seen)
         return self.logits(stream)
+
+    def embedded(self) -> Float[Tensor, "A_1 D"]:
+        """Return the codes of all actions; the last one stands for nobody's."""
+        return normed(functional.gelu(self.embed(torch.eye(self.n_actions + 1, device=self.embed.weight.device))))
+
+    def one_by_one(self, obs: Float[Tensor, "M N F"], choose: Callable[[int, Tensor], Int[Tensor, "M"]]) -> Int[Tensor, "M N"]:
+        """Let `choose` take agent m's action from its logits [M, A], for one agent after the other; return all actions."""
+        past: list[Past] = [([], []) for _ in self.blocks]
+        codes, actions = self.embedded(), []
+        before = codes[-1].expand(len(obs), 1, -1)
+        for m, code in enumerate(self.encoder.encode(obs).split(1, dim=1)):
+            actions.append(choose(m, self.decode(code, before, past)[:, 0]))
+            before = codes[actions[-1].unsqueeze(1)]
+        return torch.stack(actions, dim=1)
 
     def forward(self, obs: Float[Tensor, "*M N F"], action: Int[Tensor, "*M N"]) -> Float[Tensor, "*M N A"]:
         """Return the logits of all agents in one pass, the actions being known."""
-        return self.decode(self.encoder.encode(obs), action)
+        before = torch.cat([torch.full_like(action[..., :1], self.n_actions), action[..., :-1]], dim=-1)
+        return self.decode(self.encoder.encode(obs), self.embedded()[before], [None] * len(self.blocks))

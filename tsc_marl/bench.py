@@ -5,6 +5,8 @@
 | env-grid4x4, env-ingolstadt21 | our random episode (the defaults) over bare `sumo` replaying its lights | 1.25, 1.15 |
 | sumo-rl-libsumo, sumo-rl-traci | sumo-rl's episode (its defaults) over ours, on grid4x4 with the same decisions | 1.5, 20 |
 | acting, learning | their share of a rollout and of training's wall time, jointq on grid4x4 | 0.2, 0.4 |
+| mat-rollout | an episode with MAT's first policy over one with MAPPO's, grid4x4 | 3 |
+| happo-update, hatrpo-update | learning from two episodes of ingolstadt21, over MAPPO's | 10 |
 | workers | episodes per second of two worker processes over one, grid4x4 | 1.8 |
 """
 
@@ -17,7 +19,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -29,7 +30,7 @@ from tsc_marl.rollout.local import Pool
 from tsc_marl.rollout.worker import Job, Policy, Task
 from tsc_marl.sim import engine, metrics, scenario
 from tsc_marl.sim.env import TrafficEnv
-from tsc_marl.types import Batch
+from tsc_marl.types import Algorithm, Batch, Spec
 
 PAIRS = 5
 SEED = 1
@@ -174,8 +175,7 @@ def _training() -> dict[str, Measure]:
     task = Task("grid4x4")
     with Pool(1) as one, Pool(2) as two:
         spec = two.probe(task)
-        algorithm: Any = algos.find("jointq")(spec, algos.find("jointq").Config())
-        policy = Policy("jointq", algorithm.config, algorithm.policy_state())
+        algorithm, policy = _first_policy("jointq", spec)
         jobs = [Job(i, task, policy, SEED + i, explore_seed=i) for i in range(4)]
         for pool in (one, two):
             list(pool.run(jobs[: len(pool.pids)]))
@@ -201,10 +201,51 @@ def _training() -> dict[str, Measure]:
     }
 
 
+def _first_policy(name: str, spec: Spec) -> tuple[Algorithm, Policy]:
+    """Return an untrained algorithm and its policy."""
+    cls = algos.find(name)
+    algorithm = cls(spec, cls.Config())
+    return algorithm, Policy(name, algorithm.config, algorithm.policy_state())
+
+
+def _mat_rollout() -> dict[str, Measure]:
+    ratios, task = [], Task("grid4x4")
+    with Pool(1) as pool:
+        spec = pool.probe(task)
+        jobs = {name: Job(0, task, _first_policy(name, spec)[1], SEED, explore_seed=0) for name in ("mat", "mappo")}
+        for _ in range(PAIRS):
+            spent = {name: sum(next(iter(pool.run([job]))).seconds.values()) for name, job in jobs.items()}
+            ratios.append(spent["mat"] / spent["mappo"])
+    return {"mat-rollout": Measure(ratios, "<= 3", "MAT's rollout over MAPPO's, grid4x4", lambda ratio: ratio <= 3)}
+
+
+def _sequential_updates() -> dict[str, Measure]:
+    task, ratios = Task("ingolstadt21"), {"happo": [], "hatrpo": []}
+    with Pool(1) as pool:
+        spec = pool.probe(task)
+        learners = {name: _first_policy(name, spec) for name in ("mappo", "happo", "hatrpo")}
+        jobs = [Job(i, task, learners["mappo"][1], SEED + i, explore_seed=i) for i in range(2)]
+        batch = Batch.join([episode.batch for episode in pool.run(jobs) if episode.batch is not None])
+    for _ in range(PAIRS):
+        spent = {}
+        for name, (algorithm, _) in learners.items():
+            start = time.perf_counter()
+            algorithm.update(batch, 0.0)
+            spent[name] = time.perf_counter() - start
+        for name, found in ratios.items():
+            found.append(spent[name] / spent["mappo"])
+    return {
+        f"{name}-update": Measure(found, "<= 10", "its update over MAPPO's, ingolstadt21", lambda ratio: ratio <= 10)
+        for name, found in ratios.items()
+    }
+
+
 MEASURES: dict[str, Callable[[], dict[str, Measure]]] = {
     "env-grid4x4": lambda: _env_against_sumo("grid4x4", 1.25),
     "env-ingolstadt21": lambda: _env_against_sumo("ingolstadt21", 1.15),
     "sumo-rl-libsumo": lambda: _against_sumo_rl(libsumo=True),
     "sumo-rl-traci": lambda: _against_sumo_rl(libsumo=False),
     "training": _training,
+    "mat-rollout": _mat_rollout,
+    "sequential-updates": _sequential_updates,
 }

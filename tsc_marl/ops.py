@@ -177,6 +177,11 @@ def centred(values: Float[Tensor, "*M A"], probs: Float[Tensor, "*M A"]) -> Floa
     return values - (probs * values).sum(-1, keepdim=True)
 
 
+def gumbel_like(x: Float[Tensor, "*M A"], generator: torch.Generator | None) -> Float[Tensor, "*M A"]:
+    """Return standard Gumbel noise g of the same shape: argmax(l + g) is a draw from softmax(l)."""
+    return -torch.empty_like(x).exponential_(generator=generator).clamp(min=torch.finfo(x.dtype).tiny).log()
+
+
 def gumbel_softmax(
     logits: Float[Tensor, "*M A"], avail: Bool[Tensor, "*M A"], temperature: float, generator: torch.Generator | None
 ) -> Float[Tensor, "*M A"]:
@@ -185,8 +190,7 @@ def gumbel_softmax(
     Forward: the one-hot of argmax(l + g), g = -log(-log u) for u uniform, which is a draw from softmax(l) whatever the
     temperature tau. Backward: softmax((l + g) / tau). Without a generator, torch's global one draws.
     """
-    waiting = torch.empty_like(logits).exponential_(generator=generator).clamp(min=torch.finfo(logits.dtype).tiny)
-    noisy = logits.masked_fill(~avail, ILLEGAL) - waiting.log()
+    noisy = legal(logits, avail) + gumbel_like(logits, generator)
     soft = torch.softmax(noisy / temperature, dim=-1)
     hard = torch.zeros_like(soft).scatter(-1, noisy.argmax(-1, keepdim=True), 1.0)
     return hard + (soft - soft.detach())

@@ -67,14 +67,16 @@ class Mat(MatDec):
         self, obs: Float[Tensor, "B N F"], avail: Bool[Tensor, "B N A"], carry: Any, generator: torch.Generator | None
     ) -> tuple[Int[Tensor, "B N"], dict[str, Tensor], Any]:
         """Choose for one agent after the other: sample, or take each policy's mode when `generator` is None."""
-        code = self.actor.encoder.encode(obs)
-        action = torch.zeros(avail.shape[:-1], dtype=torch.long, device=obs.device)
-        told = []
-        for m in range(self.spec.n_agents):
-            logits = self.actor.decode(code[:, : m + 1], action[:, : m + 1])[:, -1]
-            logp = ops.log_policy(logits, avail[:, m])
-            action[:, m] = logp.argmax(-1) if generator is None else ops.sample(logp.exp(), generator)
-            told.append(logp)
+        told: list[Tensor] = []
+        noise = torch.zeros(avail.shape)
+        if generator is not None:
+            noise = ops.gumbel_like(noise, generator)
+
+        def choose(m: int, logits: Float[Tensor, "B A"]) -> Int[Tensor, "B"]:
+            told.append(ops.log_policy(logits, avail[:, m]))
+            return (told[-1] + noise[:, m]).argmax(-1)
+
+        action = self.actor.one_by_one(obs, choose)
         if generator is None:
             return action, {}, None
         logp = torch.stack(told, dim=1)
