@@ -96,6 +96,24 @@ def scripted(envs: int, seed: int, random: bool) -> Tensor:
     return openai(torch.stack(rewards))
 
 
+def settings(config: type) -> dict[str, object]:
+    """Return what differs from an algorithm's defaults: those are for traffic. Who may pass a batch but once keeps its steps."""
+    wanted = {
+        "gamma": 0.99,
+        "lam": 0.95,
+        "lr": 7e-4,
+        "window": STEPS,
+        "windows": 32,
+        "updates": 8,
+        "epochs": 10,
+        "minibatches": 1,
+    }
+    known = config.__dataclass_fields__
+    if "epochs" in known and known["epochs"].default == 1:
+        del wanted["epochs"], wanted["minibatches"]
+    return {key: value for key, value in wanted.items() if key in known}
+
+
 def bench(names: list[str], batches: int, seeds: int) -> None:
     """Train each algorithm and print its greedy return beside random, the heuristic and the published figure."""
     torch.set_num_threads(1)
@@ -109,10 +127,8 @@ def bench(names: list[str], batches: int, seeds: int) -> None:
         for seed in range(seeds):
             torch.manual_seed(seed)
             cls = algos.find(name)
-            known = cls.Config.__dataclass_fields__.keys()
-            wanted = {"gamma": 0.99, "epochs": 10, "minibatches": 1, "lr": 7e-4, "window": STEPS, "windows": 32, "updates": 8}
             game = Spread(128, seed)
-            algorithm = cls(game.spec, cls.Config(**{key: value for key, value in wanted.items() if key in known}))
+            algorithm = cls(game.spec, cls.Config(**settings(cls.Config)))
             replay, generator = replay_of(algorithm), torch.Generator().manual_seed(seed)
             for i in range(batches):
                 game.begin()

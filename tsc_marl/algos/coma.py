@@ -56,12 +56,16 @@ class Coma(Ippo):
     def __init__(self, spec: Spec, config: ComaConfig) -> None:
         super().__init__(spec, config)
         self.target_critic = nets.frozen_copy(self.critic)
+        self.residual = nets.Moments(config.value_keep)
 
     def build_critic(self) -> central.CentralNet:
-        """Return Q(s, o^i, u^-i, .)."""
+        """Return Q(s, o^i, u^-i, .) as a value and what each action adds to it (arXiv 1511.06581); these start at zero."""
         spec, config = self.spec, self.config
         sizes = (spec.n_agents, spec.obs_dim + spec.n_agents * spec.n_actions, spec.state_dim)
-        return central.CentralNet(*sizes, config.critic_hidden, spec.n_actions, config.sharing, 1.0)
+        critic = central.CentralNet(*sizes, config.critic_hidden, 1 + spec.n_actions, config.sharing, 1.0)
+        with torch.no_grad():
+            critic.net.head.weight[:, 1:] = 0
+        return critic
 
     def update(self, batch: Batch, progress: float) -> dict[str, float]:
         """Learn from the batch, then move the target critic."""
@@ -75,7 +79,9 @@ class Coma(Ippo):
         """Return Q of each own action beside the others' in `joint`, normalised units; the own entry is not seen."""
         n = self.spec.n_agents
         others = joint.unsqueeze(-3) * (1 - torch.eye(n)).unsqueeze(-1)
-        return critic(torch.cat([obs, others.flatten(-2)], dim=-1), state)
+        value, added = critic(torch.cat([obs, others.flatten(-2)], dim=-1), state).split([1, self.spec.n_actions], dim=-1)
+        unit = self.residual.deviation / self.returns.deviation
+        return value + unit * (added - added.mean(-1, keepdim=True))
 
     @torch.no_grad()
     def prepare(self, batch: Batch) -> tuple[Rows, dict[str, float]]:
@@ -87,6 +93,7 @@ class Coma(Ippo):
         team = batch.reward.sum(-1, keepdim=True).expand_as(batch.reward)
         target = ops.td_lambda(team, played, *done, config.gamma, config.lam)
         self.returns.update(target)
+        self.residual.update(target - played[:-1])
         rows = {
             "obs": batch.obs[:-1], "avail": batch.avail[:-1], "state": batch.state[:-1], "action": batch.action,
             "logp": batch.extras["logp"], "probs": batch.extras["probs"], "active": (batch.avail[:-1].sum(-1) > 1).float(),
@@ -97,9 +104,9 @@ class Coma(Ippo):
     def learn_from(self, rows: Rows) -> list[dict[str, float]]:
         """Improve the critic, then the policy by the critic's new advantages."""
         passes = range(self.config.critic_epochs)
-        logged = [self.improve_critic(some) for _ in passes for some in self.minibatches(rows)]
         rows["advantage"] = self.counterfactual(rows)
-        return logged + [self.improve_policy(self.log_policy(some), some, self.actor) for some in self.minibatches(rows)]
+        logged = [self.improve_policy(self.log_policy(some), some, self.actor) for some in self.minibatches(rows)]
+        return logged + [self.improve_critic(some) for _ in passes for some in self.minibatches(rows)]
 
     @torch.no_grad()
     def counterfactual(self, rows: Rows) -> Float[Tensor, "L M N"]:

@@ -30,8 +30,9 @@ class PpoConfig:
     """Share of the learning rate that is left at the end of training (linear)."""
     gamma: float = 0.98
     """Discount per decision."""
-    lam: float = 0.95
-    """Lambda of the generalised advantage estimate."""
+    lam: float = 0.5
+    """Lambda of the generalised advantage estimate. In traffic values are predicted well and returns are noisy: .95 hides
+    what one of many agents changed."""
     epochs: int = 8
     """Passes over each batch."""
     minibatches: int = 4
