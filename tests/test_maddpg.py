@@ -14,7 +14,9 @@ from tsc_marl.errors import UserError
 from tsc_marl.replay import learn, replay_of
 from tsc_marl.types import Batch, Spec
 
-TINY = {"hidden": (16,), "critic_hidden": (16,), "windows": 16, "updates": 2}
+GIVEN = {"epsilon_start": 0.0, "epsilon_end": 0.0}
+"""The games were recorded without random actions beside the draws."""
+TINY = GIVEN | {"hidden": (16,), "critic_hidden": (16,), "windows": 16, "updates": 2}
 
 
 def build(seed=0, spec=None, **settings):
@@ -233,6 +235,25 @@ def test_bad_settings_are_named(settings, named):
     assert "\n" not in str(error.value)
 
 
+# --- exploration
+
+
+def test_epsilon_is_the_share_of_random_actions_while_exploring():
+    """A policy that is sure of action 0, of four legal ones: it plays 1 - epsilon + epsilon / 4 of the time."""
+    algorithm = build()
+    with torch.no_grad():
+        for parameter in algorithm.actor.parameters():
+            parameter.zero_()
+        algorithm.actor.members[0].head.bias[..., 0] = 50.0
+    obs, avail = torch.zeros(20_000, 3, 5), torch.ones(20_000, 3, 4, dtype=torch.bool)
+    algorithm.config = dataclasses.replace(algorithm.config, epsilon_start=0.4, epsilon_end=0.1, epsilon_until=0.5)
+    for progress, share in ((0.0, 0.4), (0.25, 0.25), (0.5, 0.1), (1.0, 0.1)):
+        assert algorithm.observe(played(algorithm), progress) == {"policy/epsilon": pytest.approx(share)}
+        action = algorithm.act(obs, avail, None, torch.Generator().manual_seed(0))[0]
+        assert (action == 0).float().mean() == pytest.approx(1 - 0.75 * share, abs=0.01)
+        assert (algorithm.act(obs, avail, None, None)[0] == 0).all()
+
+
 # --- sub-policies
 
 
@@ -244,7 +265,7 @@ class Plain(Maddpg):
         if generator is None:
             return ops.log_policy(logits, avail).argmax(-1), {}, None
         action = ops.gumbel_softmax(logits, avail, 1.0, generator).argmax(-1)
-        return action, {"sub_policy": torch.full_like(action, -1)}, None
+        return ops.explore(action, avail, self.epsilon, generator), {"sub_policy": torch.full_like(action, -1)}, None
 
     def target(self, batch, x):
         with torch.no_grad():
@@ -449,7 +470,7 @@ def test_inference_takes_one_step_an_update_on_the_latest_episodes_alone():
 
 # --- games
 
-ONE_SHOT = {"hidden": (16,), "critic_hidden": (32,), "lr": 1e-2, "updates": 4, "windows": 64, "window": 1, "gamma": 0.9,
+ONE_SHOT = GIVEN | {"hidden": (16,), "critic_hidden": (32,), "lr": 1e-2, "updates": 4, "windows": 64, "window": 1, "gamma": 0.9,
             "replay_episodes": 640}  # fmt: skip
 
 

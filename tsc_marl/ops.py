@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
@@ -150,6 +150,15 @@ def log_policy(logits: Float[Tensor, "*M A"], avail: Bool[Tensor, "*M A"]) -> Fl
 def sample(probs: Float[Tensor, "*M A"], generator: torch.Generator) -> Tensor:
     """Draw one action [*M] for each distribution."""
     return torch.multinomial(probs.flatten(0, -2), 1, generator=generator).view(probs.shape[:-1])
+
+
+def explore(
+    action: Int[Tensor, "*M"], avail: Bool[Tensor, "*M A"], epsilon: Float[Tensor, ""], generator: torch.Generator
+) -> Int[Tensor, "*M"]:
+    """Replace each action by any legal one with probability epsilon."""
+    legal = avail.float()
+    anything = sample(legal / legal.sum(-1, keepdim=True), generator)
+    return torch.where(torch.rand(action.shape, generator=generator) < epsilon, anything, action)
 
 
 def chunk_length(steps: int, at_least: int) -> int:

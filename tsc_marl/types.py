@@ -83,12 +83,26 @@ class OffPolicyConfig:
     """Decisions in one cut."""
     updates: int = 100
     """Updates after each batch of new episodes."""
+    epsilon_start: float = 1.0
+    """Share of random actions at the start."""
+    epsilon_end: float = 0.02
+    """Share of random actions that is left."""
+    epsilon_until: float = 0.5
+    """Share of training over which epsilon falls (linear)."""
 
     def __post_init__(self) -> None:
         """Refuse values outside their range."""
+        for name in ("epsilon_start", "epsilon_end", "epsilon_until"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UserError(f"algo.{name} must lie in [0, 1]; got {getattr(self, name)}")
         for name in ("replay_episodes", "windows", "window", "updates"):
             if getattr(self, name) < 1:
                 raise UserError(f"algo.{name} must be at least 1; got {getattr(self, name)}")
+
+    def epsilon(self, progress: float) -> float:
+        """Return the share of random actions when `progress` of training is done."""
+        done = min(1.0, progress / self.epsilon_until) if self.epsilon_until else 1.0
+        return self.epsilon_start + (self.epsilon_end - self.epsilon_start) * done
 
 
 class Algorithm(nn.Module, abc.ABC):

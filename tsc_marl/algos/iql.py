@@ -24,12 +24,6 @@ class QConfig(OffPolicyConfig):
     """Learning rate (Adam)."""
     gamma: float = 0.98
     """Discount per decision."""
-    epsilon_start: float = 1.0
-    """Share of random actions at the start."""
-    epsilon_end: float = 0.02
-    """Share of random actions that is left."""
-    epsilon_until: float = 0.5
-    """Share of training over which epsilon falls (linear)."""
     max_grad_norm: float = 10.0
     """Largest norm of a gradient step."""
     hidden: tuple[int, ...] = (64, 64)
@@ -48,7 +42,7 @@ class QConfig(OffPolicyConfig):
     def __post_init__(self) -> None:
         """Refuse values outside their range, and other than one way to move the target."""
         super().__post_init__()
-        for name in ("gamma", "epsilon_start", "epsilon_end", "epsilon_until", "value_keep"):
+        for name in ("gamma", "value_keep"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"algo.{name} must lie in [0, 1]; got {getattr(self, name)}")
         for name in ("lr", "max_grad_norm", "polyak", "hard_every_updates"):
@@ -102,9 +96,7 @@ class Iql(Algorithm):
         action = ops.legal(q[0], avail).argmax(-1)
         if generator is None:
             return action, {}, after
-        legal = avail.float()
-        anything = ops.sample(legal / legal.sum(-1, keepdim=True), generator)
-        action = torch.where(torch.rand(action.shape, generator=generator) < self.epsilon, anything, action)
+        action = ops.explore(action, avail, self.epsilon, generator)
         return action, {} if after is None else {"memory": torch.zeros_like(after) if carry is None else carry}, after
 
     def policy_state(self) -> dict[str, Tensor]:
@@ -113,9 +105,7 @@ class Iql(Algorithm):
 
     def observe(self, batch: Batch, progress: float) -> dict[str, float]:
         """Lower epsilon."""
-        config = self.config
-        done = min(1.0, progress / config.epsilon_until) if config.epsilon_until else 1.0
-        self.epsilon.fill_(config.epsilon_start + (config.epsilon_end - config.epsilon_start) * done)
+        self.epsilon.fill_(self.config.epsilon(progress))
         return {"policy/epsilon": float(self.epsilon)}
 
     def update(self, batch: Batch, progress: float) -> dict[str, float]:

@@ -89,6 +89,7 @@ class Maddpg(Algorithm):
     """An actor on its own observation and a critic of all actions for every agent."""
 
     Config = MaddpgConfig
+    epsilon: Tensor
     updates_done: Tensor
     episodes_seen: Tensor
 
@@ -110,13 +111,14 @@ class Maddpg(Algorithm):
             self.peers_optimiser = torch.optim.Adam(self.peers.parameters(), lr=config.lr, eps=1e-5)
         self.returns = nets.Moments(config.value_keep)
         self.latest: Batch | None = None
+        self.register_buffer("epsilon", torch.tensor(config.epsilon_start))
         for name in ("updates_done", "episodes_seen"):
             self.register_buffer(name, torch.zeros((), dtype=torch.long))
 
     def act(
         self, obs: Float[Tensor, "B N F"], avail: Bool[Tensor, "B N A"], carry: Any, generator: torch.Generator | None
     ) -> tuple[Int[Tensor, "B N"], dict[str, Tensor], Any]:
-        """Draw from the sub-policy that plays this episode; greedily, take the mode of the mean of all sub-policies."""
+        """Draw from this episode's sub-policy, or with probability epsilon anything; greedily, the mode of all their mean."""
         if generator is None:
             logits = self.actor(obs)
             probs = ops.log_policy(logits, avail.unsqueeze(-3).expand_as(logits)).exp()
@@ -125,20 +127,21 @@ class Maddpg(Algorithm):
             carry = torch.randint(self.config.ensemble, obs.shape[:-1], generator=generator)
         k = torch.zeros(obs.shape[:-1], dtype=torch.long) if carry is None else carry
         action = ops.gumbel_softmax(self.actor(obs, k), avail, 1.0, generator).argmax(-1)
-        return action, {"sub_policy": k}, carry
+        return ops.explore(action, avail, self.epsilon, generator), {"sub_policy": k}, carry
 
     def policy_state(self) -> dict[str, Tensor]:
-        """Return the actors' weights."""
-        return {name: value for name, value in self.state_dict().items() if name.startswith("actor.")}
+        """Return the actors' weights and epsilon."""
+        return {name: value for name, value in self.state_dict().items() if name.startswith("actor.") or name == "epsilon"}
 
     def observe(self, batch: Batch, progress: float) -> dict[str, float]:
-        """Keep the new episodes for inference, and count them for targets that are copied by episodes."""
+        """Lower epsilon, keep the new episodes for inference, and count them for targets that are copied by episodes."""
+        self.epsilon.fill_(self.config.epsilon(progress))
         self.latest = batch
         every, before = self.config.hard_every_episodes, int(self.episodes_seen)
         self.episodes_seen += batch.terminated.shape[1]
         if every is not None and int(self.episodes_seen) // every > before // every:
             self._move_targets(1.0)
-        return {}
+        return {"policy/epsilon": float(self.epsilon)}
 
     def update(self, batch: Batch, progress: float) -> dict[str, float]:
         """Take a step with inferred policies, critics and actors, in this order, and move the targets."""
