@@ -44,7 +44,7 @@ def allowed():
 
 every = pytest.mark.parametrize(("name", "sharing", "recurrent"), allowed())
 PPO = [name for name in algos.available() if issubclass(algos.find(name), algos.find("ippo"))]
-valued = pytest.mark.parametrize("name", [name for name in PPO if name != "coma"])  # its critic learns first
+valued = pytest.mark.parametrize("name", [name for name in PPO if name != "coma"])  # it has no value alone
 ratio = pytest.mark.parametrize("name", [name for name in PPO if name != "hatrpo"])  # it reports the KL after its step
 
 

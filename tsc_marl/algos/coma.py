@@ -2,8 +2,9 @@ r"""COMA (Foerster et al. 2018, arXiv 1705.08926): what the agent's own action c
 
 A^i = Q(s, u) - sum_a pi^i(a) Q(s, (u^-i, a)) on the team's reward; the critic Q(s, o^i, u^-i, .) learns TD(lambda) targets
 of a slowly moving copy. The joint action after the last row is not played: there the others' probabilities stand in for
-their actions, and the own action is averaged over the policy. The critic learns first: the advantage is all its own, and
-what it does not know yet would move the policy. The policy gradient is plain, one pass over each batch.
+their actions, and the own action is averaged over the policy. What an action adds starts at zero and is predicted in the
+unit of the TD errors: it is far smaller than the return, and what the critic does not know would move the policy. The policy
+gradient is plain, one pass over each batch with the critic as it was.
 """
 
 from dataclasses import dataclass
@@ -26,13 +27,13 @@ class ComaConfig(PpoConfig):
     lam: float = 0.8
     """Lambda of the critic's TD(lambda) targets."""
     critic_epochs: int = 8
-    """Passes of the critic over each batch, before the actor's."""
+    """Passes of the critic over each batch, after the actor's."""
     epochs: int = 1
     """Passes of the actor over each batch: its loss has no ratio that would allow more than one."""
     minibatches: int = 16
     """Gradient steps per pass."""
-    polyak: float = 0.1
-    """Share by which the target critic moves at each batch."""
+    polyak: float = 1.0
+    """Share by which the target critic moves at each batch. A slower one points the policy the wrong way for long."""
 
     def __post_init__(self) -> None:
         """Refuse values outside their range."""
@@ -102,11 +103,10 @@ class Coma(Ippo):
         return rows | ({"memory": batch.extras["memory"]} if config.recurrent else {}), {"value/mean": float(target.mean())}
 
     def learn_from(self, rows: Rows) -> list[dict[str, float]]:
-        """Improve the critic, then the policy by the critic's new advantages."""
-        passes = range(self.config.critic_epochs)
+        """Improve the policy by the critic's advantages, then the critic."""
         rows["advantage"] = self.counterfactual(rows)
         logged = [self.improve_policy(self.log_policy(some), some, self.actor) for some in self.minibatches(rows)]
-        return logged + [self.improve_critic(some) for _ in passes for some in self.minibatches(rows)]
+        return logged + [self.improve_critic(some) for _ in range(self.config.critic_epochs) for some in self.minibatches(rows)]
 
     @torch.no_grad()
     def counterfactual(self, rows: Rows) -> Float[Tensor, "L M N"]:
