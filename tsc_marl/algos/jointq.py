@@ -32,9 +32,6 @@ class JointqConfig(PpoConfig):
     `cf`: the counterfactual of the joint Q."""
     kappa: float = 1.0
     """Weight of the effect on others: 0 is selfish, 1 the team's objective."""
-    calibrate: bool = True
-    """Under `own` without a mixer: scale the effect on others by how much of it came true: the slope, on batches that the
-    critic has not yet learned from, of what the others' own actions left unexplained on what was predicted; 0 to 1."""
     rho: float = 0.0
     """Share of sampled returns in `mix`: more variance, less bias of the critic."""
     credit: Literal["neighbours", "all"] = "neighbours"
@@ -57,11 +54,6 @@ class JointqConfig(PpoConfig):
             raise UserError(f"algo.adv cf needs the joint Q of all agents; got algo.credit {self.credit}, set it to all")
         if self.kappa != 1 and self.adv not in ("own", "mix"):
             raise UserError(f"algo.kappa {self.kappa} has no effect with algo.adv {self.adv}; set algo.adv to own or mix")
-        if not self.calibrate and (self.adv, self.mixer) != ("own", "sum"):
-            raise UserError(
-                "algo.calibrate has an effect with algo.adv own and algo.mixer sum only; "
-                f"got algo.calibrate False, algo.adv {self.adv}, algo.mixer {self.mixer}"
-            )
         if self.credit == "all" and self.adv.startswith("doc"):
             raise UserError(f"algo.credit all has no effect with algo.adv {self.adv}; set algo.adv to own")
         if self.tie_heads and self.adv not in ("mix", "cf"):
@@ -97,12 +89,10 @@ class Jointq(MappoInd):
     config: JointqConfig  # pyright: ignore[reportIncompatibleVariableOverride]
     critic: JointCritic
     reach: Tensor
-    foretold: Tensor
 
     def __init__(self, spec: Spec, config: JointqConfig) -> None:
         super().__init__(spec, config)
         self.residual = nets.Moments(config.value_keep)
-        self.register_buffer("foretold", torch.zeros(2))
         reach = torch.zeros(spec.n_agents, spec.n_agents)
         for i, near in enumerate(spec.neighbours):
             reach[i, list(near)] = 1
@@ -140,10 +130,8 @@ class Jointq(MappoInd):
         a_own, a_others = (unit * ops.taken(head, batch.action) for head in (own, others))
         if self.critic.mixer is not None:  # whatever effect of an agent M has learned, its centred head has not
             a_others = a_others + unit * self._interaction_effect(v, own, rows)
-        if config.calibrate and config.adv == "own" and config.mixer == "sum":
-            slope = self._slope(a_others, (target - value[:-1] - a_own) @ self.reach.T, rows["active"])
-            metrics["critic/others_slope"] = float(slope)
-            others, a_others = slope * others, slope * a_others
+        happened = (target - value[:-1] - a_own) @ self.reach.T * rows["active"]
+        metrics["critic/others_slope"] = float((a_others * happened).sum() / (a_others**2 * rows["active"]).sum().clamp(min=1e-9))
         self._log_agents(batch, rows, (own * unit, others * unit), value[:-1], estimate, metrics)
         if config.adv == "own":
             return estimate + config.kappa * a_others
@@ -153,12 +141,6 @@ class Jointq(MappoInd):
         if config.adv == "cf":
             return a_own + a_others
         return self._document(batch, value, config.adv == "doc_lambda")
-
-    def _slope(self, predicted: Tensor, happened: Tensor, active: Tensor) -> Tensor:
-        """Return the least-squares slope through 0 of what happened on what was predicted, with a memory as the values'."""
-        moments = torch.stack([(active * predicted * happened).mean(), (active * predicted**2).mean()])
-        self.foretold.mul_(self.config.value_keep).add_((1 - self.config.value_keep) * moments)
-        return (self.foretold[0] / self.foretold[1].clamp(min=1e-12)).clamp(0, 1)
 
     def _document(self, batch: Batch, value: Tensor, sampled: bool) -> Tensor:
         """R^i + gamma V' - V with V = sum_i v^i, and for doc_lambda the discounted later team residuals."""
