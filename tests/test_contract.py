@@ -218,7 +218,7 @@ def test_the_first_gradient_step_is_at_ratio_1(name, recurrent):
 
 @valued
 def test_popart_keeps_every_prediction(name):
-    algorithm = build(name, popart=True)
+    algorithm = build(name, popart=True, lam=0.95)
     for seed in (0, 1):
         batch = play(algorithm, seed)
         scaled = dataclasses.replace(batch, reward=10.0 * (seed + 1) * batch.reward + 5)

@@ -156,7 +156,15 @@ def test_the_variance_of_a_shared_advantages_gradient_grows_with_the_agents():
 @pytest.mark.parametrize("name", MEMORY)
 def test_a_cue_is_remembered_by_a_gru_and_by_nothing_else(name):
     settings = fitting(
-        name, **SMALL | {"epochs": 4, "minibatches": 1}, gamma=0.99, chunk=6, window=6, windows=64, updates=8, replay_episodes=640
+        name,
+        **SMALL | {"epochs": 4, "minibatches": 1},
+        gamma=0.99,
+        lam=0.95,
+        chunk=6,
+        window=6,
+        windows=64,
+        updates=8,
+        replay_episodes=640,
     )
     found = {
         recurrent: greedy_return(Cue(1000, 1), train(name, Cue(), 300, 6, 0, **settings, recurrent=recurrent), 6)

@@ -14,12 +14,21 @@ from tsc_marl.types import Spec
 
 SEEDS = range(10)
 NAMES = ("ia2c", "maa2c", "ippo", "mappo", "mappo_ind", "coma", "happo", "hatrpo", "jointq")
-SMALL = {"hidden": (32,), "critic_hidden": (32,), "lr": 3e-3, "lr_end": 1.0, "gamma": 0.99, "minibatches": 1, "entropy": 0.0}
+SMALL = {
+    "hidden": (32,),
+    "critic_hidden": (32,),
+    "lr": 3e-3,
+    "lr_end": 1.0,
+    "gamma": 0.99,
+    "minibatches": 1,
+    "entropy": 0.0,
+    "lam": 0.95,
+}
 
 
 def settings(name, **more):
     """One set for all; the trust region needs more samples than 64 to see a better action that it has almost left."""
-    own = {"coma": {"polyak": 0.5}, "happo": {"epochs": 4}, "ippo": {"epochs": 4}, "mappo": {"epochs": 4}}
+    own = {"coma": {"polyak": 0.5, "lam": 0.8}, "happo": {"epochs": 4}, "ippo": {"epochs": 4}, "mappo": {"epochs": 4}}
     return SMALL | own.get(name, {}) | more
 
 
