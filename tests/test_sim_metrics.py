@@ -1,33 +1,27 @@
 """The figures against a second computation from SUMO's files, and the lights that SUMO itself wrote down."""
 
 import re
-from collections import defaultdict
-from itertools import pairwise
 from statistics import fmean
 from xml.etree import ElementTree
 
+import lights
 import numpy as np
 import pytest
-import yaml
 
+from tsc_marl.config import read_timing
 from tsc_marl.controllers import find
 from tsc_marl.sim import scenario
 from tsc_marl.sim.env import TrafficEnv
-from tsc_marl.sim.signals import Timing
 
 SEED = 23
-TIMINGS = {
-    name: Timing(**yaml.safe_load((scenario.ROOT / "configs" / "timing" / f"{name}.yaml").read_text()))
-    for name in ("sumo-rl", "field")
-}
 
 
 def play(name, out, timing=None, policy="random", seed=SEED, **options):
     """Play one episode; `policy` is a controller, or the phase that every signal holds from start to end."""
     env = TrafficEnv(scenario.load(name), timing)
+    controller = find(policy)(env) if isinstance(policy, str) else None
     try:
         env.reset(seed, out=out, **options)
-        controller = find(policy)(env) if isinstance(policy, str) else None
         if controller:
             controller.reset(seed)
         ended = False
@@ -111,45 +105,12 @@ def test_logging_the_lights_does_not_change_the_traffic(tmp_path):
     assert play("grid2x2", tmp_path)[1] == play("grid2x2", None)[1]
 
 
-def lights(path):
-    """Return, per signal, the states that SUMO logged, one a second."""
-    logged = defaultdict(list)
-    for element in ElementTree.parse(path).getroot():
-        logged[element.get("id")].append((float(element.get("time")), element.get("state")))
-    for name, rows in logged.items():
-        times = np.array([time for time, _ in rows])
-        assert (np.diff(times) == 1).all(), name
-    return {name: [state for _, state in rows] for name, rows in logged.items()}
-
-
-@pytest.mark.parametrize("timing", TIMINGS)
-@pytest.mark.parametrize(("name", "policy"), [("cross", "random"), ("grid2x2", "random"), ("cologne3", "random"), ("grid2x2", 1)])
-def test_the_lights_that_sumo_showed_keep_the_timing(name, timing, policy, tmp_path):
-    timing = TIMINGS[timing]
-    env, _ = play(name, tmp_path, timing, policy)
-    logged = lights(tmp_path / f"tls_{SEED}.xml")
+@pytest.mark.parametrize("timing", ["sumo-rl", "field"])
+def test_the_lights_that_sumo_showed_keep_the_timing(timing, tmp_path):
+    """A phase held from start to end, which only the longest red may break; tests/test_controllers.py has the controllers."""
+    timing = read_timing(timing)
+    env, _ = play("grid2x2", tmp_path, timing, policy=1)
+    logged = lights.read(tmp_path / f"tls_{SEED}.xml")
     assert set(logged) == set(env.names)
-    changes = 0
-    for states in logged.values():
-        assert len(states) == env.scenario.duration_s
-        for link in range(len(states[0])):
-            colours = "".join(state[link] for state in states).replace("g", "G").replace("s", "r")
-            for yellow in re.finditer("(y+)(r*)", colours):
-                if len(colours) - yellow.start() < timing.change_s:
-                    continue  # cut by the end of the window
-                changes += 1
-                assert len(yellow[1]) == timing.yellow_s, (link, yellow.start())
-                assert len(yellow[2]) >= timing.all_red_s, (link, yellow.start())
-            assert "Gr" not in colours, "a green ended without yellow"
-            assert "ry" not in colours
-            assert "yG" not in colours
-            for green in re.finditer(r"(?<!G)G+(?=y)", colours):
-                assert len(green[0]) >= timing.min_green_s, (link, green.start())
-            if timing.max_red_s and "G" in colours:
-                assert max((len(red) for red in re.findall("r+", colours)), default=0) <= timing.max_red_s
-        for t, (before, now) in enumerate(pairwise(states)):
-            if any(a in "Gg" and b == "y" for a, b in zip(before, now, strict=True)):
-                for state in states[t + 1 : t + 1 + timing.change_s]:
-                    starts = [a not in "Gg" and b in "Gg" for a, b in zip(before, state, strict=True)]
-                    assert not any(starts), f"a green starts before the clearance after {t} is over"
-    assert changes > (20 if policy == "random" or timing.max_red_s else 0)
+    changes = sum(lights.check(states, timing) for states in logged.values())
+    assert changes > 20 if timing.max_red_s else changes == 4 * 4

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tsc_marl.rollout.worker import Policy, Task, chooser, is_native
+from tsc_marl.rollout.worker import Policy, Task, start
 from tsc_marl.sim import scenario
 from tsc_marl.sim.engine import closed_window
 from tsc_marl.sim.env import TrafficEnv
@@ -52,9 +52,8 @@ def watch(
         settings.write_text(VIEW.format(delay_ms=delay_ms, wide=wide, large=1.5 * wide))
         options = ["--start", "--gui-settings-file", str(settings), "--window-size", "1280,900", "--window-pos", "0,0"]
         try:
-            env.reset(seed, native=is_native(policy), gui=[*options, *(["--quit-on-end"] if quit_on_end else [])])
+            act, done = start(env, policy, seed, gui=[*options, *(["--quit-on-end"] if quit_on_end else [])]), False
             say(f"{policy.name} drives {task.network}, seed {seed}, in sumo-gui; close its window to stop")
-            act, done = chooser(env, policy, seed), False
             while not done:
                 _, done = env.step(act())
             figures = env.metrics()

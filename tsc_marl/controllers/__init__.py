@@ -2,18 +2,28 @@
 
 import importlib
 import pkgutil
+from typing import ClassVar
 
 import numpy as np
 
 from tsc_marl.errors import unknown
 from tsc_marl.sim.env import TrafficEnv
+from tsc_marl.sim.links import Bound, Links
 
 
 class Controller:
-    """Chooses phases from what it may read of the environment, as a trained policy does."""
+    """Chooses phases from what it may read of the environment, as a trained policy does.
 
-    native = False
-    """True: the network's own signal programs run, and `act` is not asked."""
+    It is made before the first episode, while no simulation runs, so it may run one to learn what traffic there is.
+
+    Raises:
+        UserError: at construction, when it cannot serve the network, in one line.
+    """
+
+    native: ClassVar[bool] = False
+    """True: SUMO's own signal programs run, and `act` is not asked."""
+    programs: str = ""
+    """These programs (`sim.programs.xml`); empty for the network's own."""
 
     def __init__(self, env: TrafficEnv) -> None:
         self.env = env
@@ -24,6 +34,43 @@ class Controller:
     def act(self) -> np.ndarray:
         """Return the phase to ask for at each signal, [N] int."""
         return np.zeros(len(self.env.names), dtype=int)
+
+
+class Greedy(Controller):
+    """Serves, at every decision, the phase whose green links score highest together; stays on a tie.
+
+    A link with traffic that has been red for `MAX_RED_S` comes first: without that guard, and with few vehicles on a
+    side road against many, all of these rules starve it.
+    """
+
+    MAX_RED_S = 90.0
+
+    def __init__(self, env: TrafficEnv) -> None:
+        super().__init__(env)
+        self.links = Links(env.net)
+
+    def reset(self, seed: int) -> None:
+        """Forget the reds of the last episode."""
+        self._served_s = np.full(self.links.size, self.env.now)
+
+    def scores(self, bound: Bound) -> np.ndarray:
+        """Return what a second of green is worth on each link, [L] in the flat numbering of `Links`."""
+        raise NotImplementedError
+
+    def act(self) -> np.ndarray:
+        """Return [N] int."""
+        bound = self.links.bound(self.env.vehicles, self.env.engine.api.vehicle.getNextTLS)
+        near = self.links.count(bound, bound.distance_m <= self.env.config.detection_m)
+        scores = self.scores(bound)
+        return np.array([self._choose(i, self.links.of(near, i), self.links.of(scores, i)) for i in range(len(self.env.names))])
+
+    def _choose(self, i: int, near: np.ndarray, worth: np.ndarray) -> int:
+        green, present = self.links.green[i], self.env.timers[i].phase
+        served_s = self.links.of(self._served_s, i)
+        served_s[green[present] | (near == 0)] = self.env.now
+        score = np.round(green @ worth, 6) + 1e6 * (green @ (self.env.now - served_s >= self.MAX_RED_S))
+        score = np.where(self.env.avail[i, : len(green)], score, -np.inf)
+        return present if score[present] == score.max() else int(score.argmax())
 
 
 def available() -> list[str]:
@@ -40,5 +87,6 @@ def find(name: str) -> type[Controller]:
     if name not in available():
         raise unknown("controller", name, available())
     module = importlib.import_module(f"{__name__}.{name}")
-    own = [c for c in vars(module).values() if isinstance(c, type) and c.__module__ == module.__name__]
-    return next(c for c in own if issubclass(c, Controller))
+    return next(
+        c for c in vars(module).values() if isinstance(c, type) and issubclass(c, Controller) and c.__module__ == module.__name__
+    )

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from tsc_marl import algos, controllers
+from tsc_marl.controllers import Controller
 from tsc_marl.errors import UserError
 from tsc_marl.sim import roadnet
 from tsc_marl.sim import scenario as scenarios
@@ -94,17 +95,24 @@ def probe(task: Task) -> Spec:
     return spec_of(env)
 
 
-def is_native(policy: Policy) -> bool:
-    """Return whether the network's own signal programs run instead."""
-    return policy.config is None and controllers.find(policy.name).native
+def start(
+    env: TrafficEnv, policy: Policy, seed: int, controller: Controller | None = None, **options: Any
+) -> Callable[[], np.ndarray]:
+    """Reset the environment and return the function that chooses the phases [N] at each decision, greedily.
 
-
-def chooser(env: TrafficEnv, policy: Policy, seed: int) -> Callable[[], np.ndarray]:
-    """Return the function that chooses the phases [N] at each decision, greedily; call it after the reset."""
+    Args:
+        env: where no simulation runs.
+        policy: what chooses.
+        seed: SUMO seed.
+        controller: the policy's controller of an earlier episode; else a new one is made.
+        options: of `TrafficEnv.reset`.
+    """
     if policy.config is None:
-        controller = controllers.find(policy.name)(env)
+        controller = controller or controllers.find(policy.name)(env)
+        env.reset(seed, native=controller.native, programs=controller.programs, **options)
         controller.reset(seed)
         return controller.act
+    env.reset(seed, **options)
     algorithm = load(policy, spec_of(env))
     carry: Any = None
 
@@ -142,12 +150,14 @@ class Worker:
         self._env: TrafficEnv | None = None
         self._task: Task | None = None
         self._algorithm: tuple[tuple[str, Any, Spec], Algorithm] | None = None
+        self._controllers: dict[str, Controller] = {}
 
     def play(self, job: Job) -> Episode:
         """Play one episode."""
         if self._env is None or job.task != self._task:
             self._env = TrafficEnv(scenarios.load(job.task.network), job.task.timing, job.task.sim)
             self._task = job.task
+            self._controllers = {}
         if job.policy.config is None:
             return self._play_controller(self._env, job)
         return self._play_algorithm(self._env, job)
@@ -158,9 +168,11 @@ class Worker:
             self._env.close()
 
     def _play_controller(self, env: TrafficEnv, job: Job) -> Episode:
-        start = time.perf_counter()
-        env.reset(job.sumo_seed, out=job.out, native=is_native(job.policy), emissions=job.emissions)
-        act = chooser(env, job.policy, job.sumo_seed)
+        if job.policy.name not in self._controllers:
+            self._controllers[job.policy.name] = controllers.find(job.policy.name)(env)
+        begun = time.perf_counter()
+        controller = self._controllers[job.policy.name]
+        act = start(env, job.policy, job.sumo_seed, controller, out=job.out, emissions=job.emissions)
         total, done, acting = np.zeros(len(env.names)), False, 0.0
         while not done:
             before = time.perf_counter()
@@ -169,11 +181,11 @@ class Worker:
             reward, done = env.step(action)
             total += reward
         figures = _figures(env, job)
-        seconds = {"simulation": time.perf_counter() - start - acting, "acting": acting}
+        seconds = {"simulation": time.perf_counter() - begun - acting, "acting": acting}
         return Episode(_light(job), figures, total, seconds)
 
     def _play_algorithm(self, env: TrafficEnv, job: Job) -> Episode:
-        start = time.perf_counter()
+        begun = time.perf_counter()
         env.reset(job.sumo_seed, out=job.out, emissions=job.emissions)
         algorithm = self._loaded(job.policy, spec_of(env))
         explores = job.explore_seed is not None
@@ -194,7 +206,7 @@ class Worker:
                 record.add(seen, chosen, reward, extras)
         batch = record.batch((env.obs, env.avail, env.state)) if record is not None else None
         figures = _figures(env, job)
-        seconds = {"simulation": time.perf_counter() - start - acting, "acting": acting}
+        seconds = {"simulation": time.perf_counter() - begun - acting, "acting": acting}
         return Episode(_light(job), figures, total, seconds, batch)
 
     def _loaded(self, policy: Policy, spec: Spec) -> Algorithm:

@@ -43,11 +43,14 @@ class Vehicles:
     """[M] SUMO's timeLoss so far: the integral of 1 - v / v_allowed."""
 
 
-def command(scenario: Scenario, seed: int, out: Path, tls: Sequence[str] = (), emissions: bool = False) -> list[str]:
+def command(
+    scenario: Scenario, seed: int, out: Path, tls: Sequence[str] = (), emissions: bool = False, programs: str = ""
+) -> list[str]:
     """Return SUMO's options for one episode; its output files go to the folder `out`.
 
     Vehicles are never teleported and wait to be inserted for as long as it takes; every scheduled vehicle, inserted
-    or not, has a line in the trip output. `tls` names the signals whose states are logged.
+    or not, has a line in the trip output. `tls` names the signals whose states are logged; `programs` is the content of
+    an additional file with signal programs.
     """
     options = {
         "--net-file": str(scenario.net),
@@ -61,11 +64,13 @@ def command(scenario: Scenario, seed: int, out: Path, tls: Sequence[str] = (), e
         "--summary-output": str(out / f"summary_{seed}.xml"),
         "--summary-output.period": "5",
     }
-    if tls:
-        log = out / f"tls_{seed}.add.xml"
-        events = (f"<timedEvent type='SaveTLSStates' source={quoteattr(s)} dest='tls_{seed}.xml'/>" for s in tls)
-        log.write_text(f"<additional>{''.join(events)}</additional>")
-        options["--additional-files"] = str(log)
+    events = (f"<timedEvent type='SaveTLSStates' source={quoteattr(s)} dest='tls_{seed}.xml'/>" for s in tls)
+    additional = {f"programs_{seed}.add.xml": programs, f"tls_{seed}.add.xml": f"<additional>{''.join(events)}</additional>"}
+    written = [out / name for name, wanted in zip(additional, (programs, tls), strict=True) if wanted]
+    for path in written:
+        path.write_text(additional[path.name])
+    if written:
+        options["--additional-files"] = ",".join(map(str, written))
     if emissions:
         options["--device.emissions.probability"] = "1"
     flags = ["--tripinfo-output.write-unfinished", "--tripinfo-output.write-undeparted", "--no-step-log", "--no-warnings"]

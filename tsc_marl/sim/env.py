@@ -73,14 +73,16 @@ class TrafficEnv:
         return self._engine
 
     def reset(
-        self, seed: int, *, out: Path | None = None, native: bool = False, gui: list[str] | None = None, emissions: bool = False
-    ) -> np.ndarray:
+        self, seed: int, *, out: Path | None = None, native: bool = False, programs: str = "",
+        gui: list[str] | None = None, emissions: bool = False,
+    ) -> np.ndarray:  # fmt: skip
         """Start an episode with a SUMO seed and return obs [N, F].
 
         Args:
             seed: SUMO's random seed.
             out: keep SUMO's trip, summary and signal-state files in this folder.
-            native: leave the lights to the network's own programs; actions are then ignored.
+            native: leave the lights to SUMO's programs, the network's own unless others are given; actions are ignored.
+            programs: a SUMO additional file with programs, its content.
             gui: show it in `sumo-gui`, with these options.
             emissions: measure CO2 and fuel too.
         """
@@ -89,10 +91,11 @@ class TrafficEnv:
         self.out = out or Path(self._temporary.name)
         self.out.mkdir(parents=True, exist_ok=True)
         logged = self.names if out is not None else ()
-        self._engine = Engine(self.scenario, engine.command(self.scenario, seed, self.out, logged, emissions), gui)
+        command = engine.command(self.scenario, seed, self.out, logged, emissions, programs)
+        self._engine = Engine(self.scenario, command, gui)
         self.now = self._engine.now
         self.timers = [SignalTimer(s.name, s.phases, self.timing, self.now) for s in self.net.signals]
-        for name in (*self.names, *self.net.fixed) if native else self.net.fixed:
+        for name in (*self.names, *self.net.fixed) if native and not programs else self.net.fixed:
             self._engine.make_static(name)
         if not native:
             self._show_due(self.timers)

@@ -2,8 +2,7 @@
 
 import functools
 import heapq
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Set
 from dataclasses import dataclass
 from pathlib import Path
 from xml.sax import SAXException
@@ -12,6 +11,7 @@ import numpy as np
 import sumolib
 
 from tsc_marl.errors import UserError
+from tsc_marl.sim.detection import Detection, detect, following, interior
 
 DETECTION_M = 200.0
 
@@ -24,6 +24,8 @@ class Movement:
     """Index of its character in the signal's state string."""
     in_lane: str
     out_lane: str
+    onward: tuple[str, ...]
+    """Incoming lanes of other signals that are reached next, without turning back."""
 
 
 @dataclass(frozen=True)
@@ -40,21 +42,6 @@ class Signal:
     """Signals reached by road without passing another one, either way, by name."""
     x: float
     y: float
-
-
-@dataclass(frozen=True)
-class Detection:
-    """Which signal lanes see a vehicle on each lane: K of them at most, padded with an infinite offset.
-
-    A lane that can feed several signal lanes counts 1/k for each of them, so that every vehicle counts once.
-    """
-
-    slot: np.ndarray
-    """[L, K] row in the list of all signals' lanes."""
-    offset_m: np.ndarray
-    """[L, K] from the downstream end of the lane to the stop line."""
-    weight: np.ndarray
-    """[L, K] share of a vehicle."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +87,8 @@ def read(path: Path, detection_m: float = DETECTION_M) -> RoadNet:
     index = {lane.getID(): i for i, lane in enumerate(lanes)}
     owner = _owners(net, names)
     adjacency = _adjacency(net, names)
-    signals = tuple(_signal(net.getTLS(name), programs[name], adjacency[name]) for name in names)
+    controlled = {in_lane.getID() for name in names for in_lane, _, _ in _links(net.getTLS(name))}
+    signals = tuple(_signal(net.getTLS(name), programs[name], adjacency[name], controlled) for name in names)
     return RoadNet(
         signals=signals,
         fixed=fixed,
@@ -109,7 +97,7 @@ def read(path: Path, detection_m: float = DETECTION_M) -> RoadNet:
         lane_limit_ms=np.array([lane.getSpeed() for lane in lanes]),
         owner=np.array([owner[lane.getEdge().getID()] for lane in lanes]),
         notes=_notes(net, programs),
-        detection=_detection(net, index, signals, detection_m),
+        detection=detect(net, index, [lane for signal in signals for lane in signal.lanes], detection_m),
     )
 
 
@@ -133,9 +121,11 @@ def _notes(net: "sumolib.net.Net", phases: dict[str, tuple[str, ...]]) -> tuple[
     return tuple(notes)
 
 
-def _signal(tls: "sumolib.net.TLS", phases: tuple[str, ...], neighbours: tuple[str, ...]) -> Signal:
-    links = _links(tls)
-    movements = tuple(Movement(link, in_lane.getID(), out_lane.getID()) for in_lane, out_lane, link in links)
+def _signal(tls: "sumolib.net.TLS", phases: tuple[str, ...], neighbours: tuple[str, ...], controlled: Set[str]) -> Signal:
+    others = controlled - {in_lane.getID() for in_lane, _, _ in _links(tls)}
+    movements = tuple(
+        Movement(link, in_lane.getID(), out_lane.getID(), following(out_lane, others)) for in_lane, out_lane, link in _links(tls)
+    )
     x, y = _coord(tls)
     lanes = tuple(dict.fromkeys(movement.in_lane for movement in movements))
     return Signal(tls.getID(), phases, lanes, movements, neighbours, x, y)
@@ -166,7 +156,7 @@ def _owners(net: "sumolib.net.Net", names: list[str]) -> dict[str, int]:
     for edge in sorted(net.getEdges(withInternal=False), key=lambda edge: edge.getID()):
         for connection in (c for some in edge.getOutgoing().values() for c in some):
             charged = edge if connection.getTLSID() in rank else connection.getTo()
-            for lane in _interior(net, connection):
+            for lane in interior(net, connection):
                 owner[lane.getEdge().getID()] = owner.get(charged.getID(), 0)
     return {edge.getID(): owner.get(edge.getID(), 0) for edge in net.getEdges(withInternal=True)}
 
@@ -211,46 +201,3 @@ def _adjacency(net: "sumolib.net.Net", names: list[str]) -> dict[str, tuple[str,
                     near[name].add(other)
                     near[other].add(name)
     return {name: tuple(sorted(others)) for name, others in near.items()}
-
-
-def _interior(net: "sumolib.net.Net", connection: "sumolib.net.connection.Connection") -> list:
-    """Return the lanes inside the junction that a connection passes, in driving order."""
-    lanes = []
-    via = connection.getViaLaneID()
-    while via:
-        lanes.append(net.getLane(via))
-        onward = lanes[-1].getOutgoing()
-        via = onward[0].getViaLaneID() if onward else ""
-    return lanes
-
-
-def _detection(net: "sumolib.net.Net", index: dict[str, int], signals: tuple[Signal, ...], reach_m: float) -> Detection:
-    """Follow every signal lane upstream to `reach_m`, through stubs, junction interiors and plain junctions."""
-    slots = [lane for signal in signals for lane in signal.lanes]
-    seen: list[dict[int, float]] = [{} for _ in index]
-    for slot, name in enumerate(slots):
-        queue = deque([(net.getLane(name), 0.0)])
-        while queue:
-            lane, offset = queue.popleft()
-            if offset >= reach_m or seen[index[lane.getID()]].get(slot, np.inf) <= offset:
-                continue
-            seen[index[lane.getID()]][slot] = offset
-            offset += lane.getLength()
-            for connection in lane.getIncomingConnections():
-                back = connection.getFromLane()
-                if back.getID().startswith(":") or back.getID() in slots:
-                    continue
-                before = offset
-                for inner in reversed(_interior(net, connection)):
-                    row = seen[index[inner.getID()]]
-                    if before < min(reach_m, row.get(slot, np.inf)):
-                        row[slot] = before
-                    before += inner.getLength()
-                queue.append((back, before))
-    shape = (len(seen), max(map(len, seen)))
-    found = Detection(np.zeros(shape, dtype=int), np.full(shape, np.inf), np.zeros(shape))
-    for i, row in enumerate(seen):
-        found.slot[i, : len(row)] = sorted(row)
-        found.offset_m[i, : len(row)] = [row[slot] for slot in sorted(row)]
-        found.weight[i, : len(row)] = 1 / max(len(row), 1)
-    return found

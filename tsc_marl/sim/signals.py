@@ -56,7 +56,7 @@ class Timing:
 
 
 @functools.cache
-def _transition(before: str, after: str, char: str) -> str:
+def transition(before: str, after: str, char: str) -> str:
     """Return the state between two greens: `char` on the links that lose theirs, the others as before."""
     links = zip(before, after, strict=True)
     return "".join(char if old in GREEN and new not in GREEN else old for old, new in links)
@@ -120,9 +120,9 @@ class SignalTimer:
     def _change(self, phase: int, now: float) -> None:
         before, after = self.phases[self.phase], self.phases[phase]
         if self.timing.yellow_s:
-            self._stages.append((now, _transition(before, after, "y")))
+            self._stages.append((now, transition(before, after, "y")))
         if self.timing.all_red_s:
-            self._stages.append((now + self.timing.yellow_s, _transition(before, after, "r")))
+            self._stages.append((now + self.timing.yellow_s, transition(before, after, "r")))
         self._stages.append((now + self.timing.change_s, after))
         self._red_since[self._green[self.phase]] = now + self.timing.yellow_s
         self.phase, self.changed_s = phase, now

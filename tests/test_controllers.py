@@ -1,0 +1,263 @@
+"""Every classical controller: lights that obey, and choices that can be worked out by hand."""
+
+import dataclasses
+import itertools
+
+import lights
+import numpy as np
+import pytest
+
+from tsc_marl import controllers
+from tsc_marl.config import read_timing
+from tsc_marl.controllers import green_wave, webster
+from tsc_marl.errors import UserError
+from tsc_marl.rollout.worker import Policy, start
+from tsc_marl.sim import flows, links, programs, roadnet, scenario
+from tsc_marl.sim.env import TrafficEnv
+from tsc_marl.sim.signals import Timing
+
+SEED = 23
+NAMES = [name for name in controllers.available() if name != "fixed_time"]
+WINDOW_S = {"ingolstadt21": 300, "arterial4x4": 300}
+"""Simulated seconds, 600 elsewhere: enough for every phase several times."""
+
+
+def short(name):
+    """Return the scenario with its window cut."""
+    whole = scenario.load(name)
+    return dataclasses.replace(whole, end_s=whole.begin_s + WINDOW_S.get(name, 600))
+
+
+def play(env, name, out=None):
+    """Play one episode and return its figures."""
+    try:
+        act, done = start(env, Policy(name), SEED, out=out), False
+        while not done:
+            _, done = env.step(act())
+        return env.metrics()
+    finally:
+        env.close()
+
+
+@pytest.mark.parametrize("timing", ["sumo-rl", "field"])
+@pytest.mark.parametrize("net", scenario.available())
+@pytest.mark.parametrize("name", NAMES)
+def test_lights(name, net, timing, tmp_path):
+    """No crossing greens, yellow and all-red as configured, no green too short, no red too long: from SUMO's own log."""
+    timing = read_timing(timing)
+    env = TrafficEnv(short(net), timing)
+    if name == "green_wave" and len(env.names) == 1:
+        pytest.skip("a single signal has no wave")
+    figures = play(env, name, tmp_path)
+    logged, conflicts = lights.read(tmp_path / f"tls_{SEED}.xml"), lights.Conflicts(env.scenario.net)
+    assert set(logged) == set(env.names)
+    changes = 0
+    for signal, states in logged.items():
+        changes += lights.check(states, timing, cut=controllers.find(name).native)
+        pairs = conflicts.of(signal)
+        assert pairs
+        for state in set(states):
+            assert not [(a, b) for a, b in pairs if state[a] == state[b] == "G"], (signal, state)
+    assert changes > len(env.names)
+    assert figures["arrived"] > 0
+
+
+@pytest.mark.parametrize("net", ["cologne3", "arterial4x4"])
+def test_fixed_time_shows_the_program_of_the_network(net, tmp_path):
+    """Second by second, from the phases in the network file."""
+    env = TrafficEnv(short(net))
+    play(env, "fixed_time", tmp_path)
+    logged = lights.read(tmp_path / f"tls_{SEED}.xml")
+    for tls in lights.Conflicts(env.scenario.net).net.getTrafficLights():
+        program = next(iter(tls.getPrograms().values()))
+        cycle = [phase.state for phase in program.getPhases() for _ in range(int(phase.duration))]
+        begun = env.scenario.begin_s - int(program.getOffset())
+        expected = [cycle[(begun + t) % len(cycle)] for t in range(len(logged[tls.getID()]))]
+        assert logged[tls.getID()] == expected
+
+
+def crossing(flow, other):
+    """Return the demand at a junction of two one-lane streets, one phase each, flows as shares of saturation."""
+    each = np.eye(2)
+    return webster.Demand(serves=each, turn=each.astype(bool), lane=each.astype(bool), flow=np.array([flow, other]))
+
+
+def test_webster_by_hand():
+    """Y = .5, L = 2 (5 + 1): C = (18 + 5) / .5 = 46; green in proportion to the flows, 34 s of it usable."""
+    timing = Timing(yellow_s=3, all_red_s=2)
+    demand = crossing(0.3, 0.2)
+    assert webster.flow_ratio(demand, (0, 1)) == pytest.approx(0.5)
+    plan = webster.best_plan(demand, timing)
+    assert plan.cycle_s(timing) == 46
+    assert plan.phases == (0, 1)
+    assert plan.green_s == (21, 15)  # 34 * .6 + 1 = 21.4, 34 * .4 + 1 = 14.6, whole seconds
+
+
+@pytest.mark.parametrize(("flows", "cycle_s"), [((0.01, 0.01), 30), ((0.6, 0.5), 120), ((0.3, 0.2), 90)])
+def test_webster_bounds_the_cycle(flows, cycle_s):
+    """Between 30 and 120 s, a given cycle is kept, and no green is shorter than the least."""
+    plan = webster.best_plan(crossing(*flows), Timing(), cycle_s if cycle_s == 90 else None)
+    assert plan.cycle_s(Timing()) == cycle_s
+    assert min(plan.green_s) >= Timing().min_green_s
+
+
+def test_webster_leaves_out_a_phase_that_only_repeats():
+    """Three phases of which the third serves what the others serve: it would only cost its lost time."""
+    demand = dataclasses.replace(crossing(0.3, 0.2), serves=np.array([[1, 0], [0, 1], [1, 0.0]]))
+    assert webster.candidates(demand) == [(0, 1), (1, 2), (0, 1, 2)]
+    assert len(webster.best_plan(demand, Timing()).phases) == 2
+
+
+def test_webster_gives_a_protected_phase_to_a_turn_that_gaps_cannot_carry():
+    """A left turn of half the saturation flow does not fit into permissive green, worth .4 of it."""
+    serves = np.array([[1, 0.4, 0], [0, 1, 0], [0, 0, 1.0]])  # main street, its left turn alone, side street
+    each = np.eye(3, dtype=bool)
+    weak = webster.Demand(serves, each, each, np.array([0.3, 0.05, 0.2]))
+    strong = webster.Demand(serves, each, each, np.array([0.3, 0.35, 0.2]))
+    assert webster.best_plan(weak, Timing()).phases == (0, 2)
+    assert webster.best_plan(strong, Timing()).phases == (0, 1, 2)
+
+
+def test_flows_are_counted_along_the_routes():
+    net = roadnet.read(scenario.load("grid4x4").net)
+    a, b = net.signals[0], net.signals[1]
+    through = next(m for m in a.movements if any(n.in_lane == m.out_lane for n in b.movements))
+    after = next(m for m in b.movements if m.in_lane == through.out_lane)
+    first, second = (tuple(map(flows.edge_of, (m.in_lane, m.out_lane))) for m in (through, after))
+    counted = flows.count(net, {(*first, second[1]): 10, ("nowhere", *first): 5}, per_hour=2.0)
+    one, two = (0, *first), (1, *second)
+    assert counted.turns == {one: 30.0, two: 20.0}
+    assert counted.onward == {(one, two): 20.0}
+    lane = net.lane_index[through.out_lane]
+    assert counted.travel_s[one, two] == pytest.approx(net.lane_length_m[lane] / net.lane_limit_ms[lane])
+
+
+def test_a_platoon_waits_for_the_start_of_green():
+    """It leaves in seconds 0 to 4 of 20 and travels 10 s; the next signal is green for its first 5 s."""
+    green = np.arange(20) < 5
+    wait = green_wave.waiting(green, green, 10.0)
+    assert wait[10] == 0
+    assert wait[9] == pytest.approx(15 / 5)  # the last of the five comes when green has just ended
+    assert wait[11] == pytest.approx(1 / 5)  # the first waits 1 s
+    assert wait[15] == pytest.approx((5 + 4 + 3 + 2 + 1) / 5)
+
+
+def test_offsets_follow_a_one_way_street():
+    turns = [(i, f"e{i}", f"e{i + 1}") for i in range(3)]
+    green = np.arange(60) < 20
+    pairs = list(itertools.pairwise(turns))
+    street = flows.Flows(dict.fromkeys(turns, 400.0), dict.fromkeys(pairs, 400.0), dict(zip(pairs, (13.0, 31.0), strict=True)))
+    shift = green_wave.offsets(street, dict.fromkeys(turns, green), 60, 3)
+    assert (shift[1] - shift[0]) % 60 == 13
+    assert (shift[2] - shift[1]) % 60 == 31
+
+
+def test_green_wave_needs_a_second_signal():
+    env = TrafficEnv(short("cologne1"))
+    with pytest.raises(UserError, match="green_wave cannot serve cologne1: no vehicle passes two signals"):
+        controllers.find("green_wave")(env)
+    env.close()
+
+
+@pytest.mark.parametrize(
+    ("phases", "picked"),
+    [
+        (("GGrr", "rrGG"), (0, 1)),
+        (("GgrG", "rGrr", "rrGr"), (0, 1, 2)),  # link 1 yields in the first
+        (("GGrrrr", "rrGrrr", "GGGrrr", "rrrGGG"), (2, 3)),
+        (("Gs", "sG"), (0, 1)),
+    ],
+)
+def test_needed_phases(phases, picked):
+    assert programs.needed(phases) == picked
+
+
+@pytest.mark.parametrize("n", [2, 4])
+def test_the_longest_green_keeps_the_longest_red(n):
+    """n phases, all as long as may be: a link is red for all-red, then for the others with their changes."""
+    timing = Timing(yellow_s=3, all_red_s=2, min_green_s=7, max_red_s=120)
+    green_s = programs.longest_green_s(n, timing, 50)
+    red_s = [timing.all_red_s + (n - 1) * (g + timing.change_s) for g in (green_s, green_s + 1)]
+    assert green_s == 50 or red_s[0] <= 120 < red_s[1]
+    assert programs.longest_green_s(n, Timing(), 50) == 50
+
+
+@pytest.fixture
+def at():
+    """Return a function that returns a controller at the start of an episode."""
+    begun = []
+
+    def begin(name, net):
+        begun.append(TrafficEnv(scenario.load(net)))
+        controller = controllers.find(name)(begun[-1])
+        begun[-1].reset(SEED)
+        controller.reset(SEED)
+        return controller
+
+    yield begin
+    for env in begun:
+        env.close()
+
+
+def bound(*vehicles):
+    """Return what a controller counts, vehicles given as (link, metres, halting)."""
+    link, distance_m, halting = np.array(vehicles, dtype=float).reshape(-1, 3).T
+    return links.Bound(link.astype(int), distance_m, halting.astype(bool))
+
+
+@pytest.mark.parametrize(("name", "expected"), [("longest_queue", [1, 1]), ("max_wave", [1, 0]), ("max_pressure", [2, 1])])
+def test_what_the_greedy_rules_count(at, name, expected):
+    """One vehicle halting at 10 m, one moving at 60 m, one halting at 150 m, one at 300 m, which is out of sight."""
+    seen = bound((3, 10, True), (3, 60, False), (4, 150, True), (4, 300, True))
+    assert at(name, "cross").scores(seen)[[3, 4]].tolist() == expected
+
+
+def test_max_pressure_subtracts_what_waits_at_the_next_signal(at):
+    """One vehicle on a link and one on each link that follows, whose mean is 1: nothing is gained by serving it."""
+    controller = at("max_pressure", "grid2x2")
+    following = controller.links.following
+    link = int(following.any(axis=1).argmax())
+    onward = np.flatnonzero(following[link])
+    assert following[link].sum() == pytest.approx(1)
+    alone, blocked = bound((link, 5, True)), bound((link, 5, True), *((other, 5, True) for other in onward))
+    assert controller.scores(alone)[link] == 1
+    assert controller.scores(blocked)[link] == pytest.approx(0)
+
+
+@pytest.mark.parametrize("name", ["max_pressure", "longest_queue", "max_wave"])
+def test_no_link_with_traffic_waits_much_longer_than_the_guard(name):
+    """On cologne8, where without it links wait for minutes; several may be due at once, hence the visits."""
+    env = TrafficEnv(short("cologne8"))
+    act, done = start(env, Policy(name), SEED), False
+    numbering = links.Links(env.net)
+    red_s, worst = np.zeros(numbering.size), 0.0
+    while not done:
+        seen = numbering.bound(env.vehicles, env.engine.api.vehicle.getNextTLS)
+        near = numbering.count(seen, seen.distance_m <= env.config.detection_m)
+        _, done = env.step(act())
+        for i, timer in enumerate(env.timers):
+            own = numbering.of(red_s, i)
+            own += env.timing.decision_s
+            own[numbering.green[i][timer.phase] | (numbering.of(near, i) == 0)] = 0
+        worst = max(worst, red_s.max())
+    env.close()
+    assert 10 < worst <= controllers.Greedy.MAX_RED_S + 3 * env.timing.visit_s
+
+
+def test_sotl_waits_for_the_threshold_and_for_platoons(at, monkeypatch):
+    """Vehicles halting on red count 5 vehicle-seconds a decision each; 40 are needed."""
+    controller = at("sotl", "cross")
+    green = controller.links.green[0]
+    other = next(p for p in range(1, len(green)) if not (green[p] & green[0]).any())
+    mine, theirs = int(green[0].argmax()), int(green[other].argmax())
+    controller.env.avail[:] = True
+    waiting = [(theirs, 10, True)] * 4
+
+    def see(*vehicles):
+        monkeypatch.setattr(controller.links, "bound", lambda *_: bound(*vehicles))
+        return green[controller.act()[0]]
+
+    assert see(*waiting)[mine]  # 20 of 40
+    assert see(*waiting, (mine, 10, False))[mine]  # enough, but a platoon of one is about to pass
+    assert see(*waiting)[theirs]
+    assert see(*[(mine, 10, False)] * 4, *waiting)[theirs]  # four are no short platoon: they are cut

@@ -1,0 +1,35 @@
+"""Gap-actuated control: a green goes on while vehicles follow one another closely, between a least and a longest green.
+
+Source: SUMO's `actuated` programs. Phases: those that are needed to give every link its best green, in the network's order.
+Parameters: least green `signal.min_green_s`, longest green `MAX_GREEN_S` (shorter where `signal.max_red_s` needs it), `GAP_S`
+between two vehicles that ends a green, `DETECTOR_GAP_S`, how far before the stop line the loop lies, in seconds at the speed
+limit. Information used: one loop detector a lane, which is what stands on the street.
+"""
+
+from typing import ClassVar
+
+from tsc_marl.controllers import Controller
+from tsc_marl.sim import programs
+from tsc_marl.sim.env import TrafficEnv
+
+MAX_GREEN_S = 50
+GAP_S = 3.0
+DETECTOR_GAP_S = 2.0
+
+
+class Actuated(Controller):
+    """Leaves the lights to SUMO's gap-actuated programs."""
+
+    native = True
+    kind: ClassVar[str] = "actuated"
+    parameters: ClassVar[dict[str, float]] = {"max-gap": GAP_S, "detector-gap": DETECTOR_GAP_S}
+
+    def __init__(self, env: TrafficEnv) -> None:
+        super().__init__(env)
+        plans = []
+        for signal in env.net.signals:
+            phases = programs.needed(signal.phases)
+            most_s = programs.longest_green_s(len(phases), env.timing, MAX_GREEN_S)
+            greens = (env.timing.min_green_s,) * len(phases)
+            plans.append(programs.Plan(phases, greens, 0, self.kind, most_s, self.parameters))
+        self.programs = programs.xml(env.net.signals, plans, env.timing)

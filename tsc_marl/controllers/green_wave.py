@@ -1,0 +1,104 @@
+"""Green waves: Webster's plans with one cycle for all signals, and offsets by which platoons meet green.
+
+The common cycle is the longest of the signals' own. A platoon leaves a signal during the green of its turn and arrives
+at the next one after the travel time at the speed limit; the part that arrives in red waits for green. The offsets
+minimise that waiting, weighted with the flows, by coordinate descent from several starts: Hillier's combination method
+(Hillier and Rothery 1967, doi 10.1287/trsc.1.4.279) without dispersion of platoons, on any network instead of a tree.
+
+Parameters: those of `webster`, `STARTS`. Information used: hourly flows of each turn and of pairs of turns at consecutive
+signals; nothing during the run. It cannot serve a network where no vehicle passes two signals one after the other.
+"""
+
+import numpy as np
+
+from tsc_marl.controllers import Controller
+from tsc_marl.controllers.webster import best_plan, demand
+from tsc_marl.errors import UserError
+from tsc_marl.sim import programs
+from tsc_marl.sim.env import TrafficEnv
+from tsc_marl.sim.flows import Flows, Turn, edge_of, warm_up
+from tsc_marl.sim.links import Links
+from tsc_marl.sim.programs import Plan
+from tsc_marl.sim.signals import GREEN
+
+STARTS = 10
+
+
+class GreenWave(Controller):
+    """Coordinated fixed time."""
+
+    native = True
+
+    def __init__(self, env: TrafficEnv) -> None:
+        super().__init__(env)
+        flows, links = warm_up(env), Links(env.net)
+        if not flows.onward:
+            raise UserError(f"green_wave cannot serve {env.scenario.name}: no vehicle passes two signals one after the other")
+        signals = env.net.signals
+        demands = [demand(signal, links.green[i], links.protected[i], flows, i) for i, signal in enumerate(signals)]
+        cycle_s = max(best_plan(d, env.timing).cycle_s(env.timing) for d in demands)
+        plans = [best_plan(d, env.timing, cycle_s) for d in demands]
+        greens = {turn: turn_green(env, plans[turn[0]], turn) for turn in flows.turns}
+        shifts = offsets(flows, greens, cycle_s, len(signals))
+        plans = [Plan(plan.phases, plan.green_s, int(shift)) for plan, shift in zip(plans, shifts, strict=True)]
+        self.programs = programs.xml(signals, plans, env.timing)
+
+
+def turn_green(env: TrafficEnv, plan: Plan, turn: Turn) -> np.ndarray:
+    """Return [C] bool: in which seconds of the cycle some link of a turn is green."""
+    signal, timing = env.net.signals[turn[0]], env.timing
+    links = [m.link for m in signal.movements if (edge_of(m.in_lane), edge_of(m.out_lane)) == turn[1:]]
+    green = np.zeros(plan.cycle_s(timing), dtype=bool)
+    for phase, start, length in zip(plan.phases, programs.starts_s(plan, timing), plan.green_s, strict=True):
+        if any(signal.phases[phase][link] in GREEN for link in links):
+            green[start : start + length] = True
+    return green
+
+
+def offsets(flows: Flows, greens: dict[Turn, np.ndarray], cycle_s: int, n: int) -> np.ndarray:
+    """Return [N] offsets [s] that minimise the flow-weighted waiting of platoons."""
+    pairs = [
+        (before[0], after[0], flow * waiting(greens[before], greens[after], flows.travel_s[before, after]))
+        for (before, after), flow in flows.onward.items()
+        if before[0] != after[0]
+    ]
+    best, least = np.zeros(n, dtype=int), np.inf
+    for start in range(STARTS):
+        shift = np.random.default_rng(start).integers(cycle_s, size=n)
+        cost = np.inf
+        while True:
+            for i in range(n):
+                shift[i] = _costs(pairs, shift, i, cycle_s).argmin()
+            total = sum(wait[(shift[j] - shift[i]) % cycle_s] for i, j, wait in pairs)
+            if total >= cost - 1e-9:
+                break
+            cost = total
+        if cost < least:
+            best, least = shift.copy(), cost
+    return best
+
+
+def _costs(pairs: list[tuple[int, int, np.ndarray]], shift: np.ndarray, i: int, cycle_s: int) -> np.ndarray:
+    """Return [C] what each offset of signal i costs, the others as they are."""
+    trial, total = np.arange(cycle_s), np.zeros(cycle_s)
+    for before, after, wait in pairs:
+        if before == i:
+            total += wait[(shift[after] - trial) % cycle_s]
+        elif after == i:
+            total += wait[(trial - shift[before]) % cycle_s]
+    return total
+
+
+def waiting(leaves: np.ndarray, passes: np.ndarray, travel_s: float) -> np.ndarray:
+    """Return [C] the mean seconds that a platoon waits, by the offset of the second signal after the first.
+
+    Args:
+        leaves: [C] bool, the seconds of the first signal's cycle in which the platoon leaves, evenly.
+        passes: [C] bool, the seconds of the second signal's cycle in which it may pass.
+        travel_s: from stop line to stop line.
+    """
+    cycle_s = len(leaves)
+    second = np.arange(cycle_s)
+    to_green = np.array([np.argmax(np.roll(passes, -t)) for t in second]) if passes.any() else np.full(cycle_s, cycle_s)
+    arrives = second[leaves] + round(travel_s)
+    return np.array([to_green[(arrives - shift) % cycle_s].mean() for shift in second]) if leaves.any() else np.zeros(cycle_s)

@@ -1,0 +1,18 @@
+"""Longest queue first: the phase with the most halting vehicles, with a starvation guard.
+
+Parameters: `sim.detection_m`, within which vehicles count; `MAX_RED_S`. Information used: each vehicle's next movement; a
+queue detector per lane knows it where a lane serves one movement.
+"""
+
+import numpy as np
+
+from tsc_marl.controllers import Greedy
+from tsc_marl.sim.links import Bound
+
+
+class LongestQueue(Greedy):
+    """Serves the longest queues."""
+
+    def scores(self, bound: Bound) -> np.ndarray:
+        """Return [L] veh."""
+        return self.links.count(bound, bound.halting & (bound.distance_m <= self.env.config.detection_m))

@@ -1,0 +1,42 @@
+"""Max pressure per lane, as it is usually coded for reinforcement learning: a warning, not a recommendation.
+
+The pressure of a phase is the sum over the links that it serves of (vehicles on the lane that the link comes from) - (vehicles
+on the lane it leads to), with the lanes that SUMO's signal controls and nothing upstream of them. It cannot tell where
+vehicles on a shared lane are bound, and it is blind where a controlled lane is a stub shorter than a vehicle, as on RESCO's
+Ingolstadt networks: vehicles queue on the lane before it and are never served. It has no starvation guard either.
+
+Source: the pressure of sumo-rl and of PressLight (Wei et al. 2019, doi 10.1145/3292500.3330949). Parameters: none.
+Information used: vehicles per controlled lane and per lane behind the signal; a camera or two loops a lane know it.
+"""
+
+import numpy as np
+
+from tsc_marl.controllers import Controller
+from tsc_marl.sim.env import TrafficEnv
+from tsc_marl.sim.links import Links
+
+
+class MaxPressureLane(Controller):
+    """Serves the lanes with the largest pressure."""
+
+    def __init__(self, env: TrafficEnv) -> None:
+        super().__init__(env)
+        links, index = Links(env.net), env.net.lane_index
+        self._weight = []
+        for i, signal in enumerate(env.net.signals):
+            weight = np.zeros((len(signal.phases), len(index)))
+            for phase, green in enumerate(links.green[i]):
+                for movement in signal.movements:
+                    if green[movement.link]:
+                        weight[phase, index[movement.in_lane]] += 1
+                        weight[phase, index[movement.out_lane]] -= 1
+            self._weight.append(weight)
+
+    def act(self) -> np.ndarray:
+        """Return [N] int."""
+        on_lane = np.bincount(self.env.vehicles.lane, minlength=len(self.env.net.lane_index))
+        chosen = []
+        for weight, legal, timer in zip(self._weight, self.env.avail, self.env.timers, strict=True):
+            score = np.where(legal[: len(weight)], weight @ on_lane, -np.inf)
+            chosen.append(timer.phase if score[timer.phase] == score.max() else int(score.argmax()))
+        return np.array(chosen)

@@ -1,0 +1,21 @@
+"""Greedy, or max wave: the phase with the most vehicles, halting or moving, close to the stop line.
+
+Source: RESCO's MAXWAVE (Ault and Sharon 2021, NeurIPS Datasets and Benchmarks), with a starvation guard. Parameters:
+`REACH_M`, within which vehicles count; `MAX_RED_S`. Information used: each vehicle's next movement; a loop 50 m upstream of
+every stop line comes close to it.
+"""
+
+import numpy as np
+
+from tsc_marl.controllers import Greedy
+from tsc_marl.sim.links import Bound
+
+REACH_M = 50.0
+
+
+class MaxWave(Greedy):
+    """Serves the most vehicles at the stop line."""
+
+    def scores(self, bound: Bound) -> np.ndarray:
+        """Return [L] veh."""
+        return self.links.count(bound, bound.distance_m <= REACH_M)

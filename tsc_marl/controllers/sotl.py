@@ -1,0 +1,44 @@
+"""Self-organising traffic lights (Gershenson 2005, arXiv nlin/0411066; with platoons, Cools et al. 2008, arXiv nlin/0610040).
+
+Each red link counts vehicle-seconds of the vehicles within `REACH_M`; when those of some phase reach `THRESHOLD_VEH_S`, it is
+the next, unless a short platoon, at most `PLATOON_VEH` moving vehicles within `PLATOON_M`, is about to pass the present green.
+The phase with the most vehicle-seconds wins. Information used: vehicles near each stop line by their next movement.
+"""
+
+import numpy as np
+
+from tsc_marl.controllers import Controller
+from tsc_marl.sim.env import TrafficEnv
+from tsc_marl.sim.links import Links
+
+REACH_M = 80.0
+THRESHOLD_VEH_S = 40.0
+PLATOON_M = 25.0
+PLATOON_VEH = 3
+
+
+class Sotl(Controller):
+    """Changes when enough has waited."""
+
+    def __init__(self, env: TrafficEnv) -> None:
+        super().__init__(env)
+        self.links = Links(env.net)
+
+    def reset(self, seed: int) -> None:
+        """Forget who waited in the last episode."""
+        self._waited_veh_s = np.zeros(self.links.size)
+
+    def act(self) -> np.ndarray:
+        """Return [N] int."""
+        bound = self.links.bound(self.env.vehicles, self.env.engine.api.vehicle.getNextTLS)
+        self._waited_veh_s += self.links.count(bound, bound.distance_m <= REACH_M) * self.env.timing.decision_s
+        platoon = self.links.count(bound, ~bound.halting & (bound.distance_m <= PLATOON_M))
+        return np.array([self._choose(i, self.links.of(platoon, i)) for i in range(len(self.env.names))])
+
+    def _choose(self, i: int, platoon: np.ndarray) -> int:
+        green, present = self.links.green[i], self.env.timers[i].phase
+        waited = self.links.of(self._waited_veh_s, i)
+        waited[green[present]] = 0
+        score = np.where(self.env.avail[i, : len(green)], green @ waited, -np.inf)
+        passing = 0 < platoon[green[present]].sum() <= PLATOON_VEH
+        return present if passing or score.max() < THRESHOLD_VEH_S else int(score.argmax())

@@ -1,0 +1,142 @@
+r"""Webster's fixed time (Webster 1958, Road Research Technical Paper 39): cycle and splits for the demand of a warm-up run.
+
+Per signal, flow ratios and splits come from a linear program (after Allsop 1972, doi 10.1287/trsc.6.3.223): with phase
+shares l_p of the cycle and x_k the flow that drivers send over link k, minimise Y = sum_p l_p such that the links of a turn carry
+its flow, x_k <= s sum_p a_pk l_p, and a lane carries no more than s times the share in which any of its links is green; a_pk is 1
+for a green that yields to nobody, `PERMISSIVE` for one that yields. The cycle is C = (1.5 L + 5) / (1 - Y), L = the lost
+time of all phases; of the sets of phases that serve all turns, that with the shortest cycle is taken. Given C, the splits
+maximise the least reserve of capacity by the same program. A turn that nobody took counts `LEAST_VEH_H`: it must get green.
+
+Parameters: `SATURATION_VEH_H` of a lane, `LOST_S` of green lost at each change beside yellow and all-red (drivers use some of
+the yellow, so that it is less than the change), `LEAST_S` and `MOST_S` of the cycle. Information used: hourly flows of each turn,
+which engineers count; nothing during the run.
+"""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import linprog
+
+from tsc_marl.controllers import Controller
+from tsc_marl.sim import programs
+from tsc_marl.sim.env import TrafficEnv
+from tsc_marl.sim.flows import Flows, edge_of, warm_up
+from tsc_marl.sim.links import Links
+from tsc_marl.sim.roadnet import Signal
+from tsc_marl.sim.signals import Timing
+
+SATURATION_VEH_H = 1800.0
+PERMISSIVE = 0.4
+LEAST_VEH_H = 1.0
+LOST_S = 1.0
+LEAST_S, MOST_S = 30, 120
+SATURATED = 0.95
+"""A signal whose flow ratio is above this gets the longest cycle."""
+
+
+class Webster(Controller):
+    """Fixed time with splits for the demand."""
+
+    native = True
+
+    def __init__(self, env: TrafficEnv) -> None:
+        super().__init__(env)
+        flows, links = warm_up(env), Links(env.net)
+        demands = [demand(signal, links.green[i], links.protected[i], flows, i) for i, signal in enumerate(env.net.signals)]
+        plans = [best_plan(d, env.timing) for d in demands]
+        self.programs = programs.xml(env.net.signals, plans, env.timing)
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What a signal's phases must carry: M turns over K links. Links that no phase serves are left out."""
+
+    serves: np.ndarray
+    """[P, K] share of the saturation flow that a phase gives a link."""
+    turn: np.ndarray
+    """[M, K] bool: the links of a turn."""
+    lane: np.ndarray
+    """[J, K] bool: the links of a lane."""
+    flow: np.ndarray
+    """[M] share of a lane's saturation flow."""
+
+
+def demand(signal: Signal, green: np.ndarray, protected: np.ndarray, flows: Flows, i: int) -> Demand:
+    """Return the demand at signal number i."""
+    used = [movement for movement in signal.movements if green[:, movement.link].any()]
+    turns = [(i, edge_of(movement.in_lane), edge_of(movement.out_lane)) for movement in used]
+    lanes = [movement.in_lane for movement in used]
+    return Demand(
+        serves=np.where(protected, 1.0, np.where(green, PERMISSIVE, 0.0))[:, [movement.link for movement in used]],
+        turn=np.array([[turn == other for turn in turns] for other in dict.fromkeys(turns)]),
+        lane=np.array([[lane == other for lane in lanes] for other in dict.fromkeys(lanes)]),
+        flow=np.array([max(flows.turns.get(turn, 0.0), LEAST_VEH_H) for turn in dict.fromkeys(turns)]) / SATURATION_VEH_H,
+    )
+
+
+def best_plan(demand: Demand, timing: Timing, cycle_s: int | None = None) -> programs.Plan:
+    """Return the plan with Webster's cycle, or with a given one."""
+    lost_s = timing.change_s + LOST_S
+    found: tuple[float, tuple[int, ...]] | None = None
+    for phases in candidates(demand):
+        ratio = flow_ratio(demand, phases)
+        length = (1.5 * lost_s * len(phases) + 5) / (1 - ratio) if ratio < SATURATED else 1e3 * ratio + len(phases)
+        if found is None or length < found[0]:
+            found = length, phases
+    assert found is not None
+    phases = found[1]
+    least_s = max(LEAST_S, len(phases) * (timing.change_s + timing.min_green_s))
+    most_s = max(least_s, MOST_S)
+    if timing.max_red_s is not None:  # a link that is green in one phase is red for the rest, less one yellow
+        most_s = max(least_s, min(most_s, timing.max_red_s + timing.min_green_s + timing.yellow_s))
+    length = cycle_s or round(min(max(found[0], least_s), most_s))
+    return programs.Plan(phases, splits(demand, phases, length, timing))
+
+
+def candidates(demand: Demand) -> list[tuple[int, ...]]:
+    """Return the sets of two phases or more that serve every turn."""
+    able = (demand.serves > 0) @ demand.turn.T
+    sets = itertools.chain.from_iterable(itertools.combinations(range(len(able)), k) for k in range(2, len(able) + 1))
+    return [phases for phases in sets if able[list(phases)].any(axis=0).all()]
+
+
+def flow_ratio(demand: Demand, phases: Sequence[int]) -> float:
+    """Return Y, the least sum of the phases' shares that carries the demand."""
+    return float(_program(demand, phases)[: len(phases)].sum())
+
+
+def splits(demand: Demand, phases: Sequence[int], cycle_s: int, timing: Timing) -> tuple[int, ...]:
+    """Return the greens [s] of a cycle that maximise the least reserve of capacity; whole seconds, the least green kept."""
+    green_s, n = cycle_s - len(phases) * timing.change_s, len(phases)
+    shares = _program(demand, phases, (green_s - n * LOST_S) / cycle_s, max(0.0, timing.min_green_s - LOST_S) / cycle_s)[:n]
+    exact = shares * cycle_s + LOST_S
+    whole = np.maximum(np.floor(exact + 1e-6).astype(int), timing.min_green_s)
+    for k in np.argsort(whole - exact, kind="stable")[: green_s - int(whole.sum())]:
+        whole[k] += 1
+    return tuple(int(g) for g in whole)
+
+
+def _program(demand: Demand, phases: Sequence[int], total: float | None = None, least: float = 0.0) -> np.ndarray:
+    """Solve the linear program over (shares [P], flows [K], reserve); `total` None minimises the shares for reserve 1."""
+    serves = demand.serves[list(phases)]
+    n_phases, n_links = serves.shape
+    by_lane = np.array([serves[:, links].max(axis=1) for links in demand.lane])
+    carried = np.block(
+        [
+            [-serves.T, np.eye(n_links), np.zeros((n_links, 1))],
+            [-by_lane, demand.lane.astype(float), np.zeros((len(demand.lane), 1))],
+        ]
+    )
+    sent = np.hstack([np.zeros((len(demand.flow), n_phases)), demand.turn.astype(float), -demand.flow[:, None]])
+    whole = np.hstack([np.ones((1, n_phases)), np.zeros((1, n_links + 1))])
+    fixed = total is not None
+    result = linprog(
+        np.append(np.zeros(n_phases + n_links), -1.0) if fixed else whole[0],
+        A_ub=carried, b_ub=np.zeros(len(carried)),
+        A_eq=np.vstack([sent, whole]) if fixed else sent,
+        b_eq=np.append(np.zeros(len(sent)), total) if fixed else np.zeros(len(sent)),
+        bounds=[(least, None)] * n_phases + [(0, None)] * n_links + [(0, 100) if fixed else (1, 1)],
+    )  # fmt: skip
+    return result.x

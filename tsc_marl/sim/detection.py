@@ -1,0 +1,80 @@
+"""Along the lanes: which stretches of road a signal's detectors cover, and which signal comes next."""
+
+from collections import deque
+from collections.abc import Sequence, Set
+from dataclasses import dataclass
+
+import numpy as np
+import sumolib
+
+
+@dataclass(frozen=True)
+class Detection:
+    """Which signal lanes see a vehicle on each lane: K of them at most, padded with an infinite offset.
+
+    A lane that can feed several signal lanes counts 1/k for each of them, so that every vehicle counts once.
+    """
+
+    slot: np.ndarray
+    """[L, K] row in the list of all signals' lanes."""
+    offset_m: np.ndarray
+    """[L, K] from the downstream end of the lane to the stop line."""
+    weight: np.ndarray
+    """[L, K] share of a vehicle."""
+
+
+def interior(net: "sumolib.net.Net", connection: "sumolib.net.connection.Connection") -> list:
+    """Return the lanes inside the junction that a connection passes, in driving order."""
+    lanes = []
+    via = connection.getViaLaneID()
+    while via:
+        lanes.append(net.getLane(via))
+        onward = lanes[-1].getOutgoing()
+        via = onward[0].getViaLaneID() if onward else ""
+    return lanes
+
+
+def detect(net: "sumolib.net.Net", index: dict[str, int], slots: Sequence[str], reach_m: float) -> Detection:
+    """Follow every signal lane upstream to `reach_m`, through stubs, junction interiors and plain junctions."""
+    seen: list[dict[int, float]] = [{} for _ in index]
+    for slot, name in enumerate(slots):
+        queue = deque([(net.getLane(name), 0.0)])
+        while queue:
+            lane, offset = queue.popleft()
+            if offset >= reach_m or seen[index[lane.getID()]].get(slot, np.inf) <= offset:
+                continue
+            seen[index[lane.getID()]][slot] = offset
+            offset += lane.getLength()
+            for connection in lane.getIncomingConnections():
+                back = connection.getFromLane()
+                if back.getID().startswith(":") or back.getID() in slots:
+                    continue
+                before = offset
+                for inner in reversed(interior(net, connection)):
+                    row = seen[index[inner.getID()]]
+                    if before < min(reach_m, row.get(slot, np.inf)):
+                        row[slot] = before
+                    before += inner.getLength()
+                queue.append((back, before))
+    shape = (len(seen), max(map(len, seen)))
+    found = Detection(np.zeros(shape, dtype=int), np.full(shape, np.inf), np.zeros(shape))
+    for i, row in enumerate(seen):
+        found.slot[i, : len(row)] = sorted(row)
+        found.offset_m[i, : len(row)] = [row[slot] for slot in sorted(row)]
+        found.weight[i, : len(row)] = 1 / max(len(row), 1)
+    return found
+
+
+def following(lane: "sumolib.net.lane.Lane", controlled: Set[str]) -> tuple[str, ...]:
+    """Return the controlled lanes that are reached from a lane, itself included, before any other and without turning back."""
+    queue, seen, found = [lane], {lane.getID()}, []
+    while queue:
+        lane = queue.pop()
+        if lane.getID() in controlled:
+            found.append(lane.getID())
+            continue
+        onward = [c.getToLane() for c in lane.getOutgoing() if c.getDirection() != "t"]
+        onward = [other for other in onward if other.getID() not in seen]
+        seen.update(other.getID() for other in onward)
+        queue += onward
+    return tuple(sorted(found))

@@ -1,0 +1,86 @@
+"""How much traffic takes which movement: counted in a warm-up run, for the controllers that plan ahead."""
+
+import itertools
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tsc_marl.errors import UserError
+from tsc_marl.sim.env import TrafficEnv
+from tsc_marl.sim.roadnet import RoadNet
+
+WARM_UP_SEED = 2_000_000_000
+"""SUMO seed that neither training nor evaluation uses."""
+
+Turn = tuple[int, str, str]
+"""A movement as drivers see it: the signal's number, the edge they come from, the edge they go to."""
+
+
+@dataclass(frozen=True)
+class Flows:
+    """Vehicles scheduled in the window, whether they got through or not."""
+
+    turns: dict[Turn, float]
+    """Vehicles per hour that take a turn at a signal."""
+    onward: dict[tuple[Turn, Turn], float]
+    """Vehicles per hour that take a turn at one signal and then one at the next."""
+    travel_s: dict[tuple[Turn, Turn], float]
+    """Seconds between those two stop lines, at the speed limits."""
+
+
+def edge_of(lane: str) -> str:
+    """Return the edge that a lane belongs to."""
+    return lane.rsplit("_", 1)[0]
+
+
+def warm_up(env: TrafficEnv) -> Flows:
+    """Play one episode under the network's own programs and count the routes of its vehicles.
+
+    Raises:
+        UserError: when no vehicle passes a signal.
+    """
+    env.reset(WARM_UP_SEED, native=True)
+    vehicle, simulation = env.engine.api.vehicle, env.engine.api.simulation
+    routes: Counter[tuple[str, ...]] = Counter(vehicle.getRoute(name) for name in vehicle.getIDList())
+    done = False
+    while not done:
+        _, done = env.step(np.zeros(len(env.names), dtype=int))
+        present = set(env.vehicles.ids)  # one that came and went since the last decision passed no signal
+        routes.update(vehicle.getRoute(name) for name in simulation.getDepartedIDList() if name in present)
+    routes.update(vehicle.getRoute(name) for name in simulation.getPendingVehicles())
+    env.close()
+    flows = count(env.net, routes, 3600 / env.scenario.duration_s)
+    if not flows.turns:
+        raise UserError(f"{env.scenario.name}: no vehicle passes a signal that has a choice, so there is no demand to plan for")
+    return flows
+
+
+def count(net: RoadNet, routes: Counter[tuple[str, ...]], per_hour: float) -> Flows:
+    """Count turns along routes of edges; `per_hour` turns vehicles into vehicles per hour."""
+    at: dict[tuple[str, str], int] = {}
+    for i, signal in enumerate(net.signals):
+        for movement in signal.movements:
+            at[edge_of(movement.in_lane), edge_of(movement.out_lane)] = i
+    turns: Counter[Turn] = Counter()
+    onward: Counter[tuple[Turn, Turn]] = Counter()
+    travel_s: dict[tuple[Turn, Turn], float] = {}
+    for route, vehicles in routes.items():
+        last: tuple[Turn, int] | None = None
+        for k, (edge, after) in enumerate(itertools.pairwise(route)):
+            if (edge, after) not in at:
+                continue
+            turn = (at[edge, after], edge, after)
+            turns[turn] += vehicles
+            if last is not None:
+                onward[last[0], turn] += vehicles
+                travel_s[last[0], turn] = _seconds(net, route[last[1] + 1 : k + 1])
+            last = (turn, k)
+    hourly = {turn: vehicles * per_hour for turn, vehicles in turns.items()}
+    return Flows(hourly, {pair: vehicles * per_hour for pair, vehicles in onward.items()}, travel_s)
+
+
+def _seconds(net: RoadNet, edges: Sequence[str]) -> float:
+    lanes = [net.lane_index[f"{edge}_0"] for edge in edges]
+    return float((net.lane_length_m[lanes] / net.lane_limit_ms[lanes]).sum())
