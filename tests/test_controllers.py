@@ -232,7 +232,7 @@ def test_no_link_with_traffic_waits_much_longer_than_the_guard(name):
     numbering = links.Links(env.net)
     red_s, worst = np.zeros(numbering.size), 0.0
     while not done:
-        seen = numbering.bound(env.vehicles, env.engine.api.vehicle.getNextTLS)
+        seen = numbering.bound(env.seen, env.next_tls)
         near = numbering.count(seen, seen.distance_m <= env.config.detection_m)
         _, done = env.step(act())
         for i, timer in enumerate(env.timers):

@@ -13,7 +13,9 @@ from tsc_marl import algos
 
 ONE_PASS = ("ia2c", "maa2c", "coma")
 PPO = [name for name in algos.available() if issubclass(algos.find(name), algos.find("ippo"))]
-MEMORY = [name for name in algos.available() if "recurrent" in {f.name for f in dataclasses.fields(algos.find(name).Config)}]
+MEMORY = sorted({name for name in algos.available() if hasattr(algos.find(name).Config(), "recurrent")} - {"mat"})
+FORGETFUL = ("coma", "qtran")
+"""What an action is worth comes from a net without memory here, and the actor learns from that alone."""
 SMALL = {"hidden": (16,), "critic_hidden": (32,), "lr": 3e-3, "lr_end": 1.0, "epochs": 4}
 
 
@@ -155,6 +157,7 @@ def test_the_variance_of_a_shared_advantages_gradient_grows_with_the_agents():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MEMORY)
 def test_a_cue_is_remembered_by_a_gru_and_by_nothing_else(name):
+    """G12; `coma` and `qtran` cannot see from the present which answer was right."""
     settings = fitting(
         name,
         **SMALL | {"epochs": 4, "minibatches": 1},
@@ -171,7 +174,7 @@ def test_a_cue_is_remembered_by_a_gru_and_by_nothing_else(name):
         for recurrent in (True, False)
     }
     print(f"\ncue, {name}, share of right answers with a GRU and without:", found)
-    assert found[True] > 0.95
+    assert found[True] == pytest.approx(0.5, abs=0.06) if name in FORGETFUL else found[True] > 0.95
     assert found[False] == pytest.approx(0.5, abs=0.06)
 
 

@@ -83,7 +83,7 @@ def test_a_policy_that_locks_vehicles_out_pays_until_the_horizon(tmp_path):
 
 
 def test_emissions_are_totals_in_kg(tmp_path):
-    _, figures = play("cross", tmp_path, emissions=True)
+    _, figures = play("cross", tmp_path, detail=True)
     text = (tmp_path / f"tripinfo_{SEED}.xml").read_text()
     for figure, attribute in (("co2", "CO2_abs"), ("fuel", "fuel_abs")):
         total_mg = sum(float(x) for x in re.findall(rf'{attribute}="([\d.e+]+)"', text))

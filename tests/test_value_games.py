@@ -143,9 +143,9 @@ def test_climbing(name, expected):
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "expected"), [("iql", 2), ("vdn", 2), ("qmix", 2), ("qtran", 10)])
 def test_penalty_100(name, expected):
-    """G4, k = -100, under uniform data; QTRAN as on climbing."""
-    more = {"updates": 16, "nopt": 1.0} if name == "qtran" else {}
-    assert statistics.median(results(name, lambda: Matrix(penalty(-100)), 200, **more)) == pytest.approx(expected, abs=0.3)
+    """G4, k = -100, under uniform data; QTRAN with four times the updates, L_nopt at full weight, fails with one seed in five."""
+    batches, more = (400, {"updates": 8, "nopt": 1.0}) if name == "qtran" else (200, {})
+    assert statistics.median(results(name, lambda: Matrix(penalty(-100)), batches, **more)) == pytest.approx(expected, abs=0.3)
 
 
 @pytest.mark.slow

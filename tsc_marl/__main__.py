@@ -10,6 +10,7 @@ from typing import Any
 
 from tsc_marl.config import check_eval_seeds, check_list, cli, read_timing
 from tsc_marl.errors import UserError, unknown
+from tsc_marl.sim.demand import Demand
 
 
 def train(argv: list[str]) -> None:
@@ -23,14 +24,21 @@ def train(argv: list[str]) -> None:
 class EvaluateOptions:
     """Measure controllers on held-out seeds."""
 
-    net: str = "grid4x4"
-    """Road network."""
+    net: tuple[str, ...] = ("grid4x4",)
+    """Road networks, or `all`."""
     controller: tuple[str, ...] = ("max_pressure", "fixed_time")
-    """Classical controllers, algorithms (their newest finished run), run ids, or checkpoint files."""
+    """Classical controllers, algorithms (their newest finished run), run ids, or checkpoint files; `classical` for all of
+    the first."""
     eval_seeds: tuple[int, ...] = tuple(range(1000, 1010))
     """SUMO seeds; those of training are refused."""
+    baseline: str = "fixed_time"
+    """The controller that the others are compared with on the same seeds, where it is among them."""
+    stress: tuple[str, ...] | None = None
+    """Play also under these disturbances, all of them where none is named: demand-0.7, demand-1.3, lane-blocked, blind-20%,
+    frozen-20%, missed-20% (detectors), signal-stuck."""
+    demand: Demand = field(default_factory=Demand)
     out: Path = Path("results")
-    """Folder for metrics.json and, per controller, SUMO's own tripinfo_<seed>.xml and tls_<seed>.xml."""
+    """Folder; each network gets one in it with metrics.json, metrics.csv, delay_map.png and, per controller, SUMO's own files."""
     timing: str = "sumo-rl"
     """Signal timing: a file of configs/timing/."""
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
@@ -40,27 +48,32 @@ class EvaluateOptions:
 def evaluate(argv: list[str]) -> None:
     """Measure controllers or trained policies on held-out seeds and keep SUMO's own files."""
     options = cli(EvaluateOptions, argv, "evaluate")
-    from tsc_marl import report
-    from tsc_marl.evaluate import evaluate as measure
-    from tsc_marl.evaluate import find_policy, labels, write
+    from tsc_marl import controllers, protocol, report
     from tsc_marl.rollout.local import Pool
+    from tsc_marl.sim.stress import SUITE
 
-    check_list("controller", options.controller)
+    wanted = tuple(controllers.available()) if options.controller == ("classical",) else options.controller
+    check_list("controller", wanted)
+    check_list("net", options.net)
+    for name in options.stress or ():
+        if name not in SUITE:
+            raise unknown("disturbance", name, SUITE)
     check_eval_seeds(options.eval_seeds)
-    task = _task(options.net, options.timing)
-    policies = {label: find_policy(name, task) for name, label in labels(options.controller).items()}
+    names = protocol.networks(options.net)
+    tasks = [_task(name, options.timing, options.demand) for name in names]
     try:
         options.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"out {options.out} cannot be made ({error.strerror}); give another folder") from None
     with Pool(options.workers, report.say) as pool:
-        results = measure(pool, task, policies, options.eval_seeds, options.out)
-    write(options.out / "metrics.json", task, results)
-    title = f"{options.net}, timing {options.timing}: mean over {len(options.eval_seeds)} seeds"
-    report.console().print(report.results_table(title, results, {}))
-    report.say(
-        f"every figure can be recomputed from {options.out}/<controller>/tripinfo_<seed>.xml; figures: {options.out}/metrics.json"
-    )
+        session = protocol.Session(pool, options.eval_seeds, options.out, options.baseline)
+        for task in tasks:
+            policies = session.policies(wanted, task, alone=len(tasks) == 1)
+            results = session.measure(task, policies)
+            if options.stress is not None and results:
+                session.stress(task, policies, results, options.stress or tuple(SUITE))
+    if session.crashed:
+        raise SystemExit(f"{session.crashed} episodes failed, as said above; they are missing in {options.out}")
 
 
 @dataclass(frozen=True)
@@ -163,10 +176,10 @@ def bench(argv: list[str]) -> None:
     module.run(options.only)
 
 
-def _task(network: str, timing: str) -> Any:
+def _task(network: str, timing: str, demand: Demand | None = None) -> Any:
     from tsc_marl.rollout.worker import Task, check
 
-    task = Task(network, read_timing(timing))
+    task = Task(network, read_timing(timing), demand=demand or Demand())
     for note in check(task):
         print(note)
     return task

@@ -16,6 +16,7 @@ from tsc_marl import algos, controllers
 from tsc_marl.errors import UserError, unknown
 from tsc_marl.rollout.worker import Task
 from tsc_marl.sim import scenario
+from tsc_marl.sim.demand import Demand
 from tsc_marl.sim.env import SimConfig
 from tsc_marl.sim.scenario import ROOT
 from tsc_marl.sim.signals import Timing
@@ -49,6 +50,10 @@ class RunConfig(Generic[A]):
     """Signal timing: a file of configs/timing/; single values: --signal.*."""
     signal: Timing = field(default_factory=Timing)
     sim: SimConfig = field(default_factory=SimConfig)
+    demand: Demand = field(default_factory=Demand)
+    """In training: another demand in every episode."""
+    eval_demand: Demand = field(default_factory=Demand)
+    """In the evaluation; the default is the demand of the route files."""
     eval_seeds: tuple[int, ...] = tuple(range(1000, 1010))
     """SUMO seeds of the evaluation, held out from training."""
     baselines: tuple[str, ...] = ("fixed_time", "max_pressure")
@@ -83,8 +88,12 @@ class RunConfig(Generic[A]):
         check_eval_seeds(self.eval_seeds)
 
     def task(self) -> Task:
-        """Return where the episodes play."""
-        return Task(self.net, self.signal, self.sim)
+        """Return where the training episodes play."""
+        return Task(self.net, self.signal, self.sim, self.demand)
+
+    def eval_task(self) -> Task:
+        """Return where the final policies are measured."""
+        return Task(self.net, self.signal, self.sim, self.eval_demand)
 
 
 def check_list(name: str, values: tuple[Any, ...]) -> None:

@@ -1,8 +1,10 @@
 """Final policies and classical controllers on the same held-out seeds."""
 
+import csv
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,8 @@ import torch
 
 from tsc_marl import algos, controllers
 from tsc_marl.errors import UserError, unknown
-from tsc_marl.rollout.local import Pool
-from tsc_marl.rollout.worker import Job, Policy, Task
+from tsc_marl.rollout.local import Failure, Pool
+from tsc_marl.rollout.worker import Episode, Job, Policy, Task
 from tsc_marl.track import Tracker
 
 Results = dict[str, list[dict[str, float | int]]]
@@ -22,34 +24,59 @@ FIELDS = {"network", "algorithm", "seed", "sim", "signal", "config", "training",
 """What a checkpoint holds beside its format."""
 
 
-def evaluate(pool: Pool, task: Task, policies: Mapping[str, Policy], seeds: Sequence[int], out: Path | None = None) -> Results:
+def evaluate(
+    pool: Pool, task: Task, policies: Mapping[str, Policy], seeds: Sequence[int], out: Path | None = None,
+    watch: Callable[[str, int, Exception | None], None] | None = None,
+) -> Results:  # fmt: skip
     """Play every policy greedily on every SUMO seed, in parallel.
 
     Args:
         pool: worker processes.
-        task: network, timing, observation.
+        task: network, timing, observation, demand, disturbance.
         policies: by the name they get in the results.
         seeds: SUMO seeds.
         out: keep SUMO's own files in `out/<name>/`.
+        watch: told of each episode as it ends: policy, seed, and the error if there was one, whose episode is then left
+            out. Without it, an error is raised.
 
     Returns per policy the figures (`sim.metrics`) of each seed, in the order of the seeds.
     """
     pairs = [(name, seed) for name in policies for seed in seeds]
     jobs = [
-        Job(i, task, policies[name], seed, out=out / name if out is not None else None) for i, (name, seed) in enumerate(pairs)
+        Job(i, task, policies[name], seed, out=out / name if out is not None else None, detail=True)
+        for i, (name, seed) in enumerate(pairs)
     ]
-    episodes = sorted(pool.run(jobs), key=lambda episode: episode.job.episode)
+    found: dict[int, dict[str, float]] = {}
+    for outcome in pool.attempt(jobs):
+        error = outcome.error if isinstance(outcome, Failure) else None
+        if error is not None and watch is None:
+            raise error
+        if isinstance(outcome, Episode):
+            found[outcome.job.episode] = outcome.figures
+        if watch is not None:
+            watch(*pairs[outcome.job.episode], error)
     results: Results = {name: [] for name in policies}
-    for (name, seed), episode in zip(pairs, episodes, strict=True):
-        results[name].append({"seed": seed, **episode.figures})
-    return results
+    for i, (name, seed) in enumerate(pairs):
+        if i in found:
+            results[name].append({"seed": seed, **found[i]})
+    return {name: rows for name, rows in results.items() if rows}
 
 
 def write(path: Path, task: Task, results: Results) -> None:
-    """Write the figures of every episode as JSON, with what they were measured on."""
+    """Write the figures of every episode as JSON and, a row each, as CSV, with what they were measured on."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    content = {"network": task.network, "signal": asdict(task.timing), "sim": asdict(task.sim), "results": results}
+    content = {**_measured_on(task), "results": results}
     path.write_text(json.dumps(content, indent=1))
+    rows = [{"network": task.network, "controller": name, **row} for name, episodes in results.items() for row in episodes]
+    with path.with_suffix(".csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _measured_on(task: Task) -> dict[str, Any]:
+    parts = {"signal": task.timing, "sim": task.sim, "demand": task.demand, "stress": task.stress}
+    return {"network": task.network, "sumo": version("eclipse-sumo")} | {name: asdict(part) for name, part in parts.items()}
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

@@ -28,32 +28,86 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def results_table(title: str, results: Mapping[str, Sequence[Figures]], training: Mapping[str, tuple[int, float]]) -> Table:
+def paired(rows: Sequence[Figures], others: Sequence[Figures], figure: str = "delay") -> tuple[float, float, float]:
+    """Return the mean difference of a figure to another controller's on the same seeds, with its 95 % bootstrap interval."""
+    base = {row["seed"]: row[figure] for row in others}
+    differences = [row[figure] - base[row["seed"]] for row in rows if row["seed"] in base]
+    if not differences:
+        return float("nan"), float("nan"), float("nan")
+    return float(np.mean(differences)), *interval(differences)
+
+
+COLUMNS = {"p95": ("delay_p95", ".0f"), "worst": ("worst_approach", ".0f"), "stops": ("stops", ".2f"), "queue": ("queue", ".2f")}
+"""Beside the delay: figures of `sim.metrics`."""
+
+
+def results_table(
+    title: str, results: Mapping[str, Sequence[Figures]], training: Mapping[str, tuple[int, float]], baseline: str = ""
+) -> Table:
     """Return the table of an evaluation: a row per controller, best delay first.
+
+    Beside the delay stand its 95th percentile over vehicles [s], that of the worst approach [s], stops per vehicle, halting
+    vehicles per signal [veh], and the vehicles that arrived and that were never inserted.
 
     Args:
         title: above the table.
         results: per controller the figures of each evaluation episode.
         training: per trained policy its episodes and minutes of training.
+        baseline: the controller that the others are compared with on the same seeds; none where it is not in the results.
     """
     table = Table(title=title, title_justify="left")
     table.add_column("controller", overflow="fold")
-    for column in (
-        "delay [s]", "95 %", "median", "travel [s]", "waiting [s]", "queue [veh]", "arrived", "never ins.", "episodes", "minutes",
-    ):  # fmt: skip
+    against = [f"- {baseline} [s]"] if baseline in results else []
+    trained = ["minutes"] if training else []
+    for column in ("delay [s]", "95 %", "median", *against, *COLUMNS, "arrived", "shut out", "gridlock", *trained):
         table.add_column(column, justify="right", no_wrap=True)
-    for name in sorted(results, key=lambda key: float(np.mean([f["delay"] for f in results[key]]))):
+    for name in sorted(results, key=lambda key: mean(results[key], "delay")):
         rows = results[name]
-        delay = [f["delay"] for f in rows]
-        low, high = interval(delay)
-        mean = {key: float(np.mean([f[key] for f in rows])) for key in rows[0]}
-        episodes, minutes = training.get(name, (0, 0.0))
+        difference = [plus_minus(*paired(rows, results[baseline])) if name != baseline else "-"] if against else []
+        minutes = [f"{training[name][1]:.1f}" if name in training else "-"] if trained else []
         table.add_row(
-            name, f"{mean['delay']:.1f}", f"{low:.1f} .. {high:.1f}" if low == low else "-", f"{np.median(delay):.1f}",
-            f"{mean['travel_time']:.1f}", f"{mean['waiting']:.1f}", f"{mean['queue']:.2f}",
-            f"{mean['arrived']:.0f} of {mean['scheduled']:.0f}", f"{mean['never_inserted']:.1f}",
-            str(episodes) if episodes else "-", f"{minutes:.1f}" if episodes else "-",
+            name, f"{mean(rows, 'delay'):.1f}", between(rows), f"{np.median([f['delay'] for f in rows]):.1f}", *difference,
+            *(f"{mean(rows, figure):{form}}" for figure, form in COLUMNS.values()),
+            f"{mean(rows, 'arrived'):.0f} of {mean(rows, 'scheduled'):.0f}", f"{mean(rows, 'never_inserted'):.1f}",
+            f"{mean(rows, 'gridlock'):.0%}", *minutes,
         )  # fmt: skip
+    return table
+
+
+def mean(rows: Sequence[Figures], figure: str) -> float:
+    """Return the mean of a figure over episodes."""
+    return float(np.mean([row[figure] for row in rows]))
+
+
+def between(rows: Sequence[Figures]) -> str:
+    """Return the interval of the mean delay as text, `-` for a single seed."""
+    low, high = interval([row["delay"] for row in rows])
+    return f"{low:.1f} .. {high:.1f}" if low == low else "-"
+
+
+def plus_minus(value: float, low: float, high: float) -> str:
+    """Return a difference with its interval as text."""
+    if value != value:
+        return "-"
+    return f"{value:+.1f} ({low:+.1f} .. {high:+.1f})" if low == low else f"{value:+.1f}"
+
+
+def stress_table(title: str, results: Mapping[str, Mapping[str, Sequence[Figures]]], calm: str) -> Table:
+    """Return the table of disturbances: mean delay of each controller, and its ratio to the undisturbed one.
+
+    Args:
+        title: above the table.
+        results: per disturbance and controller the figures of each episode.
+        calm: the name of the undisturbed run among the disturbances.
+    """
+    table = Table(title=title, title_justify="left")
+    table.add_column("controller", overflow="fold")
+    for disturbance in results:
+        table.add_column(f"{disturbance} [s]" if disturbance == calm else disturbance, justify="right")
+    for name in sorted(results[calm], key=lambda key: mean(results[calm][key], "delay")):
+        usual = mean(results[calm][name], "delay")
+        cells = [mean(rows[name], "delay") if name in rows else None for rows in results.values()]
+        table.add_row(name, f"{usual:.1f}", *(f"{x:.1f} ({x / usual:.2f})" if x is not None else "-" for x in cells[1:]))
     return table
 
 
@@ -78,14 +132,14 @@ def networks_table(scenarios: Sequence[Scenario]) -> Table:
 
 
 def markdown(results: Mapping[str, Sequence[Figures]]) -> str:
-    """Return the essence of the table as Markdown, for MLflow's description."""
-    lines = ["| controller | delay [s] | 95 % | arrived | never inserted |", "|---|---|---|---|---|"]
-    for name in sorted(results, key=lambda key: float(np.mean([f["delay"] for f in results[key]]))):
-        delay = [f["delay"] for f in results[name]]
-        low, high = interval(delay)
-        within = f"{low:.2f} .. {high:.2f}" if low == low else "-"
-        arrived, never = (np.mean([f[key] for f in results[name]]) for key in ("arrived", "never_inserted"))
-        lines.append(f"| {name} | {np.mean(delay):.2f} | {within} | {arrived:.0f} | {never:.1f} |")
+    """Return the essence of the table as Markdown."""
+    lines = ["| controller | delay [s] | 95 % | p95 [s] | stops | arrived | never inserted | gridlock |", "|---" * 8 + "|"]
+    for name in sorted(results, key=lambda key: mean(results[key], "delay")):
+        rows = results[name]
+        lines.append(
+            f"| {name} | {mean(rows, 'delay'):.1f} | {between(rows)} | {mean(rows, 'delay_p95'):.0f} | {mean(rows, 'stops'):.2f} "
+            f"| {mean(rows, 'arrived'):.0f} | {mean(rows, 'never_inserted'):.1f} | {mean(rows, 'gridlock'):.0%} |"
+        )
     return "\n".join(lines)
 
 

@@ -154,8 +154,8 @@ def _conclude(pool: Pool, tracker: Tracker, runs: list[Run], folder: Path, paren
     config = runs[0].config
     report.say(f"evaluating on {len(config.eval_seeds)} held-out seeds …")
     policies = {name: Policy(name) for name in config.baselines} | {run.label: run.policy() for run in runs}
-    results = evaluate(pool, config.task(), policies, config.eval_seeds)
-    write(folder / "evaluation.json", config.task(), results)
+    results = evaluate(pool, config.eval_task(), policies, config.eval_seeds)
+    write(folder / "evaluation.json", config.eval_task(), results)
     levels = {name: float(np.mean([f["delay"] for f in results[name]])) for name in config.baselines}
     for run in runs:
         _record(tracker, run, results, levels)
@@ -179,7 +179,7 @@ def _record(tracker: Tracker, run: Run, results: Results, levels: dict[str, floa
     tracker.log(
         run.mlflow_id, means | {"eval/median_delay": float(np.median([f["delay"] for f in rows]))}, int(run.history[-1]["steps"])
     )
-    write(run.folder / "evaluation.json", run.config.task(), {run.label: rows})
+    write(run.folder / "evaluation.json", run.config.eval_task(), {run.label: rows})
     (run.folder / "config.json").write_text(json.dumps(as_dict(run.config), indent=1))
     report.learning_curve(run.folder / "learning_curve.png", {run.label: run.history}, levels, f"{run.config.net}: {run.label}")
     for name in (CHECKPOINT, "evaluation.json", "config.json", "learning_curve.png"):

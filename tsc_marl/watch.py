@@ -6,9 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tsc_marl.rollout.worker import Policy, Task, start
-from tsc_marl.sim import scenario
 from tsc_marl.sim.engine import closed_window
-from tsc_marl.sim.env import TrafficEnv
 
 VIEW = """<viewsettings>
   <scheme name="tsc_marl">
@@ -43,7 +41,7 @@ def watch(
     Raises:
         UserError: when there is no display.
     """
-    env = TrafficEnv(scenario.load(task.network), task.timing, task.sim)
+    env = task.env()
     with tempfile.TemporaryDirectory() as folder:
         settings = Path(folder) / "view.xml"
         corners = [(signal.x, signal.y) for signal in env.net.signals]

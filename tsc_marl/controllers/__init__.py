@@ -59,7 +59,7 @@ class Greedy(Controller):
 
     def act(self) -> np.ndarray:
         """Return [N] int."""
-        bound = self.links.bound(self.env.vehicles, self.env.engine.api.vehicle.getNextTLS)
+        bound = self.links.bound(self.env.seen, self.env.next_tls)
         near = self.links.count(bound, bound.distance_m <= self.env.config.detection_m)
         scores = self.scores(bound)
         return np.array([self._choose(i, self.links.of(near, i), self.links.of(scores, i)) for i in range(len(self.env.names))])

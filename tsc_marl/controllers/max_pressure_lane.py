@@ -34,7 +34,7 @@ class MaxPressureLane(Controller):
 
     def act(self) -> np.ndarray:
         """Return [N] int."""
-        on_lane = np.bincount(self.env.vehicles.lane, minlength=len(self.env.net.lane_index))
+        on_lane = np.bincount(self.env.seen.lane, minlength=len(self.env.net.lane_index))
         chosen = []
         for weight, legal, timer in zip(self._weight, self.env.avail, self.env.timers, strict=True):
             score = np.where(legal[: len(weight)], weight @ on_lane, -np.inf)

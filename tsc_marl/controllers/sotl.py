@@ -30,7 +30,7 @@ class Sotl(Controller):
 
     def act(self) -> np.ndarray:
         """Return [N] int."""
-        bound = self.links.bound(self.env.vehicles, self.env.engine.api.vehicle.getNextTLS)
+        bound = self.links.bound(self.env.seen, self.env.next_tls)
         self._waited_veh_s += self.links.count(bound, bound.distance_m <= REACH_M) * self.env.timing.decision_s
         platoon = self.links.count(bound, ~bound.halting & (bound.distance_m <= PLATOON_M))
         return np.array([self._choose(i, self.links.of(platoon, i)) for i in range(len(self.env.names))])

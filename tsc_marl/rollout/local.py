@@ -8,7 +8,8 @@ import tempfile
 import threading
 import traceback
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -23,6 +24,14 @@ ADVICE = "if memory ran out, use fewer --workers"
 
 class WorkerDiedError(UserError):
     """Worker processes died again and again at the same place; out of memory is the usual reason."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A job that came to nothing."""
+
+    job: Job
+    error: Exception
 
 
 class Pool:
@@ -70,18 +79,30 @@ class Pool:
                 member.restart()
                 self._say(f"a worker process died while reading {task.network}; restarted")
             else:
-                return _unpack(answer)
-        raise WorkerDiedError(f"worker processes died {DEATHS} times in a row while reading {task.network}; {ADVICE}")
+                kind, value = answer
+                if kind != "ok":
+                    raise _error(kind, value)
+                return value
+        raise _died(f"while reading {task.network}")
 
     def run(self, jobs: Iterable[Job]) -> Iterator[Episode]:
         """Play all jobs and yield the episodes as they end, in any order.
-
-        A worker that dies is replaced and its episode played again with the same seeds.
 
         Raises:
             WorkerDiedError: after `DEATHS` deaths in a row on one episode.
             UserError: what a worker raised because of the user's files.
             RuntimeError: any other error of a worker, with its traceback.
+        """
+        with contextlib.closing(self.attempt(jobs)) as outcomes:
+            for outcome in outcomes:
+                if isinstance(outcome, Failure):
+                    raise outcome.error
+                yield outcome
+
+    def attempt(self, jobs: Iterable[Job]) -> Generator[Episode | Failure, None, None]:
+        """Play all jobs and yield what came of each, in any order.
+
+        A worker that dies is replaced and its episode played again with the same seeds, `DEATHS` times at most.
         """
         waiting, deaths = deque(jobs), Counter[int]()
         try:
@@ -90,12 +111,13 @@ class Pool:
                 for member in self._ready():
                     job, answer = member.collect()
                     if answer is not None:
-                        yield _unpack(answer)
+                        yield _outcome(job, answer)
                         continue
                     deaths[id(job)] += 1
-                    waiting.appendleft(job)
                     if deaths[id(job)] == DEATHS:
-                        raise WorkerDiedError(f"worker processes died {DEATHS} times in a row on episode {job.episode}; {ADVICE}")
+                        yield Failure(job, _died(f"on episode {job.episode}"))
+                        continue
+                    waiting.appendleft(job)
                     self._say(f"a worker process died on episode {job.episode}; restarted, the episode is played again")
         finally:
             for member in self._members:
@@ -174,13 +196,17 @@ def _receive(connection: Connection) -> Any:
     return pickle.loads(connection.recv_bytes())
 
 
-def _unpack(answer: tuple[str, Any]) -> Any:
+def _outcome(job: Job, answer: tuple[str, Any]) -> Episode | Failure:
     kind, value = answer
-    if kind == "user_error":
-        raise UserError(value)
-    if kind == "error":
-        raise RuntimeError(f"a worker process failed:\n{value}")
-    return value
+    return value if kind == "ok" else Failure(job, _error(kind, value))
+
+
+def _error(kind: str, text: str) -> Exception:
+    return UserError(text) if kind == "user_error" else RuntimeError(f"a worker process failed:\n{text}")
+
+
+def _died(where: str) -> WorkerDiedError:
+    return WorkerDiedError(f"worker processes died {DEATHS} times in a row {where}; {ADVICE}")
 
 
 @contextlib.contextmanager

@@ -15,8 +15,10 @@ from tsc_marl.controllers import Controller
 from tsc_marl.errors import UserError
 from tsc_marl.sim import roadnet
 from tsc_marl.sim import scenario as scenarios
+from tsc_marl.sim.demand import Demand
 from tsc_marl.sim.env import SimConfig, TrafficEnv
 from tsc_marl.sim.signals import Timing
+from tsc_marl.sim.stress import Stress
 from tsc_marl.types import Algorithm, Batch, Spec
 
 
@@ -27,6 +29,12 @@ class Task:
     network: str
     timing: Timing = field(default_factory=Timing)
     sim: SimConfig = field(default_factory=SimConfig)
+    demand: Demand = field(default_factory=Demand)
+    stress: Stress = field(default_factory=Stress)
+
+    def env(self) -> TrafficEnv:
+        """Return the environment; no simulation runs yet."""
+        return TrafficEnv(scenarios.load(self.network), self.timing, self.sim, self.demand, self.stress)
 
 
 @dataclass(frozen=True)
@@ -51,7 +59,8 @@ class Job:
     """Sample actions with this seed and return the Batch; None acts greedily and returns figures only."""
     out: Path | None = None
     """Keep SUMO's files in this folder."""
-    emissions: bool = False
+    detail: bool = False
+    """Measure approaches, gridlock and emissions too."""
 
 
 @dataclass(frozen=True)
@@ -89,10 +98,15 @@ def check(task: Task) -> tuple[str, ...]:
 
 def probe(task: Task) -> Spec:
     """Start and end one simulation to learn the sizes; run it in a worker, libsumo stays in the process."""
-    env = TrafficEnv(scenarios.load(task.network), task.timing, task.sim)
+    env = task.env()
     env.reset(0)
     env.close()
     return spec_of(env)
+
+
+def is_blind(policy: Policy) -> bool:
+    """Return whether SUMO's own programs drive, whose detectors are out of our reach."""
+    return policy.config is None and controllers.find(policy.name).native
 
 
 def start(
@@ -155,7 +169,7 @@ class Worker:
     def play(self, job: Job) -> Episode:
         """Play one episode."""
         if self._env is None or job.task != self._task:
-            self._env = TrafficEnv(scenarios.load(job.task.network), job.task.timing, job.task.sim)
+            self._env = job.task.env()
             self._task = job.task
             self._controllers = {}
         if job.policy.config is None:
@@ -172,7 +186,7 @@ class Worker:
             self._controllers[job.policy.name] = controllers.find(job.policy.name)(env)
         begun = time.perf_counter()
         controller = self._controllers[job.policy.name]
-        act = start(env, job.policy, job.sumo_seed, controller, out=job.out, emissions=job.emissions)
+        act = start(env, job.policy, job.sumo_seed, controller, out=job.out, detail=job.detail)
         total, done, acting = np.zeros(len(env.names)), False, 0.0
         while not done:
             before = time.perf_counter()
@@ -186,7 +200,7 @@ class Worker:
 
     def _play_algorithm(self, env: TrafficEnv, job: Job) -> Episode:
         begun = time.perf_counter()
-        env.reset(job.sumo_seed, out=job.out, emissions=job.emissions)
+        env.reset(job.sumo_seed, out=job.out, detail=job.detail)
         algorithm = self._loaded(job.policy, spec_of(env))
         explores = job.explore_seed is not None
         generator = torch.Generator().manual_seed(job.explore_seed) if job.explore_seed is not None else None

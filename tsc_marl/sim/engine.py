@@ -18,6 +18,7 @@ from xml.sax.saxutils import quoteattr
 import numpy as np
 
 from tsc_marl.errors import UserError
+from tsc_marl.sim.metrics import PERIOD_S
 from tsc_marl.sim.scenario import Scenario
 
 GUI_START_S = 60
@@ -44,13 +45,20 @@ class Vehicles:
 
 
 def command(
-    scenario: Scenario, seed: int, out: Path, tls: Sequence[str] = (), emissions: bool = False, programs: str = ""
+    scenario: Scenario, seed: int, out: Path, tls: Sequence[str] = (), detail: bool = False, programs: str = ""
 ) -> list[str]:
     """Return SUMO's options for one episode; its output files go to the folder `out`.
 
     Vehicles are never teleported and wait to be inserted for as long as it takes; every scheduled vehicle, inserted
-    or not, has a line in the trip output. `tls` names the signals whose states are logged; `programs` is the content of
-    an additional file with signal programs.
+    or not, has a line in the trip output.
+
+    Args:
+        scenario: what to simulate.
+        seed: SUMO's random seed.
+        out: folder of the output files.
+        tls: signals whose states are logged.
+        detail: measure emissions, and every edge.
+        programs: content of an additional file with signal programs.
     """
     options = {
         "--net-file": str(scenario.net),
@@ -64,15 +72,18 @@ def command(
         "--summary-output": str(out / f"summary_{seed}.xml"),
         "--summary-output.period": "5",
     }
-    events = (f"<timedEvent type='SaveTLSStates' source={quoteattr(s)} dest='tls_{seed}.xml'/>" for s in tls)
-    additional = {f"programs_{seed}.add.xml": programs, f"tls_{seed}.add.xml": f"<additional>{''.join(events)}</additional>"}
-    written = [out / name for name, wanted in zip(additional, (programs, tls), strict=True) if wanted]
-    for path in written:
-        path.write_text(additional[path.name])
+    orders = [f"<timedEvent type='SaveTLSStates' source={quoteattr(s)} dest='tls_{seed}.xml'/>" for s in tls]
+    if detail:
+        orders.append(
+            f"<edgeData id='edges' file='edges_{seed}.xml' period='{PERIOD_S}' excludeEmpty='true' withInternal='true'/>"
+        )
+        options["--device.emissions.probability"] = "1"
+    files = {"programs": programs, "orders": f"<additional>{''.join(orders)}</additional>" if orders else ""}
+    written = {out / f"{name}_{seed}.add.xml": content for name, content in files.items() if content}
+    for path, content in written.items():
+        path.write_text(content)
     if written:
         options["--additional-files"] = ",".join(map(str, written))
-    if emissions:
-        options["--device.emissions.probability"] = "1"
     flags = ["--tripinfo-output.write-unfinished", "--tripinfo-output.write-undeparted", "--no-step-log", "--no-warnings"]
     return [part for pair in options.items() for part in pair] + flags
 
@@ -165,6 +176,12 @@ class Engine:
         if logic.type != 0:
             logic.type = 0
             self.api.trafficlight.setProgramLogic(signal, logic)
+
+    def restore(self, signal: str) -> None:
+        """Hand a signal back to the network's own program, run by the clock."""
+        first = self.api.trafficlight.getAllProgramLogics(signal)[0]
+        self.api.trafficlight.setProgram(signal, first.programID)
+        self.make_static(signal)
 
     def vehicles(self, lane_index: dict[str, int]) -> Vehicles:
         """Return every vehicle on the road."""

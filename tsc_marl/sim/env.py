@@ -1,19 +1,24 @@
 """All signals of one network at once, as arrays: reset, step, and the mask of what may be chosen now."""
 
+import json
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from tsc_marl.errors import UserError, unknown
+from tsc_marl.sim import demand as demands
 from tsc_marl.sim import engine, metrics, roadnet
+from tsc_marl.sim.demand import Demand
 from tsc_marl.sim.engine import Engine, Vehicles
 from tsc_marl.sim.observations import LanesObservation
 from tsc_marl.sim.rewards import DelayReward
 from tsc_marl.sim.scenario import Scenario
 from tsc_marl.sim.signals import SignalTimer, Timing
+from tsc_marl.sim.stress import Breakdown, Detectors, Stress
 from tsc_marl.sim.sumo_rl_view import REWARDS, SumoRlView
 
 
@@ -46,19 +51,35 @@ class TrafficEnv:
         avail: [N, A] bool, what may be chosen now; padded phases never may.
         state: [S] float32, what the N signals see together and the share of the window that has passed.
         vehicles: the vehicles on the road.
+        seen: those that the detectors show; the same unless they are disturbed.
         now: SUMO's time in s.
+
+    Args:
+        scenario: network, demand and window.
+        timing: of the signals.
+        config: what the agents see and are paid for.
+        demand: how the traffic differs from the scenario's.
+        stress: what goes wrong.
 
     Raises:
         UserError: when the scenario's files cannot be used.
     """
 
-    def __init__(self, scenario: Scenario, timing: Timing | None = None, config: SimConfig | None = None) -> None:
+    def __init__(
+        self, scenario: Scenario, timing: Timing | None = None, config: SimConfig | None = None,
+        demand: Demand | None = None, stress: Stress | None = None,
+    ) -> None:  # fmt: skip
         self.scenario, self.timing, self.config = scenario, timing or Timing(), config or SimConfig()
+        self.demand, self.stress = demand or Demand(), stress or Stress()
         self.net = roadnet.read(scenario.net, self.config.detection_m)
         self.names = tuple(signal.name for signal in self.net.signals)
         self.n_phases = tuple(len(signal.phases) for signal in self.net.signals)
         self.horizon = -(-scenario.duration_s // self.timing.decision_s)
         self._lanes = LanesObservation(self.net, self.config.detection_m, self.timing.decision_s)
+        if self.stress.blurs and self.config.observation != "lanes":
+            raise UserError(f"observation {self.config.observation} reads SUMO itself: its detectors cannot fail; use lanes")
+        if self.stress.stuck > len(self.names):
+            raise UserError(f"stress.stuck {self.stress.stuck} is more than the {len(self.names)} signals of {scenario.name}")
         self._foreign = self.config.observation != "lanes" or self.config.reward != "delay"
         self._temporary = tempfile.TemporaryDirectory(prefix="tsc_marl_")
         self._engine: Engine | None = None
@@ -74,7 +95,7 @@ class TrafficEnv:
 
     def reset(
         self, seed: int, *, out: Path | None = None, native: bool = False, programs: str = "",
-        gui: list[str] | None = None, emissions: bool = False,
+        gui: list[str] | None = None, detail: bool = False,
     ) -> np.ndarray:  # fmt: skip
         """Start an episode with a SUMO seed and return obs [N, F].
 
@@ -84,21 +105,27 @@ class TrafficEnv:
             native: leave the lights to SUMO's programs, the network's own unless others are given; actions are ignored.
             programs: a SUMO additional file with programs, its content.
             gui: show it in `sumo-gui`, with these options.
-            emissions: measure CO2 and fuel too.
+            detail: measure approaches, gridlock and emissions too (`sim.metrics`).
         """
         self.close()
-        self.seed, self.native = seed, native
+        self.seed, self.native, self.detail = seed, native, detail
         self.out = out or Path(self._temporary.name)
         self.out.mkdir(parents=True, exist_ok=True)
         logged = self.names if out is not None else ()
-        command = engine.command(self.scenario, seed, self.out, logged, emissions, programs)
-        self._engine = Engine(self.scenario, command, gui)
+        played = self._played()
+        command = engine.command(played, seed, self.out, logged, detail, programs)
+        self._engine = Engine(played, command, gui)
         self.now = self._engine.now
         self.timers = [SignalTimer(s.name, s.phases, self.timing, self.now) for s in self.net.signals]
+        self._stuck = np.random.default_rng([seed, 3]).permutation(len(self.names))[: self.stress.stuck]
         for name in (*self.names, *self.net.fixed) if native and not programs else self.net.fixed:
             self._engine.make_static(name)
+        for i in self._stuck:
+            self._engine.restore(self.names[i])
         if not native:
-            self._show_due(self.timers)
+            self._show_due(self._free(self.timers))
+        self._detectors = Detectors(self.stress, self.net, seed, self.now, self.scenario.duration_s)
+        self._breakdown = Breakdown(self.stress.blocked_s, self.net, self.now + self.scenario.duration_s / 3)
         self._delay = DelayReward(self.net, self._engine.api, self.timing.decision_s)
         if self._foreign:
             observation = self.config.observation if ":" in self.config.observation else None
@@ -115,10 +142,12 @@ class TrafficEnv:
         """
         end = min(self.now + self.timing.decision_s, float(self.scenario.end_s))
         changing: list[SignalTimer] = []
+        if self.stress.blocked_s:
+            self._breakdown.happen(self.now, self.engine.api)
         if not self.native:
             pairs = zip(self.timers, actions.tolist(), strict=True)
             self.executed = np.array([timer.request(action, self.now) for timer, action in pairs])
-            changing = [timer for timer in self.timers if timer.next_event_s() <= end]
+            changing = [timer for timer in self._free(self.timers) if timer.next_event_s() <= end]
             self._show_due(changing)
         while self.now < end:
             self.now = min([end, *(timer.next_event_s() for timer in changing)])
@@ -127,16 +156,38 @@ class TrafficEnv:
         self._measure()
         return self._reward(), self.now >= self.scenario.end_s
 
+    def next_tls(self, vehicle: str) -> Any:
+        """Return what SUMO's `vehicle.getNextTLS` says of a vehicle that is `seen`."""
+        return self._detectors.next_tls(vehicle, self.engine.api)
+
     def metrics(self) -> dict[str, float]:
         """End the episode and return its figures (`sim.metrics`)."""
+        if self.detail:
+            api = self.engine.api
+            pending = {name: api.vehicle.getRoute(name)[0] for name in api.simulation.getPendingVehicles()}
+            (self.out / f"pending_{self.seed}.json").write_text(json.dumps(pending))
         self.close()
-        return metrics.read(self.out, self.seed, len(self.names))
+        figures = metrics.read(self.out, self.seed, len(self.names))
+        return figures | metrics.detail(self.out, self.seed, self.net)[0] if self.detail else figures
 
     def close(self) -> None:
         """End the simulation that runs, if any."""
         if self._engine is not None:
             self._engine.close()
             self._engine = None
+
+    def _played(self) -> Scenario:
+        """Return the scenario with this episode's demand, written to a file of its own where it differs."""
+        demand = replace(self.demand, scale=self.demand.scale * self.stress.demand)
+        if not demand.varies:
+            return self.scenario
+        path = self.out / f"demand_{self.seed}.rou.xml"
+        demands.write(self.scenario, demand, self.seed, path)
+        return replace(self.scenario, routes=(path,))
+
+    def _free(self, timers: Sequence[SignalTimer]) -> list[SignalTimer]:
+        """Leave out the signals that are stuck in their program."""
+        return [timer for i, timer in enumerate(timers) if i not in self._stuck]
 
     def _show_due(self, timers: Sequence[SignalTimer]) -> None:
         for timer in timers:
@@ -146,10 +197,11 @@ class TrafficEnv:
 
     def _measure(self) -> None:
         self.vehicles: Vehicles = self.engine.vehicles(self.net.lane_index)
+        self.seen = self._detectors.show(self.vehicles, self.now, self.engine.api) if self.stress.blurs else self.vehicles
         if self._foreign:
             self._view.show(self.timers, self.now)
         if self.config.observation == "lanes":
-            self.obs = self._lanes(self.vehicles, self.timers, self.now)
+            self.obs = self._lanes(self.seen, self.timers, self.now)
             real = self._lanes.real
         else:
             rows = self._view.observe()

@@ -38,9 +38,12 @@ def edge_of(lane: str) -> str:
 def warm_up(env: TrafficEnv) -> Flows:
     """Play one episode under the network's own programs and count the routes of its vehicles.
 
+    What goes wrong (`env.stress`) is not known beforehand: it is left out.
+
     Raises:
         UserError: when no vehicle passes a signal.
     """
+    env = TrafficEnv(env.scenario, env.timing, demand=env.demand)
     env.reset(WARM_UP_SEED, native=True)
     vehicle, simulation = env.engine.api.vehicle, env.engine.api.simulation
     routes: Counter[tuple[str, ...]] = Counter(vehicle.getRoute(name) for name in vehicle.getIDList())

@@ -56,7 +56,7 @@ class Links:
         return flat[self.first[i] : self.first[i] + self.green[i].shape[1]]
 
     def bound(self, vehicles: Vehicles, next_tls: Callable[[str], Any]) -> Bound:
-        """Return the vehicles bound for our links; `next_tls` is the simulation's `vehicle.getNextTLS`."""
+        """Return the vehicles bound for our links; `next_tls` is the environment's."""
         rows = []
         for vehicle, speed_ms in zip(vehicles.ids, vehicles.speed_ms.tolist(), strict=True):
             ahead = next_tls(vehicle)

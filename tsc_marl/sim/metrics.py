@@ -1,31 +1,50 @@
 """Figures of one episode, from SUMO's own output files: one definition each, over all vehicles scheduled in the window.
 
-| figure | formula | unit |
-|---|---|---|
-| delay | mean of timeLoss + departDelay; a vehicle never inserted is charged until the horizon | s |
-| time_loss, insertion_delay | its two parts | s |
-| travel_time | mean duration of the vehicles that arrived | s |
-| waiting | mean time below 0.1 m/s of the inserted vehicles | s |
-| queue | mean over time of the halting vehicles in the network, per signal | veh |
-| scheduled, arrived, never_inserted | counts | veh |
-| teleports | must be 0 here: teleporting is off | veh |
-| co2, fuel | totals, when asked for | kg |
+| figure | formula | unit | file |
+|---|---|---|---|
+| delay | mean of timeLoss + departDelay; a vehicle never inserted is charged until the horizon | s | tripinfo |
+| time_loss, insertion_delay | its two parts | s | tripinfo |
+| delay_p95 | 95th percentile of timeLoss + departDelay | s | tripinfo |
+| travel_time | mean duration of the vehicles that arrived | s | tripinfo |
+| waiting | mean time below 0.1 m/s of the inserted vehicles | s | tripinfo |
+| stops | mean number of times that an inserted vehicle fell below 0.1 m/s | - | tripinfo |
+| queue, queue_max | mean and maximum over time of the halting vehicles in the network, per signal | veh | summary |
+| scheduled, arrived, never_inserted | counts | veh | tripinfo |
+| teleports | must be 0 here: teleporting is off | veh | summary |
+
+and in detail, where asked for:
+
+| figure | formula | unit | file |
+|---|---|---|---|
+| worst_approach | largest delay per vehicle of an approach that 20 vehicles or more meant to use | s | edges, tripinfo, pending |
+| blocked | approaches and other edges with at least 5 vehicles, none of which left for 5 minutes | - | edges |
+| gridlock | 1 if there is one | - | edges |
+| co2, fuel | totals | kg | tripinfo |
+
+A working signal holds nobody for 5 minutes (twice the longest red of timing `field`), so what is blocked is locked by vehicles
+that block one another, or starved by its signal. The delay of an approach is the time lost on it and on the roads that lead to
+it first (`roadnet.RoadNet.approach`), and what vehicles that start there waited to be inserted; it sums up to the total delay.
 """
 
+import json
+from collections import defaultdict
+from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
 
-FIGURES = (
-    "delay", "time_loss", "insertion_delay", "travel_time", "waiting", "queue",
-    "scheduled", "arrived", "never_inserted", "teleports",
-)  # fmt: skip
+from tsc_marl.sim.roadnet import RoadNet
+
+PERIOD_S = 300
+"""Edges are counted in stretches of this length [s]."""
+BLOCKED_VEH = 5
+USED_VEH = 20
 
 
 def read(out: Path, seed: int, n_signals: int) -> dict[str, float]:
     """Return the figures of the episode whose files `tripinfo_<seed>.xml` and `summary_<seed>.xml` lie in `out`."""
-    columns = ("departDelay", "timeLoss", "duration", "waitingTime", "depart", "arrival")
+    columns = ("departDelay", "timeLoss", "duration", "waitingTime", "waitingCount", "depart", "arrival")
     rows, emitted = [], []
     for _, element in ElementTree.iterparse(out / f"tripinfo_{seed}.xml"):
         if element.tag == "tripinfo":
@@ -33,16 +52,19 @@ def read(out: Path, seed: int, n_signals: int) -> dict[str, float]:
             element.clear()
         elif element.tag == "emissions":
             emitted.append([float(element.attrib["CO2_abs"]), float(element.attrib["fuel_abs"])])
-    delay, loss, duration, waiting, depart, arrival = np.array(rows).reshape(-1, len(columns)).T
+    delay, loss, duration, waiting, stops, depart, arrival = np.array(rows).reshape(-1, len(columns)).T
     inserted, arrived = depart >= 0, arrival >= 0
     halting, teleports = _summary(out / f"summary_{seed}.xml")
     figures = {
         "delay": _mean(loss + delay),
         "time_loss": _mean(loss),
         "insertion_delay": _mean(delay),
+        "delay_p95": float(np.percentile(loss + delay, 95)) if rows else float("nan"),
         "travel_time": _mean(duration[arrived]),
         "waiting": _mean(waiting[inserted]),
-        "queue": halting / n_signals,
+        "stops": _mean(stops[inserted]),
+        "queue": _mean(halting) / n_signals,
+        "queue_max": float(halting.max(initial=0)) / n_signals,
         "scheduled": float(len(rows)),
         "arrived": float(arrived.sum()),
         "never_inserted": float((~inserted).sum()),
@@ -54,14 +76,71 @@ def read(out: Path, seed: int, n_signals: int) -> dict[str, float]:
     return figures
 
 
+@dataclass
+class Approach:
+    """What happened on the roads that lead to one approach of a signal."""
+
+    vehicles: float = 0.0
+    """Vehicles [veh] that meant to use it: on its busiest edge, and those never inserted."""
+    time_loss_s: float = 0.0
+    insertion_s: float = 0.0
+
+    @property
+    def delay_s(self) -> float:
+        """Seconds per vehicle."""
+        return (self.time_loss_s + self.insertion_s) / max(self.vehicles, 1.0)
+
+
+def detail(out: Path, seed: int, net: RoadNet) -> tuple[dict[str, float], dict[str, Approach]]:
+    """Return the detailed figures but emissions, and each approach by its edge, from `edges_<seed>.xml` and the others."""
+    approaches: dict[str, Approach] = defaultdict(Approach)
+    used: dict[str, float] = defaultdict(float)
+    stuck: set[str] = set()
+    for _, interval in ElementTree.iterparse(out / f"edges_{seed}.xml"):
+        if interval.tag != "interval":
+            continue
+        length_s = float(interval.attrib["end"]) - float(interval.attrib["begin"])
+        for edge in interval:
+            seen = {
+                key: float(edge.get(key, 0)) for key in ("timeLoss", "departed", "entered", "left", "arrived", "sampledSeconds")
+            }
+            approaches[net.approach[edge.attrib["id"]]].time_loss_s += seen["timeLoss"]
+            used[edge.attrib["id"]] += seen["departed"] + seen["entered"]
+            still = seen["left"] + seen["arrived"] == 0 and seen["sampledSeconds"] >= BLOCKED_VEH * length_s
+            if still and length_s == PERIOD_S:
+                stuck.add(edge.attrib["id"])
+        interval.clear()
+    for edge, vehicles in used.items():
+        if not edge.startswith(":"):
+            approach = approaches[net.approach[edge]]
+            approach.vehicles = max(approach.vehicles, vehicles)
+    _add_insertion(out, seed, net, approaches)
+    worst = max((a.delay_s for a in approaches.values() if a.vehicles >= USED_VEH), default=float("nan"))
+    figures = {"worst_approach": worst, "blocked": float(len(stuck)), "gridlock": float(bool(stuck))}
+    return figures, dict(approaches)
+
+
+def _add_insertion(out: Path, seed: int, net: RoadNet, approaches: dict[str, Approach]) -> None:
+    """Charge what vehicles waited to be inserted to the approaches that they would have come to first."""
+    pending = json.loads((out / f"pending_{seed}.json").read_text())
+    for _, element in ElementTree.iterparse(out / f"tripinfo_{seed}.xml"):
+        if element.tag != "tripinfo":
+            continue
+        start = pending.get(element.attrib["id"]) or element.attrib["departLane"].rsplit("_", 1)[0]
+        approach = approaches[net.approach[start]]
+        approach.insertion_s += float(element.attrib["departDelay"])
+        approach.vehicles += element.attrib["id"] in pending
+        element.clear()
+
+
 def _mean(values: np.ndarray) -> float:
     return float(values.mean()) if len(values) else float("nan")
 
 
-def _summary(path: Path) -> tuple[float, float]:
+def _summary(path: Path) -> tuple[np.ndarray, float]:
     halting, teleports = [], 0.0
     for _, element in ElementTree.iterparse(path):
         if element.tag == "step":
             halting.append(float(element.attrib["halting"]))
             teleports = float(element.attrib["teleports"])
-    return _mean(np.array(halting)), teleports
+    return np.array(halting), teleports

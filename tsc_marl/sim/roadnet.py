@@ -57,8 +57,11 @@ class RoadNet:
     """[L]"""
     lane_limit_ms: np.ndarray
     """[L] speed limit in m/s."""
+    approach: dict[str, str]
+    """Per edge, junction interiors too, the approach that a vehicle's delay there is charged to: the next edge downstream that
+    ends at a signal, else one behind."""
     owner: np.ndarray
-    """[L] the signal that a vehicle's delay on that lane is charged to: the next one downstream, else the one behind."""
+    """[L] the number of that approach's signal."""
     detection: Detection
     notes: tuple[str, ...]
     """What a user should know of how the signals are treated, a line each."""
@@ -85,7 +88,7 @@ def read(path: Path, detection_m: float = DETECTION_M) -> RoadNet:
         )
     lanes = [lane for edge in net.getEdges(withInternal=True) for lane in edge.getLanes()]
     index = {lane.getID(): i for i, lane in enumerate(lanes)}
-    owner = _owners(net, names)
+    ends_at, approach = _approaches(net, names), _charged(net, names)
     adjacency = _adjacency(net, names)
     controlled = {in_lane.getID() for name in names for in_lane, _, _ in _links(net.getTLS(name))}
     signals = tuple(_signal(net.getTLS(name), programs[name], adjacency[name], controlled) for name in names)
@@ -95,7 +98,8 @@ def read(path: Path, detection_m: float = DETECTION_M) -> RoadNet:
         lane_index=index,
         lane_length_m=np.array([lane.getLength() for lane in lanes]),
         lane_limit_ms=np.array([lane.getSpeed() for lane in lanes]),
-        owner=np.array([owner[lane.getEdge().getID()] for lane in lanes]),
+        approach=approach,
+        owner=np.array([names.index(ends_at[approach[lane.getEdge().getID()]]) for lane in lanes]),
         notes=_notes(net, programs),
         detection=detect(net, index, [lane for signal in signals for lane in signal.lanes], detection_m),
     )
@@ -146,19 +150,19 @@ def _approaches(net: "sumolib.net.Net", names: list[str]) -> dict[str, str]:
     return {in_lane.getEdge().getID(): name for name in names for in_lane, _, _ in _links(net.getTLS(name))}
 
 
-def _owners(net: "sumolib.net.Net", names: list[str]) -> dict[str, int]:
-    """Map every edge, junction interiors too, to the number of the signal that its delay is charged to."""
-    rank = {name: i for i, name in enumerate(names)}
-    owner = {edge: rank[name] for edge, name in _approaches(net, names).items()}
+def _charged(net: "sumolib.net.Net", names: list[str]) -> dict[str, str]:
+    """Map every edge, junction interiors too, to the approach that its delay is charged to."""
+    approach = {edge: edge for edge in _approaches(net, names)}
+    fallback = min(approach)
     for step in (_upstream, _downstream, lambda edge: _upstream(edge) + _downstream(edge)):
-        for _, edge, source in _by_distance(net, owner, step):
-            owner.setdefault(edge, owner[source])
+        for _, edge, source in _by_distance(net, approach, step):
+            approach.setdefault(edge, approach[source])
     for edge in sorted(net.getEdges(withInternal=False), key=lambda edge: edge.getID()):
         for connection in (c for some in edge.getOutgoing().values() for c in some):
-            charged = edge if connection.getTLSID() in rank else connection.getTo()
+            charged = edge if connection.getTLSID() in names else connection.getTo()
             for lane in interior(net, connection):
-                owner[lane.getEdge().getID()] = owner.get(charged.getID(), 0)
-    return {edge.getID(): owner.get(edge.getID(), 0) for edge in net.getEdges(withInternal=True)}
+                approach[lane.getEdge().getID()] = approach.get(charged.getID(), fallback)
+    return {edge.getID(): approach.get(edge.getID(), fallback) for edge in net.getEdges(withInternal=True)}
 
 
 def _upstream(edge: "sumolib.net.edge.Edge") -> list:

@@ -123,14 +123,21 @@ def elements(path: Path) -> Iterator[ElementTree.Element]:
         raise UserError(f"{path}: not well-formed XML ({error}); make the file again or correct that line") from None
 
 
+def flow_departures(flow: ElementTree.Element, scenario: Scenario) -> list[float]:
+    """Return when the vehicles of a flow depart in the window, evenly spaced as SUMO does."""
+    begin, end = float(flow.get("begin", "0")), float(flow.get("end", str(scenario.end_s)))
+    if "number" in flow.attrib:
+        per_s = int(flow.attrib["number"]) / (end - begin)
+    elif "period" in flow.attrib:
+        period = flow.attrib["period"]  # exp(rate) for random gaps: on average as many
+        per_s = float(period[4:-1]) if period.startswith("exp(") else 1 / float(period)
+    else:
+        per_s = float(flow.get("vehsPerHour", flow.get("vehPerHour", "0"))) / 3600
+    total = math.ceil(per_s * max(0.0, min(end, scenario.end_s) - begin) - 1e-9)
+    return [begin + k / per_s for k in range(total) if begin + k / per_s >= scenario.begin_s]
+
+
 def _in_window(element: ElementTree.Element, scenario: Scenario) -> int:
     if element.tag in ("vehicle", "trip"):
         return scenario.begin_s <= float(element.get("depart", "nan")) < scenario.end_s
-    if element.tag == "flow":
-        begin, end = float(element.get("begin", "0")), float(element.get("end", str(scenario.end_s)))
-        if "number" in element.attrib:
-            per_s = int(element.attrib["number"]) / (end - begin)
-        else:
-            per_s = float(element.get("vehsPerHour", element.get("vehPerHour", "0"))) / 3600
-        return math.ceil(per_s * max(0.0, min(end, scenario.end_s) - max(begin, scenario.begin_s)) - 1e-9)
-    return 0
+    return len(flow_departures(element, scenario)) if element.tag == "flow" else 0

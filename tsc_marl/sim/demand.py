@@ -1,0 +1,136 @@
+"""Demand that differs from episode to episode, made from the scenario's own route files."""
+
+import copy
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+
+from tsc_marl.errors import UserError
+from tsc_marl.sim.scenario import Scenario, elements, flow_departures
+
+APART_S = 60.0
+"""A copy of a vehicle departs at most this much earlier or later than the vehicle itself."""
+WAY = ("route", "from", "to", "via", "fromJunction", "toJunction", "fromTaz", "toTaz")
+"""Attributes that say where a vehicle drives."""
+
+
+@dataclass(frozen=True)
+class Demand:
+    """How the traffic differs from the route files, drawn anew from each episode's seed. The defaults leave it as it is."""
+
+    scale: float = 1.0
+    """Vehicles per vehicle of the route files: vehicles are left out or repeated at random."""
+    resample: float = 0.0
+    """Share of the vehicles that come 0, 1, 2 … times (Poisson, on average once) instead of once."""
+    profile: tuple[float, ...] = ()
+    """Factors on as many equal parts of the window, beside `scale`: `0.5 1.5 0.5` is a peak in the middle."""
+    turns: float = 0.0
+    """Share of the vehicles that drive where another vehicle that starts on the same edge drives."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be."""
+        if not 0 < self.scale <= 5:
+            raise UserError(f"demand.scale must lie in (0, 5]; got {self.scale}")
+        for name in ("resample", "turns"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UserError(f"demand.{name} must lie in [0, 1]; got {getattr(self, name)}")
+        if self.profile and not (min(self.profile) >= 0 and max(self.profile) > 0):
+            raise UserError(f"demand.profile needs factors of at least 0, one of them above; got {self.profile}")
+
+    @property
+    def varies(self) -> bool:
+        """Whether anything differs from the route files."""
+        return self != Demand()
+
+
+def write(scenario: Scenario, demand: Demand, seed: int, path: Path) -> None:
+    """Write a route file with the vehicles of one episode.
+
+    Raises:
+        UserError: when no vehicle is left.
+    """
+    rng = np.random.default_rng([seed, 1])
+    everything = [element for route in scenario.routes for element in _copies(route)]
+    planned = [(depart, vehicle) for element in everything for depart, vehicle in _vehicles(element, scenario)]
+    planned = [(depart, vehicle) for depart, vehicle in planned if scenario.begin_s <= depart < scenario.end_s]
+    named = {element.get("id", ""): element.get("edges", "").split()[0] for element in everything if element.tag == "route"}
+    _mix_ways([vehicle for _, vehicle in planned], demand.turns, rng, named)
+    expected = np.array([demand.scale * _factor(depart, demand, scenario) for depart, _ in planned])
+    times = np.floor(expected + rng.random(len(planned))).astype(int)
+    chance = rng.random(len(planned)) < demand.resample
+    times[chance] = rng.poisson(expected[chance])
+    played = []
+    for (depart, vehicle), n in zip(planned, times.tolist(), strict=True):
+        for k in range(n):
+            again = ElementTree.Element(vehicle.tag, dict(vehicle.attrib))
+            again.extend(vehicle)
+            if k:
+                again.set("id", f"{vehicle.get('id')}_again{k}")
+                depart = min(max(depart + rng.uniform(-APART_S, APART_S), scenario.begin_s), scenario.end_s - 1)
+            again.set("depart", f"{depart:.2f}")
+            played.append((depart, again))
+    if not played:
+        raise UserError(f"{scenario.name}: demand {demand} leaves no vehicle in the window; raise demand.scale")
+    root = ElementTree.Element("routes")
+    root.extend(element for element in everything if element.tag in ("vType", "vTypeDistribution", "route", "routeDistribution"))
+    root.extend(vehicle for _, vehicle in sorted(played, key=lambda entry: entry[0]))
+    ElementTree.ElementTree(root).write(path)
+
+
+def _copies(path: Path) -> Iterator[ElementTree.Element]:
+    """Yield the elements of a route file so that they outlive its reading."""
+    for element in elements(path):
+        yield copy.deepcopy(element)
+
+
+def _vehicles(element: ElementTree.Element, scenario: Scenario) -> list[tuple[float, ElementTree.Element]]:
+    """Return (departure, vehicle) of a vehicle or trip, or of all vehicles of a flow."""
+    if element.tag in ("vehicle", "trip"):
+        return [(float(element.get("depart", "nan")), element)]
+    if element.tag != "flow":
+        return []
+    single = []
+    for k, depart in enumerate(flow_departures(element, scenario)):
+        vehicle = copy.deepcopy(element)
+        vehicle.tag = "vehicle" if "route" in element.attrib or element.find("route") is not None else "trip"
+        for name in ("begin", "end", "number", "period", "vehsPerHour", "vehPerHour", "probability"):
+            vehicle.attrib.pop(name, None)
+        vehicle.set("id", f"{element.get('id')}.{k}")
+        single.append((depart, vehicle))
+    return single
+
+
+def _factor(depart: float, demand: Demand, scenario: Scenario) -> float:
+    if not demand.profile:
+        return 1.0
+    return demand.profile[int((depart - scenario.begin_s) / scenario.duration_s * len(demand.profile))]
+
+
+def _mix_ways(vehicles: Sequence[ElementTree.Element], share: float, rng: np.random.Generator, named: dict[str, str]) -> None:
+    """Give a share of the vehicles the way of another one that starts on the same edge; `named` has the routes' first edges."""
+    ways: dict[str, list[tuple[dict[str, str], list[ElementTree.Element]]]] = defaultdict(list)
+    starts = [_start(vehicle, named) for vehicle in vehicles]
+    for vehicle, start in zip(vehicles, starts, strict=True):
+        ways[start].append(({name: vehicle.attrib[name] for name in WAY if name in vehicle.attrib}, vehicle.findall("route")))
+    for vehicle, start in zip(vehicles, starts, strict=True):
+        if rng.random() < share:
+            attributes, routes = ways[start][int(rng.integers(len(ways[start])))]
+            for name in WAY:
+                vehicle.attrib.pop(name, None)
+            vehicle.attrib.update(attributes)
+            for own in vehicle.findall("route"):
+                vehicle.remove(own)
+            vehicle.extend(routes)
+
+
+def _start(vehicle: ElementTree.Element, named: dict[str, str]) -> str:
+    """Return where a vehicle starts: an edge, a junction or a zone."""
+    inline = vehicle.find("route")
+    if inline is not None:
+        return inline.get("edges", "").split()[0]
+    places = [vehicle.get(name) for name in ("from", "fromJunction", "fromTaz")]
+    return named.get(vehicle.get("route", "")) or next((place for place in places if place), "")
