@@ -31,6 +31,10 @@ MISTAKES = [
     ("train --algos mappo mappo", "got mappo mappo"),
     ("train --bogus 3", "Unrecognized options: --bogus"),
     ("train --algos mappo --algo.rho 0.5", "Unrecognized options: --algo.rho"),
+    ("evaluate --net cross cross", "net needs at least one entry and none twice; got cross cross"),
+    ("evaluate --net cross --stress nix", "disturbance nix not found"),
+    ("evaluate --net cross --demand.scale 0", "demand.scale must lie in (0, 5]; got 0.0"),
+    ("train --net cross --eval-demand.turns 2", "demand.turns must lie in [0, 1]; got 2.0"),
     ("evaluate --episodes 3", "Unrecognized options: --episodes"),
     ("train --episodes many", "--episodes: invalid literal for int() with base 10: 'many'"),
     ("train --episodes", "Missing value for argument '--episodes'"),
@@ -291,12 +295,12 @@ def test_evaluate_writes_what_its_figures_come_from(trained, tmp_path, capsys):
     line = ["evaluate", "--net", "cross", "--controller", *names, "--eval-seeds", "5", "6", "--workers", "2"]
     assert trained.main([*line, "--out", str(tmp_path / "new" / "out")]) == 0
     table = capsys.readouterr().out
-    results = json.loads((tmp_path / "new" / "out" / "metrics.json").read_text())["results"]
+    results = json.loads((tmp_path / "new" / "out" / "cross" / "metrics.json").read_text())["results"]
     file_name = "ippo-s0"
     assert list(results) == ["fixed_time", "ippo", file_name]
     assert results["ippo"] == results[file_name]  # the newest finished run is that file
     for name, rows in results.items():
-        out = tmp_path / "new" / "out" / name
+        out = tmp_path / "new" / "out" / "cross" / name
         assert {path.name for path in out.iterdir()} >= {
             f"{kind}_{s}.xml" for kind in ("tripinfo", "summary", "tls") for s in (5, 6)
         }

@@ -1,6 +1,7 @@
 """The figures against a second computation from SUMO's files, and the lights that SUMO itself wrote down."""
 
 import re
+from collections import Counter
 from statistics import fmean
 from xml.etree import ElementTree
 
@@ -10,7 +11,7 @@ import pytest
 
 from tsc_marl.config import read_timing
 from tsc_marl.controllers import find
-from tsc_marl.sim import scenario
+from tsc_marl.sim import metrics, scenario
 from tsc_marl.sim.env import TrafficEnv
 
 SEED = 23
@@ -38,13 +39,25 @@ def trips(path):
     return [dict(re.findall(r'([\w]+)="([^"]*)"', line)) for line in lines]
 
 
+def percentile(values, share):
+    """Return a percentile by linear interpolation between order statistics."""
+    ranked, place = sorted(values), share * (len(values) - 1)
+    low = int(place)
+    return ranked[low] + (place - low) * (ranked[min(low + 1, len(ranked) - 1)] - ranked[low])
+
+
 def check_figures(figures, out, n_signals):
+    """Recompute every figure that is not in detail."""
     vehicles = trips(out / f"tripinfo_{SEED}.xml")
     entered = [v for v in vehicles if float(v["depart"]) >= 0]
     finished = [v for v in vehicles if float(v["arrival"]) >= 0]
     halting = [float(h) for h in re.findall(r'<step [^>]*halting="([\d.]+)"', (out / f"summary_{SEED}.xml").read_text())]
+    delays = [float(v["timeLoss"]) + float(v["departDelay"]) for v in vehicles]
     expected = {
-        "delay": fmean(float(v["timeLoss"]) + float(v["departDelay"]) for v in vehicles),
+        "delay": fmean(delays),
+        "delay_p95": percentile(delays, 0.95),
+        "stops": fmean(int(v["waitingCount"]) for v in entered),
+        "queue_max": max(halting) / n_signals,
         "time_loss": sum(float(v["timeLoss"]) for v in vehicles) / len(vehicles),
         "insertion_delay": sum(float(v["departDelay"]) for v in vehicles) / len(vehicles),
         "travel_time": fmean(float(v["duration"]) for v in finished),
@@ -80,6 +93,47 @@ def test_a_policy_that_locks_vehicles_out_pays_until_the_horizon(tmp_path):
         assert float(vehicle["departDelay"]) == pytest.approx(env.scenario.end_s - planned[vehicle["id"]], abs=1.0)
     window = {name for name, depart in planned.items() if env.scenario.begin_s <= depart < env.scenario.end_s}
     assert {v["id"] for v in vehicles} == window
+
+
+def intervals(path):
+    """Return, per stretch of time, its length and the counts of each edge."""
+    found = []
+    for head, body in re.findall(r"<interval ([^>]*)>(.*?)</interval>", path.read_text(), re.DOTALL):
+        span = dict(re.findall(r'(\w+)="([^"]*)"', head))
+        edges = [dict(re.findall(r'(\w+)="([^"]*)"', line)) for line in re.findall(r"<edge ([^>]*)/>", body)]
+        found.append((float(span["end"]) - float(span["begin"]), {edge["id"]: edge for edge in edges}))
+    return found
+
+
+@pytest.mark.parametrize(("name", "policy"), [("cologne3", 0), ("cologne3", "max_wave"), ("grid2x2", "random")])
+def test_detail(name, policy, tmp_path):
+    """Approaches, the worst one, and what is blocked, from SUMO's file by other code.
+
+    On edges SUMO counts the time lost against the road's limit, in trips against the vehicle's own wish.
+    """
+    env, figures = play(name, tmp_path, policy=policy, detail=True)
+    _, approaches = metrics.detail(tmp_path, SEED, env.net)
+    lost_s = sum(approach.time_loss_s for approach in approaches.values())
+    assert 0.95 < lost_s / (figures["time_loss"] * figures["scheduled"]) < 1.3
+    assert sum(a.insertion_s for a in approaches.values()) == pytest.approx(figures["insertion_delay"] * figures["scheduled"])
+    spans = intervals(tmp_path / f"edges_{SEED}.xml")
+    assert lost_s == pytest.approx(sum(float(edge["timeLoss"]) for _, edges in spans for edge in edges.values()))
+    blocked = {
+        edge
+        for length_s, edges in spans
+        for edge, seen in edges.items()
+        if length_s == 300 and int(seen["left"]) + int(seen["arrived"]) == 0 and float(seen["sampledSeconds"]) / 300 >= 5
+    }
+    assert figures["blocked"] == len(blocked)
+    assert figures["gridlock"] == (len(blocked) > 0) == (policy == 0)
+    busiest = Counter()
+    for edge in {edge for _, edges in spans for edge in edges if not edge.startswith(":")}:
+        used = sum(int(edges[edge]["departed"]) + int(edges[edge]["entered"]) for _, edges in spans if edge in edges)
+        busiest[env.net.approach[edge]] = max(busiest[env.net.approach[edge]], used)
+    never = sum(approach.vehicles for approach in approaches.values()) - busiest.total()
+    assert never == figures["never_inserted"]
+    worst = max(a.delay_s for a in approaches.values() if a.vehicles >= 20)
+    assert figures["worst_approach"] == worst > figures["delay"] / 2
 
 
 def test_emissions_are_totals_in_kg(tmp_path):

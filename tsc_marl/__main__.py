@@ -67,11 +67,15 @@ def evaluate(argv: list[str]) -> None:
         raise UserError(f"out {options.out} cannot be made ({error.strerror}); give another folder") from None
     with Pool(options.workers, report.say) as pool:
         session = protocol.Session(pool, options.eval_seeds, options.out, options.baseline)
+        measured = False
         for task in tasks:
             policies = session.policies(wanted, task, alone=len(tasks) == 1)
             results = session.measure(task, policies)
+            measured = measured or bool(results)
             if options.stress is not None and results:
                 session.stress(task, policies, results, options.stress or tuple(SUITE))
+    if not measured:
+        raise UserError(f"nothing could be measured on {' '.join(names)}: {'; '.join(session.left_out)}")
     if session.crashed:
         raise SystemExit(f"{session.crashed} episodes failed, as said above; they are missing in {options.out}")
 

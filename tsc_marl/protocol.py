@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from tsc_marl import maps, report
 from tsc_marl.errors import UserError
 from tsc_marl.evaluate import Results, evaluate, find_policy, labels, write
-from tsc_marl.rollout.local import Pool
+from tsc_marl.rollout.local import Pool, WorkerDiedError
 from tsc_marl.rollout.worker import Policy, Task, is_blind
 from tsc_marl.sim import scenario
 from tsc_marl.sim.stress import SUITE
@@ -25,7 +25,7 @@ def networks(given: Sequence[str]) -> list[str]:
 
 
 class Session:
-    """Evaluates on one network after the other and remembers what failed.
+    """Evaluates on one network after the other and remembers what failed: `crashed` episodes, and why policies were `left_out`.
 
     Args:
         pool: worker processes.
@@ -37,6 +37,7 @@ class Session:
     def __init__(self, pool: Pool, seeds: Sequence[int], out: Path, baseline: str) -> None:
         self.pool, self.seeds, self.out, self.baseline = pool, seeds, out, baseline
         self.crashed = 0
+        self.left_out: list[str] = []
 
     def policies(self, names: Sequence[str], task: Task, alone: bool) -> dict[str, Policy]:
         """Find the policies; one that this network does not have is left out with a line, unless the network is alone."""
@@ -47,7 +48,7 @@ class Session:
             except UserError as error:
                 if alone:
                     raise
-                report.say(f"{task.network}: {label} is left out: {error}")
+                self._leave_out(task, label, error)
         return found
 
     def measure(self, task: Task, policies: Mapping[str, Policy]) -> Results:
@@ -78,6 +79,10 @@ class Session:
         title = f"{task.network}: delay [s] under disturbances (ratio to undisturbed), mean over {len(self.seeds)} seeds"
         report.console().print(report.stress_table(title, found, CALM))
 
+    def _leave_out(self, task: Task, name: str, error: UserError) -> None:
+        self.left_out.append(str(error))
+        report.say(f"{task.network}: {name} is left out: {error}")
+
     def _play(self, task: Task, policies: Mapping[str, Policy], out: Path | None, title: str) -> Results:
         told: set[str] = set()
         columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -88,9 +93,9 @@ class Session:
                 progress.advance(bar)
                 if error is None or str(error) in told:
                     return
-                if isinstance(error, UserError):
+                if isinstance(error, UserError) and not isinstance(error, WorkerDiedError):
                     told.add(str(error))
-                    report.say(f"{task.network}: {name} is left out: {error}")
+                    self._leave_out(task, name, error)
                 else:
                     self.crashed += 1
                     last = str(error).strip().splitlines()[-1]

@@ -68,11 +68,12 @@ def write(scenario: Scenario, demand: Demand, seed: int, path: Path) -> None:
         for k in range(n):
             again = ElementTree.Element(vehicle.tag, dict(vehicle.attrib))
             again.extend(vehicle)
+            when = depart
             if k:
                 again.set("id", f"{vehicle.get('id')}_again{k}")
-                depart = min(max(depart + rng.uniform(-APART_S, APART_S), scenario.begin_s), scenario.end_s - 1)
-            again.set("depart", f"{depart:.2f}")
-            played.append((depart, again))
+                when = min(max(depart + rng.uniform(-APART_S, APART_S), scenario.begin_s), scenario.end_s - 1)
+            again.set("depart", f"{when:.2f}")
+            played.append((when, again))
     if not played:
         raise UserError(f"{scenario.name}: demand {demand} leaves no vehicle in the window; raise demand.scale")
     root = ElementTree.Element("routes")

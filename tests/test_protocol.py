@@ -1,0 +1,133 @@
+"""`evaluate`: statistics against closed forms, files, tables and maps, disturbances, and what goes wrong without loss."""
+
+import csv
+import json
+import os
+
+import numpy as np
+import pytest
+from mlflow import MlflowClient
+from PIL import Image
+
+from tsc_marl import protocol, report
+from tsc_marl.rollout.local import Pool
+from tsc_marl.rollout.worker import Policy, Task
+from tsc_marl.sim import scenario
+from tsc_marl.sim.env import SimConfig
+
+pytest_plugins = ["homes"]
+
+
+def rows(delays, first=1):
+    return [{"seed": first + i, "delay": delay} for i, delay in enumerate(delays)]
+
+
+def test_the_interval_of_a_mean_is_students_for_many_normal_values():
+    """The bootstrap agrees with mean -+ 1.96 s / sqrt(n) where that is right, and covers the true mean 95 times of 100."""
+    rng = np.random.default_rng(0)
+    values = rng.normal(10, 2, 400)
+    low, high = report.interval(values.tolist())
+    assert low == pytest.approx(values.mean() - 1.96 * values.std() / 20, abs=0.02)
+    assert high == pytest.approx(values.mean() + 1.96 * values.std() / 20, abs=0.02)
+    covered = [low <= 10 <= high for low, high in (report.interval(rng.normal(10, 2, 30).tolist()) for _ in range(200))]
+    assert 0.88 <= np.mean(covered) <= 0.98
+
+
+def test_paired_differences_use_the_same_seeds():
+    """What both have in common falls out: seeds differ by 100 s, the controllers by 1 to 3 s."""
+    mine, base = rows([101, 202, 303]), rows([100, 200, 300, 400])
+    assert report.paired(mine, base) == (2.0, *report.interval([1, 2, 3]))
+    assert report.paired(rows([5], first=9), base) == pytest.approx((np.nan,) * 3, nan_ok=True)
+    value, low, _ = report.paired(rows([101]), base)
+    assert value == 1
+    assert np.isnan(low)  # one seed: no interval
+
+
+def test_networks():
+    assert protocol.networks(["all"]) == scenario.available()
+    assert protocol.networks(["cross", "cologne1"]) == ["cross", "cologne1"]
+
+
+def test_a_controller_that_cannot_serve_a_network_is_left_out(home, tmp_path, capsys):
+    line = "evaluate --net cologne1 cross --controller green_wave max_wave fixed_time --eval-seeds 1 2 --workers 2 --out"
+    assert home.main([*line.split(), str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    said = "green_wave is left out: green_wave cannot serve cologne1: no vehicle passes two signals one after the other"
+    assert out.count(said) == 1
+    assert "- fixed_time [s]" in out
+    for network in ("cologne1", "cross"):
+        content = json.loads((tmp_path / network / "metrics.json").read_text())
+        assert content["network"] == network
+        assert content["signal"]["yellow_s"] == 2
+        assert content["demand"]["scale"] == 1
+        assert set(content["results"]) == {"max_wave", "fixed_time"}
+        with (tmp_path / network / "metrics.csv").open() as file:
+            lines = list(csv.DictReader(file))
+        assert [(row["controller"], row["seed"]) for row in lines] == [
+            (name, seed) for name in ("max_wave", "fixed_time") for seed in "12"
+        ]
+        assert float(lines[0]["delay"]) == content["results"]["max_wave"][0]["delay"]
+        with Image.open(tmp_path / network / "delay_map.png") as picture:
+            colours = {colour for _, colour in picture.convert("RGB").getcolors(1 << 24)}
+        assert len(colours) > 100  # roads in the colours of the scale, not an empty page
+
+
+def test_nothing_measured_is_a_mistake(home, tmp_path, capsys):
+    line = f"evaluate --net cologne1 --controller green_wave --eval-seeds 1 --workers 1 --out {tmp_path}"
+    assert home.main(line.split()) == 2
+    assert "nothing could be measured on cologne1: green_wave cannot serve cologne1" in capsys.readouterr().err
+
+
+def test_stress(home, tmp_path, capsys):
+    line = f"evaluate --net grid2x2 --controller max_wave actuated --eval-seeds 1 --workers 2 --out {tmp_path}"
+    assert home.main([*line.split(), "--stress", "demand-1.3", "blind-20%"]) == 0
+    out = capsys.readouterr().out
+    calm = json.loads((tmp_path / "grid2x2" / "metrics.json").read_text())["results"]
+    more, blind = (json.loads((tmp_path / "grid2x2" / f"stress_{name}.json").read_text()) for name in ("demand-1.3", "blind-20%"))
+    assert more["stress"]["demand"] == 1.3
+    assert set(more["results"]) == {"max_wave", "actuated"}
+    assert set(blind["results"]) == {"max_wave"}  # SUMO's own detectors cannot be disturbed
+    usual, worse = (found["max_wave"][0]["delay"] for found in (calm, more["results"]))
+    assert f"{worse:.1f} ({worse / usual:.2f})" in out
+
+
+def test_varied_demand(home, tmp_path):
+    line = f"evaluate --net grid2x2 --controller max_wave --eval-seeds 1 2 --workers 2 --demand.resample 1 --out {tmp_path}"
+    assert home.main(line.split()) == 0
+    found = json.loads((tmp_path / "grid2x2" / "metrics.json").read_text())["results"]["max_wave"]
+    assert len({row["scheduled"] for row in found} | {scenario.scheduled(scenario.load("grid2x2"))}) == 3
+
+
+def dies_with_seed_2(signal):
+    """A reward function that ends its process in one episode."""
+    if signal.sumo.simulation.getOption("seed") == "2":
+        os._exit(1)
+    return 0.0
+
+
+def test_a_crash_in_one_episode_keeps_the_others(home, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("TSC_MARL_HOME", str(home.folder))
+    task = Task("cross", sim=SimConfig(reward="test_protocol:dies_with_seed_2"))
+    with Pool(2, report.say) as pool:
+        session = protocol.Session(pool, (1, 2, 3), tmp_path, "fixed_time")
+        results = session.measure(task, {"max_wave": Policy("max_wave")})
+    assert [row["seed"] for row in results["max_wave"]] == [1, 3]
+    assert session.crashed == 1
+    assert "cross: the episode of max_wave with seed 2 failed: worker processes died 3 times" in capsys.readouterr().out
+
+
+def test_training_and_evaluation_have_their_own_demand(home, tmp_path):
+    line = (
+        "train --net cross --algos ippo --episodes 2 --algo.epochs 1 --eval-seeds 1 --baselines fixed_time --workers 1 "
+        "--demand.scale 0.5 --eval-demand.scale 2"
+    )
+    assert home.main(line.split()) == 0
+    planned = scenario.scheduled(scenario.load("cross"))
+    (folder,) = (home.folder / "runs").iterdir()
+    content = json.loads((folder / "evaluation.json").read_text())
+    assert content["demand"]["scale"] == 2
+    assert content["results"]["fixed_time"][0]["scheduled"] == pytest.approx(2 * planned, rel=0.05)
+    client = MlflowClient(f"sqlite:///{home.folder / 'mlflow.db'}")
+    runs = client.search_runs([client.get_experiment_by_name("cross").experiment_id], "tags.kind = 'training'")
+    assert runs[0].data.metrics["traffic/scheduled"] == pytest.approx(planned / 2, rel=0.15)
+    assert runs[0].data.params["demand.scale"] == "0.5"

@@ -1,0 +1,263 @@
+"""Demand that differs from the route files, and what goes wrong on the street."""
+
+import dataclasses
+from collections import Counter
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from tsc_marl.errors import UserError
+from tsc_marl.rollout.worker import Policy, Task, start
+from tsc_marl.sim import demand as demands
+from tsc_marl.sim import roadnet, scenario
+from tsc_marl.sim.demand import Demand
+from tsc_marl.sim.engine import Vehicles
+from tsc_marl.sim.env import SimConfig
+from tsc_marl.sim.stress import GHOST, SUITE, Detectors, Stress
+
+SEED = 23
+
+
+def vehicles(path):
+    """Return the vehicles of a route file."""
+    return [element for element in ElementTree.parse(path).getroot() if element.tag in ("vehicle", "trip")]
+
+
+def written(name, demand, tmp_path, seed=SEED):
+    """Return the vehicles of an episode."""
+    path = tmp_path / f"{seed}.rou.xml"
+    demands.write(scenario.load(name), demand, seed, path)
+    return vehicles(path)
+
+
+def planned(name):
+    """Return the vehicles of the scenario's own file that depart in its window."""
+    loaded = scenario.load(name)
+    root = vehicles(loaded.routes[0])
+    return [vehicle for vehicle in root if loaded.begin_s <= float(vehicle.get("depart")) < loaded.end_s]
+
+
+def way(vehicle):
+    """Return the edges, or where from and where to."""
+    route = vehicle.find("route")
+    return route.get("edges") if route is not None else f"{vehicle.get('from')} {vehicle.get('to')}"
+
+
+def test_what_is_not_changed_stays(tmp_path):
+    """With all factors at one every vehicle is there once, at its time, on its way."""
+    before, after = planned("cologne8"), written("cologne8", Demand(), tmp_path)
+    assert len(before) == scenario.scheduled(scenario.load("cologne8"))
+    key = {vehicle.get("id"): (float(vehicle.get("depart")), way(vehicle)) for vehicle in before}
+    assert {vehicle.get("id"): (float(vehicle.get("depart")), way(vehicle)) for vehicle in after} == key
+
+
+@pytest.mark.parametrize("scale", [0.5, 0.7, 1.3, 2.5])
+def test_scale(scale, tmp_path):
+    """As many as told within 4 standard deviations; sorted by time, names differ; copies near their originals."""
+    before, after = planned("cologne8"), written("cologne8", Demand(scale=scale), tmp_path)
+    share = scale % 1
+    assert abs(len(after) - scale * len(before)) < 4 * np.sqrt(len(before) * share * (1 - share))
+    times = [float(vehicle.get("depart")) for vehicle in after]
+    assert times == sorted(times)
+    assert len({vehicle.get("id") for vehicle in after}) == len(after)
+    original = {vehicle.get("id"): vehicle for vehicle in before}
+    for vehicle in after:
+        source = original[vehicle.get("id").split("_again")[0]]
+        assert way(vehicle) == way(source)
+        assert abs(float(vehicle.get("depart")) - float(source.get("depart"))) <= 60.01
+
+
+def test_resampling_keeps_the_mean_and_repeats_some(tmp_path):
+    before, after = planned("cologne8"), written("cologne8", Demand(resample=1.0), tmp_path)
+    assert abs(len(after) - len(before)) < 4 * np.sqrt(len(before))
+    times = Counter(Counter(vehicle.get("id").split("_again")[0] for vehicle in after).values())
+    assert times[1] / len(before) == pytest.approx(np.exp(-1), abs=0.05)
+    assert times[2] / len(before) == pytest.approx(np.exp(-1) / 2, abs=0.05)
+
+
+def test_a_profile_makes_a_peak(tmp_path):
+    loaded = scenario.load("cologne8")
+    third = loaded.duration_s / 3
+
+    def counts(found):
+        return np.bincount([int((float(v.get("depart")) - loaded.begin_s) / third) for v in found], minlength=3)
+
+    before, after = counts(planned("cologne8")), counts(written("cologne8", Demand(profile=(0.5, 2.0, 0.0)), tmp_path))
+    assert after[0] == pytest.approx(before[0] / 2, rel=0.15)
+    assert after[1] == pytest.approx(before[1] * 2, rel=0.05)
+    assert after[2] < 0.1 * before[2]  # copies from just before
+
+
+def test_turns_mix_the_ways_of_vehicles_from_the_same_edge(tmp_path):
+    before, after = planned("cologne8"), written("cologne8", Demand(turns=0.5), tmp_path)
+    ways = {}
+    for vehicle in before:
+        ways.setdefault(way(vehicle).split()[0], set()).add(way(vehicle))
+    original = {vehicle.get("id"): way(vehicle) for vehicle in before}
+    changed = 0
+    for vehicle in after:
+        assert way(vehicle) in ways[way(vehicle).split()[0]]
+        assert way(vehicle).split()[0] == original[vehicle.get("id")].split()[0]
+        changed += way(vehicle) != original[vehicle.get("id")]
+    assert 0.1 * len(after) < changed <= 0.55 * len(after)
+
+
+def test_flows_become_vehicles(tmp_path):
+    """The two small networks have flows: as many vehicles at the same times as SUMO makes of them."""
+    env = Task("grid2x2").env()
+    env.reset(SEED, out=tmp_path)
+    done = False
+    while not done:
+        _, done = env.step(np.zeros(4, dtype=int))
+    env.metrics()
+    trips = ElementTree.parse(tmp_path / f"tripinfo_{SEED}.xml").getroot().iter("tripinfo")
+    ends = env.scenario.end_s
+    due = sorted((float(t.get("depart")) if float(t.get("depart")) >= 0 else ends) - float(t.get("departDelay")) for t in trips)
+    mine = sorted(float(vehicle.get("depart")) for vehicle in written("grid2x2", Demand(), tmp_path))
+    assert len(mine) == len(due) == scenario.scheduled(scenario.load("grid2x2"))
+    assert np.abs(np.array(due) - np.array(mine)).max() <= 1.0
+
+
+def test_every_episode_has_its_own_demand_and_the_same_seed_the_same(tmp_path):
+    one, again, other = (
+        [(v.get("id"), v.get("depart"), way(v)) for v in written("cologne3", Demand(resample=0.5, turns=0.2), tmp_path, seed)]
+        for seed in (1, 1, 2)
+    )
+    assert one == again != other
+
+
+def test_an_episode_is_played_with_its_demand(tmp_path):
+    task = Task("cologne3", demand=Demand(scale=0.5))
+    env = task.env()
+    act, done = start(env, Policy("max_wave"), SEED, out=tmp_path), False
+    while not done:
+        _, done = env.step(act())
+    figures = env.metrics()
+    assert figures["scheduled"] == len(vehicles(tmp_path / f"demand_{SEED}.rou.xml"))
+    assert figures["scheduled"] == pytest.approx(0.5 * scenario.scheduled(scenario.load("cologne3")), rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"scale": 0.0}, r"demand.scale must lie in \(0, 5\]; got 0.0"),
+        ({"resample": 1.5}, r"demand.resample must lie in \[0, 1\]; got 1.5"),
+        ({"turns": -0.1}, r"demand.turns must lie in \[0, 1\]; got -0.1"),
+        ({"profile": (0.0, 0.0)}, "demand.profile needs factors of at least 0, one of them above"),
+    ],
+)
+def test_a_demand_that_cannot_be(given, said):
+    with pytest.raises(UserError, match=said):
+        Demand(**given)
+
+
+def test_a_demand_that_leaves_nobody(tmp_path):
+    with pytest.raises(UserError, match=r"cross: demand .* leaves no vehicle"):
+        demands.write(scenario.load("cross"), Demand(scale=1e-9), SEED, tmp_path / "x.rou.xml")
+
+
+# disturbances
+
+
+def episode(network, stress, policy="max_wave"):
+    """Return the environment after an episode, its figures, the shown phases and rewards."""
+    env = Task(network, stress=stress).env()
+    act, done, phases, rewards = start(env, Policy(policy), SEED), False, [], []
+    try:
+        while not done:
+            reward, done = env.step(act())
+            rewards.append(reward.sum())
+            phases.append([env.engine.api.trafficlight.getRedYellowGreenState(name) for name in env.names])
+        return env, env.metrics(), phases, float(np.sum(rewards))
+    finally:
+        env.close()
+
+
+@pytest.mark.parametrize("name", SUITE)
+def test_a_disturbance_disturbs_but_never_the_metric(name):
+    """The traffic differs, and rewards still add up to the delay that SUMO reports."""
+    calm, disturbed = (episode("grid2x2", stress) for stress in (Stress(), SUITE[name]))
+    assert disturbed[1]["delay"] != calm[1]["delay"]
+    total_s = disturbed[1]["delay"] * disturbed[1]["scheduled"]
+    # while a vehicle stands broken down SUMO counts no timeLoss for it
+    assert -disturbed[3] == pytest.approx(total_s, rel=0.03)
+    again = episode("grid2x2", SUITE[name])
+    assert again[1] == disturbed[1]
+
+
+def test_a_stuck_signal_runs_its_program():
+    """The same lights as under fixed time at that signal, not at the others."""
+    stuck = episode("grid2x2", Stress(stuck=1))
+    fixed = episode("grid2x2", Stress(), "fixed_time")
+    same = [all(a[i] == b[i] for a, b in zip(stuck[2], fixed[2], strict=True)) for i in range(4)]
+    assert sum(same) == 1
+
+
+def test_a_broken_down_vehicle_stands_for_ten_minutes(tmp_path):
+    env = Task("cologne8", stress=SUITE["lane-blocked"]).env()
+    act, done = start(env, Policy("max_wave"), SEED, out=tmp_path), False
+    while not done:
+        _, done = env.step(act())
+    env.metrics()
+    stops = [float(t.get("stopTime")) for t in ElementTree.parse(tmp_path / f"tripinfo_{SEED}.xml").getroot().iter("tripinfo")]
+    assert [stop for stop in stops if stop > 0] == [600.0]
+
+
+def on_lanes(net, lanes):
+    """Return one vehicle on each of some lanes."""
+    n = len(lanes)
+    numbers = np.array([net.lane_index[lane] for lane in lanes])
+    return Vehicles([f"v{i}" for i in range(n)], numbers, np.full(n, 5.0), np.zeros(n), np.zeros(n), np.zeros(n))
+
+
+class Api:
+    """Answers for the one call that the detectors make."""
+
+    class vehicle:  # noqa: N801
+        @staticmethod
+        def getNextTLS(name):  # noqa: N802
+            return [("signal", 0, 1.0, name)]
+
+
+def test_blind_and_frozen_detectors():
+    net = roadnet.read(scenario.load("grid4x4").net)
+    lanes = [lane for signal in net.signals for lane in signal.lanes]
+    first, later = on_lanes(net, lanes), on_lanes(net, lanes[:1])
+    blind = Detectors(Stress(blind=0.3), net, SEED, 0.0, 100.0)
+    shown = blind.show(first, 0.0, Api)
+    assert 0.55 < len(shown.ids) / len(lanes) < 0.85
+    assert shown.ids == blind.show(first, 50.0, Api).ids  # the same lanes throughout
+    frozen = Detectors(Stress(frozen=0.3), net, SEED, 0.0, 100.0)
+    assert len(frozen.show(first, -1.0, Api).ids) == len(lanes)  # none has failed yet
+    shown = frozen.show(first, 60.0, Api)
+    ghosts = [name for name in shown.ids if name.startswith(GHOST)]
+    assert len(shown.ids) == len(lanes)
+    assert 0.15 < len(ghosts) / len(lanes) < 0.45
+    assert {name for name in frozen.show(later, 70.0, Api).ids if name.startswith(GHOST)} == set(ghosts)
+    assert frozen.next_tls(ghosts[0], Api) == [("signal", 0, 1.0, ghosts[0].removeprefix(GHOST))]
+
+
+def test_missed_vehicles_are_others_each_time():
+    net = roadnet.read(scenario.load("grid4x4").net)
+    everyone = on_lanes(net, [lane for signal in net.signals for lane in signal.lanes] * 10)
+    detectors = Detectors(Stress(missed=0.2), net, SEED, 0.0, 100.0)
+    one, two = (set(detectors.show(everyone, 0.0, Api).ids) for _ in range(2))
+    assert len(one) / len(everyone.ids) == pytest.approx(0.8, abs=0.05)
+    assert one != two
+
+
+@pytest.mark.parametrize(
+    ("stress", "said"),
+    [({"blind": 2.0}, r"stress.blind must lie in \[0, 1\]; got 2.0"), ({"demand": 0.0}, "stress needs demand in")],
+)
+def test_a_stress_that_cannot_be(stress, said):
+    with pytest.raises(UserError, match=said):
+        Stress(**stress)
+
+
+def test_what_cannot_be_disturbed_here():
+    with pytest.raises(UserError, match=r"stress\.stuck 5 is more than the 4 signals of grid2x2"):
+        Task("grid2x2", stress=Stress(stuck=5)).env()
+    with pytest.raises(UserError, match="observation sumo-rl reads SUMO itself"):
+        dataclasses.replace(Task("grid2x2", stress=Stress(blind=0.2)), sim=SimConfig(observation="sumo-rl")).env()
