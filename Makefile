@@ -12,7 +12,7 @@ RUN := $(PY) -m tsc_marl
 option = $(if $(strip $(2)),--$(1) $(2))
 
 .DEFAULT_GOAL := help
-.PHONY: help install train evaluate compare watch ui nets bench bench-mpe test test-slow lint clean
+.PHONY: help install train evaluate results compare watch ui nets bench bench-mpe test test-slow lint clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -35,6 +35,9 @@ train: .venv/installed  ## train ALGOS on NET, compare with fixed time and max p
 
 evaluate: .venv/installed  ## measure CONTROLLER="a b" on NET with EVAL_SEEDS, keep SUMO's files in OUT
 	$(RUN) evaluate --net $(NET) $(call option,controller,$(CONTROLLER)) $(call option,eval-seeds,$(EVAL_SEEDS)) $(call option,out,$(OUT)) $(call option,timing,$(TIMING)) $(call option,workers,$(WORKERS)) $(ARGS)
+
+results: .venv/installed  ## measure all classical controllers on RESCO's networks, write docs/results.md
+	$(RUN) results $(call option,workers,$(WORKERS)) $(ARGS)
 
 compare: .venv/installed  ## list the finished trainings of NET
 	$(RUN) compare --net $(NET) $(ARGS)

@@ -212,11 +212,11 @@ def test_interval_of_normal_values():
 
 def test_one_value_has_no_interval():
     assert all(np.isnan(report.interval([3.0])))
-    names = ("delay", "travel_time", "waiting", "queue", "arrived", "scheduled", "never_inserted")
+    names = ("delay", "delay_p95", "worst_approach", "stops", "queue", "arrived", "scheduled", "never_inserted", "gridlock")
     results = {"random": [dict.fromkeys(names, 7.0)]}
     text = io.StringIO()
     Console(file=text, width=150, markup=False).print(report.results_table("t", results, {}))
     (row,) = [line for line in text.getvalue().splitlines() if "random" in line]
     assert [cell.strip() for cell in row.split("│")][2:5] == ["7.0", "-", "7.0"]
     assert "delay [s]" in text.getvalue()  # the unit is no markup
-    assert "| random | 7.00 | - |" in report.markdown(results)
+    assert "| random | 7.0 | - |" in report.markdown(results)

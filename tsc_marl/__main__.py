@@ -81,6 +81,26 @@ def evaluate(argv: list[str]) -> None:
 
 
 @dataclass(frozen=True)
+class ResultsOptions:
+    """Measure all classical controllers on RESCO's networks under both timings and write the results page."""
+
+    out: Path = Path("results/page")
+    """Folder of the figures; what is there is not measured again."""
+    page: Path = Path("docs/results.md")
+    """The page; its maps lie in maps/ beside it."""
+    workers: int = field(default_factory=lambda: os.cpu_count() or 1)
+    """Processes that simulate; the default is all cores."""
+
+
+def results(argv: list[str]) -> None:
+    """Measure all classical controllers on RESCO's networks and write docs/results.md."""
+    options = cli(ResultsOptions, argv, "results")
+    from tsc_marl import results as module
+
+    module.run(options.workers, options.out, options.page)
+
+
+@dataclass(frozen=True)
 class CompareOptions:
     """List the finished trainings of a network."""
 
@@ -190,7 +210,7 @@ def _task(network: str, timing: str, demand: Demand | None = None) -> Any:
 
 
 VERBS: dict[str, Callable[[list[str]], None]] = {
-    "train": train, "evaluate": evaluate, "compare": compare, "watch": watch, "ui": ui, "nets": nets, "bench": bench,
+    "train": train, "evaluate": evaluate, "results": results, "compare": compare, "watch": watch, "ui": ui, "nets": nets, "bench": bench,
 }  # fmt: skip
 
 

@@ -1,0 +1,106 @@
+"""The results page: every network and classical controller under every timing, beside published figures, as Markdown."""
+
+import json
+import platform
+import shutil
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from tsc_marl import controllers, report
+from tsc_marl.config import read_timing
+from tsc_marl.protocol import Session
+from tsc_marl.rollout.local import Pool
+from tsc_marl.rollout.worker import Policy, Task
+
+NETWORKS = (
+    "grid4x4", "arterial4x4", "cologne1", "cologne3", "cologne8", "ingolstadt1", "ingolstadt7", "ingolstadt21",
+)  # fmt: skip
+TIMINGS = ("sumo-rl", "field")
+SEEDS = tuple(range(1000, 1010))
+PUBLISHED = {
+    "grid4x4": ("-", 34.32, 52.55, 32.95, 44.00, 46.91, 99.77),
+    "arterial4x4": ("-", 820.8, 952.8, 1168, 686.6, 837.8, 654.1),
+    "cologne1": (56.61, 27.81, 65.85, 26.05, 43.24, 28.74, 30.79),
+    "cologne3": (46.35, 90.67, 162.3, 23.99, 24.03, 83.65, 26.86),
+    "cologne8": (63.77, 21.87, 47.73, 22.06, 21.62, 60.42, 33.88),
+    "ingolstadt1": (39.40, 28.32, 23.62, 21.48, 20.90, 28.31, 27.00),
+    "ingolstadt7": (91.31, 80.56, 46.82, 31.19, 31.68, 48.21, 51.39),
+    "ingolstadt21": (133.1, 76.32, 136.7, 59.64, 93.11, 78.16, 90.29),
+}
+"""RESCO (Ault and Sharon 2021), delay [s]: fixed, max wave, max pressure, then learners at their best episode: IDQN, IPPO,
+MPLight, FMA2C; recomputed from the arrays in its repository."""
+
+
+def run(workers: int, out: Path, page: Path) -> None:
+    """Measure what is not measured yet in `out`, then write the page and its maps beside it.
+
+    An interrupted run goes on where it was: a network is measured again only if its figures are not there.
+    """
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    policies = {name: Policy(name) for name in controllers.available()}
+    for network in NETWORKS:
+        for timing in TIMINGS:
+            folder = out / timing / network
+            if not (folder / "metrics.json").exists():
+                with Pool(workers, report.say) as pool:
+                    Session(pool, SEEDS, out / timing, "fixed_time").measure(Task(network, read_timing(timing)), policies)
+                for name in policies:
+                    shutil.rmtree(folder / name, ignore_errors=True)
+            found[network, timing] = json.loads((folder / "metrics.json").read_text())["results"]
+    maps = page.parent / "maps"
+    maps.mkdir(parents=True, exist_ok=True)
+    for network in NETWORKS:
+        shutil.copy(out / TIMINGS[0] / network / "delay_map.png", maps / f"{network}.png")
+    page.write_text(text(found))
+    report.say(f"page: {page}")
+
+
+def text(found: Mapping[tuple[str, str], Mapping[str, Sequence[report.Figures]]]) -> str:
+    """Return the page."""
+    cores = f"{platform.machine()}, Python {platform.python_version()}, SUMO {version('eclipse-sumo')}"
+    parts = [
+        "# Classical controllers on RESCO's networks\n",
+        f"Made by `make results` ({cores}; SUMO seeds {SEEDS[0]} to {SEEDS[-1]}, the demand of the route files). Delay is SUMO's "
+        "`timeLoss + departDelay` in seconds per vehicle, over all vehicles scheduled in the hour; those never inserted are "
+        "charged until its end. The interval is the 95 % bootstrap interval of the mean over the seeds. p95: 95th percentile over "
+        "vehicles; worst: the approach with the largest delay per vehicle; gridlock: share of the seeds in which 5 vehicles or more "
+        "stood on some road that none left for 5 minutes (`tsc_marl/sim/metrics.py` has every definition). What a controller is, "
+        "and what it needs to know, stands in its file in `tsc_marl/controllers/`.\n",
+        overview(found),
+    ]
+    for network in NETWORKS:
+        parts.append(f"## {network}\n")
+        for timing in TIMINGS:
+            parts += [f"Timing `{timing}`:\n", report.markdown(found[network, timing]) + "\n"]
+        parts += [f"![where time is lost on {network}](maps/{network}.png)\n", published(network)]
+    return "\n".join(parts)
+
+
+def overview(found: Mapping[tuple[str, str], Mapping[str, Sequence[report.Figures]]]) -> str:
+    """Return a table of mean delays, a row per controller and a column per network, for each timing."""
+    parts = []
+    for timing in TIMINGS:
+        names = sorted({name for network in NETWORKS for name in found[network, timing]})
+        lines = [f"| timing `{timing}`, delay [s] | {' | '.join(NETWORKS)} |", "|---" * (1 + len(NETWORKS)) + "|"]
+        best = {network: min(report.mean(rows, "delay") for rows in found[network, timing].values()) for network in NETWORKS}
+        for name in names:
+            cells = []
+            for network in NETWORKS:
+                rows = found[network, timing].get(name)
+                mean = report.mean(rows, "delay") if rows else None
+                cells.append("-" if mean is None else f"**{mean:.1f}**" if mean == best[network] else f"{mean:.1f}")
+            lines.append(f"| {name} | {' | '.join(cells)} |")
+        parts.append("\n".join(lines) + "\n")
+    return "\n".join(parts)
+
+
+def published(network: str) -> str:
+    """Return what RESCO published for a network."""
+    names = ("fixed", "max wave", "max pressure", "IDQN", "IPPO", "MPLight", "FMA2C")
+    figures = ", ".join(f"{name} {value}" for name, value in zip(names, PUBLISHED[network], strict=True) if value != "-")
+    return (
+        f"Published by RESCO (2021; decisions every 10 s, yellow 3 s, SUMO 1.9, learners at their best episode; it does not charge "
+        f"most of the vehicles never inserted): {figures}.\n"
+    )
