@@ -9,7 +9,7 @@ import pytest
 from mlflow import MlflowClient
 from PIL import Image
 
-from tsc_marl import protocol, report
+from tsc_marl import protocol, report, results
 from tsc_marl.rollout.local import Pool
 from tsc_marl.rollout.worker import Policy, Task
 from tsc_marl.sim import scenario
@@ -70,6 +70,11 @@ def test_a_controller_that_cannot_serve_a_network_is_left_out(home, tmp_path, ca
         with Image.open(tmp_path / network / "delay_map.png") as picture:
             colours = {colour for _, colour in picture.convert("RGB").getcolors(1 << 24)}
         assert len(colours) > 100  # roads in the colours of the scale, not an empty page
+    client = MlflowClient(f"sqlite:///{home.folder / 'mlflow.db'}")
+    (run,) = client.search_runs([client.get_experiment_by_name("cross").experiment_id], "tags.kind = 'evaluation'")
+    assert run.data.metrics["max_wave/delay"] == pytest.approx(np.mean([float(row["delay"]) for row in lines[:2]]))
+    kept = {artifact.path for artifact in client.list_artifacts(run.info.run_id)}
+    assert kept == {"metrics.json", "metrics.csv", "delay_map.png"}
 
 
 def test_nothing_measured_is_a_mistake(home, tmp_path, capsys):
@@ -110,8 +115,8 @@ def test_a_crash_in_one_episode_keeps_the_others(home, tmp_path, capsys, monkeyp
     task = Task("cross", sim=SimConfig(reward="test_protocol:dies_with_seed_2"))
     with Pool(2, report.say) as pool:
         session = protocol.Session(pool, (1, 2, 3), tmp_path, "fixed_time")
-        results = session.measure(task, {"max_wave": Policy("max_wave")})
-    assert [row["seed"] for row in results["max_wave"]] == [1, 3]
+        found = session.measure(task, {"max_wave": Policy("max_wave")})
+    assert [row["seed"] for row in found["max_wave"]] == [1, 3]
     assert session.crashed == 1
     assert "cross: the episode of max_wave with seed 2 failed: worker processes died 3 times" in capsys.readouterr().out
 
@@ -131,3 +136,22 @@ def test_training_and_evaluation_have_their_own_demand(home, tmp_path):
     runs = client.search_runs([client.get_experiment_by_name("cross").experiment_id], "tags.kind = 'training'")
     assert runs[0].data.metrics["traffic/scheduled"] == pytest.approx(planned / 2, rel=0.15)
     assert runs[0].data.params["demand.scale"] == "0.5"
+
+
+def test_the_results_page():
+    """Made of figures of its own: the best is bold, what a network lacks is a dash, and the published figures stand there."""
+    figures = {"delay_p95": 1.0, "stops": 1.0, "arrived": 1.0, "never_inserted": 0.0, "gridlock": 0.5}
+    found = {
+        (network, timing): {
+            name: [{**figures, "seed": seed, "delay": delay + seed} for seed in (0, 1)]
+            for name, delay in (("webster", 20.0), ("green_wave", 30.0))
+            if not (network == "cologne1" and name == "green_wave")
+        }
+        for network in results.NETWORKS
+        for timing in results.TIMINGS
+    }
+    page = results.text(found)
+    assert page.count("| webster | **20.5** |") == 2
+    assert page.count("| green_wave | 30.5 | 30.5 | - | 30.5 |") == 2
+    assert "| webster | 20.5 | 20.0 .. 21.0 | 1 | 1.00 | 1 | 0.0 | 50% |" in page
+    assert "Published: max wave 34.32, max pressure 52.55, IDQN 32.95" in page

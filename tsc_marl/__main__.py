@@ -210,7 +210,8 @@ def _task(network: str, timing: str, demand: Demand | None = None) -> Any:
 
 
 VERBS: dict[str, Callable[[list[str]], None]] = {
-    "train": train, "evaluate": evaluate, "results": results, "compare": compare, "watch": watch, "ui": ui, "nets": nets, "bench": bench,
+    "train": train, "evaluate": evaluate, "results": results, "compare": compare, "watch": watch, "ui": ui, "nets": nets,
+    "bench": bench,
 }  # fmt: skip
 
 

@@ -57,24 +57,28 @@ def run(workers: int, out: Path, page: Path) -> None:
     report.say(f"page: {page}")
 
 
+INTRODUCTION = """# Classical controllers on RESCO's networks
+
+Made by `make results` ({machine}; SUMO seeds {first} to {last}, the demand of the route files). Delay is SUMO's `timeLoss +
+departDelay` in seconds per vehicle, over all vehicles scheduled in the hour; those never inserted are charged until its end.
+The interval is the 95 % bootstrap interval of the mean over the seeds. p95: 95th percentile over vehicles; gridlock: share of
+the seeds in which 5 vehicles or more stood on some road that none left for 5 minutes (`tsc_marl/sim/metrics.py` has every
+definition). What a controller is, and what it needs to know, stands in its file in `tsc_marl/controllers/`.
+
+Figures called published are RESCO's (2021; decisions every 10 s, yellow 3 s, SUMO 1.9, learners at their best episode). They
+leave out most of the vehicles that were never inserted.
+"""
+
+
 def text(found: Mapping[tuple[str, str], Mapping[str, Sequence[report.Figures]]]) -> str:
     """Return the page."""
-    cores = f"{platform.machine()}, Python {platform.python_version()}, SUMO {version('eclipse-sumo')}"
-    parts = [
-        "# Classical controllers on RESCO's networks\n",
-        f"Made by `make results` ({cores}; SUMO seeds {SEEDS[0]} to {SEEDS[-1]}, the demand of the route files). Delay is SUMO's "
-        "`timeLoss + departDelay` in seconds per vehicle, over all vehicles scheduled in the hour; those never inserted are "
-        "charged until its end. The interval is the 95 % bootstrap interval of the mean over the seeds. p95: 95th percentile over "
-        "vehicles; worst: the approach with the largest delay per vehicle; gridlock: share of the seeds in which 5 vehicles or more "
-        "stood on some road that none left for 5 minutes (`tsc_marl/sim/metrics.py` has every definition). What a controller is, "
-        "and what it needs to know, stands in its file in `tsc_marl/controllers/`.\n",
-        overview(found),
-    ]
+    machine = f"{platform.machine()}, Python {platform.python_version()}, SUMO {version('eclipse-sumo')}"
+    parts = [INTRODUCTION.format(machine=machine, first=SEEDS[0], last=SEEDS[-1]), overview(found)]
     for network in NETWORKS:
         parts.append(f"## {network}\n")
         for timing in TIMINGS:
             parts += [f"Timing `{timing}`:\n", report.markdown(found[network, timing]) + "\n"]
-        parts += [f"![where time is lost on {network}](maps/{network}.png)\n", published(network)]
+        parts += [published(network), f"![where time is lost on {network}](maps/{network}.png)\n"]
     return "\n".join(parts)
 
 
@@ -100,7 +104,4 @@ def published(network: str) -> str:
     """Return what RESCO published for a network."""
     names = ("fixed", "max wave", "max pressure", "IDQN", "IPPO", "MPLight", "FMA2C")
     figures = ", ".join(f"{name} {value}" for name, value in zip(names, PUBLISHED[network], strict=True) if value != "-")
-    return (
-        f"Published by RESCO (2021; decisions every 10 s, yellow 3 s, SUMO 1.9, learners at their best episode; it does not charge "
-        f"most of the vehicles never inserted): {figures}.\n"
-    )
+    return f"Published: {figures}.\n"
