@@ -1,7 +1,7 @@
 """One episode with one policy. A policy is anything that chooses phases: a trained algorithm or a classical controller."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from torch import Tensor
 from tsc_marl import algos, controllers
 from tsc_marl.controllers import Controller
 from tsc_marl.errors import UserError
+from tsc_marl.rollout.record import Record
 from tsc_marl.sim import roadnet
 from tsc_marl.sim import scenario as scenarios
 from tsc_marl.sim.demand import Demand
@@ -204,7 +205,7 @@ class Worker:
         algorithm = self._loaded(job.policy, spec_of(env))
         explores = job.explore_seed is not None
         generator = torch.Generator().manual_seed(job.explore_seed) if job.explore_seed is not None else None
-        record = _Record(env.horizon) if explores else None
+        record = Record() if explores else None
         total, done, carry, acting = np.zeros(len(env.names)), False, None, 0.0
         while not done:
             before = time.perf_counter()
@@ -244,33 +245,3 @@ def _figures(env: TrafficEnv, job: Job) -> dict[str, float]:
 def _light(job: Job) -> Job:
     """Drop the weights: they need not travel back."""
     return replace(job, policy=replace(job.policy, weights=None))
-
-
-class _Record:
-    """Collects one episode's arrays."""
-
-    def __init__(self, horizon: int) -> None:
-        self.horizon = horizon
-        self.seen: list[tuple[np.ndarray, ...]] = []
-        self.actions: list[np.ndarray] = []
-        self.rewards: list[np.ndarray] = []
-        self.extras: list[dict[str, Tensor]] = []
-
-    def add(self, seen: tuple[np.ndarray, ...], action: np.ndarray, reward: np.ndarray, extras: dict[str, Tensor]) -> None:
-        self.seen.append(seen)
-        self.actions.append(action)
-        self.rewards.append(reward)
-        self.extras.append(extras)
-
-    def batch(self, last: tuple[np.ndarray, ...]) -> Batch:
-        """Return [T, 1, ...]; the last row is a truncation, since the clock ended the episode."""
-        obs, avail, state = (_stack(column) for column in zip(*self.seen, last, strict=True))
-        cut = torch.zeros(len(self.actions), 1, dtype=torch.bool)
-        cut[-1] = True
-        extras = {name: torch.stack([step[name] for step in self.extras]).clone() for name in self.extras[0]}
-        reward = _stack(self.rewards).float()
-        return Batch(obs, avail, state, _stack(self.actions), reward, torch.zeros_like(cut), cut, extras)
-
-
-def _stack(arrays: Sequence[np.ndarray]) -> Tensor:
-    return torch.from_numpy(np.stack(arrays)).unsqueeze(1)

@@ -18,6 +18,7 @@ from xml.sax.saxutils import quoteattr
 import numpy as np
 
 from tsc_marl.errors import UserError
+from tsc_marl.sim import programs
 from tsc_marl.sim.metrics import PERIOD_S
 from tsc_marl.sim.scenario import Scenario
 
@@ -45,7 +46,7 @@ class Vehicles:
 
 
 def command(
-    scenario: Scenario, seed: int, out: Path, tls: Sequence[str] = (), detail: bool = False, programs: str = ""
+    scenario: Scenario, seed: int, out: Path, tls: Sequence[str] = (), detail: bool = False, plans: str = ""
 ) -> list[str]:
     """Return SUMO's options for one episode; its output files go to the folder `out`.
 
@@ -58,7 +59,7 @@ def command(
         out: folder of the output files.
         tls: signals whose states are logged.
         detail: measure emissions, and every edge.
-        programs: content of an additional file with signal programs.
+        plans: content of an additional file with signal programs.
     """
     options = {
         "--net-file": str(scenario.net),
@@ -78,7 +79,7 @@ def command(
             f"<edgeData id='edges' file='edges_{seed}.xml' period='{PERIOD_S}' excludeEmpty='true' withInternal='true'/>"
         )
         options["--device.emissions.probability"] = "1"
-    files = {"programs": programs, "orders": f"<additional>{''.join(orders)}</additional>" if orders else ""}
+    files = {"programs": plans, "orders": f"<additional>{''.join(orders)}</additional>" if orders else ""}
     written = {out / f"{name}_{seed}.add.xml": content for name, content in files.items() if content}
     for path, content in written.items():
         path.write_text(content)
@@ -172,15 +173,16 @@ class Engine:
 
     def make_static(self, signal: str) -> None:
         """Let a signal run its own program by the clock, whatever type it has."""
-        logic = self.api.trafficlight.getAllProgramLogics(signal)[0]
+        shown = self.api.trafficlight.getProgram(signal)
+        logic = next(logic for logic in self.api.trafficlight.getAllProgramLogics(signal) if logic.programID == shown)
         if logic.type != 0:
             logic.type = 0
             self.api.trafficlight.setProgramLogic(signal, logic)
 
     def restore(self, signal: str) -> None:
         """Hand a signal back to the network's own program, run by the clock."""
-        first = self.api.trafficlight.getAllProgramLogics(signal)[0]
-        self.api.trafficlight.setProgram(signal, first.programID)
+        known = [logic.programID for logic in self.api.trafficlight.getAllProgramLogics(signal)]
+        self.api.trafficlight.setProgram(signal, next(name for name in known if name != programs.NAME))
         self.make_static(signal)
 
     def vehicles(self, lane_index: dict[str, int]) -> Vehicles:

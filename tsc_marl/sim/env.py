@@ -117,15 +117,11 @@ class TrafficEnv:
         self._engine = Engine(played, command, gui)
         self.now = self._engine.now
         self.timers = [SignalTimer(s.name, s.phases, self.timing, self.now) for s in self.net.signals]
-        self._stuck = np.random.default_rng([seed, 3]).permutation(len(self.names))[: self.stress.stuck]
         for name in (*self.names, *self.net.fixed) if native and not programs else self.net.fixed:
             self._engine.make_static(name)
-        for i in self._stuck:
-            self._engine.restore(self.names[i])
+        self._disturb(self._engine)
         if not native:
             self._show_due(self._free(self.timers))
-        self._detectors = Detectors(self.stress, self.net, seed, self.now, self.scenario.duration_s)
-        self._breakdown = Breakdown(self.stress.blocked_s, self.net, self.now + self.scenario.duration_s / 3)
         self._delay = DelayReward(self.net, self._engine.api, self.timing.decision_s)
         if self._foreign:
             observation = self.config.observation if ":" in self.config.observation else None
@@ -184,6 +180,15 @@ class TrafficEnv:
         path = self.out / f"demand_{self.seed}.rou.xml"
         demands.write(self.scenario, demand, self.seed, path)
         return replace(self.scenario, routes=(path,))
+
+    def _disturb(self, engine: Engine) -> None:
+        """Draw what goes wrong in this episode."""
+        drawn = np.random.default_rng([self.seed, 3]).permutation(len(self.names))
+        self._stuck = set(drawn[: self.stress.stuck].tolist())
+        for i in sorted(self._stuck):
+            engine.restore(self.names[i])
+        self._detectors = Detectors(self.stress, self.net, self.seed, self.now, self.scenario.duration_s)
+        self._breakdown = Breakdown(self.stress.blocked_s, self.net, self.now + self.scenario.duration_s / 3)
 
     def _free(self, timers: Sequence[SignalTimer]) -> list[SignalTimer]:
         """Leave out the signals that are stuck in their program."""
