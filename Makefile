@@ -11,8 +11,11 @@ RUN := $(PY) -m tsc_marl
 # An option is passed on only when its variable was given: option NAME,$(VALUE)
 option = $(if $(strip $(2)),--$(1) $(2))
 
+# An option is passed on only when its variable was set by the user: given NAME,VARIABLE
+given = $(if $(filter file,$(origin $(2))),,--$(1) $($(2)))
+
 .DEFAULT_GOAL := help
-.PHONY: help install train evaluate results compare watch ui nets bench bench-mpe test test-slow lint clean
+.PHONY: help install train study evaluate results compare watch ui nets bench bench-mpe test test-slow lint clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -32,6 +35,9 @@ install: .venv/installed  ## make .venv from the lock file
 
 train: .venv/installed  ## train ALGOS on NET, compare with fixed time and max pressure (RESUME=run goes on)
 	$(RUN) train $(if $(RESUME),--resume $(RESUME),--net $(NET) --algos $(ALGOS) --seeds $(SEEDS) $(call option,episodes,$(EPISODES)) $(call option,timing,$(TIMING))) $(call option,workers,$(WORKERS)) $(ARGS)
+
+study: .venv/installed  ## train ALGOS on every NET with all SEEDS, side by side; again goes on where it was
+	$(RUN) study $(call given,net,NET) $(call given,algos,ALGOS) $(call given,seeds,SEEDS) $(call option,episodes,$(EPISODES)) $(call option,timing,$(TIMING)) $(ARGS)
 
 evaluate: .venv/installed  ## measure CONTROLLER="a b" on NET with EVAL_SEEDS, keep SUMO's files in OUT
 	$(RUN) evaluate --net $(NET) $(call option,controller,$(CONTROLLER)) $(call option,eval-seeds,$(EVAL_SEEDS)) $(call option,out,$(OUT)) $(call option,timing,$(TIMING)) $(call option,workers,$(WORKERS)) $(ARGS)

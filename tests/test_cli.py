@@ -379,7 +379,8 @@ def test_make_lists_its_verbs():
     text = "\n".join(make("help"))
     verbs = re.findall(r"^make (\S+)", text, re.M)
     assert (
-        " ".join(verbs) == "help install train evaluate results compare watch ui nets bench bench-mpe test test-slow lint clean"
+        " ".join(verbs)
+        == "help install train study evaluate results compare watch ui nets bench bench-mpe test test-slow lint clean"
     )
     assert all(make(f"-n {verb}") for verb in verbs)
     assert all(f" {name}" in text for name in ("NET", "ALGOS", "SEEDS", "EPISODES", "WORKERS", "RESUME", "ARGS", "TSC_MARL_HOME"))

@@ -1,15 +1,22 @@
 """The command line: parse, call, print."""
 
-import os
 import signal
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from tsc_marl.config import check_eval_seeds, check_list, cli, read_timing
+from tsc_marl.config import check_eval_seeds, check_list, cli, read_timing, split
 from tsc_marl.errors import UserError, unknown
+from tsc_marl.options import (
+    BenchOptions,
+    CompareOptions,
+    EvaluateOptions,
+    NetsOptions,
+    ResultsOptions,
+    StudyOptions,
+    UiOptions,
+    WatchOptions,
+)
 from tsc_marl.sim.demand import Demand
 
 
@@ -20,29 +27,21 @@ def train(argv: list[str]) -> None:
     module.train(argv)
 
 
-@dataclass(frozen=True)
-class EvaluateOptions:
-    """Measure controllers on held-out seeds."""
+def study(argv: list[str]) -> None:
+    """Train algorithms x networks x seeds side by side; what is finished is skipped, what was stopped goes on."""
+    own, rest = split(argv, ("net", "algos", "seeds", "jobs", "help"))
+    options = cli(StudyOptions, own, "study")
+    from tsc_marl import compare as comparison
+    from tsc_marl import report
+    from tsc_marl import study as module
 
-    net: tuple[str, ...] = ("grid4x4",)
-    """Road networks, or `all`."""
-    controller: tuple[str, ...] = ("max_pressure", "fixed_time")
-    """Classical controllers, algorithms (their newest finished run), run ids, or checkpoint files; `classical` for all of
-    the first."""
-    eval_seeds: tuple[int, ...] = tuple(range(1000, 1010))
-    """SUMO seeds; those of training are refused."""
-    baseline: str = "fixed_time"
-    """The controller that the others are compared with on the same seeds, where it is among them."""
-    stress: tuple[str, ...] | None = None
-    """Play also under these disturbances, all of them where none is named: demand-0.7, demand-1.3, lane-blocked, blind-20%,
-    frozen-20%, missed-20% (detectors), signal-stuck."""
-    demand: Demand = field(default_factory=Demand)
-    out: Path = Path("results")
-    """Folder; each network gets one in it with metrics.json, metrics.csv, delay_map.png and, per controller, SUMO's own files."""
-    timing: str = "sumo-rl"
-    """Signal timing: a file of configs/timing/."""
-    workers: int = field(default_factory=lambda: os.cpu_count() or 1)
-    """Processes that simulate; the default is all cores."""
+    for name in ("net", "algos", "seeds"):
+        check_list(name, getattr(options, name))
+    if options.jobs < 1:
+        raise UserError(f"jobs must be at least 1; got {options.jobs}")
+    module.run(module.cells(options.net, options.algos, options.seeds, rest), options.jobs)
+    for net in options.net:
+        report.console().print(comparison.table(net))
 
 
 def evaluate(argv: list[str]) -> None:
@@ -80,32 +79,12 @@ def evaluate(argv: list[str]) -> None:
         raise SystemExit(f"{session.crashed} episodes failed, as said above; they are missing in {options.out}")
 
 
-@dataclass(frozen=True)
-class ResultsOptions:
-    """Measure all classical controllers on RESCO's networks under both timings and write the results page."""
-
-    out: Path = Path("results/page")
-    """Folder of the figures; what is there is not measured again."""
-    page: Path = Path("docs/results.md")
-    """The page; its maps lie in maps/ beside it."""
-    workers: int = field(default_factory=lambda: os.cpu_count() or 1)
-    """Processes that simulate; the default is all cores."""
-
-
 def results(argv: list[str]) -> None:
     """Measure all classical controllers on RESCO's networks and write docs/results.md."""
     options = cli(ResultsOptions, argv, "results")
     from tsc_marl import results as module
 
     module.run(options.workers, options.out, options.page)
-
-
-@dataclass(frozen=True)
-class CompareOptions:
-    """List the finished trainings of a network."""
-
-    net: str = "grid4x4"
-    """Road network."""
 
 
 def compare(argv: list[str]) -> None:
@@ -117,24 +96,6 @@ def compare(argv: list[str]) -> None:
 
     scenario.load(options.net)
     report.console().print(module.table(options.net))
-
-
-@dataclass(frozen=True)
-class WatchOptions:
-    """Show a controller in sumo-gui."""
-
-    net: str = "grid4x4"
-    """Road network."""
-    controller: str = "jointq"
-    """A classical controller, an algorithm (its newest finished run), a run id, or a checkpoint file."""
-    seed: int = 1000
-    """SUMO seed."""
-    delay_ms: int = 100
-    """Milliseconds of real time for one simulated second."""
-    timing: str = "sumo-rl"
-    """Signal timing: a file of configs/timing/."""
-    quit_on_end: bool = False
-    """Close the window when the episode ends."""
 
 
 def watch(argv: list[str]) -> None:
@@ -151,28 +112,12 @@ def watch(argv: list[str]) -> None:
     module.watch(task, find_policy(options.controller, task), options.seed, options.delay_ms, options.quit_on_end)
 
 
-@dataclass(frozen=True)
-class UiOptions:
-    """Open MLflow's pages."""
-
-    port: int = 5000
-    """Port on this machine."""
-
-
 def ui(argv: list[str]) -> None:
     """Open MLflow's pages on the trainings of this folder, or of TSC_MARL_HOME."""
     options = cli(UiOptions, argv, "ui")
     from tsc_marl import track
 
     track.ui(options.port)
-
-
-@dataclass(frozen=True)
-class NetsOptions:
-    """List the road networks."""
-
-    net: tuple[str, ...] = ()
-    """Only these; default all."""
 
 
 def nets(argv: list[str]) -> None:
@@ -182,14 +127,6 @@ def nets(argv: list[str]) -> None:
     from tsc_marl.sim import scenario
 
     report.console().print(report.networks_table([scenario.load(name) for name in options.net or scenario.available()]))
-
-
-@dataclass(frozen=True)
-class BenchOptions:
-    """Measure speed as ratios within one run."""
-
-    only: tuple[str, ...] = field(default=())
-    """Names of single measurements; default all."""
 
 
 def bench(argv: list[str]) -> None:
@@ -210,9 +147,8 @@ def _task(network: str, timing: str, demand: Demand | None = None) -> Any:
 
 
 VERBS: dict[str, Callable[[list[str]], None]] = {
-    "train": train, "evaluate": evaluate, "results": results, "compare": compare, "watch": watch, "ui": ui, "nets": nets,
-    "bench": bench,
-}  # fmt: skip
+    verb.__name__: verb for verb in (train, study, evaluate, results, compare, watch, ui, nets, bench)
+}
 
 
 def main(argv: list[str]) -> int:

@@ -214,6 +214,17 @@ def cli(options: Callable[..., Options], argv: Sequence[str], verb: str) -> Opti
         raise UserError(f"{text}; every option: python -m tsc_marl {verb} --help") from None
 
 
+def split(argv: Sequence[str], names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the options with these names, and the others, each with its values."""
+    parts: tuple[list[str], list[str]] = [], []
+    into = parts[0]
+    for word in argv:
+        if word.startswith("--"):
+            into = parts[0] if word.split("=")[0].removeprefix("--") in names else parts[1]
+        into.append(word)
+    return parts
+
+
 def _values(argv: list[str], option: str) -> list[str]:
     """Return what follows the last occurrence of an option."""
     values: list[str] = []

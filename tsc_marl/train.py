@@ -58,16 +58,20 @@ def train(argv: list[str]) -> None:
 
 
 def _new_folder(network: str, argv: list[str]) -> Path:
-    """Make the folder of a new training, with what a later `--resume` needs: the command line and the files it reads."""
     folder = home() / "runs" / f"{network}-{datetime.now():%Y%m%d-%H%M%S}"
     try:
-        folder.mkdir(parents=True)
+        prepare(folder, argv)
     except FileExistsError:  # another training started in this second
         time.sleep(1)
         return _new_folder(network, argv)
+    return folder
+
+
+def prepare(folder: Path, argv: list[str]) -> None:
+    """Make the folder of a new training, with what a later `--resume` needs: the command line and the files it reads."""
+    folder.mkdir(parents=True)
     shutil.copytree(ROOT / "configs", folder / "configs")
     (folder / COMMAND).write_text(json.dumps(argv))
-    return folder
 
 
 def _resumed(config: RunConfig[Any], argv: list[str]) -> tuple[list[RunConfig[Any]], Path]:

@@ -1,0 +1,86 @@
+"""`study`: real trainings side by side; again it goes on, other settings are other trainings, failures are told."""
+
+import os
+import signal
+import time
+
+import pytest
+from mlflow import MlflowClient
+
+from tsc_marl import study
+from tsc_marl.errors import UserError
+
+pytest_plugins = ["homes"]
+
+QUICK = "--episodes 2 --algo.epochs 1 --eval-seeds 1 --baselines"
+
+
+def trained(home):
+    """Return (algorithm, seed) of each training that MLflow calls finished."""
+    client = MlflowClient(f"sqlite:///{home.folder / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("cross")
+    runs = client.search_runs([experiment.experiment_id], "tags.kind = 'training' and status = 'FINISHED'")
+    return sorted((run.data.tags["algorithm"], run.data.tags["seed"]) for run in runs)
+
+
+def test_a_study_is_completed_and_never_repeated(home, capsys):
+    line = f"study --net cross --algos ippo mappo --seeds 0 1 --jobs 2 {QUICK}"
+    assert home.main(line) == 0
+    out = capsys.readouterr().out
+    assert "4 trainings, 0 of them finished already" in out
+    assert "finished: mappo s1 on cross" in out
+    expected = [("ippo", "0"), ("ippo", "1"), ("mappo", "0"), ("mappo", "1")]
+    assert trained(home) == expected
+    assert home.main(line) == 0
+    assert "4 trainings, 4 of them finished already" in capsys.readouterr().out
+    assert trained(home) == expected
+    assert home.main(line.replace("--seeds 0 1", "--seeds 0 1 2").replace("ippo mappo", "ippo")) == 0
+    assert "3 trainings, 2 of them finished already" in capsys.readouterr().out
+    assert home.main(line.replace("epochs 1", "epochs 2").replace("--seeds 0 1", "--seeds 0").replace("ippo mappo", "ippo")) == 0
+    assert "1 trainings, 0 of them finished already" in capsys.readouterr().out
+
+
+def test_a_stopped_study_goes_on(home):
+    """Stopped as schedulers do while two train; the checkpoints are taken up."""
+    line = f"study --net cross --algos ippo --seeds 0 1 --jobs 2 {QUICK.replace('--episodes 2', '--episodes 40')}"
+    process = home.start(line)
+    logs = home.folder / "runs"
+    for _ in range(600):
+        if len(list(logs.glob("study-*/*/checkpoint.pt"))) == 2:
+            break
+        time.sleep(0.1)
+    os.kill(process.pid, signal.SIGTERM)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "the same command goes on" in out
+    assert not list(logs.glob("study-*/evaluation.json"))
+    code, out, err = home.run(line)
+    assert code == 0, err
+    assert trained(home) == [("ippo", "0"), ("ippo", "1")]
+    assert all(path.read_text().count("stopped; go on with") == 1 for path in logs.glob("study-*/log.txt"))
+
+
+def test_a_mistake_is_told_before_anything_starts(home, capsys):
+    for line, said in (
+        ("study --net cross --algos ippo mapo", "algorithm mapo not found"),
+        ("study --net cross --algos ippo --algo.rho 1", "Unrecognized options: --algo.rho"),
+        ("study --net cross --algos ippo --jobs 0", "jobs must be at least 1; got 0"),
+        ("study --net cross cross --algos ippo", "net needs at least one entry and none twice"),
+    ):
+        assert home.main(line) == 2
+        assert said in capsys.readouterr().err
+    assert not (home.folder / "runs").exists()
+
+
+def test_one_that_fails_does_not_stop_the_others(home, capsys, monkeypatch):
+    """Its folder holds a checkpoint that is none."""
+    monkeypatch.setenv("TSC_MARL_HOME", str(home.folder))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    found = study.cells(["cross"], ["ippo", "mappo"], [0], QUICK.split())
+    study.prepare(found[0].folder, list(found[0].line))
+    (found[0].folder / "ippo-s0").mkdir()
+    (found[0].folder / "ippo-s0" / "checkpoint.pt").write_text("no checkpoint")
+    with pytest.raises(UserError, match=r"1 of 2 trainings failed: ippo s0 on cross: error: checkpoint .* cannot be read"):
+        study.run(found, 2)
+    assert [cell.finished for cell in found] == [False, True]
+    assert "finished: mappo s0 on cross" in capsys.readouterr().out

@@ -1,0 +1,108 @@
+"""What each verb can be told: names, defaults and help texts of the command line (those of `train` are in config.py)."""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tsc_marl.sim.demand import Demand
+
+
+@dataclass(frozen=True)
+class StudyOptions:
+    """Train every algorithm on every network with every seed; the options of `train` apply to all of them."""
+
+    net: tuple[str, ...] = ("grid4x4", "cologne8")
+    """Road networks."""
+    algos: tuple[str, ...] = ("mappo", "mappo_ind", "ippo", "jointq")
+    """Algorithms."""
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    """Training seeds."""
+    jobs: int = field(default_factory=lambda: os.cpu_count() or 1)
+    """Trainings side by side; the default is one per core."""
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """Measure controllers on held-out seeds."""
+
+    net: tuple[str, ...] = ("grid4x4",)
+    """Road networks, or `all`."""
+    controller: tuple[str, ...] = ("max_pressure", "fixed_time")
+    """Classical controllers, algorithms (their newest finished run), run ids, or checkpoint files; `classical` for all of
+    the first."""
+    eval_seeds: tuple[int, ...] = tuple(range(1000, 1010))
+    """SUMO seeds; those of training are refused."""
+    baseline: str = "fixed_time"
+    """The controller that the others are compared with on the same seeds, where it is among them."""
+    stress: tuple[str, ...] | None = None
+    """Play also under these disturbances, all of them where none is named: demand-0.7, demand-1.3, lane-blocked, blind-20%,
+    frozen-20%, missed-20% (detectors), signal-stuck."""
+    demand: Demand = field(default_factory=Demand)
+    out: Path = Path("results")
+    """Folder; each network gets one in it with metrics.json, metrics.csv, delay_map.png and, per controller, SUMO's own files."""
+    timing: str = "sumo-rl"
+    """Signal timing: a file of configs/timing/."""
+    workers: int = field(default_factory=lambda: os.cpu_count() or 1)
+    """Processes that simulate; the default is all cores."""
+
+
+@dataclass(frozen=True)
+class ResultsOptions:
+    """Measure all classical controllers on RESCO's networks under both timings and write the results page."""
+
+    out: Path = Path("results/page")
+    """Folder of the figures; what is there is not measured again."""
+    page: Path = Path("docs/results.md")
+    """The page; its maps lie in maps/ beside it."""
+    workers: int = field(default_factory=lambda: os.cpu_count() or 1)
+    """Processes that simulate; the default is all cores."""
+
+
+@dataclass(frozen=True)
+class CompareOptions:
+    """List the finished trainings of a network."""
+
+    net: str = "grid4x4"
+    """Road network."""
+
+
+@dataclass(frozen=True)
+class WatchOptions:
+    """Show a controller in sumo-gui."""
+
+    net: str = "grid4x4"
+    """Road network."""
+    controller: str = "jointq"
+    """A classical controller, an algorithm (its newest finished run), a run id, or a checkpoint file."""
+    seed: int = 1000
+    """SUMO seed."""
+    delay_ms: int = 100
+    """Milliseconds of real time for one simulated second."""
+    timing: str = "sumo-rl"
+    """Signal timing: a file of configs/timing/."""
+    quit_on_end: bool = False
+    """Close the window when the episode ends."""
+
+
+@dataclass(frozen=True)
+class UiOptions:
+    """Open MLflow's pages."""
+
+    port: int = 5000
+    """Port on this machine."""
+
+
+@dataclass(frozen=True)
+class NetsOptions:
+    """List the road networks."""
+
+    net: tuple[str, ...] = ()
+    """Only these; default all."""
+
+
+@dataclass(frozen=True)
+class BenchOptions:
+    """Measure speed as ratios within one run."""
+
+    only: tuple[str, ...] = field(default=())
+    """Names of single measurements; default all."""

@@ -1,0 +1,151 @@
+"""Many trainings: networks x algorithms x seeds, side by side, each its own process; what is finished is not done again."""
+
+import hashlib
+import os
+import re
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tsc_marl import report
+from tsc_marl.config import parse
+from tsc_marl.errors import UserError
+from tsc_marl.sim.scenario import ROOT
+from tsc_marl.track import home
+from tsc_marl.train import prepare
+
+FINISHED = "evaluation.json"
+LOG = "log.txt"
+STOP_S = 60
+"""A training that is told to stop may take so long to save its checkpoint."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training of the study."""
+
+    net: str
+    algorithm: str
+    seed: int
+    line: tuple[str, ...]
+    """Command line of `train`."""
+    episodes: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.algorithm} s{self.seed} on {self.net}"
+
+    @property
+    def folder(self) -> Path:
+        """Where it lies: the name says what it is, and tells other settings apart."""
+        files = [ROOT / "configs" / "train.yaml", ROOT / "configs" / "algos" / f"{self.algorithm}.yaml"]
+        said = "\n".join([*self.line, *(path.read_text() for path in files if path.exists())])
+        digest = hashlib.sha256(said.encode()).hexdigest()[:8]
+        return home() / "runs" / f"study-{self.net}-{self.algorithm}-s{self.seed}-{digest}"
+
+    @property
+    def finished(self) -> bool:
+        return (self.folder / FINISHED).exists()
+
+    def played(self) -> int:
+        """Return how many training episodes its log tells of."""
+        if self.finished:
+            return self.episodes
+        log = self.folder / LOG
+        told = re.findall(r"episode +(\d+)/", log.read_text()) if log.exists() else []
+        return int(told[-1]) if told else 0
+
+    def start(self, workers: int) -> "subprocess.Popen[bytes]":
+        """Start it, or go on where it was."""
+        if not self.folder.exists():
+            prepare(self.folder, list(self.line))
+        command = [sys.executable, "-m", "tsc_marl", "train", "--resume", self.folder.name, "--workers", str(workers)]
+        with (self.folder / LOG).open("ab") as log:  # a session of its own: Ctrl-C reaches it through us
+            return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+
+
+def cells(nets: Sequence[str], algorithms: Sequence[str], seeds: Sequence[int], options: Sequence[str]) -> list[Cell]:
+    """Return the trainings, all algorithms of a seed before the next seed; `options` are `train`'s.
+
+    Raises:
+        UserError: when one of them cannot be trained so, before any has started.
+    """
+    found = []
+    for seed in seeds:
+        for net in nets:
+            for algorithm in algorithms:
+                line = ("--net", net, "--algos", algorithm, "--seeds", str(seed), *options)
+                config = parse(list(line))[0]
+                found.append(Cell(net, algorithm, seed, line, config.episodes))
+    return found
+
+
+def run(study: Sequence[Cell], jobs: int) -> None:
+    """Train what is not finished, `jobs` at a time, and show how far it is.
+
+    Raises:
+        UserError: at the end, when some failed, with the reason of each; the others are trained all the same.
+        KeyboardInterrupt: after those that run have saved their checkpoints.
+    """
+    waiting = deque(cell for cell in study if not cell.finished)
+    report.say(f"{len(study)} trainings, {len(study) - len(waiting)} of them finished already; logs: {home()}/runs/study-*/{LOG}")
+    running: dict[Cell, subprocess.Popen[bytes]] = {}
+    failed: list[str] = []
+    progress = _Progress(study)
+    try:
+        while waiting or running:
+            while waiting and len(running) < jobs:
+                workers = max(1, (os.cpu_count() or 1) // min(jobs, len(waiting) + len(running)))
+                cell = waiting.popleft()
+                running[cell] = cell.start(workers)
+            time.sleep(1)
+            for cell in [cell for cell, process in running.items() if process.poll() is not None]:
+                code = running.pop(cell).returncode
+                if code:
+                    failed.append(f"{cell.name}: {_reason(cell, code)}")
+                    report.say(f"failed: {failed[-1]}")
+                else:
+                    report.say(f"finished: {cell.name}")
+            progress.show(list(running))
+    except KeyboardInterrupt:
+        for process in running.values():
+            process.terminate()
+        for process in running.values():
+            process.wait(STOP_S)
+        report.say("stopped, checkpoints are saved; the same command goes on")
+        raise
+    if failed:
+        raise UserError(f"{len(failed)} of {len(study)} trainings failed: {'; '.join(failed)}; the same command tries them again")
+
+
+def _reason(cell: Cell, code: int) -> str:
+    lines = (cell.folder / LOG).read_text().strip().splitlines()
+    return lines[-1] if lines else f"exit code {code}"
+
+
+class _Progress:
+    """How many episodes of all are played, and how long the rest takes; a line, rewritten in a terminal."""
+
+    EVERY_S = 60.0
+
+    def __init__(self, study: Sequence[Cell]) -> None:
+        self._study, self._live = study, sys.stdout.isatty()
+        self._total = sum(cell.episodes for cell in study)
+        self._first, self._start, self._said = self._played(), time.monotonic(), time.monotonic()
+
+    def _played(self) -> int:
+        return sum(cell.played() for cell in self._study)
+
+    def show(self, running: Sequence[Cell]) -> None:
+        if not self._live and time.monotonic() - self._said < self.EVERY_S:
+            return
+        self._said, played = time.monotonic(), self._played()
+        left_s = (time.monotonic() - self._start) / max(1, played - self._first) * (self._total - played)
+        to_go = f"{left_s / 3600:.1f} h" if played > self._first else "?"
+        now = ", ".join(f"{cell.name} {cell.played()}/{cell.episodes}" for cell in running)
+        line = f"{played}/{self._total} episodes, to go {to_go}; now: {now}"
+        print(f"\r\x1b[2K{line}" if self._live else line, end="" if self._live else "\n", flush=True)
