@@ -31,8 +31,6 @@ def study(argv: list[str]) -> None:
     """Train algorithms x networks x seeds side by side; what is finished is skipped, what was stopped goes on."""
     own, rest = split(argv, ("net", "algos", "seeds", "jobs", "help"))
     options = cli(StudyOptions, own, "study")
-    from tsc_marl import compare as comparison
-    from tsc_marl import report
     from tsc_marl import study as module
 
     for name in ("net", "algos", "seeds"):
@@ -41,7 +39,7 @@ def study(argv: list[str]) -> None:
         raise UserError(f"jobs must be at least 1; got {options.jobs}")
     module.run(module.cells(options.net, options.algos, options.seeds, rest), options.jobs)
     for net in options.net:
-        report.console().print(comparison.table(net))
+        _compare(net)
 
 
 def evaluate(argv: list[str]) -> None:
@@ -88,14 +86,23 @@ def results(argv: list[str]) -> None:
 
 
 def compare(argv: list[str]) -> None:
-    """List the finished trainings of a network, best final delay first."""
+    """Compare the finished trainings of a network: how good, how soon, how sure."""
     options = cli(CompareOptions, argv, "compare")
-    from tsc_marl import compare as module
-    from tsc_marl import report
     from tsc_marl.sim import scenario
 
     scenario.load(options.net)
-    report.console().print(module.table(options.net))
+    _compare(options.net, options.reference, options.where)
+
+
+def _compare(net: str, reference: str | None = None, where: str = "") -> None:
+    from tsc_marl import compare as module
+    from tsc_marl import report
+
+    comparison = module.load(net, where)
+    report.console().print(module.listing(comparison))
+    report.console().print(module.table(comparison, reference))
+    if any(len(trainings) < 2 for trainings in comparison.groups.values()):
+        report.say("no interval where there is one training only: how much trainings vary is then unknown; add seeds")
 
 
 def watch(argv: list[str]) -> None:

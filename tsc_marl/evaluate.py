@@ -143,7 +143,7 @@ def find_policy(name: str, task: Task) -> Policy:
     if Path(name).is_file() or Path(name).suffix == ".pt":
         return policy_of(load_checkpoint(Path(name)), task)
     if name in algos.available():
-        runs = Tracker(task.network).finished(name)
+        runs = Tracker(task.network).finished(f"tags.algorithm = '{name}'")
         if not runs:
             raise UserError(f"no finished run of {name} on {task.network}; train one: make train NET={task.network} ALGOS={name}")
         name = runs[0].info.run_id

@@ -60,10 +60,14 @@ class ResultsOptions:
 
 @dataclass(frozen=True)
 class CompareOptions:
-    """List the finished trainings of a network."""
+    """Compare the finished trainings of a network."""
 
     net: str = "grid4x4"
     """Road network."""
+    reference: str | None = None
+    """The algorithm that the others are compared with; default mappo where it is there."""
+    where: str = ""
+    """Which trainings, as MLflow's filter: tags.git_commit = '…', params.episodes = '100', start_time > 1790000000000."""
 
 
 @dataclass(frozen=True)

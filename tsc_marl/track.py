@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from filelock import FileLock
 
 from tsc_marl.errors import UserError
@@ -138,14 +139,28 @@ class Tracker:
         future = self._thread.submit(guarded)
         return future.result() if wait else None
 
-    def finished(self, algorithm: str | None = None) -> list[Any]:
-        """Return the finished child runs of the experiment, newest first."""
-        wanted = f" and tags.algorithm = '{algorithm}'" if algorithm else ""
-        return list(
-            self.client.search_runs(
-                [self.experiment_id], f"status = 'FINISHED' and tags.kind = 'training'{wanted}", order_by=["start_time DESC"]
-            )
-        )
+    def finished(self, where: str = "") -> list[Any]:
+        """Return the finished trainings of the experiment, newest first; `where` is a filter of MLflow's.
+
+        Raises:
+            UserError: when MLflow does not understand the filter.
+        """
+        wanted = "status = 'FINISHED' and tags.kind = 'training'" + (f" and {where}" if where else "")
+        found, token = [], None
+        while True:
+            try:
+                page = self.client.search_runs([self.experiment_id], wanted, order_by=["start_time DESC"], page_token=token)
+            except self._errors as error:
+                raise UserError(f"where {where} is no filter of MLflow's: {_first_line(error)}") from None
+            found += page
+            token = page.token
+            if not token:
+                return found
+
+    def history(self, run_id: str, metric: str) -> np.ndarray:
+        """Return all values of a metric in the order of their steps."""
+        values = self.client.get_metric_history(run_id, metric)
+        return np.array([entry.value for entry in sorted(values, key=lambda entry: (entry.step, entry.timestamp))])
 
     def download(self, run_id: str, artifact: str) -> Path:
         """Return a local copy of a run's artifact.

@@ -1,0 +1,118 @@
+"""From runs to an answer: what is compared with what, and what is refused, on real trainings in a real store."""
+
+import json
+
+import numpy as np
+import pytest
+from mlflow import MlflowClient
+
+from tsc_marl import compare, stats
+from tsc_marl.errors import UserError
+
+pytest_plugins = ["homes"]
+
+QUICK = "train --net cross --episodes 4 --algo.epochs 1 --workers 1 --eval-seeds 1 2 3 --baselines max_pressure"
+
+
+@pytest.fixture(scope="module")
+def home(new_home):
+    home = new_home()
+    assert home.main(f"{QUICK} --algos mappo ippo --seeds 0 1") == 0
+    return home
+
+
+@pytest.fixture
+def load(home, monkeypatch):
+    monkeypatch.setenv("TSC_MARL_HOME", str(home.folder))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return lambda where="": compare.load("cross", where)
+
+
+@pytest.fixture(scope="module")
+def client(home):
+    return MlflowClient(f"sqlite:///{home.folder / 'mlflow.db'}")
+
+
+def test_what_is_read_is_what_was_written(load, home):
+    found = load()
+    assert {name: sorted(t.seed for t in trainings) for name, trainings in found.groups.items()} == {
+        "mappo": [0, 1],
+        "ippo": [0, 1],
+    }
+    (folder,) = (home.folder / "runs").iterdir()
+    content = json.loads((folder / "evaluation.json").read_text())["results"]
+    for name, trainings in found.groups.items():
+        for training in trainings:
+            assert training.delay.tolist() == [row["delay"] for row in content[f"{name} s{training.seed}"]]
+            assert training.curve["episode"].tolist() == [2, 4]
+            assert len(training.curve["delay"]) == len(training.curve["minutes"]) == 2
+    assert found.levels == {"max_pressure": pytest.approx(np.mean([row["delay"] for row in content["max_pressure"]]))}
+
+
+def test_the_table_says_what_the_statistics_say(load):
+    found = load()
+    cells = compare.row(found.groups["ippo"], found.groups["mappo"], 1e9)
+    mine, theirs = compare.delays(found.groups["ippo"]), compare.delays(found.groups["mappo"])
+    assert cells[:2] == ["2", f"{stats.iqm(mine.ravel()):.1f}"]
+    assert cells[3] == f"{mine.mean(1).std(ddof=1):.1f}"
+    assert cells[4] == f"{stats.improvement(mine.mean(1).tolist(), theirs.mean(1).tolist())[0]:.2f}"
+    assert cells[6] == "never (0 of 2)"  # four episodes are fewer than the ten that the curve is averaged over
+    with pytest.raises(UserError, match="no finished run of the reference qmix; choose one of"):
+        compare.table(found, "qmix")
+
+
+def test_the_verb(home, capsys):
+    assert home.main("compare --net cross --reference ippo") == 0
+    out = capsys.readouterr().out
+    assert "beats ippo" in out
+    assert "max_pressure" in out
+    assert "no interval" not in out
+    assert home.main(["compare", "--net", "cross", "--where", "tags.seed = '1'"]) == 0
+    assert "no interval where there is one training only" in capsys.readouterr().out
+    assert home.main(["compare", "--net", "cross", "--where", "tags.seed = '7'"]) == 2
+    assert "no finished run on cross that match tags.seed = '7'" in capsys.readouterr().err
+    assert home.main(["compare", "--net", "cross", "--where", "seed is seven"]) == 2
+    assert "where seed is seven is no filter of MLflow's" in capsys.readouterr().err
+
+
+def test_other_settings_of_an_algorithm_are_another_group_and_the_newest_counts(new_home, monkeypatch):
+    home = new_home()
+    monkeypatch.setenv("TSC_MARL_HOME", str(home.folder))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    for lam in ("0.5", "0.5", "0.9"):
+        assert home.main(f"{QUICK} --algos ippo --algo.lam {lam}") == 0
+    found = compare.load("cross")
+    assert {name: len(trainings) for name, trainings in found.groups.items()} == {"ippo (lam 0.9)": 1, "ippo (lam 0.5)": 1}
+    client = MlflowClient(f"sqlite:///{home.folder / 'mlflow.db'}")
+    runs = client.search_runs(
+        [client.get_experiment_by_name("cross").experiment_id], "params.`algo.lam` = '0.5' and tags.seed = '0'"
+    )
+    newest = max(runs, key=lambda run: run.info.start_time)
+    assert found.groups["ippo (lam 0.5)"][0].run_id == newest.info.run_id
+
+
+@pytest.mark.parametrize(
+    ("option", "field", "values"),
+    [
+        ("--timing field", "signal.all_red_s", ("2", "0")),
+        ("--sim.reward queue", "sim.reward", ("queue", "delay")),
+        ("--demand.scale 0.5", "demand.scale", ("0.5", "1.0")),
+        ("--eval-seeds 4 5 6", "eval_seeds", (r"\(4, 5, 6\)", r"\(1, 2, 3\)")),
+        ("--episodes 2", "episodes", ("2", "4")),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(home, load, client, option, field, values):
+    """The run is taken out again afterwards."""
+    assert home.main(f"{QUICK} --algos ippo --seeds 5 {option}") == 0
+    experiment = client.get_experiment_by_name("cross").experiment_id
+    (run,) = client.search_runs([experiment], "tags.seed = '5' and tags.kind = 'training'")
+    try:
+        with pytest.raises(
+            UserError, match=rf"{run.info.run_id} \(ippo\) .*cannot be compared: {field} is {' and '.join(values)}"
+        ):
+            load()
+        kept = load(f"params.`{field}` = '{run.data.params[field]}'")
+        assert [t.run_id for trainings in kept.groups.values() for t in trainings] == [run.info.run_id]
+    finally:
+        client.delete_run(run.info.run_id)
+    assert len(load().groups) == 2
