@@ -14,9 +14,9 @@ class StudyOptions:
     net: tuple[str, ...] = ("grid4x4", "cologne8")
     """Road networks."""
     algos: tuple[str, ...] = ("mappo", "mappo_ind", "ippo", "jointq")
-    """Algorithms."""
+    """Algorithms to train: files of tsc_marl/algos/."""
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
-    """Training seeds."""
+    """Training seeds; each algorithm is trained once with each on each network."""
     jobs: int = field(default_factory=lambda: os.cpu_count() or 1)
     """Trainings side by side; the default is one per core."""
 
