@@ -63,8 +63,8 @@ Made by `make results` ({machine}; SUMO seeds {first} to {last}, the demand of t
 departDelay` in seconds per vehicle, over all vehicles scheduled in the hour; those never inserted are charged until its end.
 The interval is the 95 % bootstrap interval of the mean over the seeds. p95: 95th percentile over vehicles; gridlock: share of
 the seeds in which 5 vehicles or more stood on some road that none left for 5 minutes (`tsc_marl/sim/metrics.py` has every
-definition). What a controller is, and what it needs to know, stands in its file in `tsc_marl/controllers/`. `fixed_time` keeps the
-network's own yellow (3 to 5 s, no all-red) under both timings.
+definition). What a controller is, and what it needs to know, stands in its file in `tsc_marl/controllers/`. `fixed_time` keeps
+the network's own yellow (3 to 5 s, no all-red) under both timings.
 
 Figures called published are RESCO's (2021; decisions every 10 s, yellow 3 s, SUMO 1.9, learners at their best episode). They
 leave out most of the vehicles that were never inserted.
