@@ -121,14 +121,14 @@ def row(trainings: Sequence[Training], reference: Sequence[Training] | None, lev
     better = ["-", "-"]
     if reference is not None:
         share, low, high = stats.improvement(ends.tolist(), delays(reference).mean(axis=1).tolist())
-        better = [f"{share:.2f}", _interval(low, high, ".2f")]
+        better = [f"{share:.2f}", report.span(low, high, ".2f")]
     soon = ["-", "-"]
     if level is not None:
         soon = [_median(_reached(trainings, axis, level), form) for axis, form in (("episode", ".0f"), ("minutes", ".1f"))]
     curves = [training.curve for training in trainings]
     gridlock = np.mean([training.gridlock for training in trainings])
     return [
-        str(len(trainings)), f"{float(stats.iqm(values.ravel())):.1f}", _interval(*stats.bootstrap(values, stats.iqm), ".1f"),
+        str(len(trainings)), f"{float(stats.iqm(values.ravel())):.1f}", report.span(*stats.bootstrap(values, stats.iqm)),
         f"{ends.std(ddof=1):.1f}" if len(ends) > 1 else "-", *better, *soon,
         f"{np.mean([stats.area(c['episode'], c['delay']) for c in curves]):.0f}",
         f"{np.mean([stats.drift(c['episode'], c['delay']) for c in curves]):+.1f}",
@@ -151,10 +151,6 @@ def _median(values: Sequence[float], form: str) -> str:
     median = float(np.median(values))
     text = f"{median:{form}}" if np.isfinite(median) else "never"
     return text if arrived == len(values) else f"{text} ({arrived} of {len(values)})"
-
-
-def _interval(low: float, high: float, form: str) -> str:
-    return f"{low:{form}} .. {high:{form}}" if low == low else "-"
 
 
 def _training(tracker: Tracker, run: Any) -> Training:

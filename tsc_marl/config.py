@@ -24,6 +24,8 @@ from tsc_marl.sim.signals import Timing
 A = TypeVar("A")
 Options = TypeVar("Options")
 
+EVAL_SEEDS = tuple(range(1000, 1010))
+"""SUMO seeds of an evaluation, unless others are given."""
 TRAIN_SEEDS = 1_000_000
 """SUMO seeds of training start here; evaluation seeds lie below, so the two never meet."""
 
@@ -54,7 +56,7 @@ class RunConfig(Generic[A]):
     """In training: another demand in every episode."""
     eval_demand: Demand = field(default_factory=Demand)
     """In the evaluation; the default is the demand of the route files."""
-    eval_seeds: tuple[int, ...] = tuple(range(1000, 1010))
+    eval_seeds: tuple[int, ...] = EVAL_SEEDS
     """SUMO seeds of the evaluation, held out from training."""
     baselines: tuple[str, ...] = ("fixed_time", "max_pressure")
     """Classical controllers evaluated on the same seeds."""

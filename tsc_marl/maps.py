@@ -36,7 +36,7 @@ def draw(path: Path, scenario: Scenario, out: Path, seeds: Mapping[str, Sequence
     lost = {name: _mean(net, out / name, played) for name, played in seeds.items()}
     every = [approach for approaches in lost.values() for approach in approaches.values() if approach.vehicles >= 1]
     colours = Normalize(0, max(1.0, float(np.percentile([approach.delay_s for approach in every], 95))))
-    most_s = max(max(approach.time_loss_s + approach.insertion_s for approach in every), 1.0)
+    most_s = max(max(approach.lost_s for approach in every), 1.0)
     rows, columns = -(-len(lost) // COLUMNS), min(COLUMNS, len(lost))
     figure, axes = plt.subplots(rows, columns, figsize=(4 * columns, 4 * rows), squeeze=False, layout="constrained")
     for axis in axes.flat:
@@ -45,7 +45,7 @@ def draw(path: Path, scenario: Scenario, out: Path, seeds: Mapping[str, Sequence
         axis.add_collection(LineCollection(list(shapes.values()), colors="0.82", linewidths=0.8, zorder=1))
         used = [edge for edge in approaches if edge in shapes and approaches[edge].vehicles >= 1]
         used.sort(key=lambda edge: approaches[edge].delay_s)
-        widths = [1 + WIDEST * np.sqrt((approaches[e].time_loss_s + approaches[e].insertion_s) / most_s) for e in used]
+        widths = [1 + WIDEST * np.sqrt(approaches[edge].lost_s / most_s) for edge in used]
         values = np.array([approaches[edge].delay_s for edge in used])
         lines = [shapes[edge] for edge in used]
         axis.add_collection(LineCollection(lines, array=values, cmap="plasma_r", norm=colours, linewidths=widths, zorder=2))
@@ -61,7 +61,7 @@ def draw(path: Path, scenario: Scenario, out: Path, seeds: Mapping[str, Sequence
 
 
 def _mean(net: roadnet.RoadNet, folder: Path, seeds: Sequence[int]) -> dict[str, metrics.Approach]:
-    """Return each approach by its edge, averaged over episodes; the map shows it on the longest road that leads to it."""
+    """Return the approach, averaged over episodes, for every road that leads to it."""
     total: dict[str, metrics.Approach] = defaultdict(metrics.Approach)
     for seed in seeds:
         for edge, approach in metrics.detail(folder, seed, net)[1].items():

@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tsc_marl.config import EVAL_SEEDS
 from tsc_marl.sim.demand import Demand
 
 
@@ -30,7 +31,7 @@ class EvaluateOptions:
     controller: tuple[str, ...] = ("max_pressure", "fixed_time")
     """Classical controllers, algorithms (their newest finished run), run ids, or checkpoint files; `classical` for all of
     the first."""
-    eval_seeds: tuple[int, ...] = tuple(range(1000, 1010))
+    eval_seeds: tuple[int, ...] = EVAL_SEEDS
     """SUMO seeds; those of training are refused."""
     baseline: str = "fixed_time"
     """The controller that the others are compared with on the same seeds, where it is among them."""

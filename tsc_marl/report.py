@@ -81,8 +81,12 @@ def mean(rows: Sequence[Figures], figure: str) -> float:
 
 def between(rows: Sequence[Figures]) -> str:
     """Return the interval of the mean delay as text, `-` for a single seed."""
-    low, high = interval([row["delay"] for row in rows])
-    return f"{low:.1f} .. {high:.1f}" if low == low else "-"
+    return span(*interval([row["delay"] for row in rows]))
+
+
+def span(low: float, high: float, form: str = ".1f") -> str:
+    """Return an interval as text, `-` where there is none."""
+    return f"{low:{form}} .. {high:{form}}" if low == low else "-"
 
 
 def plus_minus(value: float, low: float, high: float) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tsc_marl import controllers, report
-from tsc_marl.config import read_timing
+from tsc_marl.config import EVAL_SEEDS, read_timing
 from tsc_marl.protocol import Session
 from tsc_marl.rollout.local import Pool
 from tsc_marl.rollout.worker import Policy, Task
@@ -18,7 +18,6 @@ NETWORKS = (
     "grid4x4", "arterial4x4", "cologne1", "cologne3", "cologne8", "ingolstadt1", "ingolstadt7", "ingolstadt21",
 )  # fmt: skip
 TIMINGS = ("sumo-rl", "field")
-SEEDS = tuple(range(1000, 1010))
 PUBLISHED = {
     "grid4x4": ("-", 34.32, 52.55, 32.95, 44.00, 46.91, 99.77),
     "arterial4x4": ("-", 820.8, 952.8, 1168, 686.6, 837.8, 654.1),
@@ -45,7 +44,7 @@ def run(workers: int, out: Path, page: Path) -> None:
             folder = out / timing / network
             if not (folder / "metrics.json").exists():
                 with Pool(workers, report.say) as pool:
-                    Session(pool, SEEDS, out / timing, "fixed_time").measure(Task(network, read_timing(timing)), policies)
+                    Session(pool, EVAL_SEEDS, out / timing, "fixed_time").measure(Task(network, read_timing(timing)), policies)
                 for name in policies:
                     shutil.rmtree(folder / name, ignore_errors=True)
             found[network, timing] = json.loads((folder / "metrics.json").read_text())["results"]
@@ -74,7 +73,7 @@ leave out most of the vehicles that were never inserted.
 def text(found: Mapping[tuple[str, str], Mapping[str, Sequence[report.Figures]]]) -> str:
     """Return the page."""
     machine = f"{platform.machine()}, Python {platform.python_version()}, SUMO {version('eclipse-sumo')}"
-    parts = [INTRODUCTION.format(machine=machine, first=SEEDS[0], last=SEEDS[-1]), overview(found)]
+    parts = [INTRODUCTION.format(machine=machine, first=EVAL_SEEDS[0], last=EVAL_SEEDS[-1]), overview(found)]
     for network in NETWORKS:
         parts.append(f"## {network}\n")
         for timing in TIMINGS:

@@ -8,13 +8,12 @@ import sys
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tsc_marl import report
-from tsc_marl.config import parse
+from tsc_marl.config import as_dict, parse
 from tsc_marl.errors import UserError
-from tsc_marl.sim.scenario import ROOT
 from tsc_marl.track import home
 from tsc_marl.train import prepare
 
@@ -34,6 +33,8 @@ class Cell:
     line: tuple[str, ...]
     """Command line of `train`."""
     episodes: int
+    digest: str
+    """Of all settings."""
 
     @property
     def name(self) -> str:
@@ -42,10 +43,7 @@ class Cell:
     @property
     def folder(self) -> Path:
         """Where it lies: the name says what it is, and tells other settings apart."""
-        files = [ROOT / "configs" / "train.yaml", ROOT / "configs" / "algos" / f"{self.algorithm}.yaml"]
-        said = "\n".join([*self.line, *(path.read_text() for path in files if path.exists())])
-        digest = hashlib.sha256(said.encode()).hexdigest()[:8]
-        return home() / "runs" / f"study-{self.net}-{self.algorithm}-s{self.seed}-{digest}"
+        return home() / "runs" / f"study-{self.net}-{self.algorithm}-s{self.seed}-{self.digest}"
 
     @property
     def finished(self) -> bool:
@@ -80,7 +78,9 @@ def cells(nets: Sequence[str], algorithms: Sequence[str], seeds: Sequence[int], 
             for algorithm in algorithms:
                 line = ("--net", net, "--algos", algorithm, "--seeds", str(seed), *options)
                 config = parse(list(line))[0]
-                found.append(Cell(net, algorithm, seed, line, config.episodes))
+                settings = as_dict(replace(config, workers=1))  # how many simulate changes nothing
+                digest = hashlib.sha256(repr(sorted(settings.items())).encode()).hexdigest()[:8]
+                found.append(Cell(net, algorithm, seed, line, config.episodes, digest))
     return found
 
 

@@ -9,16 +9,18 @@ Parameters: those of `webster`, `STARTS`. Information used: hourly flows of each
 signals; nothing during the run. It cannot serve a network where no vehicle passes two signals one after the other.
 """
 
+from dataclasses import replace
+
 import numpy as np
 
 from tsc_marl.controllers import Controller
-from tsc_marl.controllers.webster import best_plan, demand
+from tsc_marl.controllers.webster import best_plan, demands, splits
 from tsc_marl.errors import UserError
 from tsc_marl.sim import programs
 from tsc_marl.sim.env import TrafficEnv
-from tsc_marl.sim.flows import Flows, Turn, edge_of, warm_up
-from tsc_marl.sim.links import Links
+from tsc_marl.sim.flows import Flows, Turn, warm_up
 from tsc_marl.sim.programs import Plan
+from tsc_marl.sim.roadnet import edge_of
 from tsc_marl.sim.signals import GREEN
 
 STARTS = 10
@@ -31,16 +33,18 @@ class GreenWave(Controller):
 
     def __init__(self, env: TrafficEnv) -> None:
         super().__init__(env)
-        flows, links = warm_up(env), Links(env.net)
+        flows = warm_up(env)
         if not flows.onward:
             raise UserError(f"green_wave cannot serve {env.scenario.name}: no vehicle passes two signals one after the other")
         signals = env.net.signals
-        demands = [demand(signal, links.green[i], links.protected[i], flows, i) for i, signal in enumerate(signals)]
-        cycle_s = max(best_plan(d, env.timing).cycle_s(env.timing) for d in demands)
-        plans = [best_plan(d, env.timing, cycle_s) for d in demands]
+        demanded = demands(env.net, flows)
+        alone = [best_plan(demand, env.timing) for demand in demanded]
+        cycle_s = max(plan.cycle_s(env.timing) for plan in alone)
+        pairs = zip(alone, demanded, strict=True)
+        plans = [replace(plan, green_s=splits(demand, plan.phases, cycle_s, env.timing)) for plan, demand in pairs]
         greens = {turn: turn_green(env, plans[turn[0]], turn) for turn in flows.turns}
         shifts = offsets(flows, greens, cycle_s, len(signals))
-        plans = [Plan(plan.phases, plan.green_s, int(shift)) for plan, shift in zip(plans, shifts, strict=True)]
+        plans = [replace(plan, offset_s=int(shift)) for plan, shift in zip(plans, shifts, strict=True)]
         self.programs = programs.xml(signals, plans, env.timing)
 
 

@@ -22,9 +22,9 @@ from scipy.optimize import linprog
 from tsc_marl.controllers import Controller
 from tsc_marl.sim import programs
 from tsc_marl.sim.env import TrafficEnv
-from tsc_marl.sim.flows import Flows, edge_of, warm_up
+from tsc_marl.sim.flows import Flows, warm_up
 from tsc_marl.sim.links import Links
-from tsc_marl.sim.roadnet import Signal
+from tsc_marl.sim.roadnet import RoadNet, Signal, edge_of
 from tsc_marl.sim.signals import Timing
 
 SATURATION_VEH_H = 1800.0
@@ -43,9 +43,7 @@ class Webster(Controller):
 
     def __init__(self, env: TrafficEnv) -> None:
         super().__init__(env)
-        flows, links = warm_up(env), Links(env.net)
-        demands = [demand(signal, links.green[i], links.protected[i], flows, i) for i, signal in enumerate(env.net.signals)]
-        plans = [best_plan(d, env.timing) for d in demands]
+        plans = [best_plan(demand, env.timing) for demand in demands(env.net, warm_up(env))]
         self.programs = programs.xml(env.net.signals, plans, env.timing)
 
 
@@ -63,6 +61,12 @@ class Demand:
     """[M] share of a lane's saturation flow."""
 
 
+def demands(net: RoadNet, flows: Flows) -> list[Demand]:
+    """Return the demand at each signal."""
+    links = Links(net)
+    return [demand(signal, links.green[i], links.protected[i], flows, i) for i, signal in enumerate(net.signals)]
+
+
 def demand(signal: Signal, green: np.ndarray, protected: np.ndarray, flows: Flows, i: int) -> Demand:
     """Return the demand at signal number i."""
     used = [movement for movement in signal.movements if green[:, movement.link].any()]
@@ -76,8 +80,8 @@ def demand(signal: Signal, green: np.ndarray, protected: np.ndarray, flows: Flow
     )
 
 
-def best_plan(demand: Demand, timing: Timing, cycle_s: int | None = None) -> programs.Plan:
-    """Return the plan with Webster's cycle, or with a given one."""
+def best_plan(demand: Demand, timing: Timing) -> programs.Plan:
+    """Return the plan with Webster's cycle."""
     lost_s = timing.change_s + LOST_S
     found: tuple[float, tuple[int, ...]] | None = None
     for phases in candidates(demand):
@@ -91,8 +95,8 @@ def best_plan(demand: Demand, timing: Timing, cycle_s: int | None = None) -> pro
     most_s = max(least_s, MOST_S)
     if timing.max_red_s is not None:  # a link that is green in one phase is red for the rest, less one yellow
         most_s = max(least_s, min(most_s, timing.max_red_s + timing.min_green_s + timing.yellow_s))
-    length = cycle_s or round(min(max(found[0], least_s), most_s))
-    return programs.Plan(phases, splits(demand, phases, length, timing))
+    cycle_s = round(min(max(found[0], least_s), most_s))
+    return programs.Plan(phases, splits(demand, phases, cycle_s, timing))
 
 
 def candidates(demand: Demand) -> list[tuple[int, ...]]:

@@ -121,7 +121,7 @@ class TrafficEnv:
             self._engine.make_static(name)
         self._disturb(self._engine)
         if not native:
-            self._show_due(self._free(self.timers))
+            self._show_due(self._obeying)
         self._delay = DelayReward(self.net, self._engine.api, self.timing.decision_s)
         if self._foreign:
             observation = self.config.observation if ":" in self.config.observation else None
@@ -138,12 +138,12 @@ class TrafficEnv:
         """
         end = min(self.now + self.timing.decision_s, float(self.scenario.end_s))
         changing: list[SignalTimer] = []
-        if self.stress.blocked_s:
+        if self._breakdown is not None:
             self._breakdown.happen(self.now, self.engine.api)
         if not self.native:
             pairs = zip(self.timers, actions.tolist(), strict=True)
             self.executed = np.array([timer.request(action, self.now) for timer, action in pairs])
-            changing = [timer for timer in self._free(self.timers) if timer.next_event_s() <= end]
+            changing = [timer for timer in self._obeying if timer.next_event_s() <= end]
             self._show_due(changing)
         while self.now < end:
             self.now = min([end, *(timer.next_event_s() for timer in changing)])
@@ -184,15 +184,13 @@ class TrafficEnv:
     def _disturb(self, engine: Engine) -> None:
         """Draw what goes wrong in this episode."""
         drawn = np.random.default_rng([self.seed, 3]).permutation(len(self.names))
-        self._stuck = set(drawn[: self.stress.stuck].tolist())
-        for i in sorted(self._stuck):
+        stuck = drawn[: self.stress.stuck].tolist()
+        for i in stuck:
             engine.restore(self.names[i])
+        self._obeying = [timer for i, timer in enumerate(self.timers) if i not in stuck]
         self._detectors = Detectors(self.stress, self.net, self.seed, self.now, self.scenario.duration_s)
-        self._breakdown = Breakdown(self.stress.blocked_s, self.net, self.now + self.scenario.duration_s / 3)
-
-    def _free(self, timers: Sequence[SignalTimer]) -> list[SignalTimer]:
-        """Leave out the signals that are stuck in their program."""
-        return [timer for i, timer in enumerate(timers) if i not in self._stuck]
+        from_s = self.now + self.scenario.duration_s / 3
+        self._breakdown = Breakdown(self.stress.blocked_s, self.net, from_s) if self.stress.blocked_s else None
 
     def _show_due(self, timers: Sequence[SignalTimer]) -> None:
         for timer in timers:

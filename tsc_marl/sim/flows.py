@@ -9,7 +9,7 @@ import numpy as np
 
 from tsc_marl.errors import UserError
 from tsc_marl.sim.env import TrafficEnv
-from tsc_marl.sim.roadnet import RoadNet
+from tsc_marl.sim.roadnet import RoadNet, edge_of
 
 WARM_UP_SEED = 2_000_000_000
 """SUMO seed that neither training nor evaluation uses."""
@@ -28,11 +28,6 @@ class Flows:
     """Vehicles per hour that take a turn at one signal and then one at the next."""
     travel_s: dict[tuple[Turn, Turn], float]
     """Seconds between those two stop lines, at the speed limits."""
-
-
-def edge_of(lane: str) -> str:
-    """Return the edge that a lane belongs to."""
-    return lane.rsplit("_", 1)[0]
 
 
 def warm_up(env: TrafficEnv) -> Flows:

@@ -35,7 +35,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from tsc_marl.sim.roadnet import RoadNet
+from tsc_marl.sim.roadnet import RoadNet, edge_of
 
 PERIOD_S = 300
 """Edges are counted in stretches of this length [s]."""
@@ -87,9 +87,14 @@ class Approach:
     insertion_s: float = 0.0
 
     @property
+    def lost_s(self) -> float:
+        """Vehicle-seconds in total."""
+        return self.time_loss_s + self.insertion_s
+
+    @property
     def delay_s(self) -> float:
         """Seconds per vehicle."""
-        return (self.time_loss_s + self.insertion_s) / max(self.vehicles, 1.0)
+        return self.lost_s / max(self.vehicles, 1.0)
 
 
 def detail(out: Path, seed: int, net: RoadNet) -> tuple[dict[str, float], dict[str, Approach]]:
@@ -127,7 +132,7 @@ def _add_insertion(out: Path, seed: int, net: RoadNet, approaches: dict[str, App
     for _, element in ElementTree.iterparse(out / f"tripinfo_{seed}.xml"):
         if element.tag != "tripinfo":
             continue
-        start = pending.get(element.attrib["id"]) or element.attrib["departLane"].rsplit("_", 1)[0]
+        start = pending.get(element.attrib["id"]) or edge_of(element.attrib["departLane"])
         approach = approaches[net.approach[start]]
         approach.insertion_s += float(element.attrib["departDelay"])
         approach.vehicles += element.attrib["id"] in pending

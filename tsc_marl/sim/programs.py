@@ -7,7 +7,7 @@ from xml.sax.saxutils import quoteattr
 import numpy as np
 
 from tsc_marl.sim.roadnet import Signal
-from tsc_marl.sim.signals import GREEN, Timing, transition
+from tsc_marl.sim.signals import GREEN, Timing, cover_rows, transition
 
 NAME = "tsc_marl"
 """The programID."""
@@ -64,12 +64,7 @@ def needed(phases: Sequence[str]) -> tuple[int, ...]:
     Picked greedily, the phase with the most links that still miss theirs first; in program order.
     """
     best = np.array([["rgG".find(c) if c in GREEN else 0 for c in state] for state in phases])
-    serves = (best == best.max(axis=0)) & (best > 0)
-    missing, picked = serves.any(axis=0), []
-    while missing.any():
-        picked.append(int((serves & missing).sum(axis=1).argmax()))
-        missing = missing & ~serves[picked[-1]]
-    return tuple(sorted(picked))
+    return tuple(sorted(cover_rows((best == best.max(axis=0)) & (best > 0), [])))
 
 
 def longest_green_s(n_phases: int, timing: Timing, most_s: int) -> int:

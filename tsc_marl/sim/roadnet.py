@@ -67,6 +67,11 @@ class RoadNet:
     """What a user should know of how the signals are treated, a line each."""
 
 
+def edge_of(lane: str) -> str:
+    """Return the edge that a lane belongs to."""
+    return lane.rpartition("_")[0]
+
+
 @functools.lru_cache(maxsize=8)
 def read(path: Path, detection_m: float = DETECTION_M) -> RoadNet:
     """Read a SUMO network file.

@@ -62,6 +62,15 @@ def transition(before: str, after: str, char: str) -> str:
     return "".join(char if old in GREEN and new not in GREEN else old for old, new in links)
 
 
+def cover_rows(serves: np.ndarray, picked: list[int]) -> list[int]:
+    """Add rows of [P, L] bool to those picked, greedily, until every column that some row serves is served."""
+    missing = serves.any(axis=0) & ~serves[picked].any(axis=0)
+    while missing.any():
+        picked = [*picked, int((serves & missing).sum(axis=1).argmax())]
+        missing = missing & ~serves[picked[-1]]
+    return picked
+
+
 class SignalTimer:
     """One signal's state machine. Times are SUMO seconds; decisions fall on multiples of `decision_s` from `start_s`.
 
@@ -132,11 +141,7 @@ class SignalTimer:
 
         The first phase is one of them, needed or not: it is shown at the start.
         """
-        cover = [0]
-        missing = self._green.any(axis=0) & ~self._green[0]
-        while missing.any():
-            cover.append(int((self._green & missing).sum(axis=1).argmax()))
-            missing = missing & ~self._green[cover[-1]]
+        cover = cover_rows(self._green, [0])
         cycle_s = (len(cover) - 1) * self.timing.visit_s + self.timing.change_s
         limit_s = self.timing.max_red_s
         if limit_s is not None and cycle_s > limit_s:

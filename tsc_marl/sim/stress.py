@@ -10,7 +10,7 @@ import numpy as np
 
 from tsc_marl.errors import UserError
 from tsc_marl.sim.engine import Vehicles
-from tsc_marl.sim.roadnet import RoadNet
+from tsc_marl.sim.roadnet import RoadNet, edge_of
 
 GHOST = "frozen:"
 """Before the name of a vehicle that only a frozen detector still shows."""
@@ -111,7 +111,7 @@ class Breakdown:
         self._duration_s, self._from_s = duration_s, from_s
         long = {lane: net.lane_length_m[i] - self.BEFORE_M for lane, i in net.lane_index.items() if not lane.startswith(":")}
         long = {lane: float(stop_m) for lane, stop_m in long.items() if stop_m > self.ROOM_M}
-        several = {lane: stop_m for lane, stop_m in long.items() if f"{lane.rpartition('_')[0]}_1" in net.lane_index}
+        several = {lane: stop_m for lane, stop_m in long.items() if f"{edge_of(lane)}_1" in net.lane_index}
         self._stops_m = several or long
 
     def happen(self, now: float, api: Any) -> None:
@@ -121,15 +121,15 @@ class Breakdown:
         for lane in sorted(self._stops_m, key=api.lane.getLastStepVehicleNumber, reverse=True):
             for vehicle in api.lane.getLastStepVehicleIDs(lane):
                 if api.vehicle.getLanePosition(vehicle) < self._stops_m[lane] - self.ROOM_M and self._passes(vehicle, lane, api):
-                    edge, _, index = lane.rpartition("_")
-                    api.vehicle.setStop(vehicle, edge, self._stops_m[lane], int(index), self._duration_s)
+                    index = int(lane.rpartition("_")[2])
+                    api.vehicle.setStop(vehicle, edge_of(lane), self._stops_m[lane], index, self._duration_s)
                     self._from_s = np.inf
                     return
 
     @staticmethod
     def _passes(vehicle: str, lane: str, api: Any) -> bool:
         """Return whether a vehicle goes on to another edge: one that ends here may leave before it stops."""
-        return api.vehicle.getRoute(vehicle)[-1] != lane.rpartition("_")[0]
+        return api.vehicle.getRoute(vehicle)[-1] != edge_of(lane)
 
 
 def _some(vehicles: Vehicles, which: np.ndarray) -> Vehicles:
