@@ -204,6 +204,31 @@ def test_policy_state_is_all_that_act_needs(name, sharing, recurrent):
     assert_close(one[1], other[1])
 
 
+@every
+def test_appraisals_are_of_the_policy_that_acts(name, sharing, recurrent):
+    algorithm = build(name, sharing, recurrent)
+    update(algorithm, play(algorithm), 1.0)
+    obs, avail, state = Noise(envs=50).observe()
+    with torch.inference_mode():
+        known = algorithm.appraise(obs, avail, state, None)
+        greedy, _, _ = algorithm.act(obs, avail, None, None)
+        _, told, _ = algorithm.act(obs, avail, None, torch.Generator().manual_seed(0))
+    assert bool(known) == (name != "maddpg")
+    if not known:
+        return
+    assert_close(known["probs"].sum(-1), torch.ones(50, 3))
+    assert torch.equal(known["probs"].argmax(-1), greedy)
+    assert (known["probs"][~avail] == 0).all()
+    if "probs" in told and name != "mat":  # it appraises beside the likeliest phases, and acted beside others
+        assert_close(known["probs"], told["probs"])
+    for key in known.keys() & {"own", "others"}:
+        assert known[key].shape == avail.shape
+        mean = (known["probs"] * known[key]).sum(-1)
+        assert (mean <= 1e-4).all() if name in ("iql", "vdn", "qmix", "qtran") else mean.abs().max() < 1e-4
+    if "value" in known:
+        assert_close(known["value"], algorithm.returns.restore(algorithm.normalised_values(obs, state)))
+
+
 @ratio
 @pytest.mark.parametrize("recurrent", [False, True])
 def test_the_first_gradient_step_is_at_ratio_1(name, recurrent):

@@ -5,7 +5,8 @@ import torch
 
 from tsc_marl.errors import UserError
 from tsc_marl.replay import Replay
-from tsc_marl.types import Batch, OffPolicyConfig
+from tsc_marl.settings import OffPolicyConfig
+from tsc_marl.types import Batch
 
 T = 6
 

@@ -49,6 +49,11 @@ def assert_same(saved, expected):
 def test_same_command_same_numbers(home, undisturbed, workers):
     assert home.main(f"{LINE} --workers {workers}") == 0
     assert_same(home.checkpoint(), undisturbed)
+    kept = [load_checkpoint(path) for path in sorted(home.training.glob("*/snapshots/*.pt"))]
+    assert [saved["episode"] for saved in kept] == [0, 2, 4, 6]
+    first, second, *_, last = [saved["training"]["weights"]["actor.head.weight"] for saved in [*kept, undisturbed]]
+    assert not torch.equal(first, second)
+    assert not torch.equal(second, last)
 
 
 def test_kill_and_resume(home, undisturbed):

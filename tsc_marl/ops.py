@@ -99,6 +99,11 @@ def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
     return (x * mask).sum() / mask.sum().clamp(min=1)
 
 
+def agent_mean(x: Float[Tensor, "*M N"], active: Float[Tensor, "*M N"]) -> Float[Tensor, "N"]:
+    """Mean of each agent's x over its rows where `active` is 1; 0 when there are none."""
+    return (x * active).flatten(0, -2).sum(0) / active.flatten(0, -2).sum(0).clamp(min=1)
+
+
 def normalise_advantage(
     advantage: Float[Tensor, "T B N"], active: Bool[Tensor, "T B N"], per_agent: bool
 ) -> Float[Tensor, "T B N"]:

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from tsc_marl import nets, seps
-from tsc_marl.types import Algorithm, Batch, OffPolicyConfig, averaged
+from tsc_marl.settings import OffPolicyConfig
+from tsc_marl.types import Algorithm, Batch, averaged
 
 
 class Replay:

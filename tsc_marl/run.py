@@ -16,6 +16,9 @@ from tsc_marl.replay import replay_of
 from tsc_marl.rollout.worker import Policy
 from tsc_marl.types import Spec
 
+SNAPSHOTS = "snapshots"
+"""Folder of a run's earlier policies, `<episodes played>.pt`."""
+
 
 class Run:
     """One algorithm with one seed; it starts where the checkpoint in its folder stands, if there is one.
@@ -68,10 +71,17 @@ class Run:
         Raises:
             UserError: when the disk does not take it.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        path, new = self.folder / CHECKPOINT, self.folder / f"{CHECKPOINT}.new"
+        self._write(self._whole, self.folder / CHECKPOINT)
+
+    def snapshot(self) -> None:
+        """Keep the policy of the marked state for good: a checkpoint to look at, not to go on from."""
+        self._write(self._whole | {"replay": None}, self.folder / SNAPSHOTS / f"{self.episode:06d}.pt")
+
+    def _write(self, content: dict[str, Any], path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        new = path.with_name(f"{path.name}.new")
         try:
-            torch.save(self._whole, new)
+            torch.save(content, new)
         except (OSError, RuntimeError) as error:  # RuntimeError is torch's way to say that a disk is full
             new.unlink(missing_ok=True)
             left = "the last one is whole" if path.exists() else "there is none yet"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from tsc_marl import report
 from tsc_marl.config import RunConfig, as_dict, parse, train_seed
@@ -108,12 +109,15 @@ def _open(tracker: Tracker, config: RunConfig[Any], name: str, seed: int, spec: 
 
 
 def _learn(pool: Pool, tracker: Tracker, run: Run) -> None:
-    """Train to the end; the checkpoint is saved whatever happens."""
+    """Train to the end; the checkpoint is saved whatever happens, and the policy kept at each quarter of the way."""
     config = run.config
     progress = report.Progress(f"{run.label:>12s}", config.episodes, run.episode)
     updates, logged = 0, tracker.logged_until(run.mlflow_id)
+    quarters = {config.episodes * k // 4 // config.episodes_per_update * config.episodes_per_update for k in range(4)}
     try:
         while run.episode < config.episodes:
+            if run.episode in quarters:
+                run.snapshot()
             metrics = _iterate(pool, run)
             run.mark()
             updates += 1
@@ -149,7 +153,7 @@ def _iterate(pool: Pool, run: Run) -> dict[str, float]:
     })  # fmt: skip
     seconds = {f"seconds/{key}": float(np.mean([e.seconds[key] for e in episodes])) for key in episodes[0].seconds}
     seconds |= {"seconds/learning": (ended - collected) / len(episodes), "seconds/total": (ended - start) / len(episodes)}
-    agents = {f"agent/{name}/reward": float(x) for name, x in zip(run.algorithm.spec.names, rewards, strict=True)}
+    agents = run.algorithm.spec.per_agent({"reward": torch.from_numpy(rewards)})
     return run.history[-1] | figures | seconds | agents | metrics
 
 

@@ -13,8 +13,6 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from tsc_marl.errors import UserError
-
 
 @dataclass(frozen=True)
 class Spec:
@@ -33,6 +31,14 @@ class Spec:
     @property
     def n_agents(self) -> int:
         return len(self.names)
+
+    def per_agent(self, figures: "dict[str, Tensor]") -> dict[str, float]:
+        """Return figures [N] as metrics, `agent/<name>/<figure>`."""
+        return {
+            f"agent/{a}/{figure}": x
+            for figure, values in figures.items()
+            for a, x in zip(self.names, values.tolist(), strict=True)
+        }
 
 
 @dataclass(frozen=True)
@@ -71,40 +77,6 @@ def averaged(steps: Sequence[dict[str, float]]) -> dict[str, float]:
     return {name: sum(found) / len(found) for name in names if (found := [step[name] for step in steps if name in step])}
 
 
-@dataclass(frozen=True)
-class OffPolicyConfig:
-    """What the training loop keeps and draws for an algorithm that learns from past episodes (`replay`)."""
-
-    replay_episodes: int = 50
-    """Episodes kept."""
-    windows: int = 64
-    """Cuts of past episodes in one update."""
-    window: int = 4
-    """Decisions in one cut."""
-    updates: int = 100
-    """Updates after each batch of new episodes."""
-    epsilon_start: float = 1.0
-    """Share of random actions at the start."""
-    epsilon_end: float = 0.02
-    """Share of random actions that is left."""
-    epsilon_until: float = 0.5
-    """Share of training over which epsilon falls (linear)."""
-
-    def __post_init__(self) -> None:
-        """Refuse values outside their range."""
-        for name in ("epsilon_start", "epsilon_end", "epsilon_until"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UserError(f"algo.{name} must lie in [0, 1]; got {getattr(self, name)}")
-        for name in ("replay_episodes", "windows", "window", "updates"):
-            if getattr(self, name) < 1:
-                raise UserError(f"algo.{name} must be at least 1; got {getattr(self, name)}")
-
-    def epsilon(self, progress: float) -> float:
-        """Return the share of random actions when `progress` of training is done."""
-        done = min(1.0, progress / self.epsilon_until) if self.epsilon_until else 1.0
-        return self.epsilon_start + (self.epsilon_end - self.epsilon_start) * done
-
-
 class Algorithm(nn.Module, abc.ABC):
     """A learner and its policy. One file of `algos/` holds one subclass."""
 
@@ -139,6 +111,23 @@ class Algorithm(nn.Module, abc.ABC):
 
     def observe(self, batch: Batch, progress: float) -> dict[str, float]:
         """Look at new episodes before `update` gets samples of all; only off-policy algorithms are asked. Returns metrics."""
+        return {}
+
+    def appraise(
+        self, obs: Float[Tensor, "B N F"], avail: Bool[Tensor, "B N A"], state: Float[Tensor, "B S"], carry: Any
+    ) -> dict[str, Tensor]:
+        """Return what it thinks of a moment, in the reward's unit; what it has no opinion on is missing. Needs all weights.
+
+        Args:
+            obs: what each agent sees.
+            avail: what each may choose.
+            state: of the whole network.
+            carry: as `act` gets it.
+
+        Returns some of: `probs` [B, N, A], the policy that explores; `value` [B, K], the return of each agent's reward (K = N) or
+        of the team's (K = 1); `own` [B, N, A], what each phase adds to the return that the agent learns from; `others` [B, N, A],
+        what it adds to the other agents' returns; both compared with what the policy does.
+        """
         return {}
 
     @abc.abstractmethod

@@ -8,15 +8,17 @@ gradient is plain, one pass over each batch with the critic as it was.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import one_hot
 
 from tsc_marl import central, nets, ops
-from tsc_marl.algos.ippo import Ippo, PpoConfig, Rows
+from tsc_marl.algos.ippo import Ippo, Rows
 from tsc_marl.errors import UserError
+from tsc_marl.settings import PpoConfig
 from tsc_marl.types import Batch, Spec
 
 
@@ -83,6 +85,13 @@ class Coma(Ippo):
         value, added = critic(torch.cat([obs, others.flatten(-2)], dim=-1), state).split([1, self.spec.n_actions], dim=-1)
         unit = self.residual.deviation / self.returns.deviation
         return value + unit * (added - added.mean(-1, keepdim=True))
+
+    def appraise(
+        self, obs: Float[Tensor, "B N F"], avail: Bool[Tensor, "B N A"], state: Float[Tensor, "B S"], carry: Any
+    ) -> dict[str, Tensor]:
+        """Return the policy and its counterfactual advantages, the others acting as they do on average."""
+        probs = ops.log_policy(self.actor.unroll(obs.unsqueeze(0), carry)[0][0], avail).exp()
+        return {"probs": probs, "own": ops.centred(self.q(self.critic, obs, state, probs), probs) * self.returns.deviation}
 
     @torch.no_grad()
     def prepare(self, batch: Batch) -> tuple[Rows, dict[str, float]]:

@@ -11,9 +11,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from tsc_marl import nets, ops
-from tsc_marl.algos.ippo import PpoConfig, Rows
+from tsc_marl.algos.ippo import Rows
 from tsc_marl.algos.mappo import Mappo
 from tsc_marl.errors import UserError
+from tsc_marl.settings import PpoConfig
 from tsc_marl.types import Spec
 
 

@@ -11,8 +11,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tsc_marl import nets, ops
-from tsc_marl.algos.ippo import Ippo, PpoConfig, Rows
+from tsc_marl.algos.ippo import Ippo, Rows
 from tsc_marl.errors import UserError
+from tsc_marl.settings import PpoConfig
 from tsc_marl.types import Batch, Spec
 
 

@@ -5,75 +5,18 @@ rows with a choice, orthogonal initialisation, gradient clipping. The other on-p
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from tsc_marl import nets, ops
-from tsc_marl.errors import UserError
+from tsc_marl.settings import PpoConfig
 from tsc_marl.types import Algorithm, Batch, Spec, averaged
 
 Rows = dict[str, Tensor]
 """Tensors [L, M, ...] of M cuts of L decisions each (L = 1 without memory); in `prepare` whole episodes [T, B, ...]."""
-
-
-@dataclass(frozen=True)
-class PpoConfig:
-    """Settings of the PPO family."""
-
-    lr: float = 1e-3
-    """Learning rate of actor and critic (Adam)."""
-    lr_end: float = 0.1
-    """Share of the learning rate that is left at the end of training (linear)."""
-    gamma: float = 0.98
-    """Discount per decision."""
-    lam: float = 0.5
-    """Lambda of the generalised advantage estimate. In traffic values are predicted well and returns are noisy: .95 hides
-    what one of many agents changed."""
-    epochs: int = 8
-    """Passes over each batch."""
-    minibatches: int = 4
-    """Gradient steps per pass."""
-    clip: float = 0.2
-    """Clip radius of the policy ratio and of the value's move."""
-    entropy: float = 0.01
-    """Weight of the entropy bonus."""
-    max_grad_norm: float = 10.0
-    """Largest norm of a gradient step, actor and critic each."""
-    hidden: tuple[int, ...] = (64, 64)
-    """Widths of the actor's hidden layers."""
-    critic_hidden: tuple[int, ...] = (64, 64)
-    """Widths of the critic's hidden layers."""
-    sharing: nets.Sharing = "full"
-    """Which agents share parameters: `full` (with a one-hot id), `full_no_id`, `none`, `seps` (learned clusters)."""
-    recurrent: bool = False
-    """Give the actor a memory (GRU); the critic has none."""
-    chunk: int = 10
-    """Decisions through which gradients flow back in a recurrent actor."""
-    adv_norm: Literal["batch", "agent", "none"] = "batch"
-    """Normalise advantages over all agents, each agent alone, or not."""
-    popart: bool = False
-    """Rescale the value head whenever the normaliser moves, so that its predictions stay."""
-    value_keep: float = 0.9
-    """Share of the value normaliser's moments kept at each update."""
-
-    def __post_init__(self) -> None:
-        """Refuse values outside their range."""
-        for name, low, high in (("gamma", 0, 1), ("lam", 0, 1), ("value_keep", 0, 1), ("lr_end", 0, 1)):
-            if not low <= getattr(self, name) <= high:
-                raise UserError(f"algo.{name} must lie in [{low}, {high}]; got {getattr(self, name)}")
-        for name in ("lr", "clip", "max_grad_norm", "epochs", "minibatches", "chunk"):
-            if not getattr(self, name) > 0:
-                raise UserError(f"algo.{name} must be positive; got {getattr(self, name)}")
-        if not self.entropy >= 0:
-            raise UserError(f"algo.entropy must not be negative; got {self.entropy}")
-        for name in ("hidden", "critic_hidden"):
-            widths = getattr(self, name)
-            if min(widths, default=0) < 1:
-                raise UserError(f"algo.{name} needs at least one layer, none narrower than 1; got {widths}")
 
 
 class Ippo(Algorithm):
@@ -128,6 +71,13 @@ class Ippo(Algorithm):
             extras["memory"] = torch.zeros_like(after) if carry is None else carry
         return action, extras, after
 
+    def appraise(
+        self, obs: Float[Tensor, "B N F"], avail: Bool[Tensor, "B N A"], state: Float[Tensor, "B S"], carry: Any
+    ) -> dict[str, Tensor]:
+        """Return the policy and the critic's values."""
+        probs = ops.log_policy(self.actor.unroll(obs.unsqueeze(0), carry)[0][0], avail).exp()
+        return {"probs": probs, "value": self.returns.restore(self.normalised_values(obs, state))}
+
     def policy_state(self) -> dict[str, Tensor]:
         """Return the actor's weights."""
         return {name: value for name, value in self.state_dict().items() if name.startswith("actor.")}
@@ -140,7 +90,21 @@ class Ippo(Algorithm):
         rows, metrics = self.prepare(batch)
         length = ops.chunk_length(len(batch.action), self.config.chunk) if self.config.recurrent else 1
         rows = {name: ops.chunks(value, length) for name, value in rows.items()}
-        return metrics | averaged(self.learn_from(rows))
+        return metrics | averaged(self.learn_from(rows)) | self.agent_figures(rows)
+
+    @torch.no_grad()
+    def agent_figures(self, rows: Rows) -> dict[str, float]:
+        """Return what each agent did, and was told, in its rows with a choice.
+
+        `entropy` of its old policy, `kl` of the new from the old, `laziness` 1 - E|A^i| / max_k E|A^k| with the advantages as
+        they were used (a lazy agent hardly moves either), `forced` the share of rows without a choice.
+        """
+        active, old = rows["active"], rows["probs"].clamp(min=1e-12).log()
+        size = ops.agent_mean(rows["advantage"].abs(), active)
+        return self.spec.per_agent({
+            "entropy": ops.agent_mean(ops.entropy(old), active), "kl": ops.agent_mean(ops.kl(self.log_policy(rows), old), active),
+            "laziness": 1 - size / size.max().clamp(min=1e-8), "forced": 1 - active.mean((0, 1)),
+        })  # fmt: skip
 
     def learn_from(self, rows: Rows) -> list[dict[str, float]]:
         """Take all gradient steps on rows cut to [L, M, ...]; return the metrics of each."""
@@ -168,7 +132,7 @@ class Ippo(Algorithm):
         active = batch.avail[:-1].sum(-1) > 1
         rows = {
             "obs": batch.obs[:-1], "avail": batch.avail[:-1], "state": batch.state[:-1], "action": batch.action,
-            "logp": batch.extras["logp"], "active": active.float(),
+            "logp": batch.extras["logp"], "probs": batch.extras["probs"], "active": active.float(),
             "value": self.returns.normalise(value[:-1]), "target": self.returns.normalise(target),
         }  # fmt: skip
         if self.config.recurrent:

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from tsc_marl import nets, ops
 from tsc_marl.errors import UserError
-from tsc_marl.types import Algorithm, Batch, OffPolicyConfig, Spec
+from tsc_marl.settings import OffPolicyConfig
+from tsc_marl.types import Algorithm, Batch, Spec
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,15 @@ class Iql(Algorithm):
             return action, {}, after
         action = ops.explore(action, avail, self.epsilon, generator)
         return action, {} if after is None else {"memory": torch.zeros_like(after) if carry is None else carry}, after
+
+    def appraise(
+        self, obs: Float[Tensor, "B N F"], avail: Bool[Tensor, "B N A"], state: Float[Tensor, "B S"], carry: Any
+    ) -> dict[str, Tensor]:
+        """Return what each phase adds to the best one's Q; the policy is greedy but for epsilon."""
+        q = self.actor.unroll(obs.unsqueeze(0), carry)[0][0]
+        best = ops.legal(q, avail).max(-1, keepdim=True).values
+        share = self.epsilon * avail / avail.sum(-1, keepdim=True)
+        return {"probs": share + (1 - self.epsilon) * ((q == best) & avail), "own": (q - best) * self.returns.deviation}
 
     def policy_state(self) -> dict[str, Tensor]:
         """Return the agents' networks and epsilon."""

@@ -9,16 +9,17 @@ the centred heads, plus M's counterfactual, are the exact main effects of each a
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from tsc_marl import central, nets, ops
-from tsc_marl.algos.ippo import PpoConfig, Rows
+from tsc_marl.algos.ippo import Rows
 from tsc_marl.algos.mappo_ind import MappoInd
 from tsc_marl.errors import UserError
+from tsc_marl.settings import PpoConfig
 from tsc_marl.types import Batch, Spec
 
 
@@ -123,16 +124,16 @@ class Jointq(MappoInd):
         """Combine the own lambda-return and the critic's heads, as they were before this update."""
         config, done = self.config, (batch.terminated, batch.truncated)
         target = ops.one_step_target(batch.reward, value, estimate + value[:-1], *done, config.gamma)
-        v, own, others = self.critic(rows["obs"], rows["state"], batch.extras["probs"])
+        v, own, others = self.critic(rows["obs"], rows["state"], rows["probs"])
         unit = self.residual.deviation
         self.residual.update(target - value[:-1])
-        rows |= {"residual": (target - value[:-1]) / self.residual.deviation, "probs": batch.extras["probs"]}
+        rows["residual"] = (target - value[:-1]) / self.residual.deviation
         a_own, a_others = (unit * ops.taken(head, batch.action) for head in (own, others))
         if self.critic.mixer is not None:  # whatever effect of an agent M has learned, its centred head has not
             a_others = a_others + unit * self._interaction_effect(v, own, rows)
         happened = (target - value[:-1] - a_own) @ self.reach.T * rows["active"]
         metrics["critic/others_slope"] = float((a_others * happened).sum() / (a_others**2 * rows["active"]).sum().clamp(min=1e-9))
-        self._log_agents(batch, rows, (own * unit, others * unit), value[:-1], estimate, metrics)
+        self._log_heads(rows, own * unit, others * unit, value[:-1], metrics)
         if config.adv == "own":
             return estimate + config.kappa * a_others
         if config.adv == "mix":
@@ -179,28 +180,23 @@ class Jointq(MappoInd):
         joint = unexplained.sum(-1) - effect.sum(-1) - self.critic.interaction(v.detach(), own_taken.detach(), rows["state"])
         return value_loss + own_loss + (joint**2).mean() / self.spec.n_agents
 
-    def _log_agents(
-        self, batch: Batch, rows: Rows, heads: tuple[Tensor, Tensor], value: Tensor, estimate: Tensor, metrics: dict[str, float]
-    ) -> None:
+    def appraise(
+        self, obs: Float[Tensor, "B N F"], avail: Bool[Tensor, "B N A"], state: Float[Tensor, "B S"], carry: Any
+    ) -> dict[str, Tensor]:
+        """Return the policy, the values and both heads."""
+        known = super().appraise(obs, avail, state, carry)
+        _, own, others = self.critic(obs, state, known["probs"])
+        return known | {"own": own * self.residual.deviation, "others": others * self.residual.deviation}
+
+    def _log_heads(self, rows: Rows, own: Tensor, others: Tensor, value: Tensor, metrics: dict[str, float]) -> None:
         """Per agent, in the reward's unit: how it values its phases, and how much it matters to others."""
-        own, others = heads
         active = rows["active"]
-        count = active.sum((0, 1)).clamp(min=1)
-
-        def mean(x: Tensor) -> Tensor:
-            return (x * active).sum((0, 1)) / count
-
         best = (own + self.config.kappa * others).masked_fill(~rows["avail"], float("-inf")).topk(2, dim=-1).values
         gap = torch.where(best.isfinite().all(-1), best[..., 0] - best[..., 1], 0.0)
-        size = [mean(ops.taken(head, batch.action).abs()) for head in heads]
-        total = mean((estimate + self.config.kappa * ops.taken(others, batch.action)).abs())
-        entropy = mean(ops.entropy(batch.extras["probs"].clamp(min=1e-12).log()))
-        figures = {
-            "value": value.mean((0, 1)), "own_effect": size[0], "effect_on_others": size[1],
-            "share_on_others": size[1] / (size[0] + size[1]).clamp(min=1e-8), "action_gap": mean(gap),
-            "laziness": 1 - total / total.max().clamp(min=1e-8), "entropy": entropy, "forced": 1 - active.mean((0, 1)),
-        }  # fmt: skip
-        for figure, values in figures.items():
-            metrics |= {f"agent/{name}/{figure}": x for name, x in zip(self.spec.names, values.tolist(), strict=True)}
+        size, size_others = (ops.agent_mean(ops.taken(head, rows["action"]).abs(), active) for head in (own, others))
+        metrics |= self.spec.per_agent({
+            "value": value.mean((0, 1)), "own_effect": size, "effect_on_others": size_others,
+            "share_on_others": size_others / (size + size_others).clamp(min=1e-8), "action_gap": ops.agent_mean(gap, active),
+        })  # fmt: skip
         residual = rows["residual"] * self.residual.deviation
-        metrics["critic/own_explained"] = ops.explained_variance(ops.taken(own, batch.action), residual)
+        metrics["critic/own_explained"] = ops.explained_variance(ops.taken(own, rows["action"]), residual)

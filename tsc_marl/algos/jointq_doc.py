@@ -7,16 +7,17 @@ so that the text itself is measured.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from tsc_marl import central, nets, ops
-from tsc_marl.algos.ippo import PpoConfig, Rows
+from tsc_marl.algos.ippo import Rows
 from tsc_marl.algos.mappo_ind import MappoInd
 from tsc_marl.errors import UserError
+from tsc_marl.settings import PpoConfig
 from tsc_marl.types import Batch
 
 
@@ -94,6 +95,14 @@ class JointqDoc(MappoInd):
         sampled = torch.cat([ops.taken(q[:-1], batch.action[1:]), expected[-1:]])
         chosen = torch.where(batch.truncated.unsqueeze(-1), expected, sampled)
         return chosen * self.returns.deviation + self.returns.mean / self.spec.n_agents
+
+    def appraise(
+        self, obs: Float[Tensor, "B N F"], avail: Bool[Tensor, "B N A"], state: Float[Tensor, "B S"], carry: Any
+    ) -> dict[str, Tensor]:
+        """Return the policy, the team's values, and the Q^i around their mean under the policy."""
+        known = super().appraise(obs, avail, state, carry)
+        q = self.critic["heads"](obs, state)[..., 1:] * self.returns.deviation
+        return known | {"own": ops.centred(q, known["probs"])}
 
     def critic_loss(self, rows: Rows) -> Tensor:
         """Return L^joint + L^i in units of the team return's deviation."""

@@ -16,7 +16,8 @@ from torch.nn.functional import one_hot
 
 from tsc_marl import central, nets, ops
 from tsc_marl.errors import UserError
-from tsc_marl.types import Algorithm, Batch, OffPolicyConfig, Spec
+from tsc_marl.settings import OffPolicyConfig
+from tsc_marl.types import Algorithm, Batch, Spec
 
 TARGETS = ("polyak", "hard_every_updates", "hard_every_episodes")
 RANGES = {"gamma": (0, 1), "value_keep": (0, 1), "polyak": (0, 1), "logit_penalty": (0, math.inf), "infer_entropy": (0, math.inf)}
@@ -204,9 +205,8 @@ class Maddpg(Algorithm):
         loss, logits, weight = self.actor_loss(batch, x, joint, temperature)
         norm = self._descend(loss, self.actor, self.actor_optimiser)
         entropy = (weight * ops.entropy(ops.log_policy(logits.detach(), batch.avail[:-1]))).sum((0, 1))
-        agents = {f"agent/{name}/entropy": h for name, h in zip(self.spec.names, entropy.tolist(), strict=True)}
         figures = {"loss/policy": loss.item(), "policy/entropy": float(entropy.mean()), "policy/temperature": temperature}
-        return figures | agents | {"grad_norm/actor": norm}
+        return figures | self.spec.per_agent({"entropy": entropy}) | {"grad_norm/actor": norm}
 
     def _infer(self, peers: nets.PeerNet, latest: Batch) -> dict[str, float]:
         """Fit mu^_i^j to what j did in rows of the latest episodes: L = -E[log mu^(a_j | o_j) + lambda H(mu^)]."""

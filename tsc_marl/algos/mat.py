@@ -82,6 +82,14 @@ class Mat(MatDec):
         logp = torch.stack(told, dim=1)
         return action, {"logp": ops.taken(logp, action), "probs": logp.exp()}, None
 
+    def appraise(
+        self, obs: Float[Tensor, "B N F"], avail: Bool[Tensor, "B N A"], state: Float[Tensor, "B S"], carry: Any
+    ) -> dict[str, Tensor]:
+        """Return the policies, each given the likeliest phases of the agents before, and the values."""
+        likely = self.act(obs, avail, carry, None)[0]
+        probs = ops.log_policy(self.actor(obs, likely), avail).exp()
+        return {"probs": probs, "value": self.returns.restore(self.normalised_values(obs, state))}
+
     def log_policy(self, rows: Rows) -> Float[Tensor, "L M N A"]:
         """Return the log-probabilities of all actions, each agent's given the taken actions of those before it."""
         return ops.log_policy(self.actor(rows["obs"], rows["action"]), rows["avail"])

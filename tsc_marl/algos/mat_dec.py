@@ -10,8 +10,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tsc_marl import attention, nets
-from tsc_marl.algos.ippo import Ippo, PpoConfig
+from tsc_marl.algos.ippo import Ippo
 from tsc_marl.errors import UserError
+from tsc_marl.settings import PpoConfig
 from tsc_marl.types import Batch
 
 
