@@ -6,7 +6,7 @@ ARGS     ?=
 PYTHON   ?= python3
 
 PY  := .venv/bin/python
-RUN := $(PY) -m tsc_marl
+TSC := $(PY) -m tsc_marl
 
 # An option is passed on only when its variable was given: option NAME,$(VALUE)
 option = $(if $(strip $(2)),--$(1) $(2))
@@ -15,12 +15,12 @@ option = $(if $(strip $(2)),--$(1) $(2))
 given = $(if $(filter file,$(origin $(2))),,--$(1) $($(2)))
 
 .DEFAULT_GOAL := help
-.PHONY: help install train study evaluate results compare watch ui nets bench bench-mpe test test-slow lint clean
+.PHONY: help install train study evaluate results compare explain watch ui nets bench bench-mpe test test-slow lint clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{printf "  make %-11s %s\n", $$1, $$2}'
 	@echo
-	@echo "  variables: NET ALGOS SEEDS EPISODES WORKERS RESUME CONTROLLER EVAL_SEEDS OUT TIMING ARGS"
+	@echo "  variables: NET ALGOS SEEDS EPISODES WORKERS RESUME RUN CONTROLLER EVAL_SEEDS OUT TIMING ARGS"
 	@echo "  environment: TSC_MARL_HOME, the folder of runs/, mlflow.db and mlartifacts/ (default: here); MLFLOW_TRACKING_URI"
 	@echo "  example:   make train NET=cologne8 ALGOS=\"mappo mappo_ind jointq\" SEEDS=\"0 1\" EPISODES=100"
 
@@ -34,31 +34,34 @@ help:  ## this list
 install: .venv/installed  ## make .venv from the lock file
 
 train: .venv/installed  ## train ALGOS on NET, compare with fixed time and max pressure (RESUME=run goes on)
-	$(RUN) train $(if $(RESUME),--resume $(RESUME),--net $(NET) --algos $(ALGOS) --seeds $(SEEDS) $(call option,episodes,$(EPISODES)) $(call option,timing,$(TIMING))) $(call option,workers,$(WORKERS)) $(ARGS)
+	$(TSC) train $(if $(RESUME),--resume $(RESUME),--net $(NET) --algos $(ALGOS) --seeds $(SEEDS) $(call option,episodes,$(EPISODES)) $(call option,timing,$(TIMING))) $(call option,workers,$(WORKERS)) $(ARGS)
 
 study: .venv/installed  ## train ALGOS on every NET with all SEEDS, side by side; again goes on where it was
-	$(RUN) study $(call given,net,NET) $(call given,algos,ALGOS) $(call given,seeds,SEEDS) $(call option,episodes,$(EPISODES)) $(call option,timing,$(TIMING)) $(ARGS)
+	$(TSC) study $(call given,net,NET) $(call given,algos,ALGOS) $(call given,seeds,SEEDS) $(call option,episodes,$(EPISODES)) $(call option,timing,$(TIMING)) $(ARGS)
 
 evaluate: .venv/installed  ## measure CONTROLLER="a b" on NET with EVAL_SEEDS, keep SUMO's files in OUT
-	$(RUN) evaluate --net $(NET) $(call option,controller,$(CONTROLLER)) $(call option,eval-seeds,$(EVAL_SEEDS)) $(call option,out,$(OUT)) $(call option,timing,$(TIMING)) $(call option,workers,$(WORKERS)) $(ARGS)
+	$(TSC) evaluate --net $(NET) $(call option,controller,$(CONTROLLER)) $(call option,eval-seeds,$(EVAL_SEEDS)) $(call option,out,$(OUT)) $(call option,timing,$(TIMING)) $(call option,workers,$(WORKERS)) $(ARGS)
 
 results: .venv/installed  ## measure all classical controllers on RESCO's networks, write docs/results.md
-	$(RUN) results $(call option,workers,$(WORKERS)) $(ARGS)
+	$(TSC) results $(call option,workers,$(WORKERS)) $(ARGS)
 
 compare: .venv/installed  ## list the finished trainings of NET
-	$(RUN) compare --net $(NET) $(ARGS)
+	$(TSC) compare --net $(NET) $(ARGS)
+
+explain: .venv/installed  ## show how RUN (an algorithm, a run id or a checkpoint) values its phases, decision by decision
+	$(TSC) explain --net $(NET) $(call option,run,$(RUN)) $(call option,timing,$(TIMING)) $(ARGS)
 
 watch: .venv/installed  ## show CONTROLLER (an algorithm, a run id or a classical controller) in sumo-gui
-	$(RUN) watch --net $(NET) $(call option,controller,$(CONTROLLER)) $(call option,timing,$(TIMING)) $(ARGS)
+	$(TSC) watch --net $(NET) $(call option,controller,$(CONTROLLER)) $(call option,timing,$(TIMING)) $(ARGS)
 
 ui: .venv/installed  ## open MLflow on http://127.0.0.1:5000
-	$(RUN) ui $(ARGS)
+	$(TSC) ui $(ARGS)
 
 nets: .venv/installed  ## list the road networks
-	$(RUN) nets $(ARGS)
+	$(TSC) nets $(ARGS)
 
 bench: .venv/installed  ## measure speed, as ratios within one run
-	$(RUN) bench $(ARGS)
+	$(TSC) bench $(ARGS)
 
 bench-mpe: .venv/installed  ## train ALGOS on MPE's simple_spread (BATCHES of 3200 steps), beside published figures
 	$(PY) tests/spread.py $(or $(BATCHES),1000) $(words $(SEEDS)) $(ALGOS)

@@ -11,6 +11,7 @@ from tsc_marl.options import (
     BenchOptions,
     CompareOptions,
     EvaluateOptions,
+    ExplainOptions,
     NetsOptions,
     ResultsOptions,
     StudyOptions,
@@ -119,6 +120,25 @@ def watch(argv: list[str]) -> None:
     module.watch(task, find_policy(options.controller, task), options.seed, options.delay_ms, options.quit_on_end)
 
 
+def explain(argv: list[str]) -> None:
+    """Show how a trained policy values its phases: a table of every decision, and which signals matter for others."""
+    options = cli(ExplainOptions, argv, "explain")
+    from tsc_marl import explain as module
+    from tsc_marl import report
+    from tsc_marl.evaluate import find_policy, labels
+
+    task = _task(options.net, options.timing)
+    check_eval_seeds((options.seed,))
+    policy = find_policy(options.run, task)
+    story = module.play(task, policy, options.seed)
+    path = options.out / f"decisions_{options.net}_{labels([options.run])[options.run]}.csv"
+    title = f"{policy.name} on {options.net}, seed {options.seed}: delay {story.figures['delay']:.1f} s"
+    module.write(path, story)
+    module.draw(path.with_suffix(".png"), task, story, f"{title}; how much depends on each signal's choice")
+    report.console().print(module.table(title, story))
+    report.say(f"{module.legend(story)}\nevery decision: {path}; map: {path.with_suffix('.png')}")
+
+
 def ui(argv: list[str]) -> None:
     """Open MLflow's pages on the trainings of this folder, or of TSC_MARL_HOME."""
     options = cli(UiOptions, argv, "ui")
@@ -154,7 +174,7 @@ def _task(network: str, timing: str, demand: Demand | None = None) -> Any:
 
 
 VERBS: dict[str, Callable[[list[str]], None]] = {
-    verb.__name__: verb for verb in (train, study, evaluate, results, compare, watch, ui, nets, bench)
+    verb.__name__: verb for verb in (train, study, evaluate, results, compare, explain, watch, ui, nets, bench)
 }
 
 

@@ -32,7 +32,7 @@ def draw(path: Path, scenario: Scenario, out: Path, seeds: Mapping[str, Sequence
     from matplotlib.collections import LineCollection
     from matplotlib.colors import Normalize
 
-    net, shapes = roadnet.read(scenario.net), _shapes(scenario.net)
+    net, roads = roadnet.read(scenario.net), shapes(scenario.net)
     lost = {name: _mean(net, out / name, played) for name, played in seeds.items()}
     every = [approach for approaches in lost.values() for approach in approaches.values() if approach.vehicles >= 1]
     colours = Normalize(0, max(1.0, float(np.percentile([approach.delay_s for approach in every], 95))))
@@ -42,12 +42,12 @@ def draw(path: Path, scenario: Scenario, out: Path, seeds: Mapping[str, Sequence
     for axis in axes.flat:
         axis.set_axis_off()
     for axis, (name, approaches) in zip(axes.flat, lost.items(), strict=False):
-        axis.add_collection(LineCollection(list(shapes.values()), colors="0.82", linewidths=0.8, zorder=1))
-        used = [edge for edge in approaches if edge in shapes and approaches[edge].vehicles >= 1]
+        axis.add_collection(LineCollection(list(roads.values()), colors="0.82", linewidths=0.8, zorder=1))
+        used = [edge for edge in approaches if edge in roads and approaches[edge].vehicles >= 1]
         used.sort(key=lambda edge: approaches[edge].delay_s)
         widths = [1 + WIDEST * np.sqrt(approaches[edge].lost_s / most_s) for edge in used]
         values = np.array([approaches[edge].delay_s for edge in used])
-        lines = [shapes[edge] for edge in used]
+        lines = [roads[edge] for edge in used]
         axis.add_collection(LineCollection(lines, array=values, cmap="plasma_r", norm=colours, linewidths=widths, zorder=2))
         axis.scatter(*np.array([(signal.x, signal.y) for signal in net.signals]).T, s=9, color="black", zorder=3)
         axis.autoscale()
@@ -70,6 +70,6 @@ def _mean(net: roadnet.RoadNet, folder: Path, seeds: Sequence[int]) -> dict[str,
     return {edge: total[approach] for edge, approach in net.approach.items() if approach in total and not edge.startswith(":")}
 
 
-def _shapes(path: Path) -> dict[str, np.ndarray]:
+def shapes(path: Path) -> dict[str, np.ndarray]:
     """Return the line of each road, in metres."""
     return {edge.getID(): np.array(edge.getShape())[:, :2] for edge in sumolib.net.readNet(str(path)).getEdges()}

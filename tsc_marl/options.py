@@ -90,6 +90,22 @@ class WatchOptions:
 
 
 @dataclass(frozen=True)
+class ExplainOptions:
+    """Show how a trained policy values its phases in one episode."""
+
+    net: str = "grid4x4"
+    """Road network."""
+    run: str = "jointq"
+    """A trained policy: an algorithm (its newest finished run), a run id, or a checkpoint file."""
+    seed: int = 1000
+    """SUMO seed of the episode."""
+    out: Path = Path("results/explain")
+    """Folder of the table, decisions_<network>_<policy>.csv, and the picture beside it."""
+    timing: str = "sumo-rl"
+    """Signal timing: a file of configs/timing/."""
+
+
+@dataclass(frozen=True)
 class UiOptions:
     """Open MLflow's pages."""
 

@@ -124,9 +124,9 @@ class Algorithm(nn.Module, abc.ABC):
             state: of the whole network.
             carry: as `act` gets it.
 
-        Returns some of: `probs` [B, N, A], the policy that explores; `value` [B, K], the return of each agent's reward (K = N) or
-        of the team's (K = 1); `own` [B, N, A], what each phase adds to the return that the agent learns from; `others` [B, N, A],
-        what it adds to the other agents' returns; both compared with what the policy does.
+        Returns some of: `probs` [B, N, A], the policy that explores; `value` [B, K], the return that each agent learns from
+        (K = N), or all (K = 1); `own` [B, N, A], what each phase adds to the return that the agent learns from; `others`
+        [B, N, A], what it adds to the other agents' returns; both compared with what the policy does.
         """
         return {}
 

@@ -141,7 +141,7 @@ def start(
 
 
 def load(policy: Policy, spec: Spec) -> Algorithm:
-    """Return a policy's algorithm with its weights; those that only learning needs stay as initialised."""
+    """Return a policy's algorithm with its weights; those that it lacks, which only learning needs, stay as initialised."""
     algorithm = algos.find(policy.name)(spec, policy.config)
     _fill(algorithm, policy)
     return algorithm
@@ -151,7 +151,7 @@ def _fill(algorithm: Algorithm, policy: Policy) -> None:
     weights, wanted = policy.weights or {}, algorithm.policy_state().keys()
     missing = sorted(wanted - weights.keys())
     try:
-        algorithm.load_state_dict({name: weights[name] for name in wanted if not missing}, strict=False)
+        algorithm.load_state_dict({} if missing else weights, strict=False)
     except RuntimeError as error:  # torch's way to say that a shape differs
         missing = [" ".join(str(error).split())]
     if missing:

@@ -1,0 +1,88 @@
+"""What a policy thinks, as a table: it must be the critic's own figures, about what was played."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+pytest_plugins = ["homes"]
+
+SEED = 1
+GAMMA, LAM = 0.98, 0.5
+
+
+@pytest.fixture(scope="module")
+def trained(new_home):
+    home = new_home()
+    settings = f"--episodes 4 --workers 2 --eval-seeds {SEED} --baselines --algo.gamma {GAMMA}"
+    assert home.main(f"train --net grid2x2 --algos jointq mappo {settings} --algo.lam {LAM} --algo.epochs 2") == 0
+    assert home.main(f"train --net grid2x2 --algos iql maddpg {settings} --algo.updates 2") == 0
+    return home
+
+
+def explained(home, name, folder):
+    assert home.main(f"explain --net grid2x2 --run {name} --seed {SEED} --out {folder}") == 0
+    with (folder / f"decisions_grid2x2_{name}.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert (folder / f"decisions_grid2x2_{name}.png").stat().st_size > 10_000
+    return rows
+
+
+def column(rows, name):
+    """[T, N], the signals in the order of the first rows."""
+    n = len({row["signal"] for row in rows})
+    return np.array([float(row[name]) for row in rows]).reshape(-1, n)
+
+
+def test_the_table_of_jointq(trained, tmp_path, capsys):
+    rows = explained(trained, "jointq", tmp_path)
+    said = capsys.readouterr().out
+    (file,) = trained.folder.glob("runs/*/jointq-s0/evaluation.json")
+    (episode,) = json.loads(file.read_text())["results"]["jointq"]
+    assert f"delay {episode['delay']:.1f} s" in said  # the same episode as the evaluation's
+    per_phase = {
+        name: np.array([[float(row[f"{name}_{a}"] or 0) for a in range(4)] for row in rows])
+        for name in ("probs", "own", "others")
+    }
+    assert per_phase["probs"].sum(1) == pytest.approx(np.ones(len(rows)), abs=1e-3)
+    for name in ("own", "others"):
+        assert (per_phase["probs"] * per_phase[name]).sum(1) == pytest.approx(np.zeros(len(rows)), abs=1e-3)
+        assert np.abs(per_phase[name]).max() > 0
+        assert column(rows, name).ravel() == pytest.approx([per_phase[name][r, int(row["phase"])] for r, row in enumerate(rows)])
+    assert all(int(row["choices"]) == sum(row[f"own_{a}"] != "" for a in range(4)) for row in rows)
+
+
+def test_what_happened_follows_from_rewards_and_values(trained, tmp_path):
+    rows = explained(trained, "jointq", tmp_path)
+    reward, value, own, gae = (column(rows, name) for name in ("reward", "value", "own", "gae"))
+    assert reward.sum() < 0
+    surprise = reward[:-1] + GAMMA * value[1:] - value[:-1]
+    assert gae[:-1] == pytest.approx(surprise + GAMMA * LAM * gae[1:], abs=0.02)
+    assert column(rows, "implied_reward")[:-1] == pytest.approx(value[:-1] + own[:-1] - GAMMA * value[1:], abs=0.02)
+    target = reward[:-1] + GAMMA * (value[1:] + gae[1:])
+    assert column(rows, "residual")[:-1] == pytest.approx(target - value[:-1] - own[:-1], abs=0.02)
+
+
+def test_algorithms_with_fewer_opinions(trained, tmp_path, capsys):
+    rows = explained(trained, "mappo", tmp_path)
+    value = column(rows, "value")
+    assert (value == value[:, :1]).all()  # the team's
+    assert "own" not in rows[0]
+    rows = explained(trained, "iql", tmp_path)
+    assert max(column(rows, "own").ravel()) <= 0  # it takes the best, and compares with it
+    assert "own effect" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("--run max_pressure", "max_pressure is a classical controller, which values nothing; give a trained policy"),
+        ("--run maddpg", "maddpg values no phase at a time, so there is nothing to explain"),
+        ("--run coma", "no finished run of coma on grid2x2"),
+        ("--run jointq --seed 1000000", "eval-seeds must lie in 0 .. 999999"),
+    ],
+)
+def test_bad_input(trained, capsys, options, said):
+    assert trained.main(f"explain --net grid2x2 {options}") == 2
+    assert said in capsys.readouterr().err
