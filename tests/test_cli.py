@@ -13,7 +13,7 @@ import torch
 from verbs import ROOT, one_line
 
 from tsc_marl.__main__ import VERBS, main
-from tsc_marl.config import parse
+from tsc_marl.config import parse, variants
 from tsc_marl.errors import UserError
 from tsc_marl.evaluate import labels
 
@@ -56,6 +56,7 @@ MISTAKES = [
     ("evaluate --net cross --eval-seeds", "eval-seeds needs at least one entry and none twice; got none"),
     ("train --seeds -1", "seeds must lie in 0 .. 999; got -1"),
     ("train --seeds 3 3", "seeds needs at least one entry and none twice; got 3 3"),
+    ("train --algos jointq-selfis", "algorithm jointq-selfis not found; did you mean jointq-selfish?"),
     ("train --timing fild", "timing fild not found; did you mean field?"),
     ("evaluate --net cross --timing fild", "timing fild not found; did you mean field?"),
     ("train --baselines fixed_tim", "controller fixed_tim not found; did you mean fixed_time?"),
@@ -115,6 +116,19 @@ def test_the_command_line_wins_over_files(configs):
     assert (first.net, first.algos, first.signal.yellow_s, first.signal.all_red_s) == ("cross", ("ippo", "mappo"), 6, 2)
     assert dataclasses.asdict(first.signal) == dataclasses.asdict(second.signal)
     assert parse(["--algos", "jointq"], configs)[0].algos == ("jointq",)
+
+
+def test_a_variant_is_its_algorithm_with_other_settings(configs):
+    (configs / "algos" / "jointq.yaml").write_text("lr: 1e-4\nkappa: 0.7\n")
+    plain, selfish = parse(["--algos", "jointq", "jointq-selfish"], configs)
+    assert (plain.algo.lr, plain.algo.kappa) == (1e-4, 0.7)
+    assert selfish.algo == dataclasses.replace(plain.algo, kappa=0.0)
+    assert parse(["--algos", "jointq-selfish", "--algo.kappa", "0.2"], configs)[0].algo.kappa == 0.2
+
+
+@pytest.mark.parametrize("name", variants())
+def test_every_variant_differs(name):
+    assert parse(["--algos", name])[0].algo != parse(["--algos", name.partition("-")[0]])[0].algo
 
 
 @pytest.mark.parametrize(
@@ -355,6 +369,7 @@ LINES = {
         "evaluate --net cross --controller a b --eval-seeds 1 2 --out o --workers 1 -x"
     ),
     "compare NET=cross": "compare --net cross",
+    "explain NET=cross RUN=mappo": "explain --net cross --run mappo",
     "watch NET=cross CONTROLLER=mappo": "watch --net cross --controller mappo",
     "nets": "nets",
     "ui ARGS='--port 5001'": "ui --port 5001",
@@ -380,7 +395,7 @@ def test_make_lists_its_verbs():
     verbs = re.findall(r"^make (\S+)", text, re.M)
     assert (
         " ".join(verbs)
-        == "help install train study evaluate results compare watch ui nets bench bench-mpe test test-slow lint clean"
+        == "help install train study evaluate results compare explain watch ui nets bench bench-mpe test test-slow lint clean"
     )
     assert all(make(f"-n {verb}") for verb in verbs)
     assert all(f" {name}" in text for name in ("NET", "ALGOS", "SEEDS", "EPISODES", "WORKERS", "RESUME", "ARGS", "TSC_MARL_HOME"))

@@ -23,20 +23,25 @@ def trained(home):
     return sorted((run.data.tags["algorithm"], run.data.tags["seed"]) for run in runs)
 
 
-def test_a_study_is_completed_and_never_repeated(home, capsys):
-    line = f"study --net cross --algos ippo mappo --seeds 0 1 --jobs 2 {QUICK}"
+def test_a_study_is_completed_and_never_repeated(home, capsys, tmp_path):
+    line = f"study --net cross --algos ippo mappo-lam95 --seeds 0 1 --jobs 2 {QUICK}"
     assert home.main(line) == 0
     out = capsys.readouterr().out
     assert "4 trainings, 0 of them finished already" in out
-    assert "finished: mappo s1 on cross" in out
-    expected = [("ippo", "0"), ("ippo", "1"), ("mappo", "0"), ("mappo", "1")]
+    assert "finished: mappo-lam95 s1 on cross" in out
+    expected = [("ippo", "0"), ("ippo", "1"), ("mappo-lam95", "0"), ("mappo-lam95", "1")]
     assert trained(home) == expected
+    assert home.main(f"evaluate --net cross --controller mappo-lam95 --eval-seeds 1 --out {tmp_path}") == 0
+    assert "mappo-lam95" in capsys.readouterr().out
     assert home.main(line) == 0
     assert "4 trainings, 4 of them finished already" in capsys.readouterr().out
     assert trained(home) == expected
-    assert home.main(line.replace("--seeds 0 1", "--seeds 0 1 2").replace("ippo mappo", "ippo")) == 0
+    assert home.main(line.replace("--seeds 0 1", "--seeds 0 1 2").replace("ippo mappo-lam95", "ippo")) == 0
     assert "3 trainings, 2 of them finished already" in capsys.readouterr().out
-    assert home.main(line.replace("epochs 1", "epochs 2").replace("--seeds 0 1", "--seeds 0").replace("ippo mappo", "ippo")) == 0
+    assert (
+        home.main(line.replace("epochs 1", "epochs 2").replace("--seeds 0 1", "--seeds 0").replace("ippo mappo-lam95", "ippo"))
+        == 0
+    )
     assert "1 trainings, 0 of them finished already" in capsys.readouterr().out
 
 

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from tsc_marl.config import check_eval_seeds, check_list, cli, read_timing, split
+from tsc_marl.config import check_eval_seeds, check_list, cli, read_timing
 from tsc_marl.errors import UserError, unknown
 from tsc_marl.options import (
     BenchOptions,
@@ -17,6 +17,7 @@ from tsc_marl.options import (
     StudyOptions,
     UiOptions,
     WatchOptions,
+    split,
 )
 from tsc_marl.sim.demand import Demand
 

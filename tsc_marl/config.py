@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import io
+import itertools
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -39,7 +40,7 @@ class RunConfig(Generic[A]):
     net: str = "grid4x4"
     """Road network: a folder of networks/ (see `python -m tsc_marl nets`)."""
     algos: tuple[str, ...] = ("mappo", "jointq")
-    """Algorithms to train, one after the other: files of tsc_marl/algos/."""
+    """Algorithms to train, one after the other: files of tsc_marl/algos/, or variants, files of configs/algos/."""
     seeds: tuple[int, ...] = (0,)
     """Training seeds; each algorithm is trained once with each."""
     episodes: int = 100
@@ -166,11 +167,16 @@ def read_timing(name: str, configs: Path = ROOT / "configs") -> Timing:
         raise UserError(f"{path}: {error}") from None
 
 
+def variants(configs: Path = ROOT / "configs") -> list[str]:
+    """Return the names of the algorithms with other settings than their own, `<algorithm>-<variant>`."""
+    return sorted(path.stem for path in (configs / "algos").glob("*-*.yaml"))
+
+
 def parse(argv: list[str], configs: Path = ROOT / "configs") -> list[RunConfig[Any]]:
     """Read a command line into one RunConfig per algorithm, in order.
 
-    configs/train.yaml, configs/algos/<algorithm>.yaml and configs/timing/<timing>.yaml come first, so that the
-    command line wins.
+    configs/train.yaml, configs/algos/<algorithm>.yaml, for a variant its own file too, and configs/timing/<timing>.yaml come
+    first, so that the command line wins.
 
     Raises:
         UserError: for values that cannot be; tyro itself ends the program with code 2 for unknown options.
@@ -182,19 +188,23 @@ def parse(argv: list[str], configs: Path = ROOT / "configs") -> list[RunConfig[A
     runs = []
     for name in names:
         config = algos.find(name).Config
-        own = configs / "algos" / f"{name}.yaml"
-        parts = [
-            base,
-            from_yaml(own, "algo.") if own.exists() else [],
-            from_yaml(configs / "timing" / f"{timing}.yaml", "signal."),
-        ]
-        line = [word for part in (*parts, argv) for word in part]
+        parts = {configs / "train.yaml": base} | _own(name, configs)
+        timed = from_yaml(configs / "timing" / f"{timing}.yaml", "signal.")
+        line = [word for part in (*parts.values(), timed, argv) for word in part]
         try:
             runs.append(cli(RunConfig[config], line, f"train --algos {name}"))
         except UserError as error:
-            files = [str(path) for path, part in ((configs / "train.yaml", base), (own, parts[1])) if part]
+            files = [str(path) for path, part in parts.items() if part]
             raise UserError(f"{error} (settings of {' and '.join(files)} count too)" if files else str(error)) from None
     return runs
+
+
+def _own(name: str, configs: Path) -> dict[Path, list[str]]:
+    """Read the settings of an algorithm, and those of a variant on top."""
+    if "-" in name and name not in variants(configs):
+        raise unknown("algorithm", name, [*algos.available(), *variants(configs)])
+    paths = [configs / "algos" / f"{own}.yaml" for own in dict.fromkeys((name.partition("-")[0], name))]
+    return {path: from_yaml(path, "algo.") for path in paths if path.exists()}
 
 
 def cli(options: Callable[..., Options], argv: Sequence[str], verb: str) -> Options:
@@ -216,28 +226,12 @@ def cli(options: Callable[..., Options], argv: Sequence[str], verb: str) -> Opti
         raise UserError(f"{text}; every option: python -m tsc_marl {verb} --help") from None
 
 
-def split(argv: Sequence[str], names: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return the options with these names, and the others, each with its values."""
-    parts: tuple[list[str], list[str]] = [], []
-    into = parts[0]
-    for word in argv:
-        if word.startswith("--"):
-            into = parts[0] if word.split("=")[0].removeprefix("--") in names else parts[1]
-        into.append(word)
-    return parts
-
-
 def _values(argv: list[str], option: str) -> list[str]:
     """Return what follows the last occurrence of an option."""
     values: list[str] = []
     for i, word in enumerate(argv):
         if word.split("=")[0] == option:
-            values = word.split("=")[1:] or []
-            rest = argv[i + 1 :] if not values else []
-            for value in rest:
-                if value.startswith("--"):
-                    break
-                values.append(value)
+            values = word.split("=")[1:] or list(itertools.takewhile(lambda value: not value.startswith("--"), argv[i + 1 :]))
     return values
 
 

@@ -142,7 +142,7 @@ def find_policy(name: str, task: Task) -> Policy:
         return Policy(name)
     if Path(name).is_file() or Path(name).suffix == ".pt":
         return policy_of(load_checkpoint(Path(name)), task)
-    if name in algos.available():
+    if name.partition("-")[0] in algos.available():
         runs = Tracker(task.network).finished(f"tags.algorithm = '{name}'")
         if not runs:
             raise UserError(f"no finished run of {name} on {task.network}; train one: make train NET={task.network} ALGOS={name}")

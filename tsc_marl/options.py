@@ -1,6 +1,7 @@
 """What each verb can be told: names, defaults and help texts of the command line (those of `train` are in config.py)."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -127,3 +128,14 @@ class BenchOptions:
 
     only: tuple[str, ...] = field(default=())
     """Names of single measurements; default all."""
+
+
+def split(argv: Sequence[str], names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the options with these names, and the others, each with its values."""
+    parts: tuple[list[str], list[str]] = [], []
+    into = parts[0]
+    for word in argv:
+        if word.startswith("--"):
+            into = parts[0] if word.split("=")[0].removeprefix("--") in names else parts[1]
+        into.append(word)
+    return parts
