@@ -226,6 +226,7 @@ def test_polyak_moves_by_its_share():
         ({"ensemble": 0}, ("algo.ensemble ", "0")),
         ({"logit_penalty": -1.0}, ("algo.logit_penalty ", "-1.0")),
         ({"infer_entropy": float("nan")}, ("algo.infer_entropy ", "nan")),
+        ({"infer_entropy": 0.1}, ("algo.infer_entropy 0.1 has no effect with algo.infer none",)),
     ],
 )  # fmt: skip
 def test_bad_settings_are_named(settings, named):

@@ -84,6 +84,8 @@ class MaddpgConfig(OffPolicyConfig):
         if len(chosen) != 1:
             given = " and ".join(f"algo.{name} {getattr(self, name)}" for name in chosen or TARGETS)
             raise UserError(f"the targets move in exactly one way; got {given}, set all but one to None")
+        if self.infer == "none" and self.infer_entropy != MaddpgConfig.infer_entropy:
+            raise UserError(f"algo.infer_entropy {self.infer_entropy} has no effect with algo.infer none; set algo.infer to all")
 
 
 class Maddpg(Algorithm):
