@@ -15,7 +15,7 @@ option = $(if $(strip $(2)),--$(1) $(2))
 given = $(if $(filter file,$(origin $(2))),,--$(1) $($(2)))
 
 .DEFAULT_GOAL := help
-.PHONY: help install train study evaluate results compare explain watch ui nets bench bench-mpe test test-slow lint clean
+.PHONY: help install train study evaluate results compare explain probe watch ui nets bench bench-mpe test test-slow lint clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -50,6 +50,9 @@ compare: .venv/installed  ## list the finished trainings of NET
 
 explain: .venv/installed  ## show how RUN (an algorithm, a run id or a checkpoint) values its phases, decision by decision
 	$(TSC) explain --net $(NET) $(call option,run,$(RUN)) $(call option,timing,$(TIMING)) $(ARGS)
+
+probe: .venv/installed  ## bias and variance of the policy gradients at RUN (algorithms, run ids, checkpoints)
+	$(TSC) probe --net $(NET) $(call option,run,$(RUN)) $(call option,episodes,$(EPISODES)) $(call option,out,$(OUT)) $(call option,workers,$(WORKERS)) $(ARGS)
 
 watch: .venv/installed  ## show CONTROLLER (an algorithm, a run id or a classical controller) in sumo-gui
 	$(TSC) watch --net $(NET) $(call option,controller,$(CONTROLLER)) $(call option,timing,$(TIMING)) $(ARGS)

@@ -3,7 +3,10 @@
 from jaxtyping import install_import_hook
 
 # Before anything imports them. Not the simulation: it has no tensors, and the checks take 40 % of its time.
-install_import_hook([f"tsc_marl.{name}" for name in ("types", "ops", "nets", "attention", "seps", "algos")], "beartype.beartype")
+install_import_hook(
+    [f"tsc_marl.{name}" for name in ("types", "ops", "nets", "attention", "seps", "algos", "gradients", "estimators")],
+    "beartype.beartype",
+)
 
 import torch  # noqa: E402
 

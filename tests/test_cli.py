@@ -370,6 +370,9 @@ LINES = {
     ),
     "compare NET=cross": "compare --net cross",
     "explain NET=cross RUN=mappo": "explain --net cross --run mappo",
+    "probe NET=cross RUN='a b' EPISODES=16 OUT=o WORKERS=1 ARGS=-x": (
+        "probe --net cross --run a b --episodes 16 --out o --workers 1 -x"
+    ),
     "watch NET=cross CONTROLLER=mappo": "watch --net cross --controller mappo",
     "nets": "nets",
     "ui ARGS='--port 5001'": "ui --port 5001",
@@ -395,7 +398,7 @@ def test_make_lists_its_verbs():
     verbs = re.findall(r"^make (\S+)", text, re.M)
     assert (
         " ".join(verbs)
-        == "help install train study evaluate results compare explain watch ui nets bench bench-mpe test test-slow lint clean"
+        == "help install train study evaluate results compare explain probe watch ui nets bench bench-mpe test test-slow lint clean"
     )
     assert all(make(f"-n {verb}") for verb in verbs)
     assert all(f" {name}" in text for name in ("NET", "ALGOS", "SEEDS", "EPISODES", "WORKERS", "RESUME", "ARGS", "TSC_MARL_HOME"))

@@ -13,6 +13,7 @@ from tsc_marl.options import (
     EvaluateOptions,
     ExplainOptions,
     NetsOptions,
+    ProbeOptions,
     ResultsOptions,
     StudyOptions,
     UiOptions,
@@ -107,6 +108,17 @@ def _compare(net: str, reference: str | None = None, where: str = "") -> None:
         report.say("no interval where there is one training only: how much trainings vary is then unknown; add seeds")
 
 
+def probe(argv: list[str]) -> None:
+    """Measure bias and variance of each advantage estimator's policy gradient at saved policies."""
+    options = cli(ProbeOptions, argv, "probe")
+    from tsc_marl import probe as module
+    from tsc_marl.sim import scenario
+
+    scenario.load(options.net)
+    check_list("run", options.run)
+    module.run(options.net, options.run, options.episodes, options.truth_lam, options.out, options.workers)
+
+
 def watch(argv: list[str]) -> None:
     """Drive one episode in sumo-gui at a watchable speed."""
     options = cli(WatchOptions, argv, "watch")
@@ -175,7 +187,7 @@ def _task(network: str, timing: str, demand: Demand | None = None) -> Any:
 
 
 VERBS: dict[str, Callable[[list[str]], None]] = {
-    verb.__name__: verb for verb in (train, study, evaluate, results, compare, explain, watch, ui, nets, bench)
+    verb.__name__: verb for verb in (train, study, evaluate, results, compare, explain, probe, watch, ui, nets, bench)
 }
 
 

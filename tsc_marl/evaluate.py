@@ -140,13 +140,22 @@ def find_policy(name: str, task: Task) -> Policy:
     """
     if name in controllers.available():
         return Policy(name)
+    return policy_of(load_checkpoint(find_checkpoint(name, task.network)), task)
+
+
+def find_checkpoint(name: str, network: str) -> Path:
+    """Return a checkpoint by name: of an algorithm (its newest finished run on the network), a run id, or a file.
+
+    Raises:
+        UserError: when there is none, with the names there are.
+    """
     if Path(name).is_file() or Path(name).suffix == ".pt":
-        return policy_of(load_checkpoint(Path(name)), task)
+        return Path(name)
     if name.partition("-")[0] in algos.available():
-        runs = Tracker(task.network).finished(f"tags.algorithm = '{name}'")
+        runs = Tracker(network).finished(f"tags.algorithm = '{name}'")
         if not runs:
-            raise UserError(f"no finished run of {name} on {task.network}; train one: make train NET={task.network} ALGOS={name}")
+            raise UserError(f"no finished run of {name} on {network}; train one: make train NET={network} ALGOS={name}")
         name = runs[0].info.run_id
     elif len(name) != 32 or set(name) - set("0123456789abcdef"):
         raise unknown("controller", name, [*controllers.available(), *algos.available()])
-    return policy_of(load_checkpoint(Tracker(task.network).download(name, CHECKPOINT)), task)
+    return Tracker(network).download(name, CHECKPOINT)

@@ -73,6 +73,25 @@ class CompareOptions:
 
 
 @dataclass(frozen=True)
+class ProbeOptions:
+    """Measure bias and variance of the policy gradient at saved policies."""
+
+    net: str = "grid4x4"
+    """Road network."""
+    run: tuple[str, ...] = ("jointq",)
+    """Policies of the PPO family: an algorithm (its newest finished run), a run id, a checkpoint file, or the folder of a run
+    with all its snapshots."""
+    episodes: int = 32
+    """Episodes to play with each; every half is measured with critics that were fitted on the other."""
+    truth_lam: float = 1.0
+    """Lambda of the true gradient: 1 is exact but noisy, less is surer but leans on fitted values."""
+    out: Path = Path("results/probe")
+    """Folder for probe.json, probe.csv and probe.png."""
+    workers: int = field(default_factory=lambda: os.cpu_count() or 1)
+    """Processes that simulate; the default is all cores."""
+
+
+@dataclass(frozen=True)
 class WatchOptions:
     """Show a controller in sumo-gui."""
 

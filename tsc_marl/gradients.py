@@ -1,0 +1,166 @@
+r"""Bias and variance of gradients that were measured on independent episodes: pure functions of tensors.
+
+With x_e and y_e two estimators' gradients in episode e, the mean of <x_e, y_f> over all pairs e != f estimates <E x, E y>
+without bias: noise that x and y have in common is in the pairs e = f alone. Let r be the true gradient and, estimated in this
+way, X = |E x|^2, C = <E x, E r>, R = |E r|^2; beside them S = E |x - E x|^2. Then
+
+- cosine = C / sqrt(X R) is the bias, without the noise in x and r;
+- the mean over n episodes has a cosine of about sqrt(n / (n + S / X)) with E x, so S / (3 X) episodes give 1/2: the variance;
+- gain(n) = C / sqrt(X + S / n) is both: how much the return rises per unit of step along the mean gradient of n episodes.
+
+The axes here are R resamples (row 0 is the sample as it is), V views (see `Findings.quality`), E episodes, N agents, P
+coordinates.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+TRUTH = "truth"
+"""The name of the true gradient among the estimators."""
+SHARED = "shared"
+"""The name of the estimator that the others are compared with."""
+TOGETHER = ("agents", "network")
+"""Views of all agents: their gradients side by side, and added up where agents share parameters."""
+BATCH = 2
+"""Episodes in one batch of learning."""
+COUNTS = tuple(2**k for k in range(7))
+"""Episodes in a batch for which gains are given."""
+RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A number with its 95 % bootstrap interval over episodes; nan where noise does not allow it."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Quality:
+    """How good an estimator's gradient is."""
+
+    cosine: Figure
+    """Of its mean with the true gradient; nan unless both are told from zero."""
+    episodes: Figure
+    """So many have a mean with cosine 1/2 to its expectation; nan unless that is told from zero, but `low` is a bound always."""
+    gain: Figure
+    """Of the return along the gradient of one batch, in reward per decision and unit of step."""
+    relative: Figure
+    """The gain over that of `shared`; nan unless that is told from zero."""
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What was found for one policy."""
+
+    quality: dict[str, dict[str, Quality]]
+    """Per estimator for `agents` and `network` (see TOGETHER) and each agent by its name."""
+    gains: dict[str, dict[int, Figure]]
+    """Per estimator the gain for `agents` by the number of episodes in a batch."""
+    reliability: Figure
+    """Cosine to expect for `agents` between two true gradients, each measured on half of the episodes."""
+
+
+@dataclass(frozen=True)
+class Products:
+    """Inner products of an estimator's mean gradient, and its size."""
+
+    own: Float[Tensor, "R V"]
+    """X, with itself."""
+    true: Float[Tensor, "R V"]
+    """C, with the true one."""
+    size: Float[Tensor, "R V"]
+    """X + S, the mean squared length of one episode's gradient."""
+
+    def power(self, episodes: int) -> Float[Tensor, "R V"]:
+        """Return the mean squared length of the mean gradient of so many episodes, X + S / n; X is at least 0 here."""
+        own = self.own.clamp(min=0)
+        return (own + (self.size - own) / episodes).clamp(min=1e-30)
+
+    def gain(self, episodes: int) -> Float[Tensor, "R V"]:
+        """Return C / sqrt(X + S / n)."""
+        return self.true / self.power(episodes).sqrt()
+
+
+def findings(
+    gradients: Mapping[str, Sequence[Float[Tensor, "E N P"]]], group: Int[Tensor, "N"], names: Sequence[str]
+) -> Findings:
+    """Return all figures that the noise allows.
+
+    Args:
+        gradients: per estimator, `truth` and `shared` among them, those of each set of episodes; pairs are made within a set.
+        group: per agent the parameters that it uses.
+        names: of the agents.
+    """
+    found = products(gradients, group)
+    truth, shared = found[TRUTH], found[SHARED].gain(BATCH)
+    quality = {}
+    for name, x in found.items():
+        told = _low(x.own) > 0
+        columns = (
+            _figures(x.true / (x.own * truth.own).sqrt(), told & (_low(truth.own) > 0)),
+            _figures(torch.where(x.own > 0, (x.size - x.own) / (3 * x.own), torch.inf), told),
+            _figures(x.gain(BATCH)),
+            _figures(x.gain(BATCH) / shared, _low(shared) > 0),
+        )
+        views = zip((*TOGETHER, *names), zip(*columns, strict=True), strict=True)
+        quality[name] = {view: Quality(*row) for view, row in views}
+    gains = {name: {n: _figures(x.gain(n))[0] for n in COUNTS} for name, x in found.items()}
+    half = sum(len(part) for part in gradients[TRUTH]) // 2
+    return Findings(quality, gains, _figures(truth.own.clamp(min=0) / truth.power(half))[0])
+
+
+def products(gradients: Mapping[str, Sequence[Float[Tensor, "E N P"]]], group: Int[Tensor, "N"]) -> dict[str, Products]:
+    """Return the products of every estimator, each a mean over the sets of episodes.
+
+    The same resampled episodes serve all estimators, so that their figures may be compared within a resample.
+    """
+    random = torch.Generator().manual_seed(0)
+    weights = [_resampled(len(truth), random) for truth in gradients[TRUTH]]
+    found = {}
+    for name, parts in gradients.items():
+        sums = []
+        for x, truth, weight in zip(parts, gradients[TRUTH], weights, strict=True):
+            own = gram(x, x, group)
+            size = weight @ own.diagonal(dim1=1, dim2=2).T / weight.sum(1, keepdim=True)
+            sums.append((between(own, weight), between(gram(x, truth, group), weight), size))
+        found[name] = Products(*(torch.stack(part).mean(0) for part in zip(*sums, strict=True)))
+    return found
+
+
+def gram(x: Float[Tensor, "E N P"], y: Float[Tensor, "E N P"], group: Int[Tensor, "N"]) -> Float[Tensor, "V E E"]:
+    """Return the inner products of all episodes: agents side by side, added up by their parameters, each agent."""
+    each = torch.einsum("enp,fnp->nef", x, y)
+    added = [torch.zeros_like(z).index_add(1, group, z) for z in (x, y)]
+    return torch.cat([each.sum(0, keepdim=True), torch.einsum("enp,fnp->ef", *added).unsqueeze(0), each])
+
+
+def between(products: Float[Tensor, "V E E"], weights: Float[Tensor, "R E"]) -> Float[Tensor, "R V"]:
+    """Return the mean over pairs of different episodes, where an episode counts as often as its weight says."""
+    total = ((weights @ products) * weights).sum(-1).T - weights**2 @ products.diagonal(dim1=1, dim2=2).T
+    pairs = weights.sum(1) ** 2 - (weights**2).sum(1)
+    return total / pairs.unsqueeze(1)
+
+
+def _resampled(count: int, random: torch.Generator) -> Float[Tensor, "R E"]:
+    """Return how often each episode is in the sample as it is, and in each resample."""
+    drawn = torch.randint(count, (RESAMPLES, count), generator=random)
+    return torch.cat([torch.ones(1, count), one_hot(drawn, count).sum(1)]).double()
+
+
+def _low(samples: Float[Tensor, "R V"]) -> Float[Tensor, "V"]:
+    return samples[1:].nanquantile(0.025, dim=0)
+
+
+def _figures(samples: Float[Tensor, "R V"], told: Bool[Tensor, "V"] | None = None) -> list[Figure]:
+    """Return the figure of each view; its value only where it is told from noise."""
+    value = samples[0] if told is None else torch.where(told, samples[0], torch.nan)
+    ends = samples[1:].nanquantile(torch.tensor([0.025, 0.975], dtype=samples.dtype), dim=0, interpolation="nearest")
+    return [Figure(*row) for row in torch.stack([value, *ends], dim=1).tolist()]
