@@ -17,6 +17,7 @@ from tsc_marl.evaluate import CHECKPOINT, find_checkpoint, load_checkpoint, poli
 from tsc_marl.gradients import BATCH, SHARED, TOGETHER, TRUTH, Figure, Findings
 from tsc_marl.rollout.local import Pool
 from tsc_marl.rollout.worker import Job, Policy, Task, load
+from tsc_marl.run import SNAPSHOTS
 from tsc_marl.sim.env import SimConfig
 from tsc_marl.sim.signals import Timing
 from tsc_marl.types import Batch, Spec
@@ -75,7 +76,7 @@ def checkpoints(name: str, network: str) -> list[Path]:
     folder = Path(name)
     if not folder.is_dir():
         return [find_checkpoint(name, network)]
-    found = sorted((folder / "snapshots").glob("[0-9]*.pt"), key=lambda path: int(path.stem))
+    found = sorted((folder / SNAPSHOTS).glob("[0-9]*.pt"), key=lambda path: int(path.stem))
     found += [path for path in (folder / CHECKPOINT,) if path.is_file()]
     if not found:
         raise UserError(f"{folder} holds no checkpoint; give a folder runs/<training>/<algorithm>-s<seed>")
