@@ -103,7 +103,7 @@ def _compare(net: str, reference: str | None = None, where: str = "") -> None:
 
     comparison = module.load(net, where)
     report.console().print(module.listing(comparison))
-    report.console().print(module.table(comparison, reference))
+    report.console().print(module.table(comparison, comparison.reference(reference)))
     if any(len(trainings) < 2 for trainings in comparison.groups.values()):
         report.say("no interval where there is one training only: how much trainings vary is then unknown; add seeds")
 

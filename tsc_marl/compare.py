@@ -33,8 +33,13 @@ class Training:
     gridlock: float
     """Share of the evaluation episodes."""
     curve: dict[str, np.ndarray]
-    """Training: `episode`, `delay`, `minutes`, one entry per update."""
-    commit: str
+    """Training: `episode`, `steps` (decisions), `delay`, `minutes`, one entry per update."""
+    tags: dict[str, str]
+    """As logged: versions, `git_commit`, the `command`."""
+
+    @property
+    def commit(self) -> str:
+        return self.tags["git_commit"][:8]
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,42 @@ class Comparison:
     groups: dict[str, list[Training]]
     levels: dict[str, float]
     """Mean delay [s] of each classical controller."""
+
+    def reference(self, wanted: str | None = None) -> str:
+        """Return the group that the others are compared with: the wanted one, else `mappo` where it is there, else the first.
+
+        Raises:
+            UserError: when there is no such group.
+        """
+        name = wanted or ("mappo" if "mappo" in self.groups else next(iter(self.groups)))
+        if name not in self.groups:
+            found = ", ".join(self.groups)
+            raise UserError(f"no finished run of the reference {name} on {self.network}; choose one of {found} with --reference")
+        return name
+
+
+@dataclass(frozen=True)
+class Summary:
+    """How good, how soon, how sure the trainings of one group are."""
+
+    n_seeds: int
+    delay: float
+    """Interquartile mean over seeds and evaluation episodes [s]."""
+    interval: stats.Interval
+    """95 %, of that; nan for one training."""
+    spread: float
+    """Standard deviation over seeds [s], nan for one training."""
+    better: tuple[float, float, float]
+    """Probability that a training ends better than one of the reference, with its 95 % interval; nan for the reference."""
+    episodes: list[float]
+    """Of each training until the level is reached, infinite if never; empty where no level was measured."""
+    minutes: list[float]
+    area: float
+    """Mean delay over all training episodes [s]."""
+    drift: float
+    """Change over the last quarter of training [s]."""
+    gridlock: float
+    """Share of the evaluation episodes."""
 
 
 def load(network: str, where: str = "") -> Comparison:
@@ -74,28 +115,24 @@ def load(network: str, where: str = "") -> Comparison:
     return Comparison(network, dict(groups), _levels(tracker, runs))
 
 
-def table(comparison: Comparison, reference: str | None = None) -> Table:
-    """Return the table, best first.
-
-    Args:
-        comparison: what is compared.
-        reference: the group that the others are compared with; by default `mappo` where it is there, else the first.
-
-    Raises:
-        UserError: when there is no such group.
-    """
+def summaries(comparison: Comparison, reference: str) -> dict[str, Summary]:
+    """Return the figures of each group, best delay first."""
     groups, level = comparison.groups, comparison.levels.get(LEVEL)
-    reference = reference or next((name for name in groups if name == "mappo"), next(iter(groups)))
-    if reference not in groups:
-        raise UserError(f"no finished run of the reference {reference}; choose one of {', '.join(groups)} with --reference")
+    found = {name: _summary(groups[name], groups[reference] if name != reference else None, level) for name in groups}
+    return dict(sorted(found.items(), key=lambda entry: entry[1].delay))
+
+
+def table(comparison: Comparison, reference: str) -> Table:
+    """Return the table, best first; the others are compared with the group `reference`."""
+    level = comparison.levels.get(LEVEL)
     level_text = f", {LEVEL} {level:.1f} s" if level is not None else ""
     result = Table(title=f"{comparison.network}: final greedy policies on held-out seeds{level_text}", title_justify="left")
     result.add_column("algorithm", overflow="fold")
     columns = ("seeds", "delay [s], IQM", "95 %", "spread [s]", f"beats {reference}", "95 %")
     for column in (*columns, "episodes to level", "minutes to level", "area [s]", "drift [s]", "gridlock"):
         result.add_column(column, justify="right", no_wrap=len(column) < 15)
-    for name in sorted(groups, key=lambda name: float(stats.iqm(delays(groups[name]).ravel()))):
-        result.add_row(name, *row(groups[name], groups[reference] if name != reference else None, level))
+    for name, summary in summaries(comparison, reference).items():
+        result.add_row(name, *row(summary))
     return result
 
 
@@ -114,26 +151,31 @@ def listing(comparison: Comparison) -> Table:
     return result
 
 
-def row(trainings: Sequence[Training], reference: Sequence[Training] | None, level: float | None) -> list[str]:
+def row(summary: Summary) -> list[str]:
     """Return the cells of one group."""
-    values = delays(trainings)
-    ends = values.mean(axis=1)
-    better = ["-", "-"]
-    if reference is not None:
-        share, low, high = stats.improvement(ends.tolist(), delays(reference).mean(axis=1).tolist())
-        better = [f"{share:.2f}", report.span(low, high, ".2f")]
-    soon = ["-", "-"]
-    if level is not None:
-        soon = [_median(_reached(trainings, axis, level), form) for axis, form in (("episode", ".0f"), ("minutes", ".1f"))]
-    curves = [training.curve for training in trainings]
-    gridlock = np.mean([training.gridlock for training in trainings])
+    share, low, high = summary.better
     return [
-        str(len(trainings)), f"{float(stats.iqm(values.ravel())):.1f}", report.span(*stats.bootstrap(values, stats.iqm)),
-        f"{ends.std(ddof=1):.1f}" if len(ends) > 1 else "-", *better, *soon,
-        f"{np.mean([stats.area(c['episode'], c['delay']) for c in curves]):.0f}",
-        f"{np.mean([stats.drift(c['episode'], c['delay']) for c in curves]):+.1f}",
-        "-" if np.isnan(gridlock) else f"{gridlock:.0%}",
+        str(summary.n_seeds), f"{summary.delay:.1f}", report.span(*summary.interval), report.number(summary.spread),
+        report.number(share, ".2f"), report.span(low, high, ".2f"),
+        report.median(summary.episodes), report.median(summary.minutes, ".1f"),
+        f"{summary.area:.0f}", f"{summary.drift:+.1f}", report.number(summary.gridlock, ".0%"),
     ]  # fmt: skip
+
+
+def _summary(trainings: Sequence[Training], reference: Sequence[Training] | None, level: float | None) -> Summary:
+    values = delays(trainings)
+    ends, curves = values.mean(axis=1), [training.curve for training in trainings]
+    better = (float("nan"),) * 3
+    if reference is not None:
+        better = stats.improvement(ends.tolist(), delays(reference).mean(axis=1).tolist())
+    soon = [_reached(trainings, axis, level) if level is not None else [] for axis in ("episode", "minutes")]
+    return Summary(
+        len(trainings), float(stats.iqm(values.ravel())), stats.bootstrap(values, stats.iqm),
+        float(ends.std(ddof=1)) if len(ends) > 1 else float("nan"), better, *soon,
+        float(np.mean([stats.area(c["episode"], c["delay"]) for c in curves])),
+        float(np.mean([stats.drift(c["episode"], c["delay"]) for c in curves])),
+        float(np.mean([training.gridlock for training in trainings])),
+    )  # fmt: skip
 
 
 def delays(trainings: Sequence[Training]) -> np.ndarray:
@@ -145,23 +187,15 @@ def _reached(trainings: Sequence[Training], axis: str, level: float) -> list[flo
     return [stats.reached(t.curve[axis], t.curve["episode"], t.curve["delay"], level) for t in trainings]
 
 
-def _median(values: Sequence[float], form: str) -> str:
-    """Return the median as text, and how many got there where not all did."""
-    arrived = sum(np.isfinite(values))
-    median = float(np.median(values))
-    text = f"{median:{form}}" if np.isfinite(median) else "never"
-    return text if arrived == len(values) else f"{text} ({arrived} of {len(values)})"
-
-
 def _training(tracker: Tracker, run: Any) -> Training:
     tags, params = run.data.tags, dict(run.data.params)
     content = json.loads(tracker.download(run.info.run_id, "evaluation.json").read_text())
     (rows,) = content["results"].values()
-    histories = {key: tracker.history(run.info.run_id, key) for key in ("episode", "delay", "minutes")}
+    histories = {key: tracker.history(run.info.run_id, key) for key in ("episode", "steps", "delay", "minutes")}
     return Training(
         run.info.run_id, tags["algorithm"], int(tags["seed"]), params | {"SUMO": tags["sumo_version"]},
         np.array([episode["delay"] for episode in rows]),
-        float(np.mean([episode.get("gridlock", np.nan) for episode in rows])), histories, tags["git_commit"][:8],
+        float(np.mean([episode.get("gridlock", np.nan) for episode in rows])), histories, tags,
     )  # fmt: skip
 
 

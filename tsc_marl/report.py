@@ -89,6 +89,21 @@ def span(low: float, high: float, form: str = ".1f") -> str:
     return f"{low:{form}} .. {high:{form}}" if low == low else "-"
 
 
+def number(value: float, form: str = ".1f") -> str:
+    """Return a figure as text, `-` where it is undefined (nan)."""
+    return f"{value:{form}}" if value == value else "-"
+
+
+def median(values: Sequence[float], form: str = ".0f") -> str:
+    """Return the median of what trainings needed as text, and how many got there where not all did (infinity)."""
+    if not values:
+        return "-"
+    arrived = sum(np.isfinite(values))
+    middle = float(np.median(values))
+    text = f"{middle:{form}}" if np.isfinite(middle) else "never"
+    return text if arrived == len(values) else f"{text} ({arrived} of {len(values)})"
+
+
 def plus_minus(value: float, low: float, high: float) -> str:
     """Return a difference with its interval as text."""
     if value != value:
