@@ -15,7 +15,7 @@ option = $(if $(strip $(2)),--$(1) $(2))
 given = $(if $(filter file,$(origin $(2))),,--$(1) $($(2)))
 
 .DEFAULT_GOAL := help
-.PHONY: help install train study evaluate results compare explain probe watch ui nets bench bench-mpe test test-slow lint clean
+.PHONY: help install train study evaluate results compare explain probe report watch ui nets bench bench-mpe test test-slow lint clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -53,6 +53,9 @@ explain: .venv/installed  ## show how RUN (an algorithm, a run id or a checkpoin
 
 probe: .venv/installed  ## bias and variance of the policy gradients at RUN (algorithms, run ids, checkpoints)
 	$(TSC) probe --net $(NET) $(call option,run,$(RUN)) $(call option,episodes,$(EPISODES)) $(call option,out,$(OUT)) $(call option,workers,$(WORKERS)) $(ARGS)
+
+report: .venv/installed  ## write a page on the finished trainings of every NET, with figures for a paper
+	$(TSC) report --net $(NET) $(ARGS)
 
 watch: .venv/installed  ## show CONTROLLER (an algorithm, a run id or a classical controller) in sumo-gui
 	$(TSC) watch --net $(NET) $(call option,controller,$(CONTROLLER)) $(call option,timing,$(TIMING)) $(ARGS)

@@ -10,11 +10,18 @@ import threading
 import time
 import urllib.request
 
+import numpy as np
 import pytest
+import torch
 from mlflow import MlflowClient
 from verbs import ROOT, one_line, until
 
+from tsc_marl import algos, deploy
 from tsc_marl.config import as_dict, parse
+from tsc_marl.evaluate import load_checkpoint, policy_of
+from tsc_marl.rollout.local import Pool
+from tsc_marl.rollout.worker import Policy, Task, load
+from tsc_marl.types import Spec
 
 pytest_plugins = ["homes"]
 
@@ -58,6 +65,7 @@ def test_tags(runs):
     assert tags["timing"] == "sumo-rl"
     assert tags["git_commit"] == (commit or "unknown")
     assert tags["sumo_version"].startswith("1.")
+    assert tags["command"] == f"python -m tsc_marl {LINE}"
     parent = runs[None, None].data.tags
     assert (parent["network"], parent["git_commit"], parent["sumo_version"]) == (
         "cross",
@@ -93,12 +101,62 @@ def test_metrics_of_each_update(runs, client, home, name):
 
 def test_artifacts(runs, client, home):
     for key, run in runs.items():
-        expected = {"evaluation.json", "learning_curve.png"} | ({"checkpoint.pt", "config.json"} if key[0] else set())
+        expected = {"evaluation.json", "learning_curve.png"} | ({"checkpoint.pt", "config.json", "policy"} if key[0] else set())
         assert {file.path for file in client.list_artifacts(run.info.run_id)} == expected
         assert str(home.folder) in run.info.artifact_uri
     path = client.download_artifacts(runs["jointq", "0"].info.run_id, "config.json")
     with open(path) as file:
         assert json.load(file)["algo.kappa"] == 1.0
+
+
+LOADING = """import sys, mlflow, numpy
+given = dict(numpy.load(sys.argv[1]))
+numpy.save(sys.argv[2], mlflow.pyfunc.load_model(f"runs:/{sys.argv[3]}/policy").predict(given))
+"""
+
+
+def test_another_program_loads_the_policy_in_three_lines(runs, home, tmp_path):
+    task, run = Task("cross"), runs["jointq", "1"]
+    checkpoint = load_checkpoint(home.training / "jointq-s1" / "checkpoint.pt")
+    with Pool(1, print) as pool:
+        spec = pool.probe(task)
+    rng = np.random.default_rng(0)
+    avail = rng.random((50, spec.n_agents, spec.n_actions)) < 0.5
+    avail[..., 0] = True
+    given = {"obs": rng.normal(size=(50, spec.n_agents, spec.obs_dim)).astype(np.float32), "avail": avail}
+    np.savez(tmp_path / "given.npz", **given)
+    arguments = [str(tmp_path / "given.npz"), str(tmp_path / "chosen.npy"), run.info.run_id]
+    store = {"MLFLOW_TRACKING_URI": f"sqlite:///{home.folder / 'mlflow.db'}", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", LOADING, *arguments],
+        cwd=tmp_path,
+        env=os.environ | store,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    algorithm = load(policy_of(checkpoint, task), spec)
+    expected = algorithm.act(torch.from_numpy(given["obs"]), torch.from_numpy(given["avail"]), None, None)[0].numpy()
+    chosen = np.load(tmp_path / "chosen.npy")
+    assert chosen.tolist() == expected.tolist()
+    assert len(np.unique(chosen)) > 1
+
+
+def test_a_recurrent_policy_remembers_until_the_next_start(tmp_path):
+    spec = Spec("town", ("a", "b"), 3, 5, 4, ((1,), (0,)))
+    config = algos.find("ippo").Config(recurrent=True)
+    algorithm = algos.find("ippo")(spec, config)
+    deploy.save(tmp_path / "policy.pt", Policy("ippo", config, algorithm.policy_state()), spec)
+    loaded = deploy._load_pyfunc(str(tmp_path / "policy.pt"))
+    obs, avail = torch.randn(2, 500, 2, 5), torch.ones(500, 2, 3, dtype=torch.bool)
+    first, _, carry = algorithm.act(obs[0], avail, None, None)
+    second, _, _ = algorithm.act(obs[1], avail, carry, None)
+    given = [{"obs": each.numpy(), "avail": avail.numpy()} for each in obs]
+    assert loaded.predict(given[0]).tolist() == first.tolist()
+    assert loaded.predict(given[1]).tolist() == second.tolist()
+    assert loaded.predict(given[1], {"start": True}).tolist() != second.tolist()
+    assert loaded.predict(given[0], {"start": True}).tolist() == first.tolist()
 
 
 def test_compare_lists_them(home, runs, capsys):

@@ -14,6 +14,7 @@ from tsc_marl.options import (
     ExplainOptions,
     NetsOptions,
     ProbeOptions,
+    ReportOptions,
     ResultsOptions,
     StudyOptions,
     UiOptions,
@@ -43,6 +44,9 @@ def study(argv: list[str]) -> None:
     module.run(module.cells(options.net, options.algos, options.seeds, rest), options.jobs)
     for net in options.net:
         _compare(net)
+    from tsc_marl.page import build
+
+    build.run(options.net, None, "", ReportOptions().out)
 
 
 def evaluate(argv: list[str]) -> None:
@@ -119,6 +123,18 @@ def probe(argv: list[str]) -> None:
     module.run(options.net, options.run, options.episodes, options.truth_lam, options.out, options.workers)
 
 
+def report(argv: list[str]) -> None:
+    """Write what the finished trainings answer as one HTML page, with figures for a paper."""
+    options = cli(ReportOptions, argv, "report")
+    from tsc_marl.page import build
+    from tsc_marl.sim import scenario
+
+    check_list("net", options.net)
+    for net in options.net:
+        scenario.load(net)
+    build.run(options.net, options.reference, options.where, options.out)
+
+
 def watch(argv: list[str]) -> None:
     """Drive one episode in sumo-gui at a watchable speed."""
     options = cli(WatchOptions, argv, "watch")
@@ -155,9 +171,9 @@ def explain(argv: list[str]) -> None:
 def ui(argv: list[str]) -> None:
     """Open MLflow's pages on the trainings of this folder, or of TSC_MARL_HOME."""
     options = cli(UiOptions, argv, "ui")
-    from tsc_marl import track
+    from tsc_marl import ui as module
 
-    track.ui(options.port)
+    module.serve(options.port)
 
 
 def nets(argv: list[str]) -> None:
@@ -187,7 +203,7 @@ def _task(network: str, timing: str, demand: Demand | None = None) -> Any:
 
 
 VERBS: dict[str, Callable[[list[str]], None]] = {
-    verb.__name__: verb for verb in (train, study, evaluate, results, compare, explain, probe, watch, ui, nets, bench)
+    verb.__name__: verb for verb in (train, study, evaluate, results, compare, explain, probe, report, watch, ui, nets, bench)
 }
 
 

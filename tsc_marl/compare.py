@@ -36,6 +36,8 @@ class Training:
     """Training: `episode`, `steps` (decisions), `delay`, `minutes`, one entry per update."""
     tags: dict[str, str]
     """As logged: versions, `git_commit`, the `command`."""
+    metrics: dict[str, float]
+    """Last value of everything logged."""
 
     @property
     def commit(self) -> str:
@@ -165,13 +167,13 @@ def row(summary: Summary) -> list[str]:
 def _summary(trainings: Sequence[Training], reference: Sequence[Training] | None, level: float | None) -> Summary:
     values = delays(trainings)
     ends, curves = values.mean(axis=1), [training.curve for training in trainings]
-    better = (float("nan"),) * 3
+    better = float("nan"), float("nan"), float("nan")
     if reference is not None:
         better = stats.improvement(ends.tolist(), delays(reference).mean(axis=1).tolist())
-    soon = [_reached(trainings, axis, level) if level is not None else [] for axis in ("episode", "minutes")]
+    episodes, minutes = (_reached(trainings, axis, level) if level is not None else [] for axis in ("episode", "minutes"))
     return Summary(
         len(trainings), float(stats.iqm(values.ravel())), stats.bootstrap(values, stats.iqm),
-        float(ends.std(ddof=1)) if len(ends) > 1 else float("nan"), better, *soon,
+        float(ends.std(ddof=1)) if len(ends) > 1 else float("nan"), better, episodes, minutes,
         float(np.mean([stats.area(c["episode"], c["delay"]) for c in curves])),
         float(np.mean([stats.drift(c["episode"], c["delay"]) for c in curves])),
         float(np.mean([training.gridlock for training in trainings])),
@@ -189,13 +191,17 @@ def _reached(trainings: Sequence[Training], axis: str, level: float) -> list[flo
 
 def _training(tracker: Tracker, run: Any) -> Training:
     tags, params = run.data.tags, dict(run.data.params)
-    content = json.loads(tracker.download(run.info.run_id, "evaluation.json").read_text())
+    try:
+        content = json.loads(tracker.download(run.info.run_id, "evaluation.json").read_text())
+    except UserError as error:
+        advice = f"delete the run in MLflow (make ui), or --where \"attributes.run_id != '{run.info.run_id}'\""
+        raise UserError(f"{error}; {advice}") from None
     (rows,) = content["results"].values()
     histories = {key: tracker.history(run.info.run_id, key) for key in ("episode", "steps", "delay", "minutes")}
     return Training(
         run.info.run_id, tags["algorithm"], int(tags["seed"]), params | {"SUMO": tags["sumo_version"]},
         np.array([episode["delay"] for episode in rows]),
-        float(np.mean([episode.get("gridlock", np.nan) for episode in rows])), histories, tags,
+        float(np.mean([episode.get("gridlock", np.nan) for episode in rows])), histories, tags, run.data.metrics,
     )  # fmt: skip
 
 

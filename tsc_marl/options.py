@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tsc_marl.config import EVAL_SEEDS
 from tsc_marl.sim.demand import Demand
+from tsc_marl.track import home
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,20 @@ class ProbeOptions:
     """Folder for probe.json, probe.csv and probe.png."""
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
     """Processes that simulate; the default is all cores."""
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """Write what finished trainings answer as one HTML page, with its figures as PNG and PDF."""
+
+    net: tuple[str, ...] = ("grid4x4",)
+    """Road networks, a section each."""
+    reference: str | None = None
+    """The algorithm that the others are compared with; default mappo where it is there."""
+    where: str = ""
+    """Which trainings, as MLflow's filter, as for `compare`."""
+    out: Path = field(default_factory=lambda: home() / "report" / "report.html")
+    """The page; the figures for a paper lie beside it."""
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ each seed after that (Agarwal et al. 2021, arXiv 2108.13264, whose strata are ta
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -50,6 +51,18 @@ def improvement(values: Sequence[float], reference: Sequence[float]) -> tuple[fl
     columns = rng.integers(len(theirs), size=(RESAMPLES, 1, len(theirs)))
     low, high = np.percentile(wins[rows, columns].mean(axis=(1, 2)), [2.5, 97.5])
     return float(wins.mean()), float(low), float(high)
+
+
+def by_chance(values: Sequence[float], reference: Sequence[float]) -> float:
+    """Return how often two groups that are alike would come out at least as far apart (Mann-Whitney by permutation, two-sided).
+
+    It answers what `improvement`'s interval cannot: whether so few trainings can show anything. Undefined (nan) for a single
+    training.
+    """
+    if min(len(values), len(reference)) < 2:
+        return float("nan")
+    method: Any = stats.PermutationMethod(rng=0)  # the stubs know names only
+    return float(stats.mannwhitneyu(values, reference, method=method).pvalue)
 
 
 def smoothed(episode: np.ndarray, delay: np.ndarray) -> np.ndarray:

@@ -2,12 +2,13 @@
 
 import logging
 import os
+import re
 import shutil
-import socket
 import subprocess
-import sys
+import tempfile
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
@@ -55,6 +56,7 @@ class Tracker:
 
         for noisy in ("alembic", "mlflow"):
             logging.getLogger(noisy).setLevel(logging.ERROR)
+        warnings.filterwarnings("ignore", ".*input example was not provided")
         self._entities, self._errors = entities, (MlflowException, OSError)
         self._say, self._lost = say, False
         self._thread = ThreadPoolExecutor(max_workers=1)
@@ -63,10 +65,7 @@ class Tracker:
                 self.client = mlflow.MlflowClient(uri())
                 self.experiment_id = self._experiment(experiment)
         except Exception as error:  # every kind of store fails in its own way
-            advice = "start the server, or unset" if os.environ.get("MLFLOW_TRACKING_URI") else "move it away, or set"
-            raise UserError(
-                f"tracking store {uri()} cannot be used: {_first_line(error)}; {advice} MLFLOW_TRACKING_URI"
-            ) from None
+            raise UserError(f"tracking store {uri()} cannot be used: {_reason(error)}") from None
 
     def _experiment(self, name: str) -> str:
         found = self.client.get_experiment_by_name(name)
@@ -85,7 +84,7 @@ class Tracker:
         entries = [self._entities.Param(key, str(value)[:6000]) for key, value in params.items()]
 
         def open_run() -> str:
-            run_id = self.client.create_run(self.experiment_id, run_name=name, tags=tags | nested | _versions()).info.run_id
+            run_id = self.client.create_run(self.experiment_id, run_name=name, tags=tags | nested | versions()).info.run_id
             self.client.log_batch(run_id, params=entries)
             return run_id
 
@@ -115,6 +114,35 @@ class Tracker:
     def artifact(self, run_id: str, path: Path) -> None:
         """Copy a file to a run; it must not change before `end`."""
         self._write(lambda: self.client.log_artifact(run_id, str(path)))
+
+    def model(self, run_id: str, name: str, loader: str, data: Path, tensors: Mapping[str, tuple[str, tuple[int, ...]]]) -> None:
+        """Keep a policy so that `mlflow.pyfunc.load_model("runs:/<run_id>/<name>")` loads it.
+
+        Args:
+            run_id: whose it is.
+            name: of the artifact.
+            loader: the module whose `_load_pyfunc` reads `data`.
+            data: the file; it must not change before `end`.
+            tensors: type and shape of what `predict` takes, by name, and as `action` of what it returns; -1 is any size.
+        """
+
+        def save() -> None:  # to a folder first: mlflow's own log_model wants a current run of the whole process
+            from mlflow import models, pyfunc
+            from mlflow.types import ParamSchema, ParamSpec, Schema, TensorSpec
+
+            specs = {key: TensorSpec(np.dtype(kind), shape, key) for key, (kind, shape) in tensors.items()}
+            outputs = Schema([specs.pop("action")])
+            start = ParamSchema([ParamSpec("start", "boolean", False)])
+            signature = models.ModelSignature(Schema(list(specs.values())), outputs, start)
+            needs = [
+                f"{needed}=={version(needed).partition('+')[0]}" for needed in ("tsc_marl", "torch", "numpy")
+            ]  # guessing is slow
+            with tempfile.TemporaryDirectory() as folder:
+                path = f"{folder}/{name}"
+                pyfunc.save_model(path, loader, str(data), signature=signature, pip_requirements=needs)
+                self.client.log_artifacts(run_id, path, name)
+
+        self._write(save)
 
     def describe(self, run_id: str, markdown: str) -> None:
         """Set the text that the UI shows on a run."""
@@ -159,8 +187,13 @@ class Tracker:
 
     def history(self, run_id: str, metric: str) -> np.ndarray:
         """Return all values of a metric in the order of their steps."""
-        values = self.client.get_metric_history(run_id, metric)
-        return np.array([entry.value for entry in sorted(values, key=lambda entry: (entry.step, entry.timestamp))])
+        return self.points(run_id, metric)[:, 1]
+
+    def points(self, run_id: str, metric: str) -> np.ndarray:
+        """Return [n, 2]: step and value of a metric, in the order of the steps."""
+        entries = self.client.get_metric_history(run_id, metric)
+        ordered = sorted(entries, key=lambda entry: (entry.step, entry.timestamp))
+        return np.array([(entry.step, entry.value) for entry in ordered]).reshape(-1, 2)
 
     def download(self, run_id: str, artifact: str) -> Path:
         """Return a local copy of a run's artifact.
@@ -174,29 +207,18 @@ class Tracker:
             raise UserError(f"run {run_id} has no {artifact} in {uri()}: {_first_line(error)}") from None
 
 
-def ui(port: int, say: Callable[[str], None] = print) -> None:
-    """Serve MLflow's pages on this machine until Ctrl-C.
+def _reason(error: Exception) -> str:
+    """Return why a store cannot be used and what to do about it."""
+    outdated = re.search(r"database schema \(found version (\w+)", str(error))
+    if outdated is None:
+        advice = "start the server, or unset" if os.environ.get("MLFLOW_TRACKING_URI") else "move it away, or set"
+        return f"{_first_line(error)}; {advice} MLFLOW_TRACKING_URI"
+    from mlflow.store import db_migrations
 
-    Raises:
-        UserError: when the port is taken.
-    """
-    if uri().startswith("http"):
-        raise UserError(f"the tracking store is a server with pages of its own: open {uri()} in a browser")
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except (OSError, OverflowError) as error:
-            raise UserError(f"port {port} cannot be used ({error}); give another with --port") from None
-    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri(), "--host", "127.0.0.1", "--port", str(port)]
-    quiet = {
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "GIT_PYTHON_REFRESH": "quiet",
-        "PYTHONWARNINGS": "ignore",
-        "MLFLOW_LOGGING_LEVEL": "WARNING",
-    }
-    say(f"MLflow on {uri()}: http://127.0.0.1:{port}/#/experiments?workflowType=machine_learning (in some seconds; Ctrl-C ends)")
-    subprocess.run([*command, "--workers", "1", "--uvicorn-opts", "--log-level warning"], check=False, env=os.environ | quiet)
+    known = any((Path(db_migrations.__path__[0]) / "versions").glob(f"{outdated[1]}_*.py"))
+    if known:
+        return f"an older MLflow has made it; keep a copy of it, then run: python -m mlflow db upgrade {uri()}"
+    return f"a newer MLflow than {version('mlflow')} has written it; install that version, or set TSC_MARL_HOME to another folder"
 
 
 def _check_disk() -> None:
@@ -213,7 +235,8 @@ def _check_disk() -> None:
         raise UserError(f"only {free / 1e6:.0f} MB are free in {folder}; a run needs {FREE_BYTES / 1e6:.0f} MB: free some space")
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Return git commit, SUMO's and torch's version, as every run is tagged."""
     command = ["git", "-C", str(ROOT), "rev-parse", "HEAD"]
     commit = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() if shutil.which("git") else ""
     return {"git_commit": commit or "unknown", "sumo_version": version("eclipse-sumo"), "torch_version": version("torch")}

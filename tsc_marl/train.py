@@ -1,6 +1,7 @@
 """The training loop: collect, learn, log, save; then evaluate beside the classical controllers."""
 
 import json
+import shlex
 import shutil
 import time
 from datetime import datetime
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tsc_marl import report
+from tsc_marl import deploy, report
 from tsc_marl.config import RunConfig, as_dict, parse, train_seed
 from tsc_marl.errors import UserError, unknown
 from tsc_marl.evaluate import CHECKPOINT, Results, evaluate, write
@@ -75,6 +76,10 @@ def prepare(folder: Path, argv: list[str]) -> None:
     (folder / COMMAND).write_text(json.dumps(argv))
 
 
+def _command(folder: Path) -> str:
+    return shlex.join(["python", "-m", "tsc_marl", "train", *json.loads((folder / COMMAND).read_text())])
+
+
 def _resumed(config: RunConfig[Any], argv: list[str]) -> tuple[list[RunConfig[Any]], Path]:
     """Return the settings and the folder of an earlier training."""
     others = [word for word in argv if word.startswith("--") and word.split("=")[0] not in ("--resume", "--workers")]
@@ -92,7 +97,7 @@ def _parent(tracker: Tracker, config: RunConfig[Any], folder: Path) -> str:
     path = folder / "mlflow_parent"
     if path.exists() and tracker.reopen(path.read_text()):
         return path.read_text()
-    tags = {"kind": "comparison", "network": config.net, "folder": folder.name}
+    tags = {"kind": "comparison", "network": config.net, "folder": folder.name, "command": _command(folder)}
     run_id = tracker.start(f"{' vs '.join(config.algos)} ({folder.name})", tags, as_dict(config))
     path.write_text(run_id)
     return run_id
@@ -103,6 +108,7 @@ def _open(tracker: Tracker, config: RunConfig[Any], name: str, seed: int, spec: 
     run = Run(config, name, seed, spec, folder / f"{name}-s{seed}")
     if not (run.mlflow_id and tracker.reopen(run.mlflow_id)):
         tags = {"kind": "training", "network": config.net, "algorithm": name, "seed": str(seed), "timing": config.timing}
+        tags |= {"folder": folder.name, "command": _command(folder)}
         run.mlflow_id = tracker.start(f"{name} seed {seed} ({folder.name})", tags, as_dict(config), parent)
         run.mark()
     return run
@@ -192,3 +198,14 @@ def _record(tracker: Tracker, run: Run, results: Results, levels: dict[str, floa
     report.learning_curve(run.folder / "learning_curve.png", {run.label: run.history}, levels, f"{run.config.net}: {run.label}")
     for name in (CHECKPOINT, "evaluation.json", "config.json", "learning_curve.png"):
         tracker.artifact(run.mlflow_id, run.folder / name)
+    _hand_out(tracker, run)
+
+
+def _hand_out(tracker: Tracker, run: Run) -> None:
+    """Keep the policy for other programs."""
+    spec = run.algorithm.spec
+    path = run.folder / "policy.pt"
+    deploy.save(path, run.policy(), spec)
+    obs, avail = (-1, spec.n_agents, spec.obs_dim), (-1, spec.n_agents, spec.n_actions)
+    tensors = {"obs": ("float32", obs), "avail": ("bool", avail), "action": ("int64", avail[:2])}
+    tracker.model(run.mlflow_id, "policy", deploy.__name__, path, tensors)

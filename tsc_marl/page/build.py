@@ -1,0 +1,119 @@
+"""Reading, drawing, writing and logging the page."""
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import plotly.graph_objects as go
+from plotly.offline import get_plotlyjs
+from rich.table import Table
+
+from tsc_marl import compare, report
+from tsc_marl.compare import SAME
+from tsc_marl.config import TRAIN_SEEDS
+from tsc_marl.errors import UserError
+from tsc_marl.page import figures, local, paper
+from tsc_marl.page.answer import Answer, answers
+from tsc_marl.page.findings import Findings, find
+from tsc_marl.page.style import looks
+from tsc_marl.track import Tracker, versions
+
+TEMPLATE = "page.html"
+SHOWN = {"displaylogo": False, "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"]}
+
+
+@dataclass(frozen=True)
+class Section:
+    """One network on the page."""
+
+    findings: Findings
+    answers: list[Answer]
+    figures: dict[str, str]
+    """HTML by name; those without data are left out."""
+
+
+def run(networks: Sequence[str], reference: str | None, where: str, out: Path) -> None:
+    """Write the page to `out`, the figures for a paper beside it, and log both to MLflow.
+
+    Raises:
+        UserError: when a network has no trainings that can be compared, or the files cannot be written.
+    """
+    found = [find(network, reference, where) for network in networks]
+    look = looks([name for findings in found for name in findings.groups])
+    sections = [_section(findings, look) for findings in found]
+    command = _command(networks, reference, where, out)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(text(sections, command))
+        drawn = [paper.draw(out.parent, findings, look) for findings in found]
+    except OSError as error:
+        raise UserError(f"report {out} cannot be written ({error.strerror}); give another file with --out") from None
+    for section, files in zip(sections, drawn, strict=True):
+        for answer in section.answers:
+            report.say(f"{answer}\n")
+        _log(section, [out, *files], command)
+    report.say(f"report: {out}\nfigures for a paper: {out.parent}/<network>_learning_curves and _final_delay, .png and .pdf")
+
+
+def _section(findings: Findings, look: dict[str, Any]) -> Section:
+    drawn = {
+        "curves": figures.learning_curves(findings, look), "final": figures.final_delays(findings, look),
+        "map": local.change_map(findings), "credit": local.credit_panels(findings),
+    }  # fmt: skip
+    html = {name: _html(figure, f"{findings.network}-{name}") for name, figure in drawn.items() if figure is not None}
+    return Section(findings, answers(findings), html)
+
+
+def text(sections: Sequence[Section], command: str) -> str:
+    """Return the page: one HTML file that needs no other and no network."""
+    loader = jinja2.PackageLoader("tsc_marl.page", ".")
+    template = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True).get_template(TEMPLATE)
+    return template.render(
+        sections=sections, command=command, made=f"{datetime.now():%Y-%m-%d %H:%M}", versions=versions(), plotly=get_plotlyjs(),
+        table=lambda findings: _cells(compare.table(findings.comparison, findings.reference)), shared=_shared, commands=_commands,
+        train_seeds=TRAIN_SEEDS, level=compare.LEVEL,
+    )  # fmt: skip
+
+
+def _html(figure: go.Figure, name: str) -> str:
+    return figure.to_html(full_html=False, include_plotlyjs=False, config=SHOWN, div_id=name)
+
+
+def _cells(table: Table) -> tuple[list[str], list[tuple[str, ...]]]:
+    """Return header and rows of a terminal's table."""
+    header = [str(column.header) for column in table.columns]
+    return header, [tuple(map(str, row)) for row in zip(*(column.cells for column in table.columns), strict=True)]
+
+
+def _shared(findings: Findings) -> str:
+    """Return the settings that all trainings of a network share, as their command line has them."""
+    settings = findings.first.settings
+    return ", ".join(f"{key} {settings[key]}" for key in sorted(settings) if key.startswith(SAME) and key != "SUMO")
+
+
+def _commands(findings: Findings) -> list[str]:
+    """Return the command lines of the trainings; those of older versions did not keep them."""
+    return list(dict.fromkeys(training.tags.get("command", "") for training in findings.trainings))
+
+
+def _command(networks: Sequence[str], reference: str | None, where: str, out: Path) -> str:
+    words = ["python", "-m", "tsc_marl", "report", "--net", *networks]
+    for name, value in (("--reference", reference), ("--where", where)):
+        words += [name, value] if value else []
+    return shlex.join([*words, "--out", str(out)])
+
+
+def _log(section: Section, files: Sequence[Path], command: str) -> None:
+    """Keep the page as a run of the network's experiment, with the answer as its description."""
+    network = section.findings.network
+    tracker = Tracker(network, report.say)
+    tags = {"kind": "report", "network": network, "command": command}
+    run = tracker.start(f"report on {', '.join(section.findings.groups)}", tags, {})
+    tracker.describe(run, "\n\n".join(f"**{answer.verdict}** {answer.figures}" for answer in section.answers))
+    for path in files:
+        tracker.artifact(run, path)
+    tracker.end(run, "FINISHED")

@@ -1,0 +1,129 @@
+"""Figures of single signals: where local rewards changed, on the map, and whose phases matter to whom."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from tsc_marl import maps
+from tsc_marl.page.figures import WIDTH, framed
+from tsc_marl.page.findings import CREDIT, REWARD, Agents, Findings
+from tsc_marl.page.style import WORSE_TO_BETTER
+from tsc_marl.sim import roadnet, scenario
+
+COLUMNS = 3
+MAPS = WIDTH - 160
+"""Pixels beside the colour scale."""
+ROW = 18
+"""Pixels of a signal's row."""
+
+
+def change_map(findings: Findings) -> go.Figure | None:
+    """Return a map for each other group: signals coloured by how much better their local reward is than the reference's.
+
+    None where there is no other group, or the local rewards were not logged.
+    """
+    rewards = {name: agents.last(REWARD) for name, agents in findings.agents.items()}
+    base = rewards.pop(findings.reference)
+    rewards = {name: rewards[name] for name in findings.groups if rewards.get(name)}
+    if not rewards or not base:
+        return None
+    loaded = scenario.load(findings.network)
+    signals = {signal.name: (signal.x, signal.y) for signal in roadnet.read(loaded.net).signals}
+    lines = [np.vstack([line, [np.nan, np.nan]]) for line in maps.shapes(loaded.net).values()]
+    x, y = np.concatenate(lines).T
+    rows, columns = -(-len(rewards) // COLUMNS), min(COLUMNS, len(rewards))
+    titles = [f"{name} against {findings.reference}" for name in rewards]
+    figure = make_subplots(rows, columns, subplot_titles=titles, horizontal_spacing=0.02, vertical_spacing=0.08)
+    for i, (name, own) in enumerate(rewards.items()):
+        row, column = i // COLUMNS + 1, i % COLUMNS + 1
+        road = {"color": "#b4b4b4", "width": 1.5}
+        figure.add_trace(go.Scatter(x=x, y=y, mode="lines", line=road, hoverinfo="skip"), row, column)
+        told = [_told(findings, signal, name, own[signal], base[signal]) for signal in signals]
+        change = [own[signal] - base[signal] for signal in signals]
+        mark = {"color": change, "coloraxis": "coloraxis", "size": 15, "line": {"color": "#333333", "width": 1}}
+        xs, ys = zip(*signals.values(), strict=True)
+        figure.add_trace(
+            go.Scatter(x=xs, y=ys, mode="markers", marker=mark, text=told, hovertemplate="%{text}<extra></extra>"), row, column
+        )
+    most = max(abs(own[signal] - base[signal]) for own in rewards.values() for signal in signals) or 1.0
+    bar = {"title": {"text": f"change of local reward<br>[{findings.reward_unit} per episode]", "font": {"size": 12}}}
+    bar |= {"thickness": 12, "tickformat": ","}
+    colours = {"colorscale": list(WORSE_TO_BETTER), "cmin": -most, "cmax": most, "colorbar": bar}
+    figure.update_layout(coloraxis=colours, showlegend=False, margin={"l": 10, "b": 10})
+    figure.update_annotations(font_size=13)
+    panel = MAPS / columns * np.ptp(y[np.isfinite(y)]) / np.ptp(x[np.isfinite(x)])
+    return _flat(framed(figure, 50 + rows * int(np.clip(panel, 120, 460))))
+
+
+def _told(findings: Findings, signal: str, name: str, own: float, base: float) -> str:
+    """Return the text of one signal."""
+    share = f" ({(own - base) / abs(base):+.0%})" if base else ""
+    figures = f"{name} {own:.0f}<br>{findings.reference} {base:.0f}<br>change {own - base:+.0f}{share}"
+    return f"<b>{signal}</b>, reward [{findings.reward_unit} per episode]<br>{figures}"
+
+
+def _flat(figure: go.Figure) -> go.Figure:
+    """Make every panel a map: metres are as long to the right as upwards, and there are no axes."""
+    for i, axis in enumerate(figure.select_yaxes(), 1):
+        axis.update(scaleanchor=f"x{i if i > 1 else ''}", scaleratio=1)
+    hidden = {"visible": False, "showgrid": False}
+    figure.update_xaxes(**hidden)
+    figure.update_yaxes(**hidden)
+    return figure
+
+
+def credit_panels(findings: Findings) -> go.Figure | None:
+    """Return a panel for each figure of `CREDIT` that a group logged: signals over training, darker is more.
+
+    Signals stand in the order in which they matter to others at the end. None where nothing was logged.
+    """
+    panels = [(kind, name) for kind in CREDIT for name in findings.groups if _largest(findings.agents[name], kind) > 0]
+    if not panels:
+        return None
+    order = _order(findings, *panels[0])
+    rows, columns = -(-len(panels) // COLUMNS), min(COLUMNS, len(panels))
+    height = 80 + rows * (90 + ROW * len(order))
+    figure = make_subplots(
+        rows, columns, shared_yaxes=True, horizontal_spacing=0.075, vertical_spacing=min(0.25, 75 / height),
+        subplot_titles=[f"{name}: {CREDIT[kind]}" for kind, name in panels],
+    )  # fmt: skip
+    for i, (kind, name) in enumerate(panels):
+        row, column = i // COLUMNS + 1, i % COLUMNS + 1
+        figure.add_trace(_heatmap(findings, kind, name, order), row, column)
+        axes: Any = figure.layout[f"xaxis{i + 1}"], figure.layout[f"yaxis{i + 1}"]
+        (_, right), (bottom, top) = (axis.domain for axis in axes)
+        added: Any = figure.data[-1]
+        added.colorbar.update(x=right + 0.004, y=(bottom + top) / 2, len=top - bottom)
+        if i + columns >= len(panels):
+            figure.update_xaxes(title="training episodes", row=row, col=column)
+    figure.update_annotations(font_size=12)
+    figure.update_yaxes(tickfont={"size": 10}, dtick=1, autorange="reversed")
+    return framed(figure, height)
+
+
+def _heatmap(findings: Findings, kind: str, name: str, order: Sequence[str]) -> go.Heatmap:
+    agents, (low, high) = findings.agents[name], _scale(findings, kind)
+    bar = {"xanchor": "left", "xpad": 0, "ypad": 0, "thickness": 8, "nticks": 5, "tickfont": {"size": 10}}
+    return go.Heatmap(
+        x=agents.episode, y=order, z=[agents.figures[kind][signal] for signal in order], zmin=low, zmax=high,
+        colorscale="Blues", colorbar=bar,
+        hovertemplate=f"{name}, %{{y}} after %{{x:.0f}} episodes<br>{CREDIT[kind]}: %{{z:.3~g}}<extra></extra>",
+    )  # fmt: skip
+
+
+def _largest(agents: Agents, kind: str) -> float:
+    return max((float(np.abs(series).max()) for series in agents.figures.get(kind, {}).values()), default=0.0)
+
+
+def _order(findings: Findings, kind: str, name: str) -> list[str]:
+    last = findings.agents[name].last(kind)
+    return sorted(last, key=lambda signal: -last[signal])
+
+
+def _scale(findings: Findings, kind: str) -> tuple[float, float]:
+    """Return zero and the 99th percentile of a figure over all groups: single outliers must not make the rest pale."""
+    values = [series for agents in findings.agents.values() for series in agents.figures.get(kind, {}).values()]
+    return 0.0, float(np.percentile(np.concatenate(values), 99)) or 1.0

@@ -1,0 +1,32 @@
+"""One look for all figures: a colour for each algorithm that the colour-blind can tell apart, the same on every network."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+"""Okabe and Ito's, without the yellow, which is too light for a line on white."""
+DASHES = ("solid", "dash", "dot", "dashdot")
+FIRST = ("jointq", "mappo", "mappo_ind", "ippo")
+"""These have the same colour on every page."""
+GREY = "#555555"
+WORSE_TO_BETTER = ("#B35806", "#F1A340", "#F7F7F7", "#67A9CF", "#2166AC")
+FONT = "Helvetica, Arial, sans-serif"
+
+
+@dataclass(frozen=True)
+class Look:
+    """How one group is drawn."""
+
+    colour: str
+    dash: str
+
+    def faint(self, alpha: float) -> str:
+        """Return the colour for plotly, transparent."""
+        red, green, blue = (int(self.colour[i : i + 2], 16) for i in (1, 3, 5))
+        return f"rgba({red},{green},{blue},{alpha})"
+
+
+def looks(groups: Iterable[str]) -> dict[str, Look]:
+    """Return the look of each group, told apart by dashes too where there are more of them than colours."""
+    others = sorted(set(groups) - set(FIRST))
+    return {name: Look(COLOURS[i % len(COLOURS)], DASHES[i // len(COLOURS) % 4]) for i, name in enumerate((*FIRST, *others))}
