@@ -66,6 +66,8 @@ def test_tags(runs):
     assert tags["git_commit"] == (commit or "unknown")
     assert tags["sumo_version"].startswith("1.")
     assert tags["command"] == f"python -m tsc_marl {LINE}"
+    assert "| jointq s1 |" in tags["mlflow.note.content"]
+    assert f"runs:/{runs['jointq', '1'].info.run_id}/policy" in tags["mlflow.note.content"]
     parent = runs[None, None].data.tags
     assert (parent["network"], parent["git_commit"], parent["sumo_version"]) == (
         "cross",

@@ -78,6 +78,10 @@ class Tracker:
         kind = {"mlflow.experimentKind": "custom_model_development"}  # else the UI opens its pages for language models
         return self.client.create_experiment(name, artifact_location=artifacts, tags=kind)
 
+    def experiments(self) -> dict[str, str]:
+        """Return the id of each experiment by its name."""
+        return {found.name: found.experiment_id for found in self.client.search_experiments()}
+
     def start(self, name: str, tags: dict[str, str], params: dict[str, Any], parent: str | None = None) -> str:
         """Open a run and return its id, empty when the store is lost."""
         nested = {"mlflow.parentRunId": parent} if parent else {}
@@ -121,8 +125,8 @@ class Tracker:
         Args:
             run_id: whose it is.
             name: of the artifact.
-            loader: the module whose `_load_pyfunc` reads `data`.
-            data: the file; it must not change before `end`.
+            loader: the module whose `_load_pyfunc` reads the file `data`, which must not change before `end`.
+            data: the file.
             tensors: type and shape of what `predict` takes, by name, and as `action` of what it returns; -1 is any size.
         """
 
@@ -131,16 +135,14 @@ class Tracker:
             from mlflow.types import ParamSchema, ParamSpec, Schema, TensorSpec
 
             specs = {key: TensorSpec(np.dtype(kind), shape, key) for key, (kind, shape) in tensors.items()}
-            outputs = Schema([specs.pop("action")])
-            start = ParamSchema([ParamSpec("start", "boolean", False)])
+            outputs, start = Schema([specs.pop("action")]), ParamSchema([ParamSpec("start", "boolean", False)])
             signature = models.ModelSignature(Schema(list(specs.values())), outputs, start)
             needs = [
                 f"{needed}=={version(needed).partition('+')[0]}" for needed in ("tsc_marl", "torch", "numpy")
             ]  # guessing is slow
             with tempfile.TemporaryDirectory() as folder:
-                path = f"{folder}/{name}"
-                pyfunc.save_model(path, loader, str(data), signature=signature, pip_requirements=needs)
-                self.client.log_artifacts(run_id, path, name)
+                pyfunc.save_model(f"{folder}/{name}", loader, str(data), signature=signature, pip_requirements=needs)
+                self.client.log_artifacts(run_id, f"{folder}/{name}", name)
 
         self._write(save)
 

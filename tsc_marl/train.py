@@ -199,6 +199,9 @@ def _record(tracker: Tracker, run: Run, results: Results, levels: dict[str, floa
     for name in (CHECKPOINT, "evaluation.json", "config.json", "learning_curve.png"):
         tracker.artifact(run.mlflow_id, run.folder / name)
     _hand_out(tracker, run)
+    uses = f'mlflow.pyfunc.load_model("runs:/{run.mlflow_id}/policy").predict({{"obs": obs, "avail": avail}})'
+    beside = {name: results[name] for name in results if name in (run.label, *levels)}
+    tracker.describe(run.mlflow_id, f"{report.markdown(beside)}\n\nThe policy in another program: `{uses}`")
 
 
 def _hand_out(tracker: Tracker, run: Run) -> None:

@@ -5,9 +5,19 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from urllib.parse import quote, urlencode
 
 from tsc_marl.errors import UserError
-from tsc_marl.track import uri
+from tsc_marl.track import Tracker, uri
+
+BEST_FIRST = urlencode(
+    {
+        "workflowType": "machine_learning", "compareRunsMode": "CHART", "searchFilter": "tags.kind = 'training'",
+        "orderByKey": "metrics.`eval/delay`", "orderByAsc": "true",
+    },
+    quote_via=quote,
+)  # fmt: skip
+"""What MLflow's page of an experiment must be told: in its own order it hides trainings and their curves."""
 
 
 def serve(port: int, say: Callable[[str], None] = print) -> None:
@@ -31,5 +41,9 @@ def serve(port: int, say: Callable[[str], None] = print) -> None:
         "PYTHONWARNINGS": "ignore",
         "MLFLOW_LOGGING_LEVEL": "WARNING",
     }
-    say(f"MLflow on {uri()}: http://127.0.0.1:{port}/#/experiments?workflowType=machine_learning (in some seconds; Ctrl-C ends)")
+    pages = f"http://127.0.0.1:{port}/#/experiments"
+    for network, number in sorted(Tracker("Default").experiments().items()):  # every store has that one
+        if network != "Default":
+            say(f"{network}, curves of the trainings, best first: {pages}/{number}/runs?{BEST_FIRST}")
+    say(f"MLflow on {uri()}: {pages}?workflowType=machine_learning (in some seconds; Ctrl-C ends)")
     subprocess.run([*command, "--workers", "1", "--uvicorn-opts", "--log-level warning"], check=False, env=os.environ | quiet)

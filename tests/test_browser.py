@@ -1,0 +1,141 @@
+"""What a person sees in a browser: MLflow's pages on real trainings, and the report without any network."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import urllib.request
+
+import pytest
+from mlflow import MlflowClient
+from verbs import until
+
+pytest_plugins = ["homes"]
+pytestmark = pytest.mark.slow
+
+LINE = "train --net grid2x2 --algos mappo jointq --episodes 4 --algo.epochs 1 --eval-seeds 1 2 --baselines max_pressure"
+WAIT_MS = 90_000
+
+
+@pytest.fixture(scope="module")
+def browser():
+    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if path is None:
+        pytest.skip("no chromium on this machine; install one to test the pages in it")
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: make install")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser):
+    """A page that remembers what went wrong and where it asked."""
+    page = browser.new_page(viewport={"width": 1366, "height": 900})
+    page.set_default_timeout(WAIT_MS)
+    page.wrong, page.asked = [], []
+    page.on("console", lambda said: page.wrong.append(said.text) if said.type == "error" else None)
+    page.on("pageerror", lambda error: page.wrong.append(str(error)))
+    page.on("request", lambda request: page.asked.append(request.url))
+    yield page
+    page.close()
+
+
+@pytest.fixture(scope="module")
+def home(new_home):
+    home = new_home()
+    assert home.main(LINE) == 0
+    assert home.main("report --net grid2x2") == 0
+    return home
+
+
+@pytest.fixture(scope="module")
+def runs(home):
+    client = MlflowClient(f"sqlite:///{home.folder / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("grid2x2").experiment_id
+    return {run.data.tags.get("algorithm", run.data.tags["kind"]): run for run in client.search_runs([experiment])}
+
+
+@pytest.fixture(scope="module")
+def ui(home):
+    """`make ui`: the address, and what it said."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    process = home.start(f"ui --port {port}")
+
+    def answers():
+        try:
+            return urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1).status == 200
+        except OSError:
+            return False
+
+    try:
+        until(answers, 120)
+        yield f"http://127.0.0.1:{port}", process.stdout.readline()
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def test_the_experiment_shows_its_runs(ui, page, runs):
+    base, _ = ui
+    experiment = runs["mappo"].info.experiment_id
+    page.goto(f"{base}/#/experiments/{experiment}/runs?workflowType=machine_learning")
+    for kind in ("comparison", "report"):
+        page.get_by_role("link", name=runs[kind].info.run_name).wait_for()
+    page.get_by_text("4 matching runs").wait_for()
+    assert [url for url in page.asked if not url.startswith((base, "data:", "blob:"))] == []
+
+
+def test_the_link_that_it_prints_shows_the_curves_best_first(ui, page, runs):
+    _, said = ui
+    (link,) = re.findall(r"grid2x2, curves of the trainings, best first: (\S+)", said)
+    page.goto(link)
+    page.locator(".js-plotly-plot .scatterlayer .js-line").first.wait_for(state="attached")
+    shown = page.get_by_role("link", name=re.compile("seed 0")).all_inner_texts()
+    best_first = sorted((runs["mappo"], runs["jointq"]), key=lambda run: run.data.metrics["eval/delay"])
+    assert shown[:2] == [run.info.run_name for run in best_first]
+
+
+def test_two_runs_compared_show_both_curves(ui, page, runs):
+    base, _ = ui
+    both = json.dumps([runs[name].info.run_id for name in ("mappo", "jointq")])
+    page.goto(f'{base}/#/compare-runs?runs={both}&experiments=["{runs["mappo"].info.experiment_id}"]')
+    page.get_by_role("link", name="agent/A0/reward").click()
+    page.locator(".js-plotly-plot .legendtext").nth(1).wait_for()
+    assert sorted(text.split()[0] for text in page.locator(".legendtext").all_inner_texts()) == ["jointq", "mappo"]
+    lines = page.locator(".scatterlayer .js-line").evaluate_all("lines => lines.map(line => line.getAttribute('d'))")
+    assert len({line for line in lines if line}) >= 2
+
+
+def test_a_run_tells_what_it_is(ui, page, runs):
+    base, _ = ui
+    run = runs["jointq"].info
+    page.goto(f"{base}/#/experiments/{run.experiment_id}/runs/{run.run_id}")
+    page.get_by_role("heading", name=run.run_name).wait_for()
+    page.get_by_text(f'mlflow.pyfunc.load_model("runs:/{run.run_id}/policy")').wait_for()
+
+
+def test_the_report_draws_without_errors_or_network(home, page):
+    path = home.folder / "report" / "report.html"
+    page.goto(path.as_uri())
+    figures = {
+        "curves": ".scatterlayer .js-line",
+        "final": ".points path",
+        "map": ".points path",
+        "credit": ".heatmaplayer image",
+    }
+    for name, drawn in figures.items():
+        page.locator(f"#grid2x2-{name} {drawn}").first.wait_for(state="attached")
+    assert page.locator("#grid2x2-map .points path").count() == 4
+    assert page.locator(".js-plotly-plot").count() == len(figures)
+    assert page.wrong == []
+    assert [url for url in page.asked if not url.startswith(("data:", "blob:"))] == [path.as_uri()]
+    wider = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    assert wider <= 0, "the page is wider than a laptop's screen"
+    page.locator("#grid2x2-map .points path").first.hover()
+    page.locator("#grid2x2-map .hoverlayer", has_text="veh·s per episode").wait_for()
