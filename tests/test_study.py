@@ -29,6 +29,8 @@ def test_a_study_is_completed_and_never_repeated(home, capsys, tmp_path):
     out = capsys.readouterr().out
     assert "4 trainings, 0 of them finished already" in out
     assert "finished: mappo-lam95 s1 on cross" in out
+    assert f"report: {home.folder}/report/report.html" in out
+    assert (home.folder / "report" / "report.html").exists()
     expected = [("ippo", "0"), ("ippo", "1"), ("mappo-lam95", "0"), ("mappo-lam95", "1")]
     assert trained(home) == expected
     assert home.main(f"evaluate --net cross --controller mappo-lam95 --eval-seeds 1 --out {tmp_path}") == 0
