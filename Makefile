@@ -15,7 +15,7 @@ option = $(if $(strip $(2)),--$(1) $(2))
 given = $(if $(filter file,$(origin $(2))),,--$(1) $($(2)))
 
 .DEFAULT_GOAL := help
-.PHONY: help install train study evaluate results compare explain probe report watch ui nets bench bench-mpe test test-slow lint clean
+.PHONY: help install train study evaluate results compare explain probe report watch video ui nets bench bench-mpe test test-slow lint clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -59,6 +59,9 @@ report: .venv/installed  ## write a page on the finished trainings of every NET,
 
 watch: .venv/installed  ## show CONTROLLER (an algorithm, a run id or a classical controller) in sumo-gui
 	$(TSC) watch --net $(NET) $(call option,controller,$(CONTROLLER)) $(call option,timing,$(TIMING)) $(ARGS)
+
+video: .venv/installed  ## draw a stretch of CONTROLLER="a b" side by side as a GIF or MP4 file OUT
+	$(TSC) video --net $(NET) $(call option,controller,$(CONTROLLER)) $(call option,out,$(OUT)) $(call option,timing,$(TIMING)) $(ARGS)
 
 ui: .venv/installed  ## open MLflow on http://127.0.0.1:5000
 	$(TSC) ui $(ARGS)

@@ -18,6 +18,7 @@ from tsc_marl.options import (
     ResultsOptions,
     StudyOptions,
     UiOptions,
+    VideoOptions,
     WatchOptions,
     split,
 )
@@ -142,8 +143,7 @@ def watch(argv: list[str]) -> None:
     from tsc_marl.evaluate import find_policy
 
     task = _task(options.net, options.timing)
-    if not 0 <= options.seed < 2**31:
-        raise UserError(f"seed must lie in 0 .. {2**31 - 1}; got {options.seed}")
+    _check_seed(options.seed)
     if options.delay_ms < 0:
         raise UserError(f"delay-ms must not be negative; got {options.delay_ms}")
     module.watch(task, find_policy(options.controller, task), options.seed, options.delay_ms, options.quit_on_end)
@@ -166,6 +166,23 @@ def explain(argv: list[str]) -> None:
     module.draw(path.with_suffix(".png"), task, story, f"{title}; how much depends on each signal's choice")
     report.console().print(module.table(title, story))
     report.say(f"{module.legend(story)}\nevery decision: {path}; map: {path.with_suffix('.png')}")
+
+
+def video(argv: list[str]) -> None:
+    """Draw a stretch of an episode as a video, one controller or two side by side."""
+    options = cli(VideoOptions, argv, "video")
+    from tsc_marl import report
+    from tsc_marl import video as module
+    from tsc_marl.evaluate import find_policy, labels
+
+    check_list("controller", options.controller)
+    if len(options.controller) > 2:
+        raise UserError(f"controller takes one or two, side by side; got {' '.join(options.controller)}")
+    task = _task(options.net, options.timing)
+    _check_seed(options.seed)
+    module.check(task, options.from_s, options.to_s, options.out)
+    policies = {label: find_policy(name, task) for name, label in labels(options.controller).items()}
+    module.write(task, policies, options.seed, options.from_s, options.to_s, options.out, report.say)
 
 
 def ui(argv: list[str]) -> None:
@@ -193,6 +210,11 @@ def bench(argv: list[str]) -> None:
     module.run(options.only)
 
 
+def _check_seed(seed: int) -> None:
+    if not 0 <= seed < 2**31:
+        raise UserError(f"seed must lie in 0 .. {2**31 - 1}; got {seed}")
+
+
 def _task(network: str, timing: str, demand: Demand | None = None) -> Any:
     from tsc_marl.rollout.worker import Task, check
 
@@ -203,7 +225,7 @@ def _task(network: str, timing: str, demand: Demand | None = None) -> Any:
 
 
 VERBS: dict[str, Callable[[list[str]], None]] = {
-    verb.__name__: verb for verb in (train, study, evaluate, results, compare, explain, probe, report, watch, ui, nets, bench)
+    verb.__name__: verb for verb in (train, study, evaluate, results, compare, explain, probe, report, watch, video, ui, nets, bench)
 }
 
 

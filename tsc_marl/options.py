@@ -136,6 +136,24 @@ class ExplainOptions:
     """SUMO seed of the episode."""
     out: Path = Path("results/explain")
     """Folder of the table, decisions_<network>_<policy>.csv, and the picture beside it."""
+
+
+@dataclass(frozen=True)
+class VideoOptions:
+    """Draw a stretch of an episode as a video, one controller or two side by side."""
+
+    net: str = "grid4x4"
+    """Road network."""
+    controller: tuple[str, ...] = ("jointq", "fixed_time")
+    """One or two classical controllers, algorithms (their newest finished run), run ids, or checkpoint files."""
+    from_s: int = 600
+    """Start of the stretch, in seconds from the start of the network's window."""
+    to_s: int = 780
+    """End of the stretch, likewise."""
+    seed: int = 1000
+    """SUMO seed, the same for both."""
+    out: Path = Path("results/video.gif")
+    """File to write: .gif, or .mp4 where ffmpeg is installed."""
     timing: str = "sumo-rl"
     """Signal timing: a file of configs/timing/."""
 

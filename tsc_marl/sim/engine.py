@@ -171,6 +171,10 @@ class Engine:
         """Show a state on a signal from now on."""
         self.api.trafficlight.setRedYellowGreenState(signal, state)
 
+    def lights(self, signals: Sequence[str]) -> list[str]:
+        """Return the states that signals show."""
+        return [self.api.trafficlight.getRedYellowGreenState(signal) for signal in signals]
+
     def make_static(self, signal: str) -> None:
         """Let a signal run its own program by the clock, whatever type it has."""
         shown = self.api.trafficlight.getProgram(signal)

@@ -95,7 +95,7 @@ class TrafficEnv:
 
     def reset(
         self, seed: int, *, out: Path | None = None, native: bool = False, programs: str = "",
-        gui: list[str] | None = None, detail: bool = False,
+        gui: list[str] | None = None, detail: bool = False, more: Sequence[str] = (),
     ) -> np.ndarray:  # fmt: skip
         """Start an episode with a SUMO seed and return obs [N, F].
 
@@ -106,6 +106,7 @@ class TrafficEnv:
             programs: a SUMO additional file with programs, its content.
             gui: show it in `sumo-gui`, with these options.
             detail: measure approaches, gridlock and emissions too (`sim.metrics`).
+            more: further options of SUMO.
         """
         self.close()
         self.seed, self.native, self.detail = seed, native, detail
@@ -114,7 +115,7 @@ class TrafficEnv:
         logged = self.names if out is not None else ()
         played = self._played()
         command = engine.command(played, seed, self.out, logged, detail, programs)
-        self._engine = Engine(played, command, gui)
+        self._engine = Engine(played, [*command, *more], gui)
         self.now = self._engine.now
         self.timers = [SignalTimer(s.name, s.phases, self.timing, self.now) for s in self.net.signals]
         for name in (*self.names, *self.net.fixed) if native and not programs else self.net.fixed:
