@@ -374,6 +374,7 @@ LINES = {
         "probe --net cross --run a b --episodes 16 --out o --workers 1 -x"
     ),
     "watch NET=cross CONTROLLER=mappo": "watch --net cross --controller mappo",
+    "video NET=cross CONTROLLER='a b' OUT=x.gif TIMING=field": "video --net cross --controller a b --out x.gif --timing field",
     "nets": "nets",
     "ui ARGS='--port 5001'": "ui --port 5001",
     "bench ARGS='--only x'": "bench --only x",
@@ -396,7 +397,7 @@ def test_make_prints_its_command(arguments):
 def test_make_lists_its_verbs():
     text = "\n".join(make("help"))
     verbs = re.findall(r"^make (\S+)", text, re.M)
-    expected = "help install train study evaluate results compare explain probe report watch ui nets bench bench-mpe test"
+    expected = "help install train study evaluate results compare explain probe report watch video ui nets bench bench-mpe test"
     assert verbs == [*expected.split(), "test-slow", "lint", "clean"]
     assert all(make(f"-n {verb}") for verb in verbs)
     assert all(f" {name}" in text for name in ("NET", "ALGOS", "SEEDS", "EPISODES", "WORKERS", "RESUME", "ARGS", "TSC_MARL_HOME"))

@@ -6,15 +6,18 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
+from opinions import TASK, biased
 
 from tsc_marl.errors import UserError
+from tsc_marl.opinion import NOTHING, Driver
 from tsc_marl.rollout.worker import Job, Policy, Task, Worker
-from tsc_marl.watch import watch
+from tsc_marl.watch import Overlay, watch
 
-TASK, POLICY, SEED = Task("cross"), Policy("max_pressure"), 1000
+POLICY, SEED = Policy("max_pressure"), 1000
 
 
 @pytest.fixture
@@ -39,12 +42,67 @@ def children(name: str) -> list[int]:
 
 def test_the_window_shows_the_same_traffic_as_libsumo(display: None) -> None:
     said: list[str] = []
-    shown = watch(TASK, POLICY, SEED, delay_ms=0, quit_on_end=True, say=said.append)
+    policy = biased(1.0)
+    shown = watch(TASK, policy, SEED, delay_ms=0, quit_on_end=True, say=said.append)
     worker = Worker()
-    assert shown == worker.play(Job(0, TASK, POLICY, SEED)).figures
+    assert shown == worker.play(Job(0, TASK, policy, SEED)).figures
     worker.close()
     assert "close its window to stop" in said[0]
+    assert said[2].startswith("colour, and number behind the colon: own advantage of the chosen phase")
     assert said[-1].startswith("delay ")
+
+
+@pytest.fixture
+def window(display: None) -> Iterator[Callable[[Task, Policy, int], tuple[Driver, Any]]]:
+    """Drive some decisions in a window and return the driver, with the overlay updated for the last, and SUMO."""
+    envs = []
+
+    def drive(task: Task, policy: Policy, decisions: int) -> tuple[Driver, Any]:
+        envs.append(task.env())
+        driver = Driver(envs[-1], policy, SEED, gui=["--start", "--quit-on-end", "--window-size", "1280,900"])
+        overlay = Overlay(envs[-1], driver, policy.name)
+        for _ in range(decisions):
+            chosen = driver.choose()
+            overlay.update(chosen)
+            envs[-1].step(chosen)
+        return driver, envs[-1].engine.api
+
+    yield drive
+    for env in envs:
+        env.close()
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_the_colour_at_a_signal_has_the_sign_of_its_advantage(window: Callable, sign: float) -> None:
+    driver, sumo = window(TASK, biased(sign), 4)
+    assert driver.worth.tolist() == [pytest.approx(sign)]
+    red, green, blue, _ = sumo.polygon.getColor("A0")
+    assert (blue > green > 0 and blue > red) if sign > 0 else (red > green > blue)  # purple, orange
+    assert sumo.poi.getType("A0") == f"0: {sign:+.1f}"
+    assert [sumo.poi.getType(f"legend {share}") for share in (-1.0, 0.0, 1.0)] == ["-1.0", "+0.0", "+1.0"]
+    seen = sumo.gui.getBoundary()
+    for name in sumo.poi.getIDList():
+        assert all(low < x < high for low, x, high in zip(seen[0], sumo.poi.getPosition(name), seen[1], strict=True)), name
+
+
+def test_before_a_choice_there_is_no_colour(window: Callable) -> None:
+    _, sumo = window(TASK, biased(1.0), 1)  # which the minimum green decides
+    assert sumo.polygon.getColor("A0")[:3] == NOTHING
+
+
+def test_a_controller_has_phases_but_no_colour(window: Callable) -> None:
+    driver, sumo = window(TASK, Policy("fixed_time"), 3)
+    assert driver.meaning is None
+    assert sumo.polygon.getColor("A0")[:3] == NOTHING
+    assert sumo.poi.getType("legend line 1") == "there is no colour: it puts no number on its choices"
+    state = sumo.trafficlight.getRedYellowGreenState("A0")
+    drawn = [name for name in sumo.polygon.getIDList() if name.startswith("A0 ") and name != "A0 rim"]
+    links = sumo.trafficlight.getControlledLinks("A0")
+    green = {
+        (one[0].rpartition("_")[0], one[1].rpartition("_")[0]) for (one, *_), c in zip(links, state, strict=True) if c in "Gg"
+    }
+    assert sorted(drawn) == sorted(f"A0 {a} {b}" for a, b in green)
+    assert sumo.poi.getType("A0") == "0"
 
 
 def test_a_closed_window_ends_it_in_one_line(display: None) -> None:

@@ -180,8 +180,8 @@ def video(argv: list[str]) -> None:
         raise UserError(f"controller takes one or two, side by side; got {' '.join(options.controller)}")
     task = _task(options.net, options.timing)
     _check_seed(options.seed)
-    module.check(task, options.from_s, options.to_s, options.out)
     policies = {label: find_policy(name, task) for name, label in labels(options.controller).items()}
+    module.check(task, options.from_s, options.to_s, options.out)
     module.write(task, policies, options.seed, options.from_s, options.to_s, options.out, report.say)
 
 

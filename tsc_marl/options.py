@@ -136,6 +136,8 @@ class ExplainOptions:
     """SUMO seed of the episode."""
     out: Path = Path("results/explain")
     """Folder of the table, decisions_<network>_<policy>.csv, and the picture beside it."""
+    timing: str = "sumo-rl"
+    """Signal timing: a file of configs/timing/."""
 
 
 @dataclass(frozen=True)

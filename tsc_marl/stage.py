@@ -17,7 +17,7 @@ DPI = 100
 PANEL = 620
 """Width of a controller's map in pixels."""
 HEIGHTS = (360, 640)
-TOP, BOTTOM, GAP = 92, 100, 16
+TOP, BOTTOM, GAP = 92, 112, 16
 """Pixels above and below the maps, and around them."""
 POINTS = 72 / DPI
 """A pixel in matplotlib's unit of line widths."""

@@ -1,0 +1,83 @@
+"""What a policy thinks of its choices: the numbers by hand, and that it drives as everywhere else."""
+
+import numpy as np
+import pytest
+import torch
+from opinions import TASK, biased
+
+from tsc_marl import opinion
+from tsc_marl.algos.ippo import Ippo
+from tsc_marl.algos.mappo import Mappo
+from tsc_marl.opinion import ADVANTAGE, NOTHING, TEAM_VALUE, VALUE, Driver
+from tsc_marl.rollout.worker import Policy, Task, spec_of, start
+
+
+def test_the_advantage_is_over_the_mean_of_the_other_legal_phases() -> None:
+    own = np.array([[1.0, 4.0, -2.0, 99.0], [5.0, 7.0, 0.0, 0.0], [1.0, 2.0, 6.0, 0.0]])
+    avail = np.array([[1, 1, 1, 0], [1, 0, 0, 0], [1, 1, 1, 1]], dtype=bool)
+    found = opinion.advantage(own, avail, np.array([1, 0, 0]))
+    np.testing.assert_allclose(found, [4.5, np.nan, 1 - 8 / 3])
+
+
+def test_the_scale_is_robust_and_leaves_out_what_is_not_known() -> None:
+    numbers = np.array([*np.linspace(-1, 1, 99), 1000.0, np.nan])
+    middle, reach = opinion.scale(numbers, ADVANTAGE)
+    assert middle == 0
+    assert 0.9 < reach < 1
+    assert opinion.scale(numbers + 50, VALUE)[0] == pytest.approx(50, abs=0.02)
+    assert opinion.scale(np.full(3, np.nan), VALUE) == (0.0, 1.0)
+
+
+def test_colours_go_from_orange_over_white_to_purple() -> None:
+    orange, white, purple, none, beyond = opinion.colours(np.array([-2.0, 0.0, 2.0, np.nan, 9.0]), 0.0, 2.0).astype(int)
+    assert orange[0] > orange[1] > orange[2]
+    assert white.min() > 240
+    assert purple[2] > purple[0] > purple[1]
+    assert tuple(none) == NOTHING
+    assert (beyond == purple).all()
+
+
+def trained(kind: type, task: Task, **settings: object) -> Policy:
+    env = task.env()
+    env.reset(0)
+    env.close()
+    torch.manual_seed(0)
+    algorithm = kind(spec_of(env), kind.Config(**settings))
+    return Policy(kind.__name__.lower(), algorithm.config, algorithm.state_dict())
+
+
+@pytest.mark.parametrize(("kind", "meaning"), [(Ippo, VALUE), (Mappo, TEAM_VALUE)])
+def test_without_advantages_there_are_values(kind: type, meaning: opinion.Meaning) -> None:
+    task = Task("grid2x2")
+    env = task.env()
+    driver = Driver(env, trained(kind, task), 1000)
+    driver.choose()
+    env.close()
+    assert driver.meaning is meaning
+    assert np.isfinite(driver.worth).all()
+    assert (len(set(driver.worth.tolist())) > 1) == meaning.local
+
+
+def test_it_drives_as_everywhere_else_with_a_memory_too() -> None:
+    policy, env = trained(Ippo, TASK, recurrent=True), TASK.env()
+    actions = []
+    for begin in (lambda: Driver(env, policy, 1000).choose, lambda: start(env, policy, 1000)):
+        choose, taken = begin(), []
+        for _ in range(40):
+            taken.append(choose())
+            env.step(taken[-1])
+        actions.append(np.stack(taken))
+    env.close()
+    assert len(np.unique(actions[0])) > 1
+    np.testing.assert_array_equal(*actions)
+
+
+def test_the_worth_of_a_choice_stays_until_the_next() -> None:
+    env = TASK.env()
+    driver, worths = Driver(env, biased(-3.0), 1000), []
+    for _ in range(4):
+        chosen = driver.choose()
+        worths.append((bool(env.avail.sum() > 1), float(driver.worth[0])))
+        env.step(chosen)
+    env.close()
+    np.testing.assert_allclose(worths, [(False, np.nan), (False, np.nan), (True, -3.0), (True, -3.0)], rtol=1e-5)

@@ -1,0 +1,118 @@
+"""A video of a stretch of traffic: real GIF files from real SUMO runs, and every mistake in one line."""
+
+import itertools
+
+import numpy as np
+import pytest
+from matplotlib.collections import PathCollection
+from opinions import TASK, biased
+from PIL import Image
+from verbs import one_line
+
+from tsc_marl.__main__ import main
+from tsc_marl.recording import MOST_FRAMES, Stretch, record
+from tsc_marl.rollout.worker import Policy, Task, start
+from tsc_marl.stage import Stage, vehicle_colours
+
+GRID = Task("grid2x2")
+
+
+@pytest.fixture(scope="module")
+def stretch() -> Stretch:
+    return record(GRID, Policy("max_pressure"), 1000, 290, 300)
+
+
+def test_a_gif_of_two_controllers_side_by_side(tmp_path, capsys) -> None:
+    out = tmp_path / "new" / "both.gif"
+    line = f"video --net cross --controller max_pressure fixed_time --from-s 100 --to-s 106 --out {out}"
+    assert main(line.split()) == 0
+    assert f"video: {out} (" in capsys.readouterr().out
+    with Image.open(out) as image:
+        assert (image.format, image.n_frames, image.size[0] % 2) == ("GIF", 6, 0)
+        frames = []
+        for i in range(image.n_frames):
+            image.seek(i)
+            frames.append(np.asarray(image.convert("RGB")).astype(int))
+    middle = frames[0].shape[1] // 2
+    for half in (np.s_[100:, :middle], np.s_[100:, middle:]):
+        moved = [np.abs(a[half] - b[half]).max(axis=-1) > 50 for a, b in itertools.pairwise(frames)]
+        assert all(pixels.sum() > 20 for pixels in moved)
+
+
+def test_what_is_recorded_is_the_episode_that_is_played_elsewhere(stretch) -> None:
+    env = GRID.env()
+    act, lost_s, waiting = start(env, Policy("max_pressure"), 1000), 0.0, 0
+    while env.now < 300:
+        waiting = len(env.engine.api.simulation.getPendingVehicles())
+        before = lost_s
+        lost_s -= float(env.step(act())[0].sum())
+    last = stretch.frames[-1]
+    assert [frame.second for frame in stretch.frames] == list(range(290, 300))
+    assert len(env.vehicles.ids) > 10
+    np.testing.assert_allclose(np.sort(last.vehicles[:, 3]), np.sort(env.vehicles.speed_ms), atol=0.006)
+    positions = np.array([env.engine.api.vehicle.getPosition(name) for name in env.vehicles.ids])
+    np.testing.assert_allclose(np.sort(last.vehicles[:, 0]), np.sort(positions[:, 0]), atol=0.006)
+    assert list(last.states) == env.engine.lights(env.names)
+    assert (last.waiting, last.lost_s) == (waiting, pytest.approx(before))
+    env.close()
+
+
+def test_a_vehicle_is_drawn_where_it_is(stretch) -> None:
+    stage = Stage(GRID, 1000, {"max_pressure": stretch})
+    map_ = stage.figure.axes[0]
+    for i in (0, 9):
+        stage.show(i)
+        stage.figure.canvas.draw()
+        pixels = np.asarray(stage.figure.canvas.buffer_rgba())[..., :3].astype(int)
+        found = 0
+        for x, y, angle, speed in stretch.frames[i].vehicles:
+            centre = (x - 2.5 * np.sin(np.radians(angle)), y - 2.5 * np.cos(np.radians(angle)))
+            column, row = map_.transData.transform(centre)
+            seen = pixels[len(pixels) - 1 - int(row), int(column)]
+            found += np.abs(seen - 255 * vehicle_colours(np.array([speed]))[0]).max() < 40
+        assert found >= 0.8 * len(stretch.frames[i].vehicles)  # some overlap
+    stage.close()
+
+
+def test_the_discs_have_the_colour_of_the_advantage() -> None:
+    for sign in (1.0, -1.0):
+        recorded = record(TASK, biased(sign), 1000, 20, 22)
+        assert [frame.worth.tolist() for frame in recorded.frames] == [[pytest.approx(sign)]] * 2
+        stage = Stage(TASK, 1000, {"jointq": recorded})
+        stage.show(1)
+        (discs,) = (artist for artist in stage.figure.axes[0].collections if isinstance(artist, PathCollection))
+        colour = discs.get_facecolor()[0]
+        assert (colour[2] > colour[0]) == (sign > 0)
+        stage.close()
+
+
+def test_a_long_stretch_has_no_more_frames_than_can_be_watched() -> None:
+    frames = record(TASK, Policy("fixed_time"), 1000, 0, 600).frames
+    assert len(frames) == 200 <= MOST_FRAMES
+    assert [frame.second for frame in frames[:3]] == [0, 3, 6]
+    assert frames[0].vehicles.shape[1] == 4
+
+
+MISTAKES = [
+    ("--from-s 500 --to-s 700", "from-s 500 to-s 700 must lie in the window of cross, 0 .. 600 s"),
+    ("--from-s -5 --to-s 50", "from-s -5 to-s 50 must lie in the window of cross"),
+    ("--from-s 50 --to-s 50", "and end after it starts"),
+    ("--from-s 60 --to-s 50", "and end after it starts"),
+    ("--controller random fixed_time max_wave", "controller takes one or two, side by side; got random fixed_time max_wave"),
+    ("--controller random random", "controller needs at least one entry and none twice"),
+    ("--controller max_presure", "controller max_presure not found; did you mean max_pressure?"),
+    ("--out /dev/null/x.gif", "out /dev/null/x.gif cannot be written"),
+    ("--out {tmp}", "must end in .gif or .mp4"),
+    ("--out {tmp}/x.avi", "must end in .gif or .mp4"),
+    ("--out {tmp}/x.mp4", "needs ffmpeg, which is not on the PATH; install it, or write a .gif"),
+    ("--seed -1", "seed must lie in 0 .. 2147483647; got -1"),
+]
+
+
+@pytest.mark.parametrize(("line", "said"), MISTAKES)
+def test_a_mistake_is_one_line(tmp_path, monkeypatch, capsys, line, said) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    defaults = {"--controller": "random", "--from-s": "10", "--to-s": "20", "--out": f"{tmp_path}/x.gif"}
+    given = [f"{name} {value}" for name, value in defaults.items() if name not in line]
+    assert main(f"video --net cross {' '.join(given)} {line.format(tmp=tmp_path)}".split()) == 2
+    assert said in one_line(capsys.readouterr().err)
