@@ -225,7 +225,8 @@ def _task(network: str, timing: str, demand: Demand | None = None) -> Any:
 
 
 VERBS: dict[str, Callable[[list[str]], None]] = {
-    verb.__name__: verb for verb in (train, study, evaluate, results, compare, explain, probe, report, watch, video, ui, nets, bench)
+    verb.__name__: verb
+    for verb in (train, study, evaluate, results, compare, explain, probe, report, watch, video, ui, nets, bench)
 }
 
 
