@@ -191,7 +191,7 @@ def test_two_trainings_make_the_store_together(tmp_path):
     env = {"TSC_MARL_HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
     commands = [[sys.executable, "-m", "tsc_marl", *line.split(), seed] for seed in ("1", "2")]
     both = [subprocess.Popen(c, cwd=ROOT, env=os.environ | env, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for c in commands]
-    said = [process.communicate(timeout=120) for process in both]
+    said = [process.communicate(timeout=600) for process in both]
     assert [process.returncode for process in both] == [0, 0], said
     found = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}").search_runs(["1"], "tags.kind = 'training'")
     assert sorted(run.data.tags["seed"] for run in found) == ["1", "2"]

@@ -53,8 +53,7 @@ def study(argv: list[str]) -> None:
 def evaluate(argv: list[str]) -> None:
     """Measure controllers or trained policies on held-out seeds and keep SUMO's own files."""
     options = cli(EvaluateOptions, argv, "evaluate")
-    from tsc_marl import controllers, protocol, report
-    from tsc_marl.rollout.local import Pool
+    from tsc_marl import controllers, protocol
     from tsc_marl.sim.stress import SUITE
 
     wanted = tuple(controllers.available()) if options.controller == ("classical",) else options.controller
@@ -64,25 +63,7 @@ def evaluate(argv: list[str]) -> None:
         if name not in SUITE:
             raise unknown("disturbance", name, SUITE)
     check_eval_seeds(options.eval_seeds)
-    names = protocol.networks(options.net)
-    tasks = [_task(name, options.timing, options.demand) for name in names]
-    try:
-        options.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"out {options.out} cannot be made ({error.strerror}); give another folder") from None
-    with Pool(options.workers, report.say) as pool:
-        session = protocol.Session(pool, options.eval_seeds, options.out, options.baseline)
-        measured = False
-        for task in tasks:
-            policies = session.policies(wanted, task, alone=len(tasks) == 1)
-            results = session.measure(task, policies)
-            measured = measured or bool(results)
-            if options.stress is not None and results:
-                session.stress(task, policies, results, options.stress or tuple(SUITE))
-    if not measured:
-        raise UserError(f"nothing could be measured on {' '.join(names)}: {'; '.join(session.left_out)}")
-    if session.crashed:
-        raise SystemExit(f"{session.crashed} episodes failed, as said above; they are missing in {options.out}")
+    protocol.run([_task(name, options.timing, options.demand) for name in protocol.networks(options.net)], wanted, options)
 
 
 def results(argv: list[str]) -> None:

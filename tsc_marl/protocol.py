@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from tsc_marl import maps, report
 from tsc_marl.errors import UserError
 from tsc_marl.evaluate import Results, evaluate, find_policy, labels, write
+from tsc_marl.options import EvaluateOptions
 from tsc_marl.rollout.local import Pool, WorkerDiedError
 from tsc_marl.rollout.worker import Policy, Task, is_blind
 from tsc_marl.sim import scenario
@@ -22,6 +23,32 @@ CALM = "undisturbed"
 def networks(given: Sequence[str]) -> list[str]:
     """Return the names of the networks; `all` means every one of networks/."""
     return scenario.available() if list(given) == ["all"] else list(given)
+
+
+def run(tasks: Sequence[Task], names: Sequence[str], options: EvaluateOptions) -> None:
+    """Evaluate policies on every task, under disturbances too where the options name them.
+
+    Raises:
+        UserError: when the folder cannot be made, or nothing could be measured.
+        SystemExit: at the end, when episodes crashed.
+    """
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"out {options.out} cannot be made ({error.strerror}); give another folder") from None
+    with Pool(options.workers, report.say) as pool:
+        session = Session(pool, options.eval_seeds, options.out, options.baseline)
+        measured = False
+        for task in tasks:
+            policies = session.policies(names, task, alone=len(tasks) == 1)
+            results = session.measure(task, policies)
+            measured = measured or bool(results)
+            if options.stress is not None and results:
+                session.stress(task, policies, results, options.stress or tuple(SUITE))
+    if not measured:
+        raise UserError(f"nothing could be measured on {' '.join(t.network for t in tasks)}: {'; '.join(session.left_out)}")
+    if session.crashed:
+        raise SystemExit(f"{session.crashed} episodes failed, as said above; they are missing in {options.out}")
 
 
 class Session:
