@@ -6,11 +6,10 @@ import re
 import shutil
 import signal
 import socket
-import urllib.request
 
 import pytest
 from mlflow import MlflowClient
-from verbs import until
+from verbs import serves, until
 
 pytest_plugins = ["homes"]
 pytestmark = pytest.mark.slow
@@ -67,14 +66,8 @@ def ui(home):
         port = free.getsockname()[1]
     process = home.start(f"ui --port {port}")
 
-    def answers():
-        try:
-            return urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1).status == 200
-        except OSError:
-            return False
-
     try:
-        until(answers, 120)
+        until(lambda: serves(port), 120)
         yield f"http://127.0.0.1:{port}", process.stdout.readline()
     finally:
         os.killpg(process.pid, signal.SIGKILL)

@@ -8,13 +8,12 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.request
 
 import numpy as np
 import pytest
 import torch
 from mlflow import MlflowClient
-from verbs import ROOT, one_line, until
+from verbs import ROOT, one_line, serves, until
 
 from tsc_marl import algos, deploy
 from tsc_marl.config import as_dict, parse
@@ -227,14 +226,8 @@ def server(tmp_path):
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     process = subprocess.Popen(command, start_new_session=True, cwd=tmp_path, **quiet)
 
-    def answers():
-        try:
-            return urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1).status == 200
-        except OSError:
-            return False
-
     try:
-        until(answers, 90)
+        until(lambda: serves(port), 90)
         yield f"http://127.0.0.1:{port}", process
     finally:
         if process.poll() is None:

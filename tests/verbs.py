@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,14 @@ class Home:
         client = MlflowClient(f"sqlite:///{self.folder / 'mlflow.db'}")
         runs = client.search_runs([e.experiment_id for e in client.search_experiments()])
         return {run.data.tags["kind"]: run.info.status for run in runs}
+
+
+def serves(port):
+    """Whether an MLflow server on this machine answers."""
+    try:
+        return urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1).status == 200
+    except OSError:
+        return False
 
 
 def until(condition, seconds):
