@@ -95,6 +95,15 @@ def reach_of(credit):
     return 1 - torch.eye(N) if credit == "all" else torch.eye(N).roll(1, dims=1)
 
 
+def test_hops():
+    """On a ring each agent's neighbour is the next one."""
+    spec, _, _ = matrix_game(sampled=0)
+    reached = {hops: build("jointq", spec, **SMALL, hops=hops).reach for hops in (1, 2, 3)}
+    assert torch.equal(reached[1], reach_of("neighbours"))
+    assert torch.equal(reached[2], sum(torch.eye(N).roll(k, dims=1) for k in (1, 2)))
+    assert torch.equal(reached[3], reach_of("all"))
+
+
 @pytest.mark.parametrize(("credit", "sharing"), [("neighbours", "full"), ("all", "none")])
 def test_heads_are_the_effects_on_own_and_others_streams(credit, sharing):
     """Every joint action as often as the policy takes it: no sampling error, only the fit's (payoffs deviate by 3)."""
@@ -224,6 +233,9 @@ def test_the_counterfactual_of_a_mixer():
         ({"adv": "doc1", "kappa": 0.5}, ("algo.kappa 0.5", "algo.adv doc1")),
         ({"adv": "doc_lambda", "credit": "all"}, ("algo.credit all", "algo.adv doc_lambda")),
         ({"adv": "mix", "rho": 1.5}, ("algo.rho", "1.5")),
+        ({"hops": 0}, ("algo.hops", "0")),
+        ({"hops": 2, "credit": "all"}, ("algo.hops 2", "algo.credit all")),
+        ({"hops": 2, "adv": "doc1"}, ("algo.hops 2", "algo.adv doc1")),
     ],
 )
 def test_contradictions_name_both_settings_and_values(settings, named):

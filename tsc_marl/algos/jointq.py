@@ -37,6 +37,8 @@ class JointqConfig(PpoConfig):
     """Share of sampled returns in `mix`: more variance, less bias of the critic."""
     credit: Literal["neighbours", "all"] = "neighbours"
     """Whose streams the externality head explains: the neighbours' on the road graph, or all others' jointly."""
+    hops: int = 1
+    """How far `neighbours` reach: those of the neighbours too with 2, and so on."""
     mixer: Literal["sum", "monotone"] = "sum"
     """Interactions M of the joint Q beside the additive part; `monotone` (QMIX's) needs credit `all`."""
     tie_heads: bool = False
@@ -55,12 +57,20 @@ class JointqConfig(PpoConfig):
             raise UserError(f"algo.adv cf needs the joint Q of all agents; got algo.credit {self.credit}, set it to all")
         if self.kappa != 1 and self.adv not in ("own", "mix"):
             raise UserError(f"algo.kappa {self.kappa} has no effect with algo.adv {self.adv}; set algo.adv to own or mix")
-        if self.credit == "all" and self.adv.startswith("doc"):
-            raise UserError(f"algo.credit all has no effect with algo.adv {self.adv}; set algo.adv to own")
+        self._check_reach()
         if self.tie_heads and self.adv not in ("mix", "cf"):
             raise UserError(f"algo.tie_heads True has no effect with algo.adv {self.adv}; set algo.adv to mix or cf")
         if self.tie_heads and self.mixer != "sum":
             raise UserError(f"algo.tie_heads True trains no mixer; got algo.mixer {self.mixer}, set it to sum")
+
+    def _check_reach(self) -> None:
+        if self.hops < 1:
+            raise UserError(f"algo.hops must be at least 1; got {self.hops}; for none at all set algo.kappa 0")
+        if self.hops > 1 and self.credit == "all":
+            raise UserError(f"algo.hops {self.hops} has no effect with algo.credit all; set algo.credit to neighbours")
+        for name, value, default in (("credit", self.credit, "neighbours"), ("hops", self.hops, 1)):
+            if value != default and self.adv.startswith("doc"):
+                raise UserError(f"algo.{name} {value} has no effect with algo.adv {self.adv}; set algo.adv to own")
 
 
 class JointCritic(nn.Module):
@@ -94,11 +104,11 @@ class Jointq(MappoInd):
     def __init__(self, spec: Spec, config: JointqConfig) -> None:
         super().__init__(spec, config)
         self.residual = nets.Moments(config.value_keep)
-        reach = torch.zeros(spec.n_agents, spec.n_agents)
-        for i, near in enumerate(spec.neighbours):
-            reach[i, list(near)] = 1
-        if config.credit == "all":
-            reach = 1 - torch.eye(spec.n_agents)
+        apart = 1 - torch.eye(spec.n_agents)
+        near = torch.eye(spec.n_agents)
+        for i, others in enumerate(spec.neighbours):
+            near[i, list(others)] = 1
+        reach = apart if config.credit == "all" else apart * (near.matrix_power(config.hops) > 0)
         self.register_buffer("reach", reach, persistent=False)
 
     def build_critic(self) -> JointCritic:
