@@ -8,6 +8,7 @@ closer to R^i, the better the critic.
 
 import csv
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from tsc_marl import maps, ops
 from tsc_marl.errors import UserError
 from tsc_marl.rollout.worker import Policy, Task, load, spec_of
 from tsc_marl.sim import roadnet, scenario
+from tsc_marl.sim.env import TrafficEnv
 from tsc_marl.types import Spec
 
 
@@ -59,7 +61,11 @@ def play(task: Task, policy: Policy, seed: int) -> Story:
     """
     if policy.config is None:
         raise UserError(f"{policy.name} is a classical controller, which values nothing; give a trained policy")
-    env = task.env()
+    with closing(task.env()) as env:
+        return _play(env, policy, seed)
+
+
+def _play(env: TrafficEnv, policy: Policy, seed: int) -> Story:
     env.reset(seed)
     spec = spec_of(env)
     algorithm, carry, done = load(policy, spec), None, False
@@ -69,14 +75,16 @@ def play(task: Task, policy: Policy, seed: int) -> Story:
         while True:
             now = (torch.from_numpy(env.obs)[None], torch.from_numpy(env.avail)[None])
             thoughts.append(algorithm.appraise(*now, torch.from_numpy(env.state)[None], carry))
+            if not thoughts[0]:
+                raise UserError(
+                    f"{policy.name} values no phase at a time, so there is nothing to explain; try jointq, mappo or iql"
+                )
             if done:
                 break
             action, _, carry = algorithm.act(*now, carry, None)
             time, avail = np.array(env.now - env.scenario.begin_s), env.avail
             reward, done = env.step(action[0].numpy())
             seen.append((time, env.executed, avail, reward))
-    if not thoughts[0]:
-        raise UserError(f"{policy.name} values no phase at a time, so there is nothing to explain; try jointq, mappo or iql")
     time_s, *arrays = (np.stack(column) for column in zip(*seen, strict=True))
     action, avail, reward = map(torch.from_numpy, arrays)
     known = {name: torch.cat([thought[name] for thought in thoughts]) for name in thoughts[0]}

@@ -1,6 +1,7 @@
 """What happens in a stretch of an episode, second by second, from the files that SUMO itself writes."""
 
 import tempfile
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,10 +49,8 @@ class Stretch:
 
 def record(task: Task, policy: Policy, seed: int, from_s: int, to_s: int) -> Stretch:
     """Play an episode to the end of a stretch and return what was seen in it."""
-    env = task.env()
-    begin_s = env.scenario.begin_s
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder)
+    with tempfile.TemporaryDirectory() as folder, closing(task.env()) as env:
+        out, begin_s = Path(folder), env.scenario.begin_s
         traces = {
             "--fcd-output": str(out / "traces.xml"), "--fcd-output.attributes": "x,y,angle,speed",
             "--device.fcd.begin": str(begin_s + from_s),

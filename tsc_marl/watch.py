@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +55,7 @@ def watch(
     Raises:
         UserError: when there is no display, or the weights do not fit the network.
     """
-    env = task.env()
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, closing(task.env()) as env:
         settings = Path(folder) / "view.xml"
         wide = exaggeration(env)
         settings.write_text(VIEW.format(delay_ms=delay_ms, wide=wide, large=1.5 * wide))
@@ -73,7 +73,6 @@ def watch(
                 _, done = env.step(chosen)
             figures = env.metrics()
         except closed_window():
-            env.close()
             say(f"the window was closed at second {env.now - env.scenario.begin_s:.0f}")
             return None
     say(
