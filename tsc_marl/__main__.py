@@ -20,6 +20,7 @@ from tsc_marl.options import (
     UiOptions,
     VideoOptions,
     WatchOptions,
+    make_folder,
     split,
 )
 from tsc_marl.sim.demand import Demand
@@ -140,6 +141,7 @@ def explain(argv: list[str]) -> None:
     task = _task(options.net, options.timing)
     check_eval_seeds((options.seed,))
     policy = find_policy(options.run, task)
+    make_folder(options.out)
     story = module.play(task, policy, options.seed)
     path = options.out / f"decisions_{options.net}_{labels([options.run])[options.run]}.csv"
     title = f"{policy.name} on {options.net}, seed {options.seed}: delay {story.figures['delay']:.1f} s"

@@ -114,7 +114,6 @@ def write(path: Path, story: Story) -> None:
         columns["value"] = story.thoughts["value"][:-1].expand_as(story.reward)
     heads = ["second", "signal", "phase", "choices", "reward", *columns]
     per_phase = [f"{name}_{a}" for name in plain for a in range(n_actions)]
-    path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow([*heads, *per_phase])

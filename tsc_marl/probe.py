@@ -15,6 +15,7 @@ from tsc_marl.algos.ippo import Ippo
 from tsc_marl.errors import UserError
 from tsc_marl.evaluate import CHECKPOINT, find_checkpoint, load_checkpoint, policy_of
 from tsc_marl.gradients import BATCH, SHARED, TOGETHER, TRUTH, Figure, Findings
+from tsc_marl.options import make_folder
 from tsc_marl.rollout.local import Pool
 from tsc_marl.rollout.worker import Job, Policy, Task, load
 from tsc_marl.run import SNAPSHOTS
@@ -53,10 +54,7 @@ def run(network: str, names: Sequence[str], episodes: int, truth_lam: float, out
     subjects = [_subject(path, network) for name in names for path in checkpoints(name, network)]
     if len({subject.label for subject in subjects}) < len(subjects):
         subjects = [replace(subject, label=f"{subject.label} ({subject.path})") for subject in subjects]
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"out {out} cannot be made ({error.strerror}); give another folder") from None
+    make_folder(out)
     found: dict[str, Findings] = {}
     with Pool(workers, report.say) as pool:
         learners = [learner(subject.policy, pool.probe(subject.task)) for subject in subjects]

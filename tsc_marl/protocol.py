@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from tsc_marl import maps, report
 from tsc_marl.errors import UserError
 from tsc_marl.evaluate import Results, evaluate, find_policy, labels, write
-from tsc_marl.options import EvaluateOptions
+from tsc_marl.options import EvaluateOptions, make_folder
 from tsc_marl.rollout.local import Pool, WorkerDiedError
 from tsc_marl.rollout.worker import Policy, Task, is_blind
 from tsc_marl.sim import scenario
@@ -32,10 +32,7 @@ def run(tasks: Sequence[Task], names: Sequence[str], options: EvaluateOptions) -
         UserError: when the folder cannot be made, or nothing could be measured.
         SystemExit: at the end, when episodes crashed.
     """
-    try:
-        options.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"out {options.out} cannot be made ({error.strerror}); give another folder") from None
+    make_folder(options.out)
     with Pool(options.workers, report.say) as pool:
         session = Session(pool, options.eval_seeds, options.out, options.baseline)
         measured = False
