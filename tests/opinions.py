@@ -5,7 +5,8 @@ from typing import Any
 import torch
 
 from tsc_marl.algos.jointq import Jointq
-from tsc_marl.rollout.worker import Policy, Task, spec_of
+from tsc_marl.rollout.job import Policy, Task
+from tsc_marl.rollout.worker import spec_of
 
 TASK = Task("cross")
 

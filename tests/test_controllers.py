@@ -11,7 +11,8 @@ from tsc_marl import controllers
 from tsc_marl.config import read_timing
 from tsc_marl.controllers import green_wave, webster
 from tsc_marl.errors import UserError
-from tsc_marl.rollout.worker import Policy, start
+from tsc_marl.rollout.job import Policy
+from tsc_marl.rollout.worker import start
 from tsc_marl.sim import flows, links, programs, roadnet, scenario
 from tsc_marl.sim.env import TrafficEnv
 from tsc_marl.sim.signals import Timing

@@ -9,7 +9,8 @@ from tsc_marl import opinion
 from tsc_marl.algos.ippo import Ippo
 from tsc_marl.algos.mappo import Mappo
 from tsc_marl.opinion import ADVANTAGE, NOTHING, TEAM_VALUE, VALUE, Driver
-from tsc_marl.rollout.worker import Policy, Task, spec_of, start
+from tsc_marl.rollout.job import Policy, Task
+from tsc_marl.rollout.worker import spec_of, start
 
 
 def test_the_advantage_is_over_the_mean_of_the_other_legal_phases() -> None:

@@ -10,8 +10,8 @@ from mlflow import MlflowClient
 from PIL import Image
 
 from tsc_marl import protocol, report, results
+from tsc_marl.rollout.job import Policy, Task
 from tsc_marl.rollout.local import Pool
-from tsc_marl.rollout.worker import Policy, Task
 from tsc_marl.sim import scenario
 from tsc_marl.sim.env import SimConfig
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from tsc_marl.errors import UserError
-from tsc_marl.rollout.worker import Policy, Task, start
+from tsc_marl.rollout.job import Policy, Task
+from tsc_marl.rollout.worker import start
 from tsc_marl.sim import demand as demands
 from tsc_marl.sim import roadnet, scenario
 from tsc_marl.sim.demand import Demand

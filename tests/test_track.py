@@ -18,8 +18,9 @@ from verbs import ROOT, one_line, serves, until
 from tsc_marl import algos, deploy
 from tsc_marl.config import as_dict, parse
 from tsc_marl.evaluate import load_checkpoint, policy_of
+from tsc_marl.rollout.job import Policy, Task
 from tsc_marl.rollout.local import Pool
-from tsc_marl.rollout.worker import Policy, Task, load
+from tsc_marl.rollout.worker import load
 from tsc_marl.types import Spec
 
 pytest_plugins = ["homes"]

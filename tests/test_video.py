@@ -11,7 +11,8 @@ from verbs import one_line
 
 from tsc_marl.__main__ import main
 from tsc_marl.recording import MOST_FRAMES, Stretch, record
-from tsc_marl.rollout.worker import Policy, Task, start
+from tsc_marl.rollout.job import Policy, Task
+from tsc_marl.rollout.worker import start
 from tsc_marl.stage import Stage, vehicle_colours
 
 GRID = Task("grid2x2")

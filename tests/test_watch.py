@@ -14,7 +14,8 @@ from opinions import TASK, biased
 
 from tsc_marl.errors import UserError
 from tsc_marl.opinion import NOTHING, Driver
-from tsc_marl.rollout.worker import Job, Policy, Task, Worker
+from tsc_marl.rollout.job import Job, Policy, Task
+from tsc_marl.rollout.worker import Worker
 from tsc_marl.watch import Overlay, watch
 
 POLICY, SEED = Policy("max_pressure"), 1000

@@ -199,7 +199,8 @@ def _check_seed(seed: int) -> None:
 
 
 def _task(network: str, timing: str, demand: Demand | None = None) -> Any:
-    from tsc_marl.rollout.worker import Task, check
+    from tsc_marl.rollout.job import Task
+    from tsc_marl.rollout.worker import check
 
     task = Task(network, read_timing(timing), demand=demand or Demand())
     for note in check(task):

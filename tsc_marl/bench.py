@@ -26,8 +26,8 @@ from rich.table import Table
 
 from tsc_marl import algos, report
 from tsc_marl.errors import UserError, unknown
+from tsc_marl.rollout.job import Job, Policy, Task
 from tsc_marl.rollout.local import Pool
-from tsc_marl.rollout.worker import Job, Policy, Task
 from tsc_marl.sim import engine, metrics, scenario
 from tsc_marl.sim.env import TrafficEnv
 from tsc_marl.types import Algorithm, Batch, Spec

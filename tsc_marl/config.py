@@ -15,7 +15,7 @@ import yaml
 
 from tsc_marl import algos, controllers
 from tsc_marl.errors import UserError, unknown
-from tsc_marl.rollout.worker import Task
+from tsc_marl.rollout.job import Task
 from tsc_marl.sim import scenario
 from tsc_marl.sim.demand import Demand
 from tsc_marl.sim.env import SimConfig
@@ -46,7 +46,7 @@ class RunConfig(Generic[A]):
     episodes: int = 100
     """Training episodes for each algorithm and seed."""
     episodes_per_update: int = 2
-    """Episodes in one batch of learning."""
+    """Episodes that play side by side; each gives its part of every batch of learning."""
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
     """Processes that simulate; the default is all cores."""
     timing: str = "sumo-rl"
@@ -62,7 +62,7 @@ class RunConfig(Generic[A]):
     baselines: tuple[str, ...] = ("fixed_time", "max_pressure")
     """Classical controllers evaluated on the same seeds."""
     checkpoint_every: int = 5
-    """Updates between two checkpoints."""
+    """Times `episodes_per_update` episodes between two checkpoints."""
     resume: str | None = None
     """Go on with this run: a folder of runs/."""
 
@@ -89,6 +89,11 @@ class RunConfig(Generic[A]):
             if not 0 <= seed < 1000:
                 raise UserError(f"seeds must lie in 0 .. 999; got {seed}")
         check_eval_seeds(self.eval_seeds)
+
+    @property
+    def standing(self) -> int:
+        """How many episodes stand still while the algorithm learns from their rollouts."""
+        return self.episodes_per_update if getattr(self.algo, "rollout", 0) else 1
 
     def task(self) -> Task:
         """Return where the training episodes play."""

@@ -12,8 +12,8 @@ import torch
 
 from tsc_marl import algos, controllers
 from tsc_marl.errors import UserError, unknown
+from tsc_marl.rollout.job import Episode, Job, Policy, Task
 from tsc_marl.rollout.local import Failure, Pool
-from tsc_marl.rollout.worker import Episode, Job, Policy, Task
 from tsc_marl.track import Tracker
 
 Results = dict[str, list[dict[str, float | int]]]

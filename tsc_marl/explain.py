@@ -20,7 +20,8 @@ from torch import Tensor
 
 from tsc_marl import maps, ops
 from tsc_marl.errors import UserError
-from tsc_marl.rollout.worker import Policy, Task, load, spec_of
+from tsc_marl.rollout.job import Policy, Task
+from tsc_marl.rollout.worker import load, spec_of
 from tsc_marl.sim import roadnet, scenario
 from tsc_marl.sim.env import TrafficEnv
 from tsc_marl.types import Spec

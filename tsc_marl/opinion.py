@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from tsc_marl.rollout import worker
-from tsc_marl.rollout.worker import Policy
+from tsc_marl.rollout.job import Policy
 from tsc_marl.sim.env import TrafficEnv
 
 NOTHING = (190, 190, 190)

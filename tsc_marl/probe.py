@@ -16,8 +16,9 @@ from tsc_marl.errors import UserError
 from tsc_marl.evaluate import CHECKPOINT, find_checkpoint, load_checkpoint, policy_of
 from tsc_marl.gradients import BATCH, SHARED, TOGETHER, TRUTH, Figure, Findings
 from tsc_marl.options import make_folder
+from tsc_marl.rollout.job import Job, Policy, Task
 from tsc_marl.rollout.local import Pool
-from tsc_marl.rollout.worker import Job, Policy, Task, load
+from tsc_marl.rollout.worker import load
 from tsc_marl.run import SNAPSHOTS
 from tsc_marl.sim.env import SimConfig
 from tsc_marl.sim.signals import Timing

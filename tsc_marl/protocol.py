@@ -11,8 +11,9 @@ from tsc_marl import maps, report
 from tsc_marl.errors import UserError
 from tsc_marl.evaluate import Results, evaluate, find_policy, labels, write
 from tsc_marl.options import EvaluateOptions, make_folder
+from tsc_marl.rollout.job import Policy, Task
 from tsc_marl.rollout.local import Pool, WorkerDiedError
-from tsc_marl.rollout.worker import Policy, Task, is_blind
+from tsc_marl.rollout.worker import is_blind
 from tsc_marl.sim import scenario
 from tsc_marl.sim.stress import SUITE
 from tsc_marl.track import Tracker

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from tsc_marl.opinion import Driver, Meaning
-from tsc_marl.rollout.worker import Policy, Task
+from tsc_marl.rollout.job import Policy, Task
 from tsc_marl.sim import scenario
 from tsc_marl.sim.engine import HALTING_MS
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from tsc_marl import nets, seps
-from tsc_marl.settings import OffPolicyConfig
+from tsc_marl.settings import OffPolicyConfig, PpoConfig
 from tsc_marl.types import Algorithm, Batch, averaged
 
 
@@ -58,15 +58,26 @@ def replay_of(algorithm: Algorithm) -> Replay | None:
     return Replay(algorithm.config) if isinstance(algorithm.config, OffPolicyConfig) else None
 
 
+def rollout_length(algorithm: Algorithm, progress: float) -> int:
+    """Return after how many decisions of an episode to learn, 0 for the whole: past episodes and clusters need whole ones."""
+    if not isinstance(algorithm.config, PpoConfig) or (progress == 0.0 and _shares_by_likeness(algorithm)):
+        return 0
+    return algorithm.config.rollout
+
+
 def learn(algorithm: Algorithm, replay: Replay | None, batch: Batch, progress: float) -> dict[str, float]:
     """Let an algorithm learn after new episodes: once from them, or `updates` times from the replay. Returns mean metrics."""
-    first = _share(algorithm, batch) if progress == 0.0 and getattr(algorithm.config, "sharing", "") == "seps" else {}
+    first = _share(algorithm, batch) if progress == 0.0 and _shares_by_likeness(algorithm) else {}
     if replay is None:
         return first | algorithm.update(batch, progress)
     replay.add(batch)
     metrics = [algorithm.observe(batch, progress)]
     metrics += [algorithm.update(replay.sample(), progress) for _ in range(algorithm.config.updates)]
     return first | averaged(metrics)
+
+
+def _shares_by_likeness(algorithm: Algorithm) -> bool:
+    return getattr(algorithm.config, "sharing", "") == "seps"
 
 
 def _share(algorithm: Algorithm, batch: Batch) -> dict[str, float]:

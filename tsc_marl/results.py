@@ -11,8 +11,8 @@ from typing import Any
 from tsc_marl import controllers, report
 from tsc_marl.config import EVAL_SEEDS, read_timing
 from tsc_marl.protocol import Session
+from tsc_marl.rollout.job import Policy, Task
 from tsc_marl.rollout.local import Pool
-from tsc_marl.rollout.worker import Policy, Task
 
 NETWORKS = (
     "grid4x4", "arterial4x4", "cologne1", "cologne3", "cologne8", "ingolstadt1", "ingolstadt7", "ingolstadt21",

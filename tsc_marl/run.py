@@ -13,7 +13,7 @@ from tsc_marl.config import RunConfig
 from tsc_marl.errors import UserError
 from tsc_marl.evaluate import CHECKPOINT, FORMAT, load_checkpoint, policy_of
 from tsc_marl.replay import replay_of
-from tsc_marl.rollout.worker import Policy
+from tsc_marl.rollout.job import Policy
 from tsc_marl.types import Spec
 
 SNAPSHOTS = "snapshots"

@@ -54,6 +54,8 @@ class PpoConfig:
     lam: float = 0.5
     """Lambda of the generalised advantage estimate. In traffic values are predicted well and returns are noisy: .95 hides
     what one of many agents changed."""
+    rollout: int = 90
+    """Decisions of each episode in one batch; the policy learns while the episode stands still. 0: the whole episode."""
     epochs: int = 8
     """Passes over each batch."""
     minibatches: int = 4
@@ -89,6 +91,8 @@ class PpoConfig:
         for name in ("lr", "clip", "max_grad_norm", "epochs", "minibatches", "chunk"):
             if not getattr(self, name) > 0:
                 raise UserError(f"algo.{name} must be positive; got {getattr(self, name)}")
+        if self.rollout < 0:
+            raise UserError(f"algo.rollout must be at least 1, or 0 for the whole episode; got {self.rollout}")
         if not self.entropy >= 0:
             raise UserError(f"algo.entropy must not be negative; got {self.entropy}")
         for name in ("hidden", "critic_hidden"):

@@ -8,7 +8,7 @@ import sumolib
 
 from tsc_marl import opinion
 from tsc_marl.recording import Frame, Stretch
-from tsc_marl.rollout.worker import Task
+from tsc_marl.rollout.job import Task
 from tsc_marl.sim import roadnet
 from tsc_marl.sim import scenario as scenarios
 from tsc_marl.ways import Way, ways

@@ -15,13 +15,14 @@ from tsc_marl import deploy, report
 from tsc_marl.config import RunConfig, as_dict, parse, train_seed
 from tsc_marl.errors import UserError, unknown
 from tsc_marl.evaluate import CHECKPOINT, Results, evaluate, write
-from tsc_marl.replay import learn
+from tsc_marl.replay import learn, rollout_length
+from tsc_marl.rollout.job import Episode, Job, Policy
 from tsc_marl.rollout.local import Pool, WorkerDiedError
-from tsc_marl.rollout.worker import Job, Policy, check
+from tsc_marl.rollout.worker import check
 from tsc_marl.run import Run
 from tsc_marl.sim.scenario import ROOT
 from tsc_marl.track import Tracker, home
-from tsc_marl.types import Batch, Spec
+from tsc_marl.types import Batch, Spec, averaged
 
 COMMAND = "command.json"
 
@@ -35,7 +36,7 @@ def train(argv: list[str]) -> None:
     for note in check(first.task()):
         report.say(note)
     tracker = Tracker(first.net, report.say)
-    with Pool(first.workers, report.say) as pool:
+    with Pool(first.workers, report.say, max(config.standing for config in configs)) as pool:
         spec = pool.probe(first.task())
         folder = folder or _new_folder(first.net, argv)
         parent = _parent(tracker, first, folder)
@@ -118,7 +119,7 @@ def _learn(pool: Pool, tracker: Tracker, run: Run) -> None:
     """Train to the end; the checkpoint is saved whatever happens, and the policy kept at each quarter of the way."""
     config = run.config
     progress = report.Progress(f"{run.label:>12s}", config.episodes, run.episode)
-    updates, logged = 0, tracker.logged_until(run.mlflow_id)
+    times, logged = 0, tracker.logged_until(run.mlflow_id)
     quarters = {config.episodes * k // 4 // config.episodes_per_update * config.episodes_per_update for k in range(4)}
     try:
         while run.episode < config.episodes:
@@ -126,41 +127,60 @@ def _learn(pool: Pool, tracker: Tracker, run: Run) -> None:
                 run.snapshot()
             metrics = _iterate(pool, run)
             run.mark()
-            updates += 1
+            times += 1
             step = int(run.history[-1]["steps"])
             if step > logged:
                 tracker.log(run.mlflow_id, metrics, step)
             progress.update(run.episode, metrics)
-            if updates % config.checkpoint_every == 0:
+            if times % config.checkpoint_every == 0:
                 run.save()
     finally:
         run.save()
 
 
 def _iterate(pool: Pool, run: Run) -> dict[str, float]:
-    """Collect one batch of episodes with the policy as it is, and learn from it."""
-    start = time.monotonic()
-    config, policy = run.config, run.policy()
-    numbers = range(run.episode, run.episode + config.episodes_per_update)
-    jobs = [Job(n, config.task(), policy, train_seed(run.seed, n), explore_seed=train_seed(run.seed, n)) for n in numbers]
-    episodes = sorted(pool.run(jobs), key=lambda episode: episode.job.episode)
-    batch = Batch.join([episode.batch for episode in episodes if episode.batch is not None])
-    collected = time.monotonic()
-    metrics = learn(run.algorithm, run.replay, batch, run.episode / config.episodes)
-    ended = time.monotonic()
-    run.episode += len(episodes)
+    """Play a few episodes side by side and learn from them, once or after each of their rollouts."""
+    start, config = time.monotonic(), run.config
+    progress, learning = run.episode / config.episodes, 0.0
+    length = rollout_length(run.algorithm, progress)
+    rollouts: list[list[Episode]] = []
+    metrics: list[dict[str, float]] = []
+    policies: list[Policy] = []
+    while not (rollouts and rollouts[-1][0].figures):
+        policy = run.policy()
+        rollouts.append(_play(pool, run, policy, length, tuple(policies)))
+        policies.append(policy)
+        collected = time.monotonic()
+        batch = Batch.join([part.batch for part in rollouts[-1] if part.batch is not None])
+        metrics.append(learn(run.algorithm, run.replay, batch, progress))
+        learning += time.monotonic() - collected
+    return _account(run, rollouts, time.monotonic() - start, learning) | averaged(metrics)
+
+
+def _play(pool: Pool, run: Run, policy: Policy, length: int, earlier: tuple[Policy, ...]) -> list[Episode]:
+    """Return the next rollout of each episode that is played now."""
+    task = run.config.task()
+    numbers = range(run.episode, run.episode + run.config.episodes_per_update)
+    seeds = {n: train_seed(run.seed, n) for n in numbers}
+    jobs = [Job(n, task, policy, seed, explore_seed=seed, rollout=length, earlier=earlier) for n, seed in seeds.items()]
+    return sorted(pool.run(jobs), key=lambda episode: episode.job.episode)
+
+
+def _account(run: Run, rollouts: list[list[Episode]], took: float, learning: float) -> dict[str, float]:
+    """Add the episodes that were just played to the run's history; return their figures."""
+    last, parts = rollouts[-1], [part for rollout in rollouts for part in rollout]
+    run.episode += len(last)
     before = run.history[-1] if run.history else {"steps": 0.0, "minutes": 0.0}
-    figures = {f"traffic/{key}": float(np.mean([e.figures[key] for e in episodes])) for key in episodes[0].figures}
-    rewards = np.mean([episode.reward for episode in episodes], axis=0)
+    figures = {f"traffic/{key}": float(np.mean([e.figures[key] for e in last])) for key in last[0].figures}
+    reward = np.sum([part.reward for part in parts], axis=0) / len(last)
+    steps = sum(len(part.batch.reward) for part in parts if part.batch is not None)
     run.history.append({
-        "episode": float(run.episode), "delay": figures["traffic/delay"], "reward": float(rewards.sum()),
-        "steps": before["steps"] + batch.reward.shape[0] * len(episodes),
-        "minutes": before["minutes"] + (ended - start) / 60,
+        "episode": float(run.episode), "delay": figures["traffic/delay"], "reward": float(reward.sum()),
+        "steps": before["steps"] + steps, "minutes": before["minutes"] + took / 60,
     })  # fmt: skip
-    seconds = {f"seconds/{key}": float(np.mean([e.seconds[key] for e in episodes])) for key in episodes[0].seconds}
-    seconds |= {"seconds/learning": (ended - collected) / len(episodes), "seconds/total": (ended - start) / len(episodes)}
-    agents = run.algorithm.spec.per_agent({"reward": torch.from_numpy(rewards)})
-    return run.history[-1] | figures | seconds | agents | metrics
+    seconds = {f"seconds/{key}": sum(part.seconds[key] for part in parts) / len(last) for key in parts[0].seconds}
+    seconds |= {"seconds/learning": learning / len(last), "seconds/total": took / len(last)}
+    return run.history[-1] | figures | seconds | run.algorithm.spec.per_agent({"reward": torch.from_numpy(reward)})
 
 
 def _conclude(pool: Pool, tracker: Tracker, runs: list[Run], folder: Path, parent: str) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from tsc_marl.errors import UserError
 from tsc_marl.recording import Stretch, record
-from tsc_marl.rollout.worker import Policy, Task
+from tsc_marl.rollout.job import Policy, Task
 from tsc_marl.sim import scenario
 from tsc_marl.stage import Stage
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tsc_marl import opinion
-from tsc_marl.rollout.worker import Policy, Task
+from tsc_marl.rollout.job import Policy, Task
 from tsc_marl.sim.engine import closed_window
 from tsc_marl.sim.env import TrafficEnv
 from tsc_marl.ways import Way, ways

@@ -1,20 +1,16 @@
-"""Worker processes on this machine: each owns one SUMO and one copy of the policy, and sends one message per episode."""
+"""Worker processes on this machine: each owns one SUMO and one copy of the policy, and sends one message per job."""
 
 import contextlib
-import multiprocessing
-import pickle
-import signal
 import tempfile
-import threading
-import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import wait
 from typing import Any
 
 from tsc_marl.errors import UserError
-from tsc_marl.rollout.worker import Episode, Job, Task, Worker, probe
+from tsc_marl.rollout.job import Episode, Job, Task
+from tsc_marl.rollout.process import Member, receive, send
 from tsc_marl.types import Spec
 
 DEATHS = 3
@@ -37,20 +33,23 @@ class Failure:
 class Pool:
     """Worker processes. `spawn`, never `fork`: libsumo keeps state that must not be copied.
 
+    The rollouts of an episode go to the same process, in which its simulation stands still between them.
+
     Args:
-        size: number of processes.
+        size: number of processes that work at once.
         say: told, in one line, when a worker had to be replaced.
+        standing: number of episodes whose simulations stand still at once; each needs a process.
 
     Raises:
         UserError: for a size below 1.
     """
 
-    def __init__(self, size: int, say: Callable[[str], None] = print) -> None:
+    def __init__(self, size: int, say: Callable[[str], None] = print, standing: int = 1) -> None:
         if size < 1:
             raise UserError(f"workers must be at least 1; got {size}")
-        self._say = say
+        self._say, self._size = say, size
         self._folder = tempfile.TemporaryDirectory(prefix="tsc_marl_", ignore_cleanup_errors=True)
-        self._members = [_Member(self._folder.name) for _ in range(size)]
+        self._members = [Member(self._folder.name) for _ in range(max(size, standing))]
 
     def __enter__(self) -> "Pool":
         return self
@@ -73,8 +72,8 @@ class Pool:
         member = self._members[0]
         for _ in range(DEATHS):
             try:
-                _send(member.connection, task)
-                answer = _receive(member.connection)
+                send(member.connection, task)
+                answer = receive(member.connection)
             except (EOFError, OSError):
                 member.restart()
                 self._say(f"a worker process died while reading {task.network}; restarted")
@@ -125,11 +124,22 @@ class Pool:
                     member.restart()
 
     def _hand_out(self, waiting: deque[Job]) -> None:
-        for member in self._members:
-            if member.job is None and waiting:
-                member.give(waiting.popleft())
+        for _ in range(len(waiting)):
+            job = waiting.popleft()
+            member = self._free_for(job)
+            if member is None:
+                waiting.append(job)
+            else:
+                member.give(job)
 
-    def _ready(self) -> list["_Member"]:
+    def _free_for(self, job: Job) -> "Member | None":
+        free = [member for member in self._members if member.job is None]
+        if len(self._members) - len(free) >= self._size:
+            return None
+        fitting = [self._members[job.episode % len(self._members)]] if job.rollout else free
+        return next((member for member in fitting if member in free), None)
+
+    def _ready(self) -> list["Member"]:
         busy = [member for member in self._members if member.job is not None]
         done = set(wait([x for member in busy for x in (member.connection, member.process.sentinel)]))
         return [member for member in busy if {member.connection, member.process.sentinel} & done]
@@ -139,61 +149,6 @@ class Pool:
         for member in self._members:
             member.stop()
         self._folder.cleanup()
-
-
-class _Member:
-    """One worker process, seen from the parent."""
-
-    def __init__(self, folder: str) -> None:
-        self.job: Job | None = None
-        self._folder = folder
-        self._start()
-
-    def _start(self) -> None:
-        context = multiprocessing.get_context("spawn")
-        self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, self._folder), daemon=True)
-        with _sigint_ignored():
-            self.process.start()
-        theirs.close()
-
-    def give(self, job: Job) -> None:
-        self.job = job
-        try:
-            _send(self.connection, job)
-        except OSError:  # it died while idle; collect() finds out
-            self.process.join(timeout=5)
-
-    def collect(self) -> tuple[Job, Any]:
-        """Return the job and its answer; None when the process died, which is then replaced."""
-        job, self.job = self.job, None
-        assert job is not None
-        try:
-            if self.connection.poll():
-                return job, _receive(self.connection)
-        except (EOFError, OSError):
-            pass
-        self.restart()
-        return job, None
-
-    def restart(self) -> None:
-        self.stop()
-        self.job = None
-        self._start()
-
-    def stop(self) -> None:
-        self.process.terminate()
-        self.process.join()
-        self.connection.close()
-
-
-def _send(connection: Connection, value: Any) -> None:
-    """Send by value. `connection.send` would share tensors by open files and sockets in the folder of temporary files."""
-    connection.send_bytes(pickle.dumps(value))
-
-
-def _receive(connection: Connection) -> Any:
-    return pickle.loads(connection.recv_bytes())
 
 
 def _outcome(job: Job, answer: tuple[str, Any]) -> Episode | Failure:
@@ -207,43 +162,3 @@ def _error(kind: str, text: str) -> Exception:
 
 def _died(where: str) -> WorkerDiedError:
     return WorkerDiedError(f"worker processes died {DEATHS} times in a row {where}; {ADVICE}")
-
-
-@contextlib.contextmanager
-def _sigint_ignored() -> Iterator[None]:
-    """Start processes that ignore Ctrl-C from their first instruction on: it is the parent's business."""
-    if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _serve(connection: Connection, folder: str) -> None:
-    """Answer jobs until the parent is gone; temporary files go to its folder, which it removes however a worker ends."""
-    import torch
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    tempfile.tempdir = folder
-    torch.set_num_threads(1)
-    worker = Worker()
-    while True:
-        try:
-            job = _receive(connection)
-        except (EOFError, OSError):
-            return
-        try:
-            answer: tuple[str, Any] = ("ok", probe(job) if isinstance(job, Task) else worker.play(job))
-        except UserError as error:
-            worker.close()
-            answer = ("user_error", str(error))
-        except Exception:
-            worker.close()
-            answer = ("error", traceback.format_exc())
-        try:
-            _send(connection, answer)
-        except OSError:  # the parent is gone
-            return

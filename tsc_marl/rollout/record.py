@@ -1,16 +1,56 @@
-"""One episode as it is played, for learning."""
+"""Decisions as they are played by an algorithm, kept for learning."""
 
+import time
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from tsc_marl.types import Batch
+from tsc_marl.sim.env import TrafficEnv
+from tsc_marl.types import Algorithm, Batch
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """Decisions in a row of one episode."""
+
+    reward: np.ndarray
+    """[N] sum over them."""
+    carry: Any
+    """As the algorithm's `act` gave it back."""
+    acting: float
+    """Wall time of acting in s."""
+    over: bool
+    """Whether the episode has ended with them."""
+    batch: Batch | None
+    """[T, 1, ...] where the algorithm explored."""
+
+
+def roll(env: TrafficEnv, algorithm: Algorithm, carry: Any, generator: torch.Generator | None, decisions: int = 0) -> Rollout:
+    """Play so many decisions of the episode that runs, or all that are left with 0; greedily without a generator."""
+    record = Record() if generator is not None else None
+    total, over, acting, played = np.zeros(len(env.names)), False, 0.0, 0
+    while not over and not (decisions and played == decisions):
+        before = time.perf_counter()
+        obs, avail = torch.from_numpy(env.obs), torch.from_numpy(env.avail)
+        with torch.inference_mode():
+            action, extras, carry = algorithm.act(obs[None], avail[None], carry, generator)
+        chosen = action[0].numpy()
+        acting += time.perf_counter() - before
+        seen = (env.obs, env.avail, env.state)
+        reward, over = env.step(chosen)
+        total, played = total + reward, played + 1
+        if record is not None:
+            record.add(seen, chosen, reward, extras)
+    batch = record.batch((env.obs, env.avail, env.state)) if record is not None else None
+    return Rollout(total, carry, acting, over, batch)
 
 
 class Record:
-    """Collects one episode's arrays."""
+    """Collects the arrays of decisions in a row."""
 
     def __init__(self) -> None:
         self.seen: list[tuple[np.ndarray, ...]] = []
@@ -26,7 +66,7 @@ class Record:
         self.extras.append(extras)
 
     def batch(self, last: tuple[np.ndarray, ...]) -> Batch:
-        """Return [T, 1, ...]; the last row is a truncation, since the clock ended the episode."""
+        """Return [T, 1, ...]; the last row is a truncation, since not the task ended there but our watching it."""
         obs, avail, state = (_stack(column) for column in zip(*self.seen, last, strict=True))
         cut = torch.zeros(len(self.actions), 1, dtype=torch.bool)
         cut[-1] = True

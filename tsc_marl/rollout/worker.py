@@ -1,81 +1,22 @@
-"""One episode with one policy. A policy is anything that chooses phases: a trained algorithm or a classical controller."""
+"""Plays episodes, and rollouts of them. A policy is anything that chooses phases: an algorithm or a classical controller."""
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from tsc_marl import algos, controllers
 from tsc_marl.controllers import Controller
 from tsc_marl.errors import UserError
-from tsc_marl.rollout.record import Record
+from tsc_marl.rollout.job import Episode, Job, Policy, Task, light
+from tsc_marl.rollout.record import roll
 from tsc_marl.sim import roadnet
 from tsc_marl.sim import scenario as scenarios
-from tsc_marl.sim.demand import Demand
-from tsc_marl.sim.env import SimConfig, TrafficEnv
-from tsc_marl.sim.signals import Timing
-from tsc_marl.sim.stress import Stress
-from tsc_marl.types import Algorithm, Batch, Spec
-
-
-@dataclass(frozen=True)
-class Task:
-    """Where an episode plays."""
-
-    network: str
-    timing: Timing = field(default_factory=Timing)
-    sim: SimConfig = field(default_factory=SimConfig)
-    demand: Demand = field(default_factory=Demand)
-    stress: Stress = field(default_factory=Stress)
-
-    def env(self) -> TrafficEnv:
-        """Return the environment; no simulation runs yet."""
-        return TrafficEnv(scenarios.load(self.network), self.timing, self.sim, self.demand, self.stress)
-
-
-@dataclass(frozen=True)
-class Policy:
-    """What drives the signals: an algorithm with its settings and weights, or a classical controller (no settings)."""
-
-    name: str
-    config: Any = None
-    weights: dict[str, Tensor] | None = None
-
-
-@dataclass(frozen=True)
-class Job:
-    """One episode to play."""
-
-    episode: int
-    """Its number: results come back in this order."""
-    task: Task
-    policy: Policy
-    sumo_seed: int
-    explore_seed: int | None = None
-    """Sample actions with this seed and return the Batch; None acts greedily and returns figures only."""
-    out: Path | None = None
-    """Keep SUMO's files in this folder."""
-    detail: bool = False
-    """Measure approaches, gridlock and emissions too."""
-
-
-@dataclass(frozen=True)
-class Episode:
-    """What came of a job."""
-
-    job: Job
-    figures: dict[str, float]
-    """As in `sim.metrics`."""
-    reward: np.ndarray
-    """[N] sum over the episode, in the reward's unit."""
-    seconds: dict[str, float]
-    """Wall time in `simulation` and `acting`."""
-    batch: Batch | None = None
+from tsc_marl.sim.env import TrafficEnv
+from tsc_marl.types import Algorithm, Spec
 
 
 def spec_of(env: TrafficEnv) -> Spec:
@@ -158,6 +99,20 @@ def _fill(algorithm: Algorithm, policy: Policy) -> None:
         raise UserError(f"the weights of this {policy.name} do not fit {algorithm.spec.network} ({missing[0]}); train again")
 
 
+@dataclass
+class _Standing:
+    """An episode that stands still after some of its rollouts."""
+
+    played: Job
+    """The last rollout, light."""
+    carry: Any
+    generator: torch.Generator | None
+
+    def leads_to(self, job: Job) -> bool:
+        """Return whether a job is the next rollout."""
+        return light(job) == replace(self.played, earlier=(*self.played.earlier, self.played.policy))
+
+
 class Worker:
     """Owns one simulation and one policy at a time; plays jobs."""
 
@@ -166,16 +121,18 @@ class Worker:
         self._task: Task | None = None
         self._algorithm: tuple[tuple[str, Any, Spec], Algorithm] | None = None
         self._controllers: dict[str, Controller] = {}
+        self._standing: _Standing | None = None
 
     def play(self, job: Job) -> Episode:
-        """Play one episode."""
+        """Play one episode, or one rollout of it."""
         if self._env is None or job.task != self._task:
             self._env = job.task.env()
             self._task = job.task
             self._controllers = {}
+        standing, self._standing = self._standing, None
         if job.policy.config is None:
             return self._play_controller(self._env, job)
-        return self._play_algorithm(self._env, job)
+        return self._play_algorithm(self._env, job, standing)
 
     def close(self) -> None:
         """End the simulation, if any."""
@@ -197,32 +154,27 @@ class Worker:
             total += reward
         figures = _figures(env, job)
         seconds = {"simulation": time.perf_counter() - begun - acting, "acting": acting}
-        return Episode(_light(job), figures, total, seconds)
+        return Episode(light(job), figures, total, seconds)
 
-    def _play_algorithm(self, env: TrafficEnv, job: Job) -> Episode:
+    def _play_algorithm(self, env: TrafficEnv, job: Job, standing: _Standing | None) -> Episode:
         begun = time.perf_counter()
+        if standing is None or not standing.leads_to(job):
+            standing = self._catch_up(env, job)
+        rollout = roll(env, self._loaded(job.policy, spec_of(env)), standing.carry, standing.generator, job.rollout)
+        figures = _figures(env, job) if rollout.over else {}
+        if not rollout.over:
+            self._standing = _Standing(light(job), rollout.carry, standing.generator)
+        seconds = {"simulation": time.perf_counter() - begun - rollout.acting, "acting": rollout.acting}
+        return Episode(light(job), figures, rollout.reward, seconds, rollout.batch)
+
+    def _catch_up(self, env: TrafficEnv, job: Job) -> _Standing:
+        """Start the job's episode and play what comes before the job, just as it was played."""
         env.reset(job.sumo_seed, out=job.out, detail=job.detail)
-        algorithm = self._loaded(job.policy, spec_of(env))
-        explores = job.explore_seed is not None
         generator = torch.Generator().manual_seed(job.explore_seed) if job.explore_seed is not None else None
-        record = Record() if explores else None
-        total, done, carry, acting = np.zeros(len(env.names)), False, None, 0.0
-        while not done:
-            before = time.perf_counter()
-            obs, avail = torch.from_numpy(env.obs), torch.from_numpy(env.avail)
-            with torch.inference_mode():
-                action, extras, carry = algorithm.act(obs[None], avail[None], carry, generator)
-            chosen = action[0].numpy()
-            acting += time.perf_counter() - before
-            seen = (env.obs, env.avail, env.state)
-            reward, done = env.step(chosen)
-            total += reward
-            if record is not None:
-                record.add(seen, chosen, reward, extras)
-        batch = record.batch((env.obs, env.avail, env.state)) if record is not None else None
-        figures = _figures(env, job)
-        seconds = {"simulation": time.perf_counter() - begun - acting, "acting": acting}
-        return Episode(_light(job), figures, total, seconds, batch)
+        carry: Any = None
+        for policy in job.earlier:
+            carry = roll(env, self._loaded(policy, spec_of(env)), carry, generator, job.rollout).carry
+        return _Standing(job, carry, generator)
 
     def _loaded(self, policy: Policy, spec: Spec) -> Algorithm:
         key = (policy.name, policy.config, spec)
@@ -240,8 +192,3 @@ def _figures(env: TrafficEnv, job: Job) -> dict[str, float]:
         for path in env.out.iterdir():
             path.unlink()
     return figures
-
-
-def _light(job: Job) -> Job:
-    """Drop the weights: they need not travel back."""
-    return replace(job, policy=replace(job.policy, weights=None))

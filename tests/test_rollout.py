@@ -1,0 +1,146 @@
+"""Rollouts: an episode in parts is the same episode, whoever plays them."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from tsc_marl import algos
+from tsc_marl.config import parse
+from tsc_marl.replay import rollout_length
+from tsc_marl.rollout.job import Job, Policy, Task
+from tsc_marl.rollout.local import Pool
+from tsc_marl.rollout.worker import Worker, probe
+from tsc_marl.types import Batch
+
+TASK = Task("cross")
+SEED = 1_000_000
+
+
+@pytest.fixture
+def worker():
+    worker = Worker()
+    yield worker
+    worker.close()  # one simulation at a time in a process
+
+
+def afresh(job):
+    """Play with a worker that knows nothing of what came before."""
+    worker = Worker()
+    try:
+        return worker.play(job)
+    finally:
+        worker.close()
+
+
+@pytest.fixture(scope="module")
+def spec():
+    return probe(TASK)
+
+
+def policy(spec, seed, *options):
+    (config,) = parse(["--net", "cross", "--algos", "ippo", *options])
+    torch.manual_seed(seed)
+    return Policy("ippo", config.algo, algos.find("ippo")(spec, config.algo).policy_state())
+
+
+def parts_of(play, policies, length):
+    """Play an episode in rollouts, each with a policy of its own (the last one to the end)."""
+    parts = []
+    while not (parts and parts[-1].figures):
+        now = policies[min(len(parts), len(policies) - 1)]
+        earlier = tuple(policies[min(i, len(policies) - 1)] for i in range(len(parts)))
+        parts.append(play(Job(0, TASK, now, SEED, explore_seed=7, rollout=length, earlier=earlier)))
+    return parts
+
+
+def assert_same(one: Batch, other: Batch):
+    assert one.extras.keys() == other.extras.keys()
+    pairs = [(getattr(one, f.name), getattr(other, f.name)) for f in dataclasses.fields(one) if f.name != "extras"]
+    assert all(torch.equal(a, b) for a, b in [*pairs, *((one.extras[name], other.extras[name]) for name in one.extras)])
+
+
+@pytest.mark.parametrize("recurrent", ["False", "True"])
+def test_parts_are_the_whole(spec, worker, recurrent):
+    chosen = policy(spec, 0, "--algo.recurrent", recurrent)
+    whole = afresh(Job(0, TASK, chosen, SEED, explore_seed=7))
+    parts = parts_of(worker.play, [chosen], 50)
+    lengths = [len(part.batch.action) for part in parts]
+    assert lengths[:-1] == [50] * (len(lengths) - 1)
+    assert 0 < lengths[-1] <= 50
+    assert len(lengths) > 2
+    assert parts[-1].figures == whole.figures
+    assert not any(part.figures for part in parts[:-1])
+    np.testing.assert_allclose(np.sum([part.reward for part in parts], axis=0), whole.reward)
+    for name in ("action", "reward"):
+        assert torch.equal(torch.cat([getattr(part.batch, name) for part in parts]), getattr(whole.batch, name))
+    for name in whole.batch.extras:
+        assert torch.equal(torch.cat([part.batch.extras[name] for part in parts]), whole.batch.extras[name])
+    for part, following in zip(parts, parts[1:], strict=False):
+        assert torch.equal(part.batch.obs[-1], following.batch.obs[0])  # the true next observation is bootstrapped
+    assert all(part.batch.truncated[-1] and not part.batch.truncated[:-1].any() for part in parts)
+
+
+def test_each_rollout_has_the_policy_of_its_time(spec, worker):
+    first, second = policy(spec, 0), policy(spec, 1)
+    parts = parts_of(worker.play, [first, second], 30)
+    assert_same(parts[0].batch, afresh(first_part(first)).batch)
+    loaded = algos.find("ippo")(spec, second.config)
+    loaded.load_state_dict(second.weights, strict=False)
+    batch = parts[1].batch
+    probs = loaded.appraise(batch.obs[0], batch.avail[0], batch.state[0], None)["probs"]
+    assert torch.allclose(probs, batch.extras["probs"][0])
+
+
+def first_part(chosen):
+    return Job(0, TASK, chosen, SEED, explore_seed=7, rollout=30)
+
+
+def test_another_worker_can_go_on(spec):
+    """As after a death: it plays what came before with the policies of then."""
+    policies = [policy(spec, seed) for seed in range(4)]
+    found = parts_of(afresh, policies, 30)
+    worker = Worker()
+    expected = parts_of(worker.play, policies, 30)
+    assert found[-1].figures == expected[-1].figures
+    for one, other in zip(found, expected, strict=True):
+        assert_same(one.batch, other.batch)
+
+
+def test_a_simulation_stands_still_between_rollouts(spec, worker, monkeypatch):
+    chosen = policy(spec, 0)
+    worker.play(first_part(chosen))
+    monkeypatch.setattr("tsc_marl.sim.env.TrafficEnv.reset", lambda *_, **__: pytest.fail("started anew"))
+    worker.play(dataclasses.replace(first_part(chosen), earlier=(chosen,)))
+
+
+@pytest.mark.parametrize(("size", "standing", "processes"), [(1, 2, 2), (2, 2, 2), (3, 2, 3), (1, 1, 1)])
+def test_a_pool_plays_rollouts_side_by_side(spec, size, standing, processes):
+    chosen = policy(spec, 0)
+    jobs = [Job(n, TASK, chosen, SEED + n, explore_seed=n) for n in (4, 5)]
+    expected = {job.episode: afresh(job).figures for job in jobs}
+    with Pool(size, standing=standing) as pool:
+        assert len(pool.pids) == processes
+        earlier, figures = (), {}
+        while not figures:
+            rollouts = [dataclasses.replace(job, rollout=60, earlier=earlier) for job in jobs]
+            figures = {part.job.episode: part.figures for part in pool.run(rollouts) if part.figures}
+            earlier = (*earlier, chosen)
+    assert figures == expected
+
+
+@pytest.mark.parametrize(
+    ("line", "progress", "expected"),
+    [
+        ("ippo", 0.0, 90),
+        ("ippo --algo.rollout 0", 0.5, 0),
+        ("ippo --algo.sharing seps", 0.0, 0),  # clusters come from whole episodes
+        ("ippo --algo.sharing seps", 0.1, 90),
+        ("iql", 0.5, 0),
+    ],
+)
+def test_when_learning_begins(spec, line, progress, expected):
+    name, *options = line.split()
+    (config,) = parse(["--net", "cross", "--algos", name, *options])
+    assert rollout_length(algos.find(name)(spec, config.algo), progress) == expected

@@ -1,0 +1,112 @@
+"""A worker process: what it does, and how the parent holds it."""
+
+import contextlib
+import multiprocessing
+import pickle
+import signal
+import tempfile
+import threading
+import traceback
+from collections.abc import Iterator
+from multiprocessing.connection import Connection
+from typing import Any
+
+from tsc_marl.errors import UserError
+from tsc_marl.rollout.job import Job, Task
+from tsc_marl.rollout.worker import Worker, probe
+
+
+class Member:
+    """One worker process, seen from the parent."""
+
+    def __init__(self, folder: str) -> None:
+        self.job: Job | None = None
+        self._folder = folder
+        self._start()
+
+    def _start(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(theirs, self._folder), daemon=True)
+        with _sigint_ignored():
+            self.process.start()
+        theirs.close()
+
+    def give(self, job: Job) -> None:
+        self.job = job
+        try:
+            send(self.connection, job)
+        except OSError:  # it died while idle; collect() finds out
+            self.process.join(timeout=5)
+
+    def collect(self) -> tuple[Job, Any]:
+        """Return the job and its answer; None when the process died, which is then replaced."""
+        job, self.job = self.job, None
+        assert job is not None
+        try:
+            if self.connection.poll():
+                return job, receive(self.connection)
+        except (EOFError, OSError):
+            pass
+        self.restart()
+        return job, None
+
+    def restart(self) -> None:
+        self.stop()
+        self.job = None
+        self._start()
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.join()
+        self.connection.close()
+
+
+def send(connection: Connection, value: Any) -> None:
+    """Send by value. `connection.send` would share tensors by open files and sockets in the folder of temporary files."""
+    connection.send_bytes(pickle.dumps(value))
+
+
+def receive(connection: Connection) -> Any:
+    """Take what `send` sent."""
+    return pickle.loads(connection.recv_bytes())
+
+
+@contextlib.contextmanager
+def _sigint_ignored() -> Iterator[None]:
+    """Start processes that ignore Ctrl-C from their first instruction on: it is the parent's business."""
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _serve(connection: Connection, folder: str) -> None:
+    """Answer jobs until the parent is gone; temporary files go to its folder, which it removes however a worker ends."""
+    import torch
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    tempfile.tempdir = folder
+    torch.set_num_threads(1)
+    worker = Worker()
+    while True:
+        try:
+            job = receive(connection)
+        except (EOFError, OSError):
+            return
+        try:
+            answer: tuple[str, Any] = ("ok", probe(job) if isinstance(job, Task) else worker.play(job))
+        except UserError as error:
+            worker.close()
+            answer = ("user_error", str(error))
+        except Exception:
+            worker.close()
+            answer = ("error", traceback.format_exc())
+        try:
+            send(connection, answer)
+        except OSError:  # the parent is gone
+            return
