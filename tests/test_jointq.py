@@ -126,13 +126,45 @@ def test_heads_from_a_sample():
     assert effect.abs().max() > 4 * error
 
 
+@pytest.mark.parametrize(("told", "trust"), [(1.0, 1.0), (0.5, 1.0), (2.0, 0.5), (-1.0, 0.0)])
+def test_effects_on_others_are_believed_as_far_as_they_come_true(told, trust):
+    """Heads that tell `told` times the true effects; all joint actions as often as the policy takes them."""
+    spec, _, batch = matrix_game(sampled=0)
+    algorithm = fitted(batch, spec)
+    head, a = algorithm.critic.base.net.head, spec.n_actions
+    with torch.no_grad():
+        for weights in (head.weight, head.bias):
+            weights[:, -a:] *= told
+    algorithm.evidence.zero_()
+    selfish = deepcopy(algorithm)
+    selfish.config = replace(selfish.config, kappa=0.0)
+    full = deepcopy(algorithm)
+    full.config = replace(full.config, trust="full")
+    rows, metrics = algorithm.prepare(batch)
+    assert metrics["critic/trust"] == pytest.approx(trust, abs=0.02)
+    assert metrics["critic/others_slope"] == pytest.approx(1 / told, rel=0.02)
+    own, believed = selfish.prepare(batch)[0]["advantage"], full.prepare(batch)[0]["advantage"]
+    assert_close(rows["advantage"], own + metrics["critic/trust"] * (believed - own), atol=1e-4, rtol=1e-4)
+
+
+def test_effects_that_are_noise_are_not_believed():
+    """Streams in which nobody's action matters, and heads that have learned the noise of 40 rows by heart."""
+    game = Noise()
+    algorithm = build("jointq", game.spec, lr=1e-2, epochs=20)
+    policy = torch.Generator().manual_seed(0)
+    for seed in range(30):
+        metrics = algorithm.update(collect(Noise(seed=seed), algorithm, 5, policy), 0.0)
+    assert metrics["critic/trust"] < 0.3
+
+
 @pytest.mark.parametrize("mixer", ["sum", "monotone"])
 def test_the_advantage_of_an_action_is_its_effect_on_the_team(mixer):
     """E[A^i | a^i] = E[R^J | a^i] - E[R^J] for every estimator, and whatever the mixer is."""
     spec, payoff, batch = matrix_game(sampled=0)
     algorithm = fitted(batch, spec, credit="all", mixer=mixer)
     for adv, rho in (("own", 0.0), ("mix", 0.0), ("mix", 0.5), ("mix", 1.0), ("cf", 0.0)):
-        algorithm.config = replace(algorithm.config, adv=adv, rho=rho)
+        trust = "measured" if adv == "cf" else "full"
+        algorithm.config = replace(algorithm.config, adv=adv, rho=rho, trust=trust)
         advantage = algorithm.prepare(batch)[0]["advantage"]
         assert_close(mean_by_action(advantage, batch.action), effects(payoff).sum(1), atol=0.01, rtol=0)
 
@@ -198,7 +230,7 @@ def test_mix_with_rho_1_adds_the_neighbours_estimates():
 
 def test_the_counterfactual_of_a_sum_is_the_critics_advantage():
     _, _, _, advantage = prepared(credit="all")
-    assert_close(advantage(adv="cf"), advantage(adv="mix", rho=0.0, kappa=1.0))
+    assert_close(advantage(adv="cf"), advantage(adv="mix", rho=0.0, kappa=1.0, trust="full"))
 
 
 def test_the_counterfactual_of_a_mixer():
@@ -233,6 +265,7 @@ def test_the_counterfactual_of_a_mixer():
         ({"adv": "doc1", "kappa": 0.5}, ("algo.kappa 0.5", "algo.adv doc1")),
         ({"adv": "doc_lambda", "credit": "all"}, ("algo.credit all", "algo.adv doc_lambda")),
         ({"adv": "mix", "rho": 1.5}, ("algo.rho", "1.5")),
+        ({"adv": "cf", "credit": "all", "trust": "full"}, ("algo.trust full", "algo.adv cf")),
         ({"hops": 0}, ("algo.hops", "0")),
         ({"hops": 2, "credit": "all"}, ("algo.hops 2", "algo.credit all")),
         ({"hops": 2, "adv": "doc1"}, ("algo.hops 2", "algo.adv doc1")),

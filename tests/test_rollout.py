@@ -1,6 +1,7 @@
 """Rollouts: an episode in parts is the same episode, whoever plays them."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -65,11 +66,8 @@ def assert_same(one: Batch, other: Batch):
 def test_parts_are_the_whole(spec, worker, recurrent):
     chosen = policy(spec, 0, "--algo.recurrent", recurrent)
     whole = afresh(Job(0, TASK, chosen, SEED, explore_seed=7))
-    parts = parts_of(worker.play, [chosen], 50)
-    lengths = [len(part.batch.action) for part in parts]
-    assert lengths[:-1] == [50] * (len(lengths) - 1)
-    assert 0 < lengths[-1] <= 50
-    assert len(lengths) > 2
+    parts = parts_of(worker.play, [chosen], 45)
+    assert [len(part.batch.action) for part in parts] == [40, 40, 40]
     assert parts[-1].figures == whole.figures
     assert not any(part.figures for part in parts[:-1])
     np.testing.assert_allclose(np.sum([part.reward for part in parts], axis=0), whole.reward)
@@ -77,7 +75,7 @@ def test_parts_are_the_whole(spec, worker, recurrent):
         assert torch.equal(torch.cat([getattr(part.batch, name) for part in parts]), getattr(whole.batch, name))
     for name in whole.batch.extras:
         assert torch.equal(torch.cat([part.batch.extras[name] for part in parts]), whole.batch.extras[name])
-    for part, following in zip(parts, parts[1:], strict=False):
+    for part, following in itertools.pairwise(parts):
         assert torch.equal(part.batch.obs[-1], following.batch.obs[0])  # the true next observation is bootstrapped
     assert all(part.batch.truncated[-1] and not part.batch.truncated[:-1].any() for part in parts)
 
@@ -128,6 +126,24 @@ def test_a_pool_plays_rollouts_side_by_side(spec, size, standing, processes):
             figures = {part.job.episode: part.figures for part in pool.run(rollouts) if part.figures}
             earlier = (*earlier, chosen)
     assert figures == expected
+
+
+@pytest.mark.parametrize(
+    ("horizon", "rollout", "lengths"),
+    [
+        (720, 90, [90] * 8),
+        (721, 90, [90] * 7 + [91]),  # no part of a single decision
+        (100, 90, [100]),
+        (10, 3, [3, 3, 4]),
+        (720, 1000, [720]),
+        (720, 0, [720]),
+    ],
+)
+def test_equal_parts(spec, horizon, rollout, lengths):
+    chosen = policy(spec, 0)
+    job = Job(0, TASK, chosen, SEED, rollout=rollout, earlier=(chosen,) * (len(lengths) - 1))
+    assert job.lengths(horizon) == lengths
+    assert [dataclasses.replace(job, earlier=(chosen,) * i).lengths(horizon)[-1] for i in range(len(lengths))] == lengths
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from torch.nn.functional import one_hot
 
 from tsc_marl import algos, gradients
 from tsc_marl.algos.ippo import Ippo
+from tsc_marl.algos.jointq import Jointq
 from tsc_marl.types import Batch, Spec
 
 Recipe = tuple[str, dict[str, Any]]
@@ -74,6 +75,8 @@ def sampled(
         for name, recipe in recipes.items():
             algorithm = build(policy.spec, recipe, settings)
             algorithm.load_state_dict(fitted[recipe[0]].state_dict())
+            if isinstance(algorithm, Jointq):
+                algorithm.evidence.zero_()  # it comes from the episodes that the critic saw many times
             found[name].append(gradient(*score, algorithm.prepare(played)[0]["advantage"]))
     return found
 

@@ -55,7 +55,8 @@ class PpoConfig:
     """Lambda of the generalised advantage estimate. In traffic values are predicted well and returns are noisy: .95 hides
     what one of many agents changed."""
     rollout: int = 90
-    """Decisions of each episode in one batch; the policy learns while the episode stands still. 0: the whole episode."""
+    """Decisions, about, of each episode in one batch: equal parts, after each of which the policy learns while the episode
+    stands still. 0: the whole episode."""
     epochs: int = 8
     """Passes over each batch."""
     minibatches: int = 4

@@ -22,6 +22,9 @@ from tsc_marl.errors import UserError
 from tsc_marl.settings import PpoConfig
 from tsc_marl.types import Batch, Spec
 
+EVIDENCE_KEPT = 0.95
+"""Share of what earlier batches told of the critic that is kept at each."""
+
 
 @dataclass(frozen=True)
 class JointqConfig(PpoConfig):
@@ -33,6 +36,9 @@ class JointqConfig(PpoConfig):
     `cf`: the counterfactual of the joint Q."""
     kappa: float = 1.0
     """Weight of the effect on others: 0 is selfish, 1 the team's objective."""
+    trust: Literal["measured", "full"] = "measured"
+    """How far to believe the critic's effect on others: by the share of it that lately came true on data that the critic had
+    not learned from (a slope in [0, 1]), or fully."""
     rho: float = 0.0
     """Share of sampled returns in `mix`: more variance, less bias of the critic."""
     credit: Literal["neighbours", "all"] = "neighbours"
@@ -58,6 +64,8 @@ class JointqConfig(PpoConfig):
         if self.kappa != 1 and self.adv not in ("own", "mix"):
             raise UserError(f"algo.kappa {self.kappa} has no effect with algo.adv {self.adv}; set algo.adv to own or mix")
         self._check_reach()
+        if self.trust != "measured" and self.adv not in ("own", "mix"):
+            raise UserError(f"algo.trust {self.trust} has no effect with algo.adv {self.adv}; set algo.adv to own or mix")
         if self.tie_heads and self.adv not in ("mix", "cf"):
             raise UserError(f"algo.tie_heads True has no effect with algo.adv {self.adv}; set algo.adv to mix or cf")
         if self.tie_heads and self.mixer != "sum":
@@ -100,6 +108,7 @@ class Jointq(MappoInd):
     config: JointqConfig  # pyright: ignore[reportIncompatibleVariableOverride]
     critic: JointCritic
     reach: Tensor
+    evidence: Tensor
 
     def __init__(self, spec: Spec, config: JointqConfig) -> None:
         super().__init__(spec, config)
@@ -110,6 +119,7 @@ class Jointq(MappoInd):
             near[i, list(others)] = 1
         reach = apart if config.credit == "all" else apart * (near.matrix_power(config.hops) > 0)
         self.register_buffer("reach", reach, persistent=False)
+        self.register_buffer("evidence", torch.zeros(2))
 
     def build_critic(self) -> JointCritic:
         """Return the three-headed critic."""
@@ -142,16 +152,32 @@ class Jointq(MappoInd):
         if self.critic.mixer is not None:  # whatever effect of an agent M has learned, its centred head has not
             a_others = a_others + unit * self._interaction_effect(v, own, rows)
         happened = (target - value[:-1] - a_own) @ self.reach.T * rows["active"]
-        metrics["critic/others_slope"] = float((a_others * happened).sum() / (a_others**2 * rows["active"]).sum().clamp(min=1e-9))
-        self._log_heads(rows, own * unit, others * unit, value[:-1], metrics)
+        self._weigh(a_others / unit, happened / unit, rows["active"], metrics)
+        self._log_heads(rows, own * unit, self.trust * others * unit, value[:-1], metrics)
         if config.adv == "own":
-            return estimate + config.kappa * a_others
+            return estimate + config.kappa * self.trust * a_others
         if config.adv == "mix":
             sampled = estimate + config.kappa * estimate @ self.reach.T
-            return (1 - config.rho) * (a_own + config.kappa * a_others) + config.rho * sampled
+            return (1 - config.rho) * (a_own + config.kappa * self.trust * a_others) + config.rho * sampled
         if config.adv == "cf":
             return a_own + a_others
         return self._document(batch, value, config.adv == "doc_lambda")
+
+    @property
+    def trust(self) -> float:
+        """Share of the predicted effects on others that is believed."""
+        agreement, size = self.evidence.tolist()
+        return 1.0 if self.config.trust == "full" else min(max(agreement / max(size, 1e-9), 0.0), 1.0)
+
+    def _weigh(self, predicted: Tensor, happened: Tensor, active: Tensor, metrics: dict[str, float]) -> None:
+        """Compare what the heads, which have not seen this batch, predicted for the others with what their streams show.
+
+        The slope sum(p h) / sum(p^2) is the factor by which predictions come nearest to what happened in squared error.
+        """
+        new = torch.stack([(predicted * happened * active).sum(), (predicted**2 * active).sum()]) / active.sum().clamp(min=1)
+        self.evidence.lerp_(new, 1 - EVIDENCE_KEPT)
+        metrics["critic/others_slope"] = float(new[0] / new[1].clamp(min=1e-9))
+        metrics["critic/trust"] = self.trust
 
     def _document(self, batch: Batch, value: Tensor, sampled: bool) -> Tensor:
         """R^i + gamma V' - V with V = sum_i v^i, and for doc_lambda the discounted later team residuals."""
@@ -193,10 +219,10 @@ class Jointq(MappoInd):
     def appraise(
         self, obs: Float[Tensor, "B N F"], avail: Bool[Tensor, "B N A"], state: Float[Tensor, "B S"], carry: Any
     ) -> dict[str, Tensor]:
-        """Return the policy, the values and both heads."""
+        """Return the policy, the values and both heads, the effects on others as far as they are believed."""
         known = super().appraise(obs, avail, state, carry)
         _, own, others = self.critic(obs, state, known["probs"])
-        return known | {"own": own * self.residual.deviation, "others": others * self.residual.deviation}
+        return known | {"own": own * self.residual.deviation, "others": self.trust * others * self.residual.deviation}
 
     def _log_heads(self, rows: Rows, own: Tensor, others: Tensor, value: Tensor, metrics: dict[str, float]) -> None:
         """Per agent, in the reward's unit: how it values its phases, and how much it matters to others."""

@@ -1,6 +1,7 @@
 """What workers are asked to play, and what comes back."""
 
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -55,9 +56,15 @@ class Job:
     detail: bool = False
     """Measure approaches, gridlock and emissions too."""
     rollout: int = 0
-    """Stop after so many decisions; 0 plays to the end."""
+    """Play one of the equal parts, of about so many decisions, into which the episode is cut; 0 plays to the end."""
     earlier: tuple[Policy, ...] = ()
     """What drove the episode's rollouts before this one, so that a worker which did not play them can."""
+
+    def lengths(self, horizon: int) -> list[int]:
+        """Return the decisions of each rollout of an episode of so many, to the job's own."""
+        parts = max(1, round(horizon / self.rollout)) if self.rollout else 1
+        ends = [horizon * i // parts for i in range(len(self.earlier) + 2)]
+        return [end - begin for begin, end in pairwise(ends)]
 
 
 @dataclass(frozen=True)

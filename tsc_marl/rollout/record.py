@@ -29,11 +29,11 @@ class Rollout:
     """[T, 1, ...] where the algorithm explored."""
 
 
-def roll(env: TrafficEnv, algorithm: Algorithm, carry: Any, generator: torch.Generator | None, decisions: int = 0) -> Rollout:
-    """Play so many decisions of the episode that runs, or all that are left with 0; greedily without a generator."""
+def roll(env: TrafficEnv, algorithm: Algorithm, carry: Any, generator: torch.Generator | None, decisions: int) -> Rollout:
+    """Play so many decisions of the episode that runs; greedily without a generator."""
     record = Record() if generator is not None else None
-    total, over, acting, played = np.zeros(len(env.names)), False, 0.0, 0
-    while not over and not (decisions and played == decisions):
+    total, over, acting = np.zeros(len(env.names)), False, 0.0
+    for _ in range(decisions):
         before = time.perf_counter()
         obs, avail = torch.from_numpy(env.obs), torch.from_numpy(env.avail)
         with torch.inference_mode():
@@ -42,7 +42,7 @@ def roll(env: TrafficEnv, algorithm: Algorithm, carry: Any, generator: torch.Gen
         acting += time.perf_counter() - before
         seen = (env.obs, env.avail, env.state)
         reward, over = env.step(chosen)
-        total, played = total + reward, played + 1
+        total += reward
         if record is not None:
             record.add(seen, chosen, reward, extras)
     batch = record.batch((env.obs, env.avail, env.state)) if record is not None else None

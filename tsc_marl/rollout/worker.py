@@ -160,7 +160,8 @@ class Worker:
         begun = time.perf_counter()
         if standing is None or not standing.leads_to(job):
             standing = self._catch_up(env, job)
-        rollout = roll(env, self._loaded(job.policy, spec_of(env)), standing.carry, standing.generator, job.rollout)
+        length = job.lengths(env.horizon)[-1]
+        rollout = roll(env, self._loaded(job.policy, spec_of(env)), standing.carry, standing.generator, length)
         figures = _figures(env, job) if rollout.over else {}
         if not rollout.over:
             self._standing = _Standing(light(job), rollout.carry, standing.generator)
@@ -172,8 +173,8 @@ class Worker:
         env.reset(job.sumo_seed, out=job.out, detail=job.detail)
         generator = torch.Generator().manual_seed(job.explore_seed) if job.explore_seed is not None else None
         carry: Any = None
-        for policy in job.earlier:
-            carry = roll(env, self._loaded(policy, spec_of(env)), carry, generator, job.rollout).carry
+        for policy, length in zip(job.earlier, job.lengths(env.horizon), strict=False):
+            carry = roll(env, self._loaded(policy, spec_of(env)), carry, generator, length).carry
         return _Standing(job, carry, generator)
 
     def _loaded(self, policy: Policy, spec: Spec) -> Algorithm:
