@@ -174,7 +174,8 @@ class Jointq(MappoInd):
 
         The slope sum(p h) / sum(p^2) is the factor by which predictions come nearest to what happened in squared error.
         """
-        new = torch.stack([(predicted * happened * active).sum(), (predicted**2 * active).sum()]) / active.sum().clamp(min=1)
+        new = torch.stack([(predicted * happened * active).sum(), (predicted**2 * active).sum()])
+        new = new / (happened**2 * active).sum().clamp(min=1e-9)  # or batches with a jam would speak for all
         self.evidence.lerp_(new, 1 - EVIDENCE_KEPT)
         metrics["critic/others_slope"] = float(new[0] / new[1].clamp(min=1e-9))
         metrics["critic/trust"] = self.trust
