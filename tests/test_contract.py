@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+from copy import deepcopy
 
 import pytest
 import torch
@@ -262,6 +263,27 @@ def test_forced_rows_do_not_touch_the_advantages_scale(name):
     chosen = algorithm.prepare(batch)[0]["advantage"][batch.avail[:-1].sum(-1) > 1]
     assert chosen.mean().item() == pytest.approx(0, abs=1e-4)
     assert chosen.std(unbiased=False).item() == pytest.approx(1, abs=1e-4)
+
+
+def team_targets(algorithm, batch):
+    copy = deepcopy(algorithm)
+    return copy.returns.restore(copy.prepare(batch)[0]["target"])
+
+
+@pytest.mark.parametrize(
+    ("name", "later"), [("coma", team_targets), ("jointq_doc", lambda algorithm, batch: algorithm._next_q(batch))]
+)
+def test_a_part_of_an_episode_begins_with_what_was_remembered(name, later):
+    """What follows on its rows is the same as in the whole episode."""
+    algorithm = build(name, "full", recurrent=True, lr=3e-2)
+    for seed in range(3):
+        update(algorithm, play(algorithm, seed), 0.0)
+    whole = play(algorithm, steps=4)
+    part = whole.map(lambda x: x[2:])
+    with torch.no_grad():
+        assert_close(later(algorithm, part), later(algorithm, whole)[2:], atol=1e-4, rtol=1e-4)
+        forgotten = dataclasses.replace(part, extras=part.extras | {"memory": torch.zeros_like(part.extras["memory"])})
+        assert (later(algorithm, forgotten) - later(algorithm, part)).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("name", algos.available())

@@ -6,7 +6,7 @@
 | sumo-rl-libsumo, sumo-rl-traci | sumo-rl's episode (its defaults) over ours, on grid4x4 with the same decisions | 1.5, 20 |
 | acting, learning | their share of a rollout and of training's wall time, jointq on grid4x4 | 0.2, 0.4 |
 | mat-rollout | an episode with MAT's first policy over one with MAPPO's, grid4x4 | 3 |
-| happo-update, hatrpo-update | learning from two episodes of ingolstadt21, over MAPPO's | 10 |
+| happo-update, hatrpo-update | learning from a rollout of two episodes of ingolstadt21, over MAPPO's | 10 |
 | workers | episodes per second of two worker processes over one, grid4x4 | 1.8 |
 """
 
@@ -25,11 +25,14 @@ import numpy as np
 from rich.table import Table
 
 from tsc_marl import algos, report
+from tsc_marl.config import parse
 from tsc_marl.errors import UserError, unknown
 from tsc_marl.rollout.job import Job, Policy, Task
 from tsc_marl.rollout.local import Pool
+from tsc_marl.run import Run
 from tsc_marl.sim import engine, metrics, scenario
 from tsc_marl.sim.env import TrafficEnv
+from tsc_marl.train import iterate
 from tsc_marl.types import Algorithm, Batch, Spec
 
 PAIRS = 5
@@ -172,28 +175,22 @@ def _against_sumo_rl(libsumo: bool) -> dict[str, Measure]:
 def _training() -> dict[str, Measure]:
     """Acting, learning and the second worker, with jointq's first updates on grid4x4."""
     acting, learning, speedup = [], [], []
-    task = Task("grid4x4")
-    with Pool(1) as one, Pool(2) as two:
-        spec = two.probe(task)
-        algorithm, policy = _first_policy("jointq", spec)
-        jobs = [Job(i, task, policy, SEED + i, explore_seed=i) for i in range(4)]
+    (config,) = parse(["--net", "grid4x4", "--algos", "jointq", "--workers", "2"])
+    with tempfile.TemporaryDirectory() as folder, Pool(1) as one, Pool(2, standing=config.standing) as two:
+        run = Run(config, "jointq", 0, two.probe(config.task()), Path(folder))
+        jobs = [Job(i, config.task(), run.policy(), SEED + i, explore_seed=i) for i in range(4)]
         for pool in (one, two):
             list(pool.run(jobs[: len(pool.pids)]))
         for _ in range(3):
             seconds = []
             for pool in (one, two):
                 start = time.perf_counter()
-                episodes = list(pool.run(jobs))
+                list(pool.run(jobs))
                 seconds.append(time.perf_counter() - start)
             speedup.append(seconds[0] / seconds[1])
-            batches = [episode.batch for episode in episodes if episode.batch is not None]
-            start = time.perf_counter()
-            for pair in (batches[:2], batches[2:]):
-                algorithm.update(Batch.join(pair), 0.0)
-            learned = time.perf_counter() - start
-            spent = {key: sum(e.seconds[key] for e in episodes) for key in ("simulation", "acting")}
-            acting.append(spent["acting"] / (spent["simulation"] + spent["acting"]))
-            learning.append(learned / (learned + seconds[1]))
+            spent = iterate(two, run)
+            acting.append(spent["seconds/acting"] / (spent["seconds/simulation"] + spent["seconds/acting"]))
+            learning.append(spent["seconds/learning"] / spent["seconds/total"])
     return {
         "acting": Measure(acting, "<= 0.20", "share of a rollout, jointq on grid4x4", lambda share: share <= 0.2),
         "learning": Measure(learning, "<= 0.40", "share of training with two workers", lambda share: share <= 0.4),
@@ -224,7 +221,8 @@ def _sequential_updates() -> dict[str, Measure]:
     with Pool(1) as pool:
         spec = pool.probe(task)
         learners = {name: _first_policy(name, spec) for name in ("mappo", "happo", "hatrpo")}
-        jobs = [Job(i, task, learners["mappo"][1], SEED + i, explore_seed=i) for i in range(2)]
+        algorithm, policy = learners["mappo"]
+        jobs = [Job(i, task, policy, SEED + i, explore_seed=i, rollout=algorithm.config.rollout) for i in range(2)]
         batch = Batch.join([episode.batch for episode in pool.run(jobs) if episode.batch is not None])
     for _ in range(PAIRS):
         spent = {}

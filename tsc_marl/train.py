@@ -125,7 +125,7 @@ def _learn(pool: Pool, tracker: Tracker, run: Run) -> None:
         while run.episode < config.episodes:
             if run.episode in quarters:
                 run.snapshot()
-            metrics = _iterate(pool, run)
+            metrics = iterate(pool, run)
             run.mark()
             times += 1
             step = int(run.history[-1]["steps"])
@@ -138,7 +138,7 @@ def _learn(pool: Pool, tracker: Tracker, run: Run) -> None:
         run.save()
 
 
-def _iterate(pool: Pool, run: Run) -> dict[str, float]:
+def iterate(pool: Pool, run: Run) -> dict[str, float]:
     """Play a few episodes side by side and learn from them, once or after each of their rollouts."""
     start, config = time.monotonic(), run.config
     progress, learning = run.episode / config.episodes, 0.0

@@ -43,7 +43,7 @@ class Spec:
 
 @dataclass(frozen=True)
 class Batch:
-    """Whole episodes of equal length, as they were executed."""
+    """Episodes, or parts of them, of equal length, as they were executed."""
 
     obs: Float[Tensor, "T_1 B N F"]
     avail: Bool[Tensor, "T_1 B N A"]
@@ -54,9 +54,14 @@ class Batch:
     terminated: Bool[Tensor, "T B"]
     """The task ended here: nothing follows, value 0."""
     truncated: Bool[Tensor, "T B"]
-    """The clock ended the episode here: the next row's value counts."""
+    """The clock ended the episode here, or our watching it: the next row's value counts."""
     extras: dict[str, Tensor] = field(default_factory=dict)
     """What `act` returned beside the action, each [T, B, N, ...]."""
+
+    @property
+    def memory(self) -> Tensor | None:
+        """What a recurrent policy remembered at the first row [B, N, ...], None of one without memory."""
+        return self.extras["memory"][0] if "memory" in self.extras else None
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Batch":
         """Apply a function to every tensor."""
@@ -106,7 +111,7 @@ class Algorithm(nn.Module, abc.ABC):
     def update(self, batch: Batch, progress: float) -> dict[str, float]:
         """Learn from a batch; `progress` in [0, 1] is the share of training that is done. Returns metrics.
 
-        On-policy: whole episodes, just played. Off-policy: cuts of past episodes (`replay.Replay.sample`).
+        On-policy: episodes or parts of them, just played. Off-policy: cuts of past episodes (`replay.Replay.sample`).
         """
 
     def observe(self, batch: Batch, progress: float) -> dict[str, float]:

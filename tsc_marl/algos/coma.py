@@ -97,7 +97,7 @@ class Coma(Ippo):
     def prepare(self, batch: Batch) -> tuple[Rows, dict[str, float]]:
         """Return the tensors [T, B, ...] that the losses need, and metrics."""
         config, done = self.config, (batch.terminated, batch.truncated)
-        last = ops.log_policy(self.actor.unroll(batch.obs, None)[0][-1:], batch.avail[-1:]).exp()
+        last = ops.log_policy(self.actor.unroll(batch.obs, batch.memory)[0][-1:], batch.avail[-1:]).exp()
         joint = torch.cat([one_hot(batch.action, self.spec.n_actions).float(), last])
         played = (joint * self.returns.restore(self.q(self.target_critic, batch.obs, batch.state, joint))).sum(-1)
         team = batch.reward.sum(-1, keepdim=True).expand_as(batch.reward)

@@ -145,11 +145,10 @@ class Iql(Algorithm):
 
     def utilities(self, batch: Batch) -> tuple[Float[Tensor, "T_1 B N A"], Int[Tensor, "T B N"], Float[Tensor, "T B N A"]]:
         """Return the agents' Q, and for the next rows their greedy legal actions and the target network's Q."""
-        memory = batch.extras["memory"][0] if self.config.recurrent else None
-        q = self.actor.unroll(batch.obs, memory)[0]
+        q = self.actor.unroll(batch.obs, batch.memory)[0]
         greedy = ops.legal(q[1:].detach(), batch.avail[1:]).argmax(-1)
         with torch.no_grad():
-            later = self.target_actor.unroll(batch.obs, memory)[0][1:]
+            later = self.target_actor.unroll(batch.obs, batch.memory)[0][1:]
         return q, greedy, later
 
     def normalised_target(self, batch: Batch, value: Float[Tensor, "T B K"]) -> tuple[Float[Tensor, "T B K"], dict[str, float]]:

@@ -90,7 +90,7 @@ class JointqDoc(MappoInd):
     def _next_q(self, batch: Batch) -> Float[Tensor, "T B N"]:
         """Return Q^i of the next action (SARSA), raw; where an episode is cut, its expectation under the policy."""
         q = self.critic["heads"](batch.obs[1:], batch.state[1:])[..., 1:]
-        probs = ops.log_policy(self.actor.unroll(batch.obs, None)[0][1:], batch.avail[1:]).exp()
+        probs = ops.log_policy(self.actor.unroll(batch.obs, batch.memory)[0][1:], batch.avail[1:]).exp()
         expected = (probs * q).sum(-1)
         sampled = torch.cat([ops.taken(q[:-1], batch.action[1:]), expected[-1:]])
         chosen = torch.where(batch.truncated.unsqueeze(-1), expected, sampled)
