@@ -48,7 +48,7 @@ class RunConfig(Generic[A]):
     episodes_per_update: int = 2
     """Episodes that play side by side; each gives its part of every batch of learning."""
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
-    """Processes that simulate; the default is all cores."""
+    """Processes that simulate; the default is all cores. Training has work for `episodes_per_update` of them."""
     timing: str = "sumo-rl"
     """Signal timing: a file of configs/timing/; single values: --signal.*."""
     signal: Timing = field(default_factory=Timing)

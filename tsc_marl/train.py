@@ -201,10 +201,10 @@ def _conclude(pool: Pool, tracker: Tracker, runs: list[Run], folder: Path, paren
     spent = {run.label: (run.episode, run.minutes) for run in runs}
     title = f"{config.net}, timing {config.timing}: mean over {len(config.eval_seeds)} held-out seeds, greedy final policies"
     report.console().print(report.results_table(title, results, spent))
-    report.say(
-        f"\nlearning curve: {curve}\nnext:\n  make ui\n  make watch NET={config.net} CONTROLLER={config.algos[-1]}\n"
-        f'  make evaluate NET={config.net} CONTROLLER="{config.algos[-1]} max_pressure"\n  make compare NET={config.net}'
-    )
+    last, net = config.algos[-1], f"NET={config.net}"
+    verbs = ["ui", f"watch {net} CONTROLLER={last}", f'evaluate {net} CONTROLLER="{last} max_pressure"', f"compare {net}"]
+    verbs += [f"report {net}", f"explain {net} RUN={last}"]
+    report.say("\n".join([f"\nlearning curve: {curve}", "next:", *(f"  make {verb}" for verb in verbs)]))
 
 
 def _record(tracker: Tracker, run: Run, results: Results, levels: dict[str, float]) -> None:
