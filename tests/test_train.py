@@ -69,6 +69,19 @@ def test_kill_and_resume(home, undisturbed):
     assert_same(home.checkpoint(), undisturbed)
 
 
+def test_two_processes_never_train_the_same(home, capsys):
+    process = home.start(f"{LINE} --workers 1")
+    home.wait_for_checkpoint()
+    before = home.statuses()
+    assert home.main(["train", "--resume", home.training.name]) == 2
+    name = home.training.name
+    assert capsys.readouterr().err == f"error: {name} is being trained by another process; wait for it, or stop it first\n"
+    assert home.statuses() == before
+    process.kill()
+    process.communicate()
+    assert home.main(["train", "--resume", name, "--workers", "1"]) == 0  # the dead hold nothing
+
+
 def test_metrics_are_logged_once_whatever_happened(home):
     """Killed after an update that MLflow knows and the checkpoint does not: the resumed training comes by it again."""
     from mlflow import MlflowClient

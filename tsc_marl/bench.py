@@ -29,10 +29,9 @@ from tsc_marl.config import parse
 from tsc_marl.errors import UserError, unknown
 from tsc_marl.rollout.job import Job, Policy, Task
 from tsc_marl.rollout.local import Pool
-from tsc_marl.run import Run
+from tsc_marl.run import Run, iterate
 from tsc_marl.sim import engine, metrics, scenario
 from tsc_marl.sim.env import TrafficEnv
-from tsc_marl.train import iterate
 from tsc_marl.types import Algorithm, Batch, Spec
 
 PAIRS = 5

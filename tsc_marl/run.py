@@ -1,20 +1,23 @@
-"""One algorithm with one seed, as it stands, and its checkpoint."""
+"""One algorithm with one seed: as it stands, its checkpoint, and how it goes on."""
 
 import copy
 import os
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from tsc_marl import algos
-from tsc_marl.config import RunConfig
+from tsc_marl.config import RunConfig, train_seed
 from tsc_marl.errors import UserError
 from tsc_marl.evaluate import CHECKPOINT, FORMAT, load_checkpoint, policy_of
-from tsc_marl.replay import replay_of
-from tsc_marl.rollout.job import Policy
-from tsc_marl.types import Spec
+from tsc_marl.replay import learn, replay_of, rollout_length
+from tsc_marl.rollout.job import Episode, Job, Policy
+from tsc_marl.rollout.local import Pool
+from tsc_marl.types import Batch, Spec, averaged
 
 SNAPSHOTS = "snapshots"
 """Folder of a run's earlier policies, `<episodes played>.pt`."""
@@ -103,3 +106,48 @@ class Run:
         self.history, self.episode, self.mlflow_id = saved["history"], saved["episode"], saved["mlflow_id"]
         if self.replay is not None:
             self.replay.load(saved["replay"])
+
+
+def iterate(pool: Pool, run: Run) -> dict[str, float]:
+    """Play a few episodes side by side and learn from them, once or after each of their rollouts."""
+    start, config = time.monotonic(), run.config
+    progress, learning = run.episode / config.episodes, 0.0
+    length = rollout_length(run.algorithm, progress)
+    rollouts: list[list[Episode]] = []
+    metrics: list[dict[str, float]] = []
+    policies: list[Policy] = []
+    while not (rollouts and rollouts[-1][0].figures):
+        policy = run.policy()
+        rollouts.append(_play(pool, run, policy, length, tuple(policies)))
+        policies.append(policy)
+        collected = time.monotonic()
+        batch = Batch.join([part.batch for part in rollouts[-1] if part.batch is not None])
+        metrics.append(learn(run.algorithm, run.replay, batch, progress))
+        learning += time.monotonic() - collected
+    return _account(run, rollouts, time.monotonic() - start, learning) | averaged(metrics)
+
+
+def _play(pool: Pool, run: Run, policy: Policy, length: int, earlier: tuple[Policy, ...]) -> list[Episode]:
+    """Return the next rollout of each episode that is played now."""
+    task = run.config.task()
+    numbers = range(run.episode, run.episode + run.config.episodes_per_update)
+    seeds = {n: train_seed(run.seed, n) for n in numbers}
+    jobs = [Job(n, task, policy, seed, explore_seed=seed, rollout=length, earlier=earlier) for n, seed in seeds.items()]
+    return sorted(pool.run(jobs), key=lambda episode: episode.job.episode)
+
+
+def _account(run: Run, rollouts: list[list[Episode]], took: float, learning: float) -> dict[str, float]:
+    """Add the episodes that were just played to the run's history; return their figures."""
+    last, parts = rollouts[-1], [part for rollout in rollouts for part in rollout]
+    run.episode += len(last)
+    before = run.history[-1] if run.history else {"steps": 0.0, "minutes": 0.0}
+    figures = {f"traffic/{key}": float(np.mean([e.figures[key] for e in last])) for key in last[0].figures}
+    reward = np.sum([part.reward for part in parts], axis=0) / len(last)
+    steps = sum(len(part.batch.reward) for part in parts if part.batch is not None)
+    run.history.append({
+        "episode": float(run.episode), "delay": figures["traffic/delay"], "reward": float(reward.sum()),
+        "steps": before["steps"] + steps, "minutes": before["minutes"] + took / 60,
+    })  # fmt: skip
+    seconds = {f"seconds/{key}": sum(part.seconds[key] for part in parts) / len(last) for key in parts[0].seconds}
+    seconds |= {"seconds/learning": learning / len(last), "seconds/total": took / len(last)}
+    return run.history[-1] | figures | seconds | run.algorithm.spec.per_agent({"reward": torch.from_numpy(reward)})

@@ -1,28 +1,29 @@
 """The training loop: collect, learn, log, save; then evaluate beside the classical controllers."""
 
+import contextlib
 import json
 import shlex
 import shutil
 import time
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
+from filelock import FileLock, Timeout
 
 from tsc_marl import deploy, report
-from tsc_marl.config import RunConfig, as_dict, parse, train_seed
+from tsc_marl.config import RunConfig, as_dict, parse
 from tsc_marl.errors import UserError, unknown
 from tsc_marl.evaluate import CHECKPOINT, Results, evaluate, write
-from tsc_marl.replay import learn, rollout_length
-from tsc_marl.rollout.job import Episode, Job, Policy
+from tsc_marl.rollout.job import Policy
 from tsc_marl.rollout.local import Pool, WorkerDiedError
 from tsc_marl.rollout.worker import check
-from tsc_marl.run import Run
+from tsc_marl.run import Run, iterate
 from tsc_marl.sim.scenario import ROOT
 from tsc_marl.track import Tracker, home
-from tsc_marl.types import Batch, Spec, averaged
+from tsc_marl.types import Spec
 
 COMMAND = "command.json"
 
@@ -36,28 +37,52 @@ def train(argv: list[str]) -> None:
     for note in check(first.task()):
         report.say(note)
     tracker = Tracker(first.net, report.say)
-    with Pool(first.workers, report.say, max(config.standing for config in configs)) as pool:
+    with contextlib.ExitStack() as held:
+        if folder is not None:
+            held.enter_context(_alone(folder))
+        pool = held.enter_context(Pool(first.workers, report.say, max(config.standing for config in configs)))
         spec = pool.probe(first.task())
-        folder = folder or _new_folder(first.net, argv)
-        parent = _parent(tracker, first, folder)
-        runs: list[Run] = []
-        status = "FAILED"
-        try:
-            for config, name in zip(configs, first.algos, strict=True):
-                for seed in first.seeds:
-                    runs.append(_open(tracker, config, name, seed, spec, folder, parent))
-                    _learn(pool, tracker, runs[-1])
-            _conclude(pool, tracker, runs, folder, parent)
-            status = "FINISHED"
-        except KeyboardInterrupt:
-            status = "KILLED"
-            report.say(f"stopped; go on with: make train RESUME={folder.name}")
-            raise
-        except WorkerDiedError as error:
-            raise WorkerDiedError(f"{error}; the checkpoint is saved, go on with: make train RESUME={folder.name}") from None
-        finally:
-            for run_id in (*(run.mlflow_id for run in runs), parent):
-                tracker.end(run_id, status)
+        if folder is None:
+            folder = _new_folder(first.net, argv)
+            held.enter_context(_alone(folder))
+        _train_all(pool, tracker, configs, spec, folder)
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Refuse a training that another process is at: the two would write the same checkpoints."""
+    lock = FileLock(folder / "lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise UserError(f"{folder.name} is being trained by another process; wait for it, or stop it first") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _train_all(pool: Pool, tracker: Tracker, configs: list[RunConfig[Any]], spec: Spec, folder: Path) -> None:
+    first = configs[0]
+    parent = _parent(tracker, first, folder)
+    runs: list[Run] = []
+    status = "FAILED"
+    try:
+        for config, name in zip(configs, first.algos, strict=True):
+            for seed in first.seeds:
+                runs.append(_open(tracker, config, name, seed, spec, folder, parent))
+                _learn(pool, tracker, runs[-1])
+        _conclude(pool, tracker, runs, folder, parent)
+        status = "FINISHED"
+    except KeyboardInterrupt:
+        status = "KILLED"
+        report.say(f"stopped; go on with: make train RESUME={folder.name}")
+        raise
+    except WorkerDiedError as error:
+        raise WorkerDiedError(f"{error}; the checkpoint is saved, go on with: make train RESUME={folder.name}") from None
+    finally:
+        for run_id in (*(run.mlflow_id for run in runs), parent):
+            tracker.end(run_id, status)
 
 
 def _new_folder(network: str, argv: list[str]) -> Path:
@@ -136,51 +161,6 @@ def _learn(pool: Pool, tracker: Tracker, run: Run) -> None:
                 run.save()
     finally:
         run.save()
-
-
-def iterate(pool: Pool, run: Run) -> dict[str, float]:
-    """Play a few episodes side by side and learn from them, once or after each of their rollouts."""
-    start, config = time.monotonic(), run.config
-    progress, learning = run.episode / config.episodes, 0.0
-    length = rollout_length(run.algorithm, progress)
-    rollouts: list[list[Episode]] = []
-    metrics: list[dict[str, float]] = []
-    policies: list[Policy] = []
-    while not (rollouts and rollouts[-1][0].figures):
-        policy = run.policy()
-        rollouts.append(_play(pool, run, policy, length, tuple(policies)))
-        policies.append(policy)
-        collected = time.monotonic()
-        batch = Batch.join([part.batch for part in rollouts[-1] if part.batch is not None])
-        metrics.append(learn(run.algorithm, run.replay, batch, progress))
-        learning += time.monotonic() - collected
-    return _account(run, rollouts, time.monotonic() - start, learning) | averaged(metrics)
-
-
-def _play(pool: Pool, run: Run, policy: Policy, length: int, earlier: tuple[Policy, ...]) -> list[Episode]:
-    """Return the next rollout of each episode that is played now."""
-    task = run.config.task()
-    numbers = range(run.episode, run.episode + run.config.episodes_per_update)
-    seeds = {n: train_seed(run.seed, n) for n in numbers}
-    jobs = [Job(n, task, policy, seed, explore_seed=seed, rollout=length, earlier=earlier) for n, seed in seeds.items()]
-    return sorted(pool.run(jobs), key=lambda episode: episode.job.episode)
-
-
-def _account(run: Run, rollouts: list[list[Episode]], took: float, learning: float) -> dict[str, float]:
-    """Add the episodes that were just played to the run's history; return their figures."""
-    last, parts = rollouts[-1], [part for rollout in rollouts for part in rollout]
-    run.episode += len(last)
-    before = run.history[-1] if run.history else {"steps": 0.0, "minutes": 0.0}
-    figures = {f"traffic/{key}": float(np.mean([e.figures[key] for e in last])) for key in last[0].figures}
-    reward = np.sum([part.reward for part in parts], axis=0) / len(last)
-    steps = sum(len(part.batch.reward) for part in parts if part.batch is not None)
-    run.history.append({
-        "episode": float(run.episode), "delay": figures["traffic/delay"], "reward": float(reward.sum()),
-        "steps": before["steps"] + steps, "minutes": before["minutes"] + took / 60,
-    })  # fmt: skip
-    seconds = {f"seconds/{key}": sum(part.seconds[key] for part in parts) / len(last) for key in parts[0].seconds}
-    seconds |= {"seconds/learning": learning / len(last), "seconds/total": took / len(last)}
-    return run.history[-1] | figures | seconds | run.algorithm.spec.per_agent({"reward": torch.from_numpy(reward)})
 
 
 def _conclude(pool: Pool, tracker: Tracker, runs: list[Run], folder: Path, parent: str) -> None:
