@@ -150,7 +150,7 @@ def test_effects_on_others_are_believed_as_far_as_they_come_true(told, trust):
 def test_effects_that_are_noise_are_not_believed():
     """Streams in which nobody's action matters, and heads that have learned the noise of 40 rows by heart."""
     game = Noise()
-    algorithm = build("jointq", game.spec, lr=1e-2, epochs=20)
+    algorithm = build("jointq", game.spec, lr=1e-2, epochs=20, minibatches=1)
     policy = torch.Generator().manual_seed(0)
     for seed in range(30):
         metrics = algorithm.update(collect(Noise(seed=seed), algorithm, 5, policy), 0.0)
