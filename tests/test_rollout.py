@@ -95,11 +95,10 @@ def first_part(chosen):
     return Job(0, TASK, chosen, SEED, explore_seed=7, rollout=30)
 
 
-def test_another_worker_can_go_on(spec):
+def test_another_worker_can_go_on(spec, worker):
     """As after a death: it plays what came before with the policies of then."""
     policies = [policy(spec, seed) for seed in range(4)]
     found = parts_of(afresh, policies, 30)
-    worker = Worker()
     expected = parts_of(worker.play, policies, 30)
     assert found[-1].figures == expected[-1].figures
     for one, other in zip(found, expected, strict=True):

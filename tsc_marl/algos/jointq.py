@@ -61,11 +61,10 @@ class JointqConfig(PpoConfig):
             raise UserError(f"algo.mixer {self.mixer} explains all streams jointly; got algo.credit {self.credit}, set it to all")
         if self.adv == "cf" and self.credit != "all":
             raise UserError(f"algo.adv cf needs the joint Q of all agents; got algo.credit {self.credit}, set it to all")
-        if self.kappa != 1 and self.adv not in ("own", "mix"):
-            raise UserError(f"algo.kappa {self.kappa} has no effect with algo.adv {self.adv}; set algo.adv to own or mix")
+        for name, value, default in (("kappa", self.kappa, 1), ("trust", self.trust, "measured")):
+            if value != default and self.adv not in ("own", "mix"):
+                raise UserError(f"algo.{name} {value} has no effect with algo.adv {self.adv}; set algo.adv to own or mix")
         self._check_reach()
-        if self.trust != "measured" and self.adv not in ("own", "mix"):
-            raise UserError(f"algo.trust {self.trust} has no effect with algo.adv {self.adv}; set algo.adv to own or mix")
         if self.tie_heads and self.adv not in ("mix", "cf"):
             raise UserError(f"algo.tie_heads True has no effect with algo.adv {self.adv}; set algo.adv to mix or cf")
         if self.tie_heads and self.mixer != "sum":
@@ -152,7 +151,7 @@ class Jointq(MappoInd):
         if self.critic.mixer is not None:  # whatever effect of an agent M has learned, its centred head has not
             a_others = a_others + unit * self._interaction_effect(v, own, rows)
         happened = (target - value[:-1] - a_own) @ self.reach.T * rows["active"]
-        self._weigh(a_others / unit, happened / unit, rows["active"], metrics)
+        self._weigh(a_others * rows["active"], happened, metrics)
         self._log_heads(rows, own * unit, self.trust * others * unit, value[:-1], metrics)
         if config.adv == "own":
             return estimate + config.kappa * self.trust * a_others
@@ -169,13 +168,13 @@ class Jointq(MappoInd):
         agreement, size = self.evidence.tolist()
         return 1.0 if self.config.trust == "full" else min(max(agreement / max(size, 1e-9), 0.0), 1.0)
 
-    def _weigh(self, predicted: Tensor, happened: Tensor, active: Tensor, metrics: dict[str, float]) -> None:
+    def _weigh(self, predicted: Tensor, happened: Tensor, metrics: dict[str, float]) -> None:
         """Compare what the heads, which have not seen this batch, predicted for the others with what their streams show.
 
         The slope sum(p h) / sum(p^2) is the factor by which predictions come nearest to what happened in squared error.
         """
-        new = torch.stack([(predicted * happened * active).sum(), (predicted**2 * active).sum()])
-        new = new / (happened**2 * active).sum().clamp(min=1e-9)  # or batches with a jam would speak for all
+        new = torch.stack([(predicted * happened).sum(), (predicted**2).sum()])
+        new = new / (happened**2).sum().clamp(min=1e-9)  # or batches with a jam would speak for all
         self.evidence.lerp_(new, 1 - EVIDENCE_KEPT)
         metrics["critic/others_slope"] = float(new[0] / new[1].clamp(min=1e-9))
         metrics["critic/trust"] = self.trust
