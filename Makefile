@@ -45,8 +45,8 @@ evaluate: .venv/installed  ## measure CONTROLLER="a b" on NET with EVAL_SEEDS, k
 results: .venv/installed  ## measure all classical controllers on RESCO's networks, write docs/results.md
 	$(TSC) results $(call option,workers,$(WORKERS)) $(ARGS)
 
-compare: .venv/installed  ## list the finished trainings of NET
-	$(TSC) compare --net $(NET) $(ARGS)
+compare: .venv/installed  ## list and compare the finished trainings of NET, of ALGOS if given
+	$(TSC) compare --net $(NET) $(call given,algos,ALGOS) $(ARGS)
 
 explain: .venv/installed  ## show how RUN (an algorithm, a run id or a checkpoint) values its phases, decision by decision
 	$(TSC) explain --net $(NET) $(call option,run,$(RUN)) $(call option,timing,$(TIMING)) $(ARGS)
@@ -55,7 +55,7 @@ probe: .venv/installed  ## bias and variance of the policy gradients at RUN (alg
 	$(TSC) probe --net $(NET) $(call option,run,$(RUN)) $(call option,episodes,$(EPISODES)) $(call option,out,$(OUT)) $(call option,workers,$(WORKERS)) $(ARGS)
 
 report: .venv/installed  ## write a page on the finished trainings of every NET, with figures for a paper
-	$(TSC) report --net $(NET) $(ARGS)
+	$(TSC) report --net $(NET) $(call given,algos,ALGOS) $(ARGS)
 
 watch: .venv/installed  ## show CONTROLLER (an algorithm, a run id or a classical controller) in sumo-gui
 	$(TSC) watch --net $(NET) $(call option,controller,$(CONTROLLER)) $(call option,timing,$(TIMING)) $(ARGS)

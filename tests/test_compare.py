@@ -26,7 +26,7 @@ def home(new_home):
 def load(home, monkeypatch):
     monkeypatch.setenv("TSC_MARL_HOME", str(home.folder))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    return lambda where="": compare.load("cross", where)
+    return lambda where="": compare.load("cross", compare.Choice(where))
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +73,10 @@ def test_the_verb(home, capsys):
     assert "no interval where there is one training only" in capsys.readouterr().out
     assert home.main(["compare", "--net", "cross", "--where", "tags.seed = '7'"]) == 2
     assert "no finished run on cross that match tags.seed = '7'" in capsys.readouterr().err
+    assert home.main("compare --net cross --algos ippo") == 0
+    assert "mappo" not in capsys.readouterr().out
+    assert home.main("compare --net cross --algos ippo qmix") == 2
+    assert "no finished run of qmix on cross; train one" in capsys.readouterr().err
     assert home.main(["compare", "--net", "cross", "--where", "seed is seven"]) == 2
     assert "where seed is seven is no filter of MLflow's" in capsys.readouterr().err
 
@@ -91,6 +95,19 @@ def test_other_settings_of_an_algorithm_are_another_group_and_the_newest_counts(
     )
     newest = max(runs, key=lambda run: run.info.start_time)
     assert found.groups["ippo (lam 0.5)"][0].run_id == newest.info.run_id
+    assert home.main(f"{QUICK} --algos ippo --algo.lam 0.5 --seeds 1") == 0
+    found = compare.load("cross")
+    assert found.of("ippo") == ["ippo (lam 0.5)", "ippo (lam 0.9)"]
+    assert found.reference("ippo") == "ippo (lam 0.5)"
+    assert found.reference("ippo (lam 0.9)") == "ippo (lam 0.9)"
+
+
+def test_a_setting_that_older_trainings_do_not_have_is_not_told_of_them(load):
+    """As after an update of this program."""
+    (training,) = (t for t in load().groups["ippo"] if t.seed == 0)
+    older = {key: value for key, value in training.settings.items() if key != "algo.rollout"}
+    names = compare._names([replace(training, settings=older), training])
+    assert names == ["ippo", "ippo (rollout 90)"]
 
 
 @pytest.mark.parametrize(

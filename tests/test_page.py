@@ -145,7 +145,7 @@ def page(home):
 def found(home, monkeypatch):
     monkeypatch.setenv("TSC_MARL_HOME", str(home.folder))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    return find("grid2x2", None, "")
+    return find(compare.load("grid2x2"), None)
 
 
 def test_the_page_has_the_table_the_figures_and_how_it_was_made(page, found):
@@ -201,6 +201,8 @@ def test_what_cannot_be_reported(home, capsys, tmp_path):
     assert "no finished run of the reference qmix on grid2x2; choose one of" in one_line(capsys.readouterr().err)
     assert home.main("report --net grid2x2 --out /dev/null/report.html") == 2
     assert "report /dev/null/report.html cannot be written" in one_line(capsys.readouterr().err)
+    assert home.main("report --net grid2x2 --out report") == 2
+    assert "out must name an .html file; got report" in one_line(capsys.readouterr().err)
     assert home.main("report --net grid2x2 grid2x2") == 2
     assert "net needs at least one entry and none twice" in one_line(capsys.readouterr().err)
 

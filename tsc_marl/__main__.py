@@ -1,9 +1,10 @@
 """The command line: parse, call, print."""
 
+import shlex
 import signal
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tsc_marl.config import check_eval_seeds, check_list, cli, read_timing
 from tsc_marl.errors import UserError, unknown
@@ -25,6 +26,9 @@ from tsc_marl.options import (
 )
 from tsc_marl.sim.demand import Demand
 
+if TYPE_CHECKING:
+    from tsc_marl.compare import Comparison
+
 
 def train(argv: list[str]) -> None:
     """Train algorithms on a network, then compare them with classical controllers."""
@@ -43,12 +47,16 @@ def study(argv: list[str]) -> None:
         check_list(name, getattr(options, name))
     if options.jobs < 1:
         raise UserError(f"jobs must be at least 1; got {options.jobs}")
-    module.run(module.cells(options.net, options.algos, options.seeds, rest), options.jobs)
-    for net in options.net:
-        _compare(net)
+    cells = module.cells(options.net, options.algos, options.seeds, rest)
+    module.run(cells, options.jobs)
+    from tsc_marl import compare
     from tsc_marl.page import build
 
-    build.run(options.net, None, "", ReportOptions().out)
+    choice = compare.Choice(folders=[cell.folder.name for cell in cells])
+    comparisons = [compare.load(net, choice) for net in options.net]
+    for comparison in comparisons:
+        _show(comparison, None)
+    build.run(comparisons, None, ReportOptions().out, shlex.join(["python", "-m", "tsc_marl", "study", *argv]))
 
 
 def evaluate(argv: list[str]) -> None:
@@ -78,17 +86,24 @@ def results(argv: list[str]) -> None:
 def compare(argv: list[str]) -> None:
     """Compare the finished trainings of a network: how good, how soon, how sure."""
     options = cli(CompareOptions, argv, "compare")
+    (comparison,) = _trained((options.net,), options)
+    _show(comparison, options.reference)
+
+
+def _trained(nets: tuple[str, ...], options: CompareOptions | ReportOptions) -> "list[Comparison]":
+    from tsc_marl import compare as module
     from tsc_marl.sim import scenario
 
-    scenario.load(options.net)
-    _compare(options.net, options.reference, options.where)
+    check_list("net", nets)
+    for net in nets:
+        scenario.load(net)
+    return [module.load(net, module.Choice(options.where, options.algos)) for net in nets]
 
 
-def _compare(net: str, reference: str | None = None, where: str = "") -> None:
+def _show(comparison: "Comparison", reference: str | None) -> None:
     from tsc_marl import compare as module
     from tsc_marl import report
 
-    comparison = module.load(net, where)
     report.console().print(module.listing(comparison))
     report.console().print(module.table(comparison, comparison.reference(reference)))
     if any(len(trainings) < 2 for trainings in comparison.groups.values()):
@@ -109,13 +124,12 @@ def probe(argv: list[str]) -> None:
 def report(argv: list[str]) -> None:
     """Write what the finished trainings answer as one HTML page, with figures for a paper."""
     options = cli(ReportOptions, argv, "report")
+    if options.out.suffix != ".html":
+        raise UserError(f"out must name an .html file; got {options.out}")
     from tsc_marl.page import build
-    from tsc_marl.sim import scenario
 
-    check_list("net", options.net)
-    for net in options.net:
-        scenario.load(net)
-    build.run(options.net, options.reference, options.where, options.out)
+    command = shlex.join(["python", "-m", "tsc_marl", "report", *argv])
+    build.run(_trained(options.net, options), options.reference, options.out, command)
 
 
 def watch(argv: list[str]) -> None:

@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,23 @@ SAME = ("signal.", "sim.", "demand.", "eval_demand.", "eval_seeds", "episodes", 
 """What the settings begin with that two trainings must share to be compared."""
 LEVEL = "max_pressure"
 """The controller whose delay is to be reached."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which of the finished trainings are meant; empty: all."""
+
+    where: str = ""
+    """MLflow's own filter, such as `tags.git_commit = '…'` or `params.episodes = '100'`."""
+    algos: Sequence[str] = ()
+    """Algorithms, by their names on the command line."""
+    folders: Sequence[str] = ()
+    """Names of folders in runs/."""
+
+    def takes(self, tags: Mapping[str, str]) -> bool:
+        """Return whether a training with these tags is among them, as far as the names go."""
+        named = (self.algos, tags["algorithm"]), (self.folders, tags.get("folder"))
+        return all(not names or name in names for names, name in named)
 
 
 @dataclass(frozen=True)
@@ -59,11 +76,18 @@ class Comparison:
         Raises:
             UserError: when there is no such group.
         """
-        name = wanted or ("mappo" if "mappo" in self.groups else next(iter(self.groups)))
-        if name not in self.groups:
-            found = ", ".join(self.groups)
-            raise UserError(f"no finished run of the reference {name} on {self.network}; choose one of {found} with --reference")
-        return name
+        found = self.of(wanted or "mappo") or ([] if wanted else list(self.groups))
+        if wanted in self.groups:
+            return wanted
+        if not found:
+            known = ", ".join(self.groups)
+            raise UserError(f"no finished run of the reference {wanted} on {self.network}; choose one of {known} (--reference)")
+        return found[0]
+
+    def of(self, algorithm: str) -> list[str]:
+        """Return the groups of an algorithm, that with the most trainings first."""
+        found = [name for name, trainings in self.groups.items() if trainings[0].algorithm == algorithm]
+        return sorted(found, key=lambda name: -len(self.groups[name]))
 
 
 @dataclass(frozen=True)
@@ -90,7 +114,7 @@ class Summary:
     """Share of the evaluation episodes."""
 
 
-def load(network: str, where: str = "") -> Comparison:
+def load(network: str, choice: Choice = Choice()) -> Comparison:
     """Read the finished trainings of a network.
 
     Trainings of one algorithm with different settings of its own are different groups. Of two trainings that agree in
@@ -98,17 +122,19 @@ def load(network: str, where: str = "") -> Comparison:
 
     Args:
         network: the experiment.
-        where: MLflow's own filter, such as `tags.git_commit = '…'` or `params.episodes = '100'`.
+        choice: which of them.
 
     Raises:
         UserError: when there is none, or they cannot be compared: which, and in what they differ.
     """
     tracker = Tracker(network)
-    runs = tracker.finished(where=where)
+    runs = [run for run in tracker.finished(choice.where) if choice.takes(run.data.tags)]
     found = [_training(tracker, run) for run in runs if "eval/delay" in run.data.metrics]
-    if not found:
-        chosen = f" that match {where}" if where else ""
-        raise UserError(f"no finished run on {network}{chosen}; train one: make train NET={network}")
+    missing = sorted(set(choice.algos) - {training.algorithm for training in found})
+    if missing or not found:
+        of = f" of {', '.join(missing)}" if missing else ""
+        chosen = f" that match {choice.where}" if choice.where else ""
+        raise UserError(f"no finished run{of} on {network}{chosen}; train one: make train NET={network}")
     _check(found)
     groups: dict[str, list[Training]] = defaultdict(list)
     for name, training in zip(_names(found), found, strict=True):
@@ -226,7 +252,7 @@ def _names(found: Sequence[Training]) -> list[str]:
     for training in found:
         keys = sorted({key for settings in own[training.algorithm] for key in settings})
         differ = [key for key in keys if len({settings.get(key) for settings in own[training.algorithm]}) > 1]
-        told = ", ".join(f"{key.removeprefix('algo.')} {training.settings.get(key)}" for key in differ)
+        told = ", ".join(f"{key.removeprefix('algo.')} {training.settings[key]}" for key in differ if key in training.settings)
         names.append(f"{training.algorithm} ({told})" if told else training.algorithm)
     return names
 

@@ -70,6 +70,8 @@ class CompareOptions:
     """Road network."""
     reference: str | None = None
     """The algorithm that the others are compared with; default mappo where it is there."""
+    algos: tuple[str, ...] = ()
+    """Algorithms to compare; default all that were trained."""
     where: str = ""
     """Which trainings, as MLflow's filter: tags.git_commit = '…', params.episodes = '100', start_time > 1790000000000."""
 
@@ -101,6 +103,8 @@ class ReportOptions:
     """Road networks, a section each."""
     reference: str | None = None
     """The algorithm that the others are compared with; default mappo where it is there."""
+    algos: tuple[str, ...] = ()
+    """Algorithms to compare; default all that were trained."""
     where: str = ""
     """Which trainings, as MLflow's filter, as for `compare`."""
     out: Path = field(default_factory=lambda: home() / "report" / "report.html")

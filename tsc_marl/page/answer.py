@@ -11,7 +11,7 @@ from tsc_marl.page.findings import Findings
 QUESTION = "jointq"
 """The algorithm that is asked about, where it was trained; else the best is."""
 SAME_REWARDS = "mappo_ind"
-"""The group that has each agent's own reward too, but no credit for its effect on others."""
+"""That which has each agent's own reward too, but no credit for its effect on others."""
 CHANCE = 0.05
 """What comes about by chance more often than this decides nothing."""
 
@@ -34,7 +34,7 @@ def answers(findings: Findings) -> list[Answer]:
     if not others:
         return [_alone(findings)]
     asked = [name for name in others if groups[name][0].algorithm == QUESTION] or others[:1]
-    against = [findings.reference, *([SAME_REWARDS] if SAME_REWARDS in others else [])]
+    against = dict.fromkeys([findings.reference, *findings.comparison.of(SAME_REWARDS)[:1]])
     return [_answer(findings, name, other) for name in asked for other in against if name != other]
 
 
@@ -50,7 +50,7 @@ def _alone(findings: Findings) -> Answer:
 
 def _answer(findings: Findings, name: str, other: str) -> Answer:
     mine, theirs = findings.summaries[name], findings.summaries[other]
-    note = " (same rewards, no credit)" if other == SAME_REWARDS else ""
+    note = " (same rewards, no credit)" if findings.groups[other][0].algorithm == SAME_REWARDS else ""
     ends = f"{name} ends at {_delay(mine)} of delay against {_delay(theirs)} for {other}{note}"
     return Answer(_verdict(findings, name, other), f"{ends}; {_soon(findings, name, other)}; {_sure(findings, name, other)}.")
 

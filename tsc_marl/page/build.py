@@ -1,6 +1,5 @@
 """Reading, drawing, writing and logging the page."""
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,7 +12,7 @@ from plotly.offline import get_plotlyjs
 from rich.table import Table
 
 from tsc_marl import compare, report
-from tsc_marl.compare import SAME
+from tsc_marl.compare import SAME, Comparison
 from tsc_marl.config import TRAIN_SEEDS
 from tsc_marl.errors import UserError
 from tsc_marl.page import figures, local, paper
@@ -36,16 +35,21 @@ class Section:
     """HTML by name; those without data are left out."""
 
 
-def run(networks: Sequence[str], reference: str | None, where: str, out: Path) -> None:
+def run(comparisons: Sequence[Comparison], reference: str | None, out: Path, command: str) -> None:
     """Write the page to `out`, the figures for a paper beside it, and log both to MLflow.
 
+    Args:
+        comparisons: a section each.
+        reference: what the others are compared with, as `Comparison.reference` has it.
+        out: the page.
+        command: the line that makes the page again, to be told on it.
+
     Raises:
-        UserError: when a network has no trainings that can be compared, or the files cannot be written.
+        UserError: when the reference was not trained on one of them, or the files cannot be written.
     """
-    found = [find(network, reference, where) for network in networks]
+    found = [find(comparison, reference) for comparison in comparisons]
     look = looks([name for findings in found for name in findings.groups])
     sections = [_section(findings, look) for findings in found]
-    command = _command(networks, reference, where, out)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(text(sections, command))
@@ -98,13 +102,6 @@ def _shared(findings: Findings) -> str:
 def _commands(findings: Findings) -> list[str]:
     """Return the command lines of the trainings; those of older versions did not keep them."""
     return list(dict.fromkeys(training.tags.get("command", "") for training in findings.trainings))
-
-
-def _command(networks: Sequence[str], reference: str | None, where: str, out: Path) -> str:
-    words = ["python", "-m", "tsc_marl", "report", "--net", *networks]
-    for name, value in (("--reference", reference), ("--where", where)):
-        words += [name, value] if value else []
-    return shlex.join([*words, "--out", str(out)])
 
 
 def _log(section: Section, files: Sequence[Path], command: str) -> None:

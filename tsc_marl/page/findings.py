@@ -78,15 +78,14 @@ class Findings:
         return float(self.first.curve["steps"][-1] / self.first.curve["episode"][-1])
 
 
-def find(network: str, reference: str | None, where: str) -> Findings:
-    """Read what the finished trainings of a network have left in MLflow.
+def find(comparison: Comparison, reference: str | None) -> Findings:
+    """Read what the trainings of a comparison have left in MLflow.
 
     Raises:
-        UserError: as `compare.load`; when the reference was not trained.
+        UserError: when the reference was not trained.
     """
-    comparison = compare.load(network, where)
     reference = comparison.reference(reference)
-    tracker = Tracker(network)
+    tracker = Tracker(comparison.network)
     agents = {name: _agents(tracker, trainings) for name, trainings in comparison.groups.items()}
     return Findings(comparison, reference, compare.summaries(comparison, reference), agents)
 
