@@ -155,3 +155,25 @@ def test_the_results_page():
     assert page.count("| green_wave | 30.5 | 30.5 | - | 30.5 |") == 2
     assert "| webster | 20.5 | 20.0 .. 21.0 | 1 | 1.00 | 1 | 0.0 | 50% |" in page
     assert "Published: max wave 34.32, max pressure 52.55, IDQN 32.95" in page
+
+
+def test_results_are_measured_once_and_what_failed_again(home, tmp_path, monkeypatch):
+    monkeypatch.setenv("TSC_MARL_HOME", str(home.folder))
+    for name, value in (("NETWORKS", ("cross",)), ("TIMINGS", ("sumo-rl",)), ("EVAL_SEEDS", (1, 2))):
+        monkeypatch.setattr(results, name, value)
+    monkeypatch.setitem(results.PUBLISHED, "cross", results.PUBLISHED["grid4x4"])
+    monkeypatch.setattr(results.controllers, "available", lambda: ["max_wave"])
+    out, page = tmp_path / "out", tmp_path / "docs" / "page.md"
+    with monkeypatch.context() as dying:
+        dying.setattr(results, "Task", lambda *given: Task(*given, SimConfig(reward="test_protocol:dies_with_seed_2")))
+        with pytest.raises(SystemExit, match=r"failed on cross with timing sumo-rl, .* the same command measures these again"):
+            results.run(2, out, page)
+    assert not page.exists()
+    results.run(2, out, page)
+    measured = out / "sumo-rl" / "cross" / "metrics.json"
+    written, found = measured.stat().st_mtime_ns, json.loads(measured.read_text())["results"]["max_wave"]
+    assert [row["seed"] for row in found] == [1, 2]
+    assert f"| max_wave | **{report.mean(found, 'delay'):.1f}** |" in page.read_text()
+    assert (page.parent / "maps" / "cross.png").exists()
+    results.run(2, out, page)
+    assert measured.stat().st_mtime_ns == written

@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from dataclasses import replace
 from statistics import fmean
 from xml.etree import ElementTree
 
@@ -18,8 +19,8 @@ SEED = 23
 
 
 def play(name, out, timing=None, policy="random", seed=SEED, **options):
-    """Play one episode; `policy` is a controller, or the phase that every signal holds from start to end."""
-    env = TrafficEnv(scenario.load(name), timing)
+    """Play one episode on a network or a scenario; `policy` is a controller, or the phase that every signal holds throughout."""
+    env = TrafficEnv(scenario.load(name) if isinstance(name, str) else name, timing)
     controller = find(policy)(env) if isinstance(policy, str) else None
     try:
         env.reset(seed, out=out, **options)
@@ -134,6 +135,20 @@ def test_detail(name, policy, tmp_path):
     assert never == figures["never_inserted"]
     worst = max(a.delay_s for a in approaches.values() if a.vehicles >= 20)
     assert figures["worst_approach"] == worst > figures["delay"] / 2
+
+
+def test_a_vehicle_that_is_due_within_the_last_second(tmp_path):
+    """As on ingolstadt7: SUMO writes it down as never inserted, and it is not among those that wait to be inserted."""
+    cross = scenario.load("cross")
+    late = '<trip id="late" depart="599.7" from="top0A0" to="A0bottom0"/></routes>'
+    (tmp_path / "late.rou.xml").write_text(cross.routes[0].read_text().replace("</routes>", late))
+    env, figures = play(replace(cross, routes=(tmp_path / "late.rou.xml",)), tmp_path, policy="max_pressure", detail=True)
+    (trip,) = (trip for trip in trips(tmp_path / f"tripinfo_{SEED}.xml") if trip["id"] == "late")
+    assert trip["departLane"] == ""
+    before = play("cross", tmp_path / "before", policy="max_pressure", detail=True)[1]
+    assert figures["never_inserted"] == before["never_inserted"] + 1
+    _, approaches = metrics.detail(tmp_path, SEED, env.net)
+    assert sum(a.insertion_s for a in approaches.values()) == pytest.approx(figures["insertion_delay"] * figures["scheduled"])
 
 
 def test_emissions_are_totals_in_kg(tmp_path):

@@ -36,7 +36,11 @@ def run(workers: int, out: Path, page: Path) -> None:
     """Measure what is not measured yet in `out`, then write the page and its maps beside it.
 
     An interrupted run goes on where it was: a network is measured again only if its figures are not there.
+
+    Raises:
+        SystemExit: at the end and without a page, when episodes crashed; their networks count as not measured.
     """
+    crashed: list[str] = []
     found: dict[tuple[str, str], dict[str, Any]] = {}
     policies = {name: Policy(name) for name in controllers.available()}
     for network in NETWORKS:
@@ -44,10 +48,17 @@ def run(workers: int, out: Path, page: Path) -> None:
             folder = out / timing / network
             if not (folder / "metrics.json").exists():
                 with Pool(workers, report.say) as pool:
-                    Session(pool, EVAL_SEEDS, out / timing, "fixed_time").measure(Task(network, read_timing(timing)), policies)
+                    session = Session(pool, EVAL_SEEDS, out / timing, "fixed_time")
+                    session.measure(Task(network, read_timing(timing)), policies)
+                if session.crashed:
+                    crashed.append(f"{network} with timing {timing}")
+                    (folder / "metrics.json").unlink(missing_ok=True)
+                    continue
                 for name in policies:
                     shutil.rmtree(folder / name, ignore_errors=True)
             found[network, timing] = json.loads((folder / "metrics.json").read_text())["results"]
+    if crashed:
+        raise SystemExit(f"episodes failed on {', '.join(crashed)}, as said above; the same command measures these again")
     maps = page.parent / "maps"
     maps.mkdir(parents=True, exist_ok=True)
     for network in NETWORKS:

@@ -160,8 +160,9 @@ class TrafficEnv:
     def metrics(self) -> dict[str, float]:
         """End the episode and return its figures (`sim.metrics`)."""
         if self.detail:
-            api = self.engine.api
-            pending = {name: api.vehicle.getRoute(name)[0] for name in api.simulation.getPendingVehicles()}
+            vehicles = self.engine.api.vehicle
+            waiting = [name for name in vehicles.getLoadedIDList() if vehicles.getDeparture(name) < 0]
+            pending = {name: vehicles.getRoute(name)[0] for name in waiting}
             (self.out / f"pending_{self.seed}.json").write_text(json.dumps(pending))
         self.close()
         figures = metrics.read(self.out, self.seed, len(self.names))
