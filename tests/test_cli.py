@@ -41,7 +41,7 @@ MISTAKES = [
     ("train --algo.lr fast", "--algo.lr: could not convert string to float: 'fast'"),
     ("train --algo.sharing some", "invalid choice 'some' for argument '--algo.sharing'"),
     ("train --algo.gamma 1.5", "algo.gamma must lie in [0, 1]; got 1.5"),
-    ("train --algos jointq --algo.rho 0.5", "algo.rho 0.5 has no effect with algo.adv own"),
+    ("train --algos jointq --algo.adv doc1 --algo.rho 0.5", "algo.rho 0.5 has no effect with algo.adv doc1"),
     ("train --episodes 5", "episodes 5 is not a multiple of episodes-per-update 2"),
     ("train --episodes 2000000", "episodes must be at most 1000000"),
     ("train --signal.max-red-s 5", "signal.max_red_s 5 is shorter than one change and one green (signal.yellow_s 2"),

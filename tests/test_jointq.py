@@ -162,7 +162,7 @@ def test_the_advantage_of_an_action_is_its_effect_on_the_team(mixer):
     """E[A^i | a^i] = E[R^J | a^i] - E[R^J] for every estimator, and whatever the mixer is."""
     spec, payoff, batch = matrix_game(sampled=0)
     algorithm = fitted(batch, spec, credit="all", mixer=mixer)
-    for adv, rho in (("own", 0.0), ("mix", 0.0), ("mix", 0.5), ("mix", 1.0), ("cf", 0.0)):
+    for adv, rho in (("own", 0.0), ("own", 0.5), ("mix", 0.0), ("mix", 0.5), ("mix", 1.0), ("cf", 0.0)):
         trust = "measured" if adv == "cf" else "full"
         algorithm.config = replace(algorithm.config, adv=adv, rho=rho, trust=trust)
         advantage = algorithm.prepare(batch)[0]["advantage"]
@@ -222,10 +222,18 @@ def test_selfish_options_are_mappo_inds_advantage():
     assert not torch.isclose(advantage(adv="own", rho=0.0, kappa=1.0), expected, atol=1e-3).all()
 
 
-def test_mix_with_rho_1_adds_the_neighbours_estimates():
+@pytest.mark.parametrize("adv", ["own", "mix"])
+def test_rho_1_adds_the_neighbours_estimates(adv):
     _, batch, value, advantage = prepared()
     own = ops.gae(batch.reward, value, batch.terminated, batch.truncated, 0.9, 0.8)
-    assert_close(advantage(adv="mix", rho=1.0, kappa=0.5), own + 0.5 * own.roll(-1, dims=-1), atol=1e-4, rtol=1e-4)
+    assert_close(advantage(adv=adv, rho=1.0, kappa=0.5), own + 0.5 * own.roll(-1, dims=-1), atol=1e-4, rtol=1e-4)
+
+
+def test_rho_of_own_lies_between_the_critic_and_the_neighbours_estimates():
+    _, _, _, advantage = prepared()
+    critic, sampled = (advantage(adv="own", rho=rho) for rho in (0.0, 1.0))
+    assert_close(advantage(adv="own", rho=0.25), 0.75 * critic + 0.25 * sampled, atol=1e-4, rtol=1e-4)
+    assert not torch.isclose(critic, sampled, atol=1e-3).all()
 
 
 def test_the_counterfactual_of_a_sum_is_the_critics_advantage():
@@ -254,7 +262,7 @@ def test_the_counterfactual_of_a_mixer():
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
-        ({"rho": 0.5}, ("algo.rho 0.5", "algo.adv own")),
+        ({"adv": "cf", "credit": "all", "rho": 0.5}, ("algo.rho 0.5", "algo.adv cf")),
         ({"mixer": "monotone"}, ("algo.mixer monotone", "algo.credit neighbours")),
         ({"adv": "cf"}, ("algo.adv cf", "algo.credit neighbours")),
         ({"tie_heads": True}, ("algo.tie_heads True", "algo.adv own")),

@@ -31,7 +31,8 @@ class JointqConfig(PpoConfig):
     """Settings of the joint-Q critic."""
 
     adv: Literal["own", "mix", "doc1", "doc_lambda", "cf"] = "own"
-    """`own`: GAE^i + kappa A_e^i. `mix`: (1 - rho)(A_o^i + kappa A_e^i) + rho (GAE^i + kappa sum of the others' GAE).
+    """`own`: GAE^i + kappa [(1 - rho) A_e^i + rho sum of the others' GAE].
+    `mix`: (1 - rho)(A_o^i + kappa A_e^i) + rho (GAE^i + kappa sum of the others' GAE).
     `doc1`: R^i + gamma V' - V with V the sum of all values; `doc_lambda`: the same plus the later team residuals.
     `cf`: the counterfactual of the joint Q."""
     kappa: float = 1.0
@@ -40,7 +41,7 @@ class JointqConfig(PpoConfig):
     """How far to believe the critic's effect on others: by the share of it that lately came true on data that the critic had
     not learned from (a slope in [0, 1]), or fully."""
     rho: float = 0.0
-    """Share of sampled returns in `mix`: more variance, less bias of the critic."""
+    """Share of sampled returns in `mix`, in `own` of the others' sampled returns: more variance, less bias of the critic."""
     credit: Literal["neighbours", "all"] = "neighbours"
     """Whose streams the externality head explains: the neighbours' on the road graph, or all others' jointly."""
     hops: int = 1
@@ -55,8 +56,8 @@ class JointqConfig(PpoConfig):
         super().__post_init__()
         if not 0 <= self.rho <= 1:
             raise UserError(f"algo.rho must lie in [0, 1]; got {self.rho}")
-        if self.rho > 0 and self.adv != "mix":
-            raise UserError(f"algo.rho {self.rho} has no effect with algo.adv {self.adv}; set algo.adv mix or algo.rho 0")
+        if self.rho > 0 and self.adv not in ("own", "mix"):
+            raise UserError(f"algo.rho {self.rho} has no effect with algo.adv {self.adv}; set algo.adv to own or mix")
         if self.mixer != "sum" and self.credit != "all":
             raise UserError(f"algo.mixer {self.mixer} explains all streams jointly; got algo.credit {self.credit}, set it to all")
         if self.adv == "cf" and self.credit != "all":
@@ -153,11 +154,10 @@ class Jointq(MappoInd):
         happened = (target - value[:-1] - a_own) @ self.reach.T * rows["active"]
         self._weigh(a_others * rows["active"], happened, metrics)
         self._log_heads(rows, own * unit, self.trust * others * unit, value[:-1], metrics)
-        if config.adv == "own":
-            return estimate + config.kappa * self.trust * a_others
-        if config.adv == "mix":
-            sampled = estimate + config.kappa * estimate @ self.reach.T
-            return (1 - config.rho) * (a_own + config.kappa * self.trust * a_others) + config.rho * sampled
+        if config.adv in ("own", "mix"):
+            on_others = (1 - config.rho) * self.trust * a_others + config.rho * estimate @ self.reach.T
+            on_itself = estimate if config.adv == "own" else (1 - config.rho) * a_own + config.rho * estimate
+            return on_itself + config.kappa * on_others
         if config.adv == "cf":
             return a_own + a_others
         return self._document(batch, value, config.adv == "doc_lambda")
