@@ -177,3 +177,7 @@ def test_results_are_measured_once_and_what_failed_again(home, tmp_path, monkeyp
     assert (page.parent / "maps" / "cross.png").exists()
     results.run(2, out, page)
     assert measured.stat().st_mtime_ns == written
+    monkeypatch.setattr(results.controllers, "available", lambda: ["fixed_time", "max_wave"])
+    results.run(2, out, page)
+    assert json.loads(measured.read_text())["results"]["max_wave"] == found
+    assert "| fixed_time |" in page.read_text()

@@ -2,17 +2,17 @@
 
 import json
 import platform
-import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
-from tsc_marl import controllers, report
+from tsc_marl import controllers, maps, report
 from tsc_marl.config import EVAL_SEEDS, read_timing
+from tsc_marl.evaluate import Results, write
 from tsc_marl.protocol import Session
 from tsc_marl.rollout.job import Policy, Task
 from tsc_marl.rollout.local import Pool
+from tsc_marl.sim import scenario
 
 NETWORKS = (
     "grid4x4", "arterial4x4", "cologne1", "cologne3", "cologne8", "ingolstadt1", "ingolstadt7", "ingolstadt21",
@@ -32,39 +32,57 @@ PUBLISHED = {
 MPLight, FMA2C; recomputed from the arrays in its repository."""
 
 
+MAP_FILES = ("tripinfo", "edges", "pending")
+"""What is kept of the first seed's episodes for the maps, SUMO's and ours."""
+
+
 def run(workers: int, out: Path, page: Path) -> None:
     """Measure what is not measured yet in `out`, then write the page and its maps beside it.
 
-    An interrupted run goes on where it was: a network is measured again only if its figures are not there.
+    An interrupted run goes on where it was: a controller is measured again on a network only if its figures, or its folder,
+    are not there.
 
     Raises:
-        SystemExit: at the end and without a page, when episodes crashed; their networks count as not measured.
+        SystemExit: at the end and without a page, when episodes crashed; their controllers count as not measured.
     """
     crashed: list[str] = []
-    found: dict[tuple[str, str], dict[str, Any]] = {}
-    policies = {name: Policy(name) for name in controllers.available()}
-    for network in NETWORKS:
-        for timing in TIMINGS:
-            folder = out / timing / network
-            if not (folder / "metrics.json").exists():
-                with Pool(workers, report.say) as pool:
-                    session = Session(pool, EVAL_SEEDS, out / timing, "fixed_time")
-                    session.measure(Task(network, read_timing(timing)), policies)
+    found: dict[tuple[str, str], Results] = {}
+    with Pool(workers, report.say) as pool:
+        for network in NETWORKS:
+            for timing in TIMINGS:
+                session = Session(pool, EVAL_SEEDS, out / timing, "fixed_time")
+                found[network, timing] = _complete(session, Task(network, read_timing(timing)))
                 if session.crashed:
                     crashed.append(f"{network} with timing {timing}")
-                    (folder / "metrics.json").unlink(missing_ok=True)
-                    continue
-                for name in policies:
-                    shutil.rmtree(folder / name, ignore_errors=True)
-            found[network, timing] = json.loads((folder / "metrics.json").read_text())["results"]
     if crashed:
         raise SystemExit(f"episodes failed on {', '.join(crashed)}, as said above; the same command measures these again")
-    maps = page.parent / "maps"
-    maps.mkdir(parents=True, exist_ok=True)
+    (page.parent / "maps").mkdir(parents=True, exist_ok=True)
     for network in NETWORKS:
-        shutil.copy(out / TIMINGS[0] / network / "delay_map.png", maps / f"{network}.png")
+        figures = found[network, TIMINGS[0]]
+        best_first = sorted(figures, key=lambda name: report.mean(figures[name], "delay"))
+        picture, folder = page.parent / "maps" / f"{network}.png", out / TIMINGS[0] / network
+        maps.draw(picture, scenario.load(network), folder, {name: [EVAL_SEEDS[0]] for name in best_first})
     page.write_text(text(found))
     report.say(f"page: {page}")
+
+
+def _complete(session: Session, task: Task) -> Results:
+    """Measure the controllers that are not measured yet on a network; return the figures of all."""
+    folder = session.out / task.network
+    figures = folder / "metrics.json"
+    before: Results = json.loads(figures.read_text())["results"] if figures.exists() else {}
+    known = {name: rows for name, rows in before.items() if (folder / name).exists()}
+    policies = {name: Policy(name) for name in controllers.available() if name not in known}
+    if not policies:
+        return known
+    new = session.measure(task, policies)
+    known |= {name: rows for name, rows in new.items() if len(rows) == len(session.seeds)}
+    write(figures, task, {name: known[name] for name in sorted(known)})
+    for name in new:
+        for path in (folder / name).iterdir():
+            if path.stem not in {f"{kind}_{EVAL_SEEDS[0]}" for kind in MAP_FILES}:
+                path.unlink()
+    return known
 
 
 INTRODUCTION = """# Classical controllers on RESCO's networks
@@ -81,7 +99,7 @@ leave out most of the vehicles that were never inserted.
 """
 
 
-def text(found: Mapping[tuple[str, str], Mapping[str, Sequence[report.Figures]]]) -> str:
+def text(found: Mapping[tuple[str, str], Results]) -> str:
     """Return the page."""
     machine = f"{platform.machine()}, Python {platform.python_version()}, SUMO {version('eclipse-sumo')}"
     parts = [INTRODUCTION.format(machine=machine, first=EVAL_SEEDS[0], last=EVAL_SEEDS[-1]), overview(found)]
@@ -89,11 +107,11 @@ def text(found: Mapping[tuple[str, str], Mapping[str, Sequence[report.Figures]]]
         parts.append(f"## {network}\n")
         for timing in TIMINGS:
             parts += [f"Timing `{timing}`:\n", report.markdown(found[network, timing]) + "\n"]
-        parts += [published(network), f"![where time is lost on {network}](maps/{network}.png)\n"]
+        parts += [published(network), f"![where time is lost on {network}, SUMO seed {EVAL_SEEDS[0]}](maps/{network}.png)\n"]
     return "\n".join(parts)
 
 
-def overview(found: Mapping[tuple[str, str], Mapping[str, Sequence[report.Figures]]]) -> str:
+def overview(found: Mapping[tuple[str, str], Results]) -> str:
     """Return a table of mean delays, a row per controller and a column per network, for each timing."""
     parts = []
     for timing in TIMINGS:

@@ -1,11 +1,11 @@
 """Max pressure per movement (Varaiya 2013, doi 10.1016/j.trc.2013.08.014), acyclic, with a starvation guard.
 
 The pressure of a phase is the sum over the links that it serves of (vehicles bound for the link within the detection
-distance) - (vehicles bound for the links that follow it, likewise, in equal shares). All links are one lane wide, so their
-saturation flows are equal and cancel.
+distance) - `FOLLOWING` (vehicles bound for the links that follow it, likewise, in equal shares). All links are one lane wide,
+so their saturation flows are equal and cancel.
 
-Parameters: `sim.detection_m`, `MAX_RED_S`. Information used: each vehicle's next movement, which a loop detector does not
-know where a lane serves several: an upper bound for max pressure from real detectors.
+Parameters: `sim.detection_m`, `MAX_RED_S`, `FOLLOWING`. Information used: each vehicle's next movement, which a loop detector
+does not know where a lane serves several: an upper bound for max pressure from real detectors.
 """
 
 import numpy as np
@@ -17,7 +17,11 @@ from tsc_marl.sim.links import Bound
 class MaxPressure(Greedy):
     """Serves the phase with the largest pressure."""
 
+    FOLLOWING = 0.5
+    """Weight of what waits downstream. 1 is the paper's; it proves that queues stay bounded where roads hold any queue, and
+    is slower where they do not."""
+
     def scores(self, bound: Bound) -> np.ndarray:
         """Return [L] veh."""
         near = self.links.count(bound, bound.distance_m <= self.env.config.detection_m)
-        return near - self.links.following @ near
+        return near - self.FOLLOWING * (self.links.following @ near)
