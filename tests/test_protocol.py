@@ -157,6 +157,10 @@ def test_the_results_page():
     assert "Published: max wave 34.32, max pressure 52.55, IDQN 32.95" in page
 
 
+def interrupt(*_):
+    raise KeyboardInterrupt
+
+
 def test_results_are_measured_once_and_what_failed_again(home, tmp_path, monkeypatch):
     monkeypatch.setenv("TSC_MARL_HOME", str(home.folder))
     for name, value in (("NETWORKS", ("cross",)), ("TIMINGS", ("sumo-rl",)), ("EVAL_SEEDS", (1, 2))):
@@ -178,6 +182,11 @@ def test_results_are_measured_once_and_what_failed_again(home, tmp_path, monkeyp
     results.run(2, out, page)
     assert measured.stat().st_mtime_ns == written
     monkeypatch.setattr(results.controllers, "available", lambda: ["fixed_time", "max_wave"])
+    with monkeypatch.context() as stopped:
+        stopped.setattr(protocol.maps, "draw", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            results.run(2, out, page)
+    assert json.loads(measured.read_text())["results"] == {"max_wave": found}
     results.run(2, out, page)
     assert json.loads(measured.read_text())["results"]["max_wave"] == found
     assert "| fixed_time |" in page.read_text()

@@ -30,8 +30,6 @@ PUBLISHED = {
 }
 """RESCO (Ault and Sharon 2021), delay [s]: fixed, max wave, max pressure, then learners at their best episode: IDQN, IPPO,
 MPLight, FMA2C; recomputed from the arrays in its repository."""
-
-
 MAP_FILES = ("tripinfo", "edges", "pending")
 """What is kept of the first seed's episodes for the maps, SUMO's and ours."""
 
@@ -75,9 +73,12 @@ def _complete(session: Session, task: Task) -> Results:
     policies = {name: Policy(name) for name in controllers.available() if name not in known}
     if not policies:
         return known
-    new = session.measure(task, policies)
-    known |= {name: rows for name, rows in new.items() if len(rows) == len(session.seeds)}
-    write(figures, task, {name: known[name] for name in sorted(known)})
+    new: Results = {}
+    try:
+        new = session.measure(task, policies)  # writes its own figures over those that are known
+    finally:
+        known |= {name: rows for name, rows in new.items() if len(rows) == len(session.seeds)}
+        write(figures, task, {name: known[name] for name in sorted(known)})
     for name in new:
         for path in (folder / name).iterdir():
             if path.stem not in {f"{kind}_{EVAL_SEEDS[0]}" for kind in MAP_FILES}:
