@@ -76,13 +76,13 @@ class Comparison:
         Raises:
             UserError: when there is no such group.
         """
-        found = self.of(wanted or "mappo") or ([] if wanted else list(self.groups))
         if wanted in self.groups:
             return wanted
-        if not found:
+        found = self.of(wanted or "mappo")
+        if wanted and not found:
             known = ", ".join(self.groups)
             raise UserError(f"no finished run of the reference {wanted} on {self.network}; choose one of {known} (--reference)")
-        return found[0]
+        return next(iter(found or self.groups))
 
     def of(self, algorithm: str) -> list[str]:
         """Return the groups of an algorithm, that with the most trainings first."""

@@ -56,13 +56,11 @@ class JointqConfig(PpoConfig):
         super().__post_init__()
         if not 0 <= self.rho <= 1:
             raise UserError(f"algo.rho must lie in [0, 1]; got {self.rho}")
-        if self.rho > 0 and self.adv not in ("own", "mix"):
-            raise UserError(f"algo.rho {self.rho} has no effect with algo.adv {self.adv}; set algo.adv to own or mix")
         if self.mixer != "sum" and self.credit != "all":
             raise UserError(f"algo.mixer {self.mixer} explains all streams jointly; got algo.credit {self.credit}, set it to all")
         if self.adv == "cf" and self.credit != "all":
             raise UserError(f"algo.adv cf needs the joint Q of all agents; got algo.credit {self.credit}, set it to all")
-        for name, value, default in (("kappa", self.kappa, 1), ("trust", self.trust, "measured")):
+        for name, value, default in (("rho", self.rho, 0), ("kappa", self.kappa, 1), ("trust", self.trust, "measured")):
             if value != default and self.adv not in ("own", "mix"):
                 raise UserError(f"algo.{name} {value} has no effect with algo.adv {self.adv}; set algo.adv to own or mix")
         self._check_reach()
