@@ -88,16 +88,16 @@ def until(condition, seconds):
 
 
 def workers_of(pid):
-    """The process ids of a process's workers, from /proc."""
-    found = []
+    """The process ids of a process's workers, from /proc: children of the server that forks them."""
+    parents, servers = {}, set()
     for path in Path("/proc").glob("[0-9]*"):
         try:
-            parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])
-            if parent == pid and b"spawn_main" in (path / "cmdline").read_bytes():
-                found.append(int(path.name))
+            parents[int(path.name)] = int((path / "stat").read_text().rpartition(")")[2].split()[1])
+            if b"multiprocessing.forkserver" in (path / "cmdline").read_bytes():
+                servers.add(int(path.name))
         except (OSError, IndexError):
             continue  # it has just ended
-    return found
+    return [child for child, parent in parents.items() if parent in servers and parents.get(parent) == pid]
 
 
 def one_line(text):

@@ -1,4 +1,4 @@
-"""Worker processes on this machine: each owns one SUMO and one copy of the policy, and sends one message per job."""
+"""Worker processes on this machine: each plays one episode, and sends one message per job."""
 
 import contextlib
 import tempfile
@@ -10,7 +10,7 @@ from typing import Any
 
 from tsc_marl.errors import UserError
 from tsc_marl.rollout.job import Episode, Job, Task
-from tsc_marl.rollout.process import Member, receive, send
+from tsc_marl.rollout.process import Member
 from tsc_marl.types import Spec
 
 DEATHS = 3
@@ -31,7 +31,7 @@ class Failure:
 
 
 class Pool:
-    """Worker processes. `spawn`, never `fork`: libsumo keeps state that must not be copied.
+    """Worker processes, a new one for each episode.
 
     The rollouts of an episode go to the same process, in which its simulation stands still between them.
 
@@ -72,13 +72,11 @@ class Pool:
         member = self._members[0]
         for _ in range(DEATHS):
             try:
-                send(member.connection, task)
-                answer = receive(member.connection)
+                kind, value = member.probe(task)
             except (EOFError, OSError):
                 member.restart()
                 self._say(f"a worker process died while reading {task.network}; restarted")
             else:
-                kind, value = answer
                 if kind != "ok":
                     raise _error(kind, value)
                 return value

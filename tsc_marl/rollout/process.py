@@ -1,4 +1,9 @@
-"""A worker process: what it does, and how the parent holds it."""
+"""A worker process: what it does, and how the parent holds it.
+
+Every episode is played in a process of its own. SUMO breaks some ties by where things lie in memory, so that an episode
+of cologne1 ends in one of several ways, and which one depends on what the process simulated before. The process is forked,
+in milliseconds, from one that has imported everything and never simulated: libsumo keeps state that must not be copied.
+"""
 
 import contextlib
 import multiprocessing
@@ -15,9 +20,12 @@ from tsc_marl.errors import UserError
 from tsc_marl.rollout.job import Job, Task
 from tsc_marl.rollout.worker import Worker, probe
 
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload([__name__, "tsc_marl.sim.library", "torch._dynamo"])  # torch imports the last for an optimizer
+
 
 class Member:
-    """One worker process, seen from the parent."""
+    """A place for one worker process after another, seen from the parent."""
 
     def __init__(self, folder: str) -> None:
         self.job: Job | None = None
@@ -25,15 +33,24 @@ class Member:
         self._start()
 
     def _start(self) -> None:
-        context = multiprocessing.get_context("spawn")
-        self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, self._folder), daemon=True)
+        self._fresh = True
+        self.connection, theirs = CONTEXT.Pipe()
+        self.process = CONTEXT.Process(target=_serve, args=(theirs, self._folder), daemon=True)
         with _sigint_ignored():
             self.process.start()
         theirs.close()
 
+    def probe(self, task: Task) -> tuple[str, Any]:
+        """Return the answer to a task: what an algorithm must know of it."""
+        self._fresh = False
+        send(self.connection, task)
+        return receive(self.connection)
+
     def give(self, job: Job) -> None:
-        self.job = job
+        """Have a job played, in a new process if an episode begins with it."""
+        if not (self._fresh or job.earlier):
+            self.restart()
+        self.job, self._fresh = job, False
         try:
             send(self.connection, job)
         except OSError:  # it died while idle; collect() finds out

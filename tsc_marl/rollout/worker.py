@@ -9,7 +9,6 @@ import numpy as np
 import torch
 
 from tsc_marl import algos, controllers
-from tsc_marl.controllers import Controller
 from tsc_marl.errors import UserError
 from tsc_marl.rollout.job import Episode, Job, Policy, Task, light
 from tsc_marl.rollout.record import roll
@@ -51,20 +50,17 @@ def is_blind(policy: Policy) -> bool:
     return policy.config is None and controllers.find(policy.name).native
 
 
-def start(
-    env: TrafficEnv, policy: Policy, seed: int, controller: Controller | None = None, **options: Any
-) -> Callable[[], np.ndarray]:
+def start(env: TrafficEnv, policy: Policy, seed: int, **options: Any) -> Callable[[], np.ndarray]:
     """Reset the environment and return the function that chooses the phases [N] at each decision, greedily.
 
     Args:
         env: where no simulation runs.
         policy: what chooses.
         seed: SUMO seed.
-        controller: the policy's controller of an earlier episode; else a new one is made.
         options: of `TrafficEnv.reset`.
     """
     if policy.config is None:
-        controller = controller or controllers.find(policy.name)(env)
+        controller = controllers.find(policy.name)(env)
         env.reset(seed, native=controller.native, programs=controller.programs, **options)
         controller.reset(seed)
         return controller.act
@@ -120,7 +116,6 @@ class Worker:
         self._env: TrafficEnv | None = None
         self._task: Task | None = None
         self._algorithm: tuple[tuple[str, Any, Spec], Algorithm] | None = None
-        self._controllers: dict[str, Controller] = {}
         self._standing: _Standing | None = None
 
     def play(self, job: Job) -> Episode:
@@ -128,7 +123,6 @@ class Worker:
         if self._env is None or job.task != self._task:
             self._env = job.task.env()
             self._task = job.task
-            self._controllers = {}
         standing, self._standing = self._standing, None
         if job.policy.config is None:
             return self._play_controller(self._env, job)
@@ -140,11 +134,8 @@ class Worker:
             self._env.close()
 
     def _play_controller(self, env: TrafficEnv, job: Job) -> Episode:
-        if job.policy.name not in self._controllers:
-            self._controllers[job.policy.name] = controllers.find(job.policy.name)(env)
         begun = time.perf_counter()
-        controller = self._controllers[job.policy.name]
-        act = start(env, job.policy, job.sumo_seed, controller, out=job.out, detail=job.detail)
+        act = start(env, job.policy, job.sumo_seed, out=job.out, detail=job.detail)
         total, done, acting = np.zeros(len(env.names)), False, 0.0
         while not done:
             before = time.perf_counter()

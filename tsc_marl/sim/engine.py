@@ -1,4 +1,4 @@
-"""One running SUMO: libsumo for speed, TraCI for `sumo-gui`. The only file that imports either."""
+"""One running SUMO: libsumo for speed, TraCI for `sumo-gui`. The only file that uses either."""
 
 import contextlib
 import importlib.util
@@ -135,8 +135,7 @@ class Engine:
 
     @staticmethod
     def _start(scenario: Scenario, options: Sequence[str]) -> ModuleType:
-        with contextlib.redirect_stdout(io.StringIO()):  # it prints a warning about pyarrow, which we do not use here
-            import libsumo
+        from tsc_marl.sim.library import libsumo
 
         try:
             libsumo.start(["sumo", *options])
