@@ -127,9 +127,10 @@ def test_a_pool_plays_rollouts_side_by_side(spec, size, standing, processes):
     assert figures == expected
 
 
-def test_an_episode_owes_nothing_to_earlier_ones():
+@pytest.mark.parametrize("controller", ["fixed_time", "webster"])  # webster plays a warm-up
+def test_an_episode_owes_nothing_to_earlier_ones(controller):
     """SUMO breaks ties by where things lie in memory; cologne1 has many."""
-    jobs = [Job(i, Task("cologne1"), Policy("fixed_time"), 1000 + i % 4) for i in range(12)]
+    jobs = [Job(i, Task("cologne1"), Policy(controller), 1000 + i % 4) for i in range(12)]
     with Pool(1) as pool:
         episodes = sorted(pool.run(jobs), key=lambda episode: episode.job.episode)
     figures = [episode.figures for episode in episodes]

@@ -1,6 +1,10 @@
 """How much traffic takes which movement: counted in a warm-up run, for the controllers that plan ahead."""
 
 import itertools
+import os
+import pickle
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,8 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from tsc_marl.errors import UserError
+from tsc_marl.sim.demand import Demand
 from tsc_marl.sim.env import TrafficEnv
 from tsc_marl.sim.roadnet import RoadNet, edge_of
+from tsc_marl.sim.scenario import Scenario
+from tsc_marl.sim.signals import Timing
 
 WARM_UP_SEED = 2_000_000_000
 """SUMO seed that neither training nor evaluation uses."""
@@ -33,12 +40,26 @@ class Flows:
 def warm_up(env: TrafficEnv) -> Flows:
     """Play one episode under the network's own programs and count the routes of its vehicles.
 
-    What goes wrong (`env.stress`) is not known beforehand: it is left out.
+    It plays in a process of its own, so that the episode after it owes nothing to it. What goes wrong (`env.stress`) is
+    not known beforehand: it is left out.
 
     Raises:
-        UserError: when no vehicle passes a signal.
+        UserError: when no vehicle passes a signal, or SUMO refuses the files.
     """
-    env = TrafficEnv(env.scenario, env.timing, demand=env.demand)
+    task = pickle.dumps((env.scenario, env.timing, env.demand))
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-m", __name__], input=task, stdout=subprocess.PIPE, env=environ, check=True)
+    routes = pickle.loads(done.stdout)
+    if isinstance(routes, UserError):
+        raise routes
+    flows = count(env.net, routes, 3600 / env.scenario.duration_s)
+    if not flows.turns:
+        raise UserError(f"{env.scenario.name}: no vehicle passes a signal that has a choice, so there is no demand to plan for")
+    return flows
+
+
+def _play(scenario: Scenario, timing: Timing, demand: Demand) -> Counter[tuple[str, ...]]:
+    env = TrafficEnv(scenario, timing, demand=demand)
     env.reset(WARM_UP_SEED, native=True)
     vehicle, simulation = env.engine.api.vehicle, env.engine.api.simulation
     routes: Counter[tuple[str, ...]] = Counter(vehicle.getRoute(name) for name in vehicle.getIDList())
@@ -49,10 +70,19 @@ def warm_up(env: TrafficEnv) -> Flows:
         routes.update(vehicle.getRoute(name) for name in simulation.getDepartedIDList() if name in present)
     routes.update(vehicle.getRoute(name) for name in simulation.getPendingVehicles())
     env.close()
-    flows = count(env.net, routes, 3600 / env.scenario.duration_s)
-    if not flows.turns:
-        raise UserError(f"{env.scenario.name}: no vehicle passes a signal that has a choice, so there is no demand to plan for")
-    return flows
+    return routes
+
+
+def _answer() -> None:
+    """Answer the task on stdin with the routes; what SUMO prints goes to stderr."""
+    answer = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    try:
+        routes: Counter[tuple[str, ...]] | UserError = _play(*pickle.load(sys.stdin.buffer))
+    except UserError as error:
+        routes = error
+    with answer:
+        pickle.dump(routes, answer)
 
 
 def count(net: RoadNet, routes: Counter[tuple[str, ...]], per_hour: float) -> Flows:
@@ -82,3 +112,7 @@ def count(net: RoadNet, routes: Counter[tuple[str, ...]], per_hour: float) -> Fl
 def _seconds(net: RoadNet, edges: Sequence[str]) -> float:
     lanes = [net.lane_index[f"{edge}_0"] for edge in edges]
     return float((net.lane_length_m[lanes] / net.lane_limit_ms[lanes]).sum())
+
+
+if __name__ == "__main__":
+    _answer()
