@@ -12,11 +12,13 @@ from tsc_marl.sim.scenario import Scenario
 
 COLUMNS = 4
 WIDEST = 7.0
-"""Points of the line at the approach where most time is lost."""
+"""Points of the line where most time is lost."""
 
 
 def draw(path: Path, scenario: Scenario, out: Path, seeds: Mapping[str, Sequence[int]]) -> None:
     """Draw one map per controller, side by side with one scale: colour is delay per vehicle, width the time lost in total.
+
+    The scale ends where the worst approach of the controller in the middle is: one that gridlocks would hide the others.
 
     Args:
         path: PNG to write.
@@ -34,30 +36,38 @@ def draw(path: Path, scenario: Scenario, out: Path, seeds: Mapping[str, Sequence
 
     net, roads = roadnet.read(scenario.net), shapes(scenario.net)
     lost = {name: _mean(net, out / name, played) for name, played in seeds.items()}
-    every = [approach for approaches in lost.values() for approach in approaches.values() if approach.vehicles >= 1]
-    colours = Normalize(0, max(1.0, float(np.percentile([approach.delay_s for approach in every], 95))))
-    most_s = max(max(approach.lost_s for approach in every), 1.0)
+    used = {name: {edge: a for edge, a in found.items() if edge in roads and a.vehicles >= 1} for name, found in lost.items()}
+    colours = Normalize(0, _middle([[approach.delay_s for approach in found.values()] for found in used.values()]))
+    most_s = _middle([[approach.lost_s for approach in found.values()] for found in used.values()])
     rows, columns = -(-len(lost) // COLUMNS), min(COLUMNS, len(lost))
-    figure, axes = plt.subplots(rows, columns, figsize=(4 * columns, 4 * rows), squeeze=False, layout="constrained")
+    width, height = np.ptp(np.concatenate(list(roads.values())), axis=0)
+    size = (4 * columns, 0.5 + (0.4 + 4 * np.clip(height / max(width, 1.0), 0.5, 1.5)) * rows)
+    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
     for axis in axes.flat:
         axis.set_axis_off()
-    for axis, (name, approaches) in zip(axes.flat, lost.items(), strict=False):
+    for axis, (name, found) in zip(axes.flat, used.items(), strict=False):
         axis.add_collection(LineCollection(list(roads.values()), colors="0.82", linewidths=0.8, zorder=1))
-        used = [edge for edge in approaches if edge in roads and approaches[edge].vehicles >= 1]
-        used.sort(key=lambda edge: approaches[edge].delay_s)
-        widths = [1 + WIDEST * np.sqrt(approaches[edge].lost_s / most_s) for edge in used]
-        values = np.array([approaches[edge].delay_s for edge in used])
-        lines = [roads[edge] for edge in used]
+        order = sorted(found, key=lambda edge: found[edge].delay_s)
+        widths = [1 + WIDEST * np.sqrt(min(1.0, found[edge].lost_s / most_s)) for edge in order]
+        values = np.array([found[edge].delay_s for edge in order])
+        lines = [roads[edge] for edge in order]
         axis.add_collection(LineCollection(lines, array=values, cmap="plasma_r", norm=colours, linewidths=widths, zorder=2))
         axis.scatter(*np.array([(signal.x, signal.y) for signal in net.signals]).T, s=9, color="black", zorder=3)
         axis.autoscale()
         axis.set_aspect("equal")
         axis.set_title(name)
-    bar = figure.colorbar(ScalarMappable(colours, "plasma_r"), ax=axes, shrink=0.6, extend="max")
-    bar.set_label("delay per vehicle on the approach and before it [s]")
-    figure.suptitle(f"{scenario.name}: where time is lost (width: in total; dots: signals; one scale for all controllers)")
+    bar = figure.colorbar(ScalarMappable(colours, "plasma_r"), ax=axes, shrink=0.9, aspect=30, extend="max")
+    bar.set_label("delay per vehicle [s]")
+    figure.suptitle(
+        f"{scenario.name}: time lost on each approach and before it (colour: per vehicle; width: in total; dots: signals)"
+    )
     figure.savefig(path, dpi=110)
     plt.close(figure)
+
+
+def _middle(values: Sequence[Sequence[float]]) -> float:
+    """Return the highest value of the controller in the middle, at least 1."""
+    return max(1.0, float(np.median([max(found, default=0.0) for found in values])))
 
 
 def _mean(net: roadnet.RoadNet, folder: Path, seeds: Sequence[int]) -> dict[str, metrics.Approach]:
