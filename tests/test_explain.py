@@ -81,7 +81,7 @@ def test_algorithms_with_fewer_opinions(trained, tmp_path, capsys):
         ("--run maddpg", "maddpg values no phase at a time, so there is nothing to explain"),
         ("--run coma", "no finished run of coma on grid2x2"),
         ("--run jointq --out /dev/null/x", "out /dev/null/x cannot be made"),
-        ("--run jointq --seed 1000000", "eval-seeds must lie in 0 .. 999999"),
+        ("--run jointq --seed 1000000", "seed must lie in 0 .. 999999"),
     ],
 )
 def test_bad_input(trained, capsys, options, said):

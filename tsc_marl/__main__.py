@@ -153,7 +153,7 @@ def explain(argv: list[str]) -> None:
     from tsc_marl.evaluate import find_policy, labels
 
     task = _task(options.net, options.timing)
-    check_eval_seeds((options.seed,))
+    check_eval_seeds((options.seed,), "seed")
     policy = find_policy(options.run, task)
     make_folder(options.out)
     story = module.play(task, policy, options.seed)

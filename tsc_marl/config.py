@@ -110,13 +110,13 @@ def check_list(name: str, values: tuple[Any, ...]) -> None:
         raise UserError(f"{name} needs at least one entry and none twice; got {' '.join(map(str, values)) or 'none'}")
 
 
-def check_eval_seeds(seeds: tuple[int, ...]) -> None:
+def check_eval_seeds(seeds: tuple[int, ...], option: str = "eval-seeds") -> None:
     """Refuse evaluation seeds that training uses."""
-    check_list("eval-seeds", seeds)
+    check_list(option, seeds)
     for seed in seeds:
         if not 0 <= seed < TRAIN_SEEDS:
             raise UserError(
-                f"eval-seeds must lie in 0 .. {TRAIN_SEEDS - 1}, the seeds from {TRAIN_SEEDS} on are for training; got {seed}"
+                f"{option} must lie in 0 .. {TRAIN_SEEDS - 1}, the seeds from {TRAIN_SEEDS} on are for training; got {seed}"
             )
 
 

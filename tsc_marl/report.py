@@ -181,6 +181,7 @@ def learning_curve(path: Path, histories: Mapping[str, Sequence[Figures]], lines
         axis.yaxis.set_major_formatter("{x:.0f}")
         axis.yaxis.set_minor_formatter("{x:.0f}")
         axis.grid(alpha=0.3, which="both")
+    axes[0].xaxis.get_major_locator().set_params(integer=True)
     axes[0].set_ylabel("delay per vehicle [s], all scheduled vehicles")
     axes[1].legend()
     figure.suptitle(title)
