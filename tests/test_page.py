@@ -1,5 +1,6 @@
 """The report page: its sentences for any outcome, what it shows and refuses, on real trainings in a real store."""
 
+import dataclasses
 import re
 import shutil
 import sqlite3
@@ -13,6 +14,7 @@ from tsc_marl import compare
 from tsc_marl.compare import Comparison, Training
 from tsc_marl.page.answer import answers
 from tsc_marl.page.findings import Agents, Findings, find
+from tsc_marl.page.local import credit_panels
 from tsc_marl.page.style import FIRST, looks
 
 pytest_plugins = ["homes"]
@@ -168,6 +170,23 @@ def test_it_needs_nothing_from_elsewhere(page):
     assert not re.findall(r"""<(?:script|link|img|iframe)[^>]+(?:src|href)=["']?(?!["']?data:)""", page)
     assert "@import" not in page
     assert "url(http" not in page
+
+
+def test_signals_may_be_called_by_numbers(found):
+    """A browser must not count from one to the other."""
+    (mappo, jointq) = (found.agents[name] for name in ("mappo", "jointq"))
+    called = dict(
+        zip(jointq.last("own_effect"), ["256201389", "32319828", "26110729", "cluster_1098574052_247379905"], strict=True)
+    )
+
+    def rename(agents):
+        figures = {kind: {called[name]: series for name, series in of.items()} for kind, of in agents.figures.items()}
+        return dataclasses.replace(agents, figures=figures)
+
+    figure = credit_panels(dataclasses.replace(found, agents={"mappo": rename(mappo), "jointq": rename(jointq)}))
+    assert {axis.type for axis in figure.select_yaxes()} == {"category"}
+    assert {len(text) <= 16 for axis in figure.select_yaxes() for text in axis.ticktext} == {True}
+    assert set(figure.layout.yaxis.tickvals) == set(called.values())
 
 
 def test_local_rewards_are_those_of_the_end_of_training(found, home):

@@ -18,6 +18,8 @@ MAPS = WIDTH - 160
 """Pixels beside the colour scale."""
 ROW = 18
 """Pixels of a signal's row."""
+LONGEST = 16
+"""Characters of a signal's name beside its row."""
 
 
 def change_map(findings: Findings) -> go.Figure | None:
@@ -100,7 +102,9 @@ def credit_panels(findings: Findings) -> go.Figure | None:
         if i + columns >= len(panels):
             figure.update_xaxes(title="training episodes", row=row, col=column)
     figure.update_annotations(font_size=12)
-    figure.update_yaxes(tickfont={"size": 10}, dtick=1, autorange="reversed")
+    told = [name if len(name) <= LONGEST else f"{name[:4]}…{name[5 - LONGEST :]}" for name in order]
+    ticks = {"tickvals": order, "ticktext": told, "tickfont": {"size": 10}}
+    figure.update_yaxes(ticks, type="category", autorange="reversed")  # else names of digits alone are taken for numbers
     return framed(figure, height)
 
 
