@@ -2,6 +2,10 @@
 
 import dataclasses
 import itertools
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -169,3 +173,17 @@ def test_when_learning_begins(spec, line, progress, expected):
     name, *options = line.split()
     (config,) = parse(["--net", "cross", "--algos", name, *options])
     assert rollout_length(algos.find(name)(spec, config.algo), progress) == expected
+
+
+def test_a_long_name_of_the_folder_of_temporary_files(tmp_path):
+    """The process that forks listens at a path, which systems limit to about 104 characters."""
+    folder = tmp_path / ("long" * 20)
+    folder.mkdir()
+    program = (
+        "from tsc_marl.rollout.job import Task\nfrom tsc_marl.rollout.local import Pool\n"
+        "if __name__ == '__main__':\n    with Pool(1) as pool:\n        print(pool.probe(Task('cross')).network)\n"
+    )
+    (tmp_path / "program.py").write_text(program)
+    env = os.environ | {"TMPDIR": str(folder), "PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run([sys.executable, tmp_path / "program.py"], env=env, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.returncode) == ("cross\n", 0), done.stderr

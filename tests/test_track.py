@@ -173,8 +173,9 @@ def test_compare_lists_them(home, runs, capsys):
 def test_a_crash_marks_the_runs_failed(new_home, tmp_path):
     home = new_home()
     (tmp_path / "angry.py").write_text(
-        "calls = 0\ndef reward(signal):\n    global calls\n    calls += 1\n"
-        "    if calls > 200:\n        raise ValueError('no more')\n    return 0.0\n"
+        "from pathlib import Path\nCALLS = Path(__file__).with_suffix('.calls')\n\n"
+        "def reward(signal):\n    with CALLS.open('a') as file:\n        file.write('.')\n"
+        "    if CALLS.stat().st_size > 200:  # in the second episode\n        raise ValueError('no more')\n    return 0.0\n"
     )
     line = f"train --net cross --algos ippo --episodes 4 {QUICK} --sim.reward angry:reward --episodes-per-update 1 --workers 1"
     code, out, err = home.run(line, PYTHONPATH=str(tmp_path))

@@ -140,10 +140,12 @@ def killer(home, forever):
 
     def kill():
         until(lambda: home.checkpoints or stop.is_set(), 90)
+        known = set() if forever else set(workers_of(os.getpid()))  # these may have done their work
         while not stop.wait(0.01):
-            for pid in workers_of(os.getpid())[: None if forever else 1]:
+            new = [pid for pid in workers_of(os.getpid()) if pid not in known]
+            for pid in new[: None if forever else 1]:
                 os.kill(pid, signal.SIGKILL)
-            if not forever:
+            if new and not forever:
                 return
 
     thread = threading.Thread(target=kill)

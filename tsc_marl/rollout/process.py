@@ -22,6 +22,8 @@ from tsc_marl.rollout.worker import Worker, probe
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload([__name__, "tsc_marl.sim.library", "torch._dynamo"])  # torch imports the last for an optimizer
+LONGEST = 70
+"""Characters of a folder in which the socket of the process that forks has a legal path: systems allow 104 in all."""
 
 
 class Member:
@@ -36,7 +38,7 @@ class Member:
         self._fresh = True
         self.connection, theirs = CONTEXT.Pipe()
         self.process = CONTEXT.Process(target=_serve, args=(theirs, self._folder), daemon=True)
-        with _sigint_ignored():
+        with _sigint_ignored(), _short_address():
             self.process.start()
         theirs.close()
 
@@ -87,6 +89,18 @@ def send(connection: Connection, value: Any) -> None:
 def receive(connection: Connection) -> Any:
     """Take what `send` sent."""
     return pickle.loads(connection.recv_bytes())
+
+
+@contextlib.contextmanager
+def _short_address() -> Iterator[None]:
+    """Start the process that forks where its socket's path is legal, also if the folder of temporary files has a long one."""
+    before = tempfile.tempdir
+    if len(tempfile.gettempdir()) > LONGEST:
+        tempfile.tempdir = "/tmp"
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
 
 
 @contextlib.contextmanager
