@@ -14,7 +14,7 @@ from tsc_marl.sim.links import Bound, Links
 class Controller:
     """Chooses phases from what it may read of the environment, as a trained policy does.
 
-    It is made before the first episode, while no simulation runs, so it may run one to learn what traffic there is.
+    It is made before its first episode, and may play a warm-up to learn what traffic there is.
 
     Raises:
         UserError: at construction, when it cannot serve the network, in one line.

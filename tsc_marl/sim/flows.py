@@ -1,5 +1,6 @@
 """How much traffic takes which movement: counted in a warm-up run, for the controllers that plan ahead."""
 
+import contextlib
 import itertools
 import os
 import pickle
@@ -81,7 +82,7 @@ def _answer() -> None:
         routes: Counter[tuple[str, ...]] | UserError = _play(*pickle.load(sys.stdin.buffer))
     except UserError as error:
         routes = error
-    with answer:
+    with contextlib.suppress(BrokenPipeError), answer:  # who asked may have been stopped
         pickle.dump(routes, answer)
 
 
