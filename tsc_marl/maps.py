@@ -59,7 +59,8 @@ def draw(path: Path, scenario: Scenario, out: Path, seeds: Mapping[str, Sequence
     bar = figure.colorbar(ScalarMappable(colours, "plasma_r"), ax=axes, shrink=0.9, aspect=30, extend="max")
     bar.set_label("delay per vehicle [s]")
     figure.suptitle(
-        f"{scenario.name}: time lost on each approach and before it (colour: per vehicle; width: in total; dots: signals)"
+        f"{scenario.name}: time lost on each approach and before it (colour: per vehicle; width: in total; dots: signals)",
+        wrap=True,
     )
     figure.savefig(path, dpi=110)
     plt.close(figure)
