@@ -6,7 +6,6 @@ Real `sumo_rl` TrafficSignal objects do the counting; they are shown our signals
 import contextlib
 import importlib
 import inspect
-import io
 from collections.abc import Callable, Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -47,8 +46,7 @@ class SumoRlView:
     """
 
     def __init__(self, names: Sequence[str], timing: Timing, api: Any, observation: str | None, reward: str) -> None:
-        with contextlib.redirect_stdout(io.StringIO()):
-            importlib.import_module("libsumo")  # sets SUMO_HOME, without which sumo_rl refuses to be imported
+        importlib.import_module("tsc_marl.sim.library")  # libsumo sets SUMO_HOME, without which sumo_rl refuses to be imported
         from sumo_rl.environment.observations import DefaultObservationFunction, ObservationFunction
         from sumo_rl.environment.traffic_signal import TrafficSignal
 
