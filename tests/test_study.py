@@ -1,14 +1,20 @@
 """`study`: real trainings side by side; again it goes on, other settings are other trainings, failures are told."""
 
+import json
 import os
 import signal
 import time
+from dataclasses import replace
 
 import pytest
 from mlflow import MlflowClient
 
 from tsc_marl import study
+from tsc_marl.config import parse
 from tsc_marl.errors import UserError
+from tsc_marl.evaluate import measured
+from tsc_marl.sim.demand import Demand
+from tsc_marl.train import MEASURED
 
 pytest_plugins = ["homes"]
 
@@ -94,3 +100,25 @@ def test_one_that_fails_does_not_stop_the_others(home, capsys, monkeypatch):
         study.run(found, 2)
     assert [cell.finished for cell in found] == [False, True]
     assert "finished: mappo s0 on cross" in capsys.readouterr().out
+
+
+def test_classical_controllers_play_once_in_a_study(home, monkeypatch):
+    """The second training takes over what the first has measured, unless it was on something else."""
+    monkeypatch.setenv("TSC_MARL_HOME", str(home.folder))
+    line = f"study --net cross --algos ippo --seeds 0 1 --jobs 1 {QUICK} max_pressure"
+    assert home.main(line) == 0
+    first, second = study.cells(["cross"], ["ippo"], [0, 1], [*QUICK.split(), "max_pressure"])
+    contents = [json.loads((cell.folder / study.FINISHED).read_text())["results"] for cell in (first, second)]
+    assert [sorted(content) for content in contents] == [["ippo", "max_pressure"]] * 2
+    assert not (first.folder / MEASURED).exists()
+    task, path = parse(list(second.line))[0].eval_task(), second.folder / MEASURED
+    assert measured(path, task, ("max_pressure", "sotl"), (1,)) == {"max_pressure": contents[1]["max_pressure"]}
+    assert measured(path, task, ("max_pressure",), (1, 2)) == {}
+    assert measured(path, replace(task, demand=Demand(scale=1.3)), ("max_pressure",), (1,)) == {}
+    tampered = path.read_text().replace('"delay": ', '"delay": 9')
+    path.write_text(tampered)
+    (second.folder / study.FINISHED).unlink()
+    assert home.main(f"train --resume {second.folder.name}") == 0
+    again = json.loads((second.folder / study.FINISHED).read_text())["results"]
+    assert again["max_pressure"] == json.loads(tampered)["results"]["max_pressure"] != contents[1]["max_pressure"]
+    assert again["ippo"] == contents[1]["ippo"]

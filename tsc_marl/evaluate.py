@@ -74,6 +74,17 @@ def write(path: Path, task: Task, results: Results) -> None:
         writer.writerows(rows)
 
 
+def measured(path: Path, task: Task, names: Sequence[str], seeds: Sequence[int]) -> Results:
+    """Return what a file that `write` wrote has of these controllers, where it is of the same task and seeds; else nothing."""
+    if not path.exists():
+        return {}
+    content = json.loads(path.read_text())
+    results: Results = content.pop("results")
+    if content != json.loads(json.dumps(_measured_on(task))):
+        return {}
+    return {name: results[name] for name in names if [row["seed"] for row in results.get(name, [])] == list(seeds)}
+
+
 def _measured_on(task: Task) -> dict[str, Any]:
     parts = {"signal": task.timing, "sim": task.sim, "demand": task.demand, "stress": task.stress}
     return {"network": task.network, "sumo": version("eclipse-sumo")} | {name: asdict(part) for name, part in parts.items()}

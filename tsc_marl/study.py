@@ -3,6 +3,7 @@
 import hashlib
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -15,7 +16,7 @@ from tsc_marl import report
 from tsc_marl.config import as_dict, parse
 from tsc_marl.errors import UserError
 from tsc_marl.track import home
-from tsc_marl.train import prepare
+from tsc_marl.train import MEASURED, prepare
 
 FINISHED = "evaluation.json"
 LOG = "log.txt"
@@ -57,10 +58,12 @@ class Cell:
         told = re.findall(r"episode +(\d+)/", log.read_text()) if log.exists() else []
         return int(told[-1]) if told else 0
 
-    def start(self, workers: int) -> "subprocess.Popen[bytes]":
-        """Start it, or go on where it was."""
+    def start(self, workers: int, like: "Cell | None") -> "subprocess.Popen[bytes]":
+        """Start it, or go on where it was; the classical controllers that `like` has measured are not measured again."""
         if not self.folder.exists():
             prepare(self.folder, list(self.line))
+        if like is not None:
+            shutil.copy(like.folder / FINISHED, self.folder / MEASURED)
         command = [sys.executable, "-m", "tsc_marl", "train", "--resume", self.folder.name, "--workers", str(workers)]
         with (self.folder / LOG).open("ab") as log:  # a session of its own: Ctrl-C reaches it through us
             return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
@@ -94,6 +97,7 @@ def run(study: Sequence[Cell], jobs: int) -> None:
     waiting = deque(cell for cell in study if not cell.finished)
     report.say(f"{len(study)} trainings, {len(study) - len(waiting)} of them finished already; logs: {home()}/runs/study-*/{LOG}")
     running: dict[Cell, subprocess.Popen[bytes]] = {}
+    ended: dict[str, Cell] = {}
     failed: list[str] = []
     progress = _Progress(study)
     try:
@@ -101,7 +105,7 @@ def run(study: Sequence[Cell], jobs: int) -> None:
             while waiting and len(running) < jobs:
                 workers = max(1, (os.cpu_count() or 1) // min(jobs, len(waiting) + len(running)))
                 cell = waiting.popleft()
-                running[cell] = cell.start(workers)
+                running[cell] = cell.start(workers, ended.get(cell.net))
             time.sleep(1)
             for cell in [cell for cell, process in running.items() if process.poll() is not None]:
                 code = running.pop(cell).returncode
@@ -109,6 +113,7 @@ def run(study: Sequence[Cell], jobs: int) -> None:
                     failed.append(f"{cell.name}: {_reason(cell, code)}")
                     report.say(f"failed: {failed[-1]}")
                 else:
+                    ended[cell.net] = cell  # now, with this program: not one of an earlier day
                     report.say(f"finished: {cell.name}")
             progress.show(list(running))
     except KeyboardInterrupt:

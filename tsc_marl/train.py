@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 from tsc_marl import deploy, report
 from tsc_marl.config import RunConfig, as_dict, parse
 from tsc_marl.errors import UserError, unknown
-from tsc_marl.evaluate import CHECKPOINT, Results, evaluate, write
+from tsc_marl.evaluate import CHECKPOINT, Results, evaluate, measured, write
 from tsc_marl.rollout.job import Policy
 from tsc_marl.rollout.local import Pool, WorkerDiedError
 from tsc_marl.rollout.worker import check
@@ -26,6 +26,8 @@ from tsc_marl.track import Tracker, home
 from tsc_marl.types import Spec
 
 COMMAND = "command.json"
+MEASURED = "measured.json"
+"""An evaluation whose classical controllers need not play again, if it is there."""
 
 
 def train(argv: list[str]) -> None:
@@ -167,8 +169,9 @@ def _conclude(pool: Pool, tracker: Tracker, runs: list[Run], folder: Path, paren
     """Evaluate the final policies beside the classical controllers; table, files, artifacts, next commands."""
     config = runs[0].config
     report.say(f"evaluating on {len(config.eval_seeds)} held-out seeds …")
-    policies = {name: Policy(name) for name in config.baselines} | {run.label: run.policy() for run in runs}
-    results = evaluate(pool, config.eval_task(), policies, config.eval_seeds)
+    known = measured(folder / MEASURED, config.eval_task(), config.baselines, config.eval_seeds)
+    policies = {name: Policy(name) for name in config.baselines if name not in known} | {run.label: run.policy() for run in runs}
+    results = known | evaluate(pool, config.eval_task(), policies, config.eval_seeds)
     write(folder / "evaluation.json", config.eval_task(), results)
     levels = {name: float(np.mean([f["delay"] for f in results[name]])) for name in config.baselines}
     for run in runs:
