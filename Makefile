@@ -15,12 +15,12 @@ option = $(if $(strip $(2)),--$(1) $(2))
 given = $(if $(filter file,$(origin $(2))),,--$(1) $($(2)))
 
 .DEFAULT_GOAL := help
-.PHONY: help install train study evaluate results compare explain probe report watch video ui nets bench bench-mpe test test-slow lint clean
+.PHONY: help install train study evaluate results compare explain probe report export import watch video ui nets bench bench-mpe test test-slow lint clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{printf "  make %-11s %s\n", $$1, $$2}'
 	@echo
-	@echo "  variables: NET ALGOS SEEDS EPISODES WORKERS RESUME RUN CONTROLLER EVAL_SEEDS OUT TIMING ARGS"
+	@echo "  variables: NET ALGOS SEEDS EPISODES WORKERS RESUME RUN CONTROLLER EVAL_SEEDS OUT FROM TIMING ARGS"
 	@echo "  environment: TSC_MARL_HOME, the folder of runs/, mlflow.db and mlartifacts/ (default: here); MLFLOW_TRACKING_URI"
 	@echo "  example:   make train NET=cologne8 ALGOS=\"mappo mappo_ind jointq\" SEEDS=\"0 1\" EPISODES=100"
 
@@ -56,6 +56,12 @@ probe: .venv/installed  ## bias and variance of the policy gradients at RUN (alg
 
 report: .venv/installed  ## write a page on the finished trainings of every NET, with figures for a paper
 	$(TSC) report --net $(NET) $(call given,algos,ALGOS) $(ARGS)
+
+export: .venv/installed  ## write the finished trainings of NET (default: all) as files in OUT, to publish or to bring together
+	$(TSC) export $(call given,net,NET) $(call given,algos,ALGOS) $(call option,out,$(OUT)) $(ARGS)
+
+import: .venv/installed  ## take exported trainings in FROM into the store (default: those published here, docs/trainings)
+	$(TSC) import $(call option,folder,$(FROM)) $(ARGS)
 
 watch: .venv/installed  ## show CONTROLLER (an algorithm, a run id or a classical controller) in sumo-gui
 	$(TSC) watch --net $(NET) $(call option,controller,$(CONTROLLER)) $(call option,timing,$(TIMING)) $(ARGS)

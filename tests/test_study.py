@@ -14,6 +14,7 @@ from tsc_marl.config import parse
 from tsc_marl.errors import UserError
 from tsc_marl.evaluate import measured
 from tsc_marl.sim.demand import Demand
+from tsc_marl.track import EVALUATION
 from tsc_marl.train import MEASURED
 
 pytest_plugins = ["homes"]
@@ -108,7 +109,7 @@ def test_classical_controllers_play_once_in_a_study(home, monkeypatch):
     line = f"study --net cross --algos ippo --seeds 0 1 --jobs 1 {QUICK} max_pressure"
     assert home.main(line) == 0
     first, second = study.cells(["cross"], ["ippo"], [0, 1], [*QUICK.split(), "max_pressure"])
-    contents = [json.loads((cell.folder / study.FINISHED).read_text())["results"] for cell in (first, second)]
+    contents = [json.loads((cell.folder / EVALUATION).read_text())["results"] for cell in (first, second)]
     assert [sorted(content) for content in contents] == [["ippo", "max_pressure"]] * 2
     assert not (first.folder / MEASURED).exists()
     task, path = parse(list(second.line))[0].eval_task(), second.folder / MEASURED
@@ -117,8 +118,8 @@ def test_classical_controllers_play_once_in_a_study(home, monkeypatch):
     assert measured(path, replace(task, demand=Demand(scale=1.3)), ("max_pressure",), (1,)) == {}
     tampered = path.read_text().replace('"delay": ', '"delay": 9')
     path.write_text(tampered)
-    (second.folder / study.FINISHED).unlink()
+    (second.folder / EVALUATION).unlink()
     assert home.main(f"train --resume {second.folder.name}") == 0
-    again = json.loads((second.folder / study.FINISHED).read_text())["results"]
+    again = json.loads((second.folder / EVALUATION).read_text())["results"]
     assert again["max_pressure"] == json.loads(tampered)["results"]["max_pressure"] != contents[1]["max_pressure"]
     assert again["ippo"] == contents[1]["ippo"]

@@ -13,6 +13,8 @@ from tsc_marl.options import (
     CompareOptions,
     EvaluateOptions,
     ExplainOptions,
+    ExportOptions,
+    ImportOptions,
     NetsOptions,
     ProbeOptions,
     ReportOptions,
@@ -132,6 +134,34 @@ def report(argv: list[str]) -> None:
     build.run(_trained(options.net, options), options.reference, options.out, command)
 
 
+def export(argv: list[str]) -> None:
+    """Write finished trainings as files, to publish them or to take them to another store."""
+    options = cli(ExportOptions, argv, "export")
+    from tsc_marl import exchange
+    from tsc_marl import report as output
+    from tsc_marl.compare import Choice
+    from tsc_marl.sim import scenario
+    from tsc_marl.track import Tracker
+
+    for net in options.net:
+        scenario.load(net)
+    nets = options.net or tuple(name for name in Tracker("Default").experiments() if name != "Default")
+    number = sum(exchange.write(net, Choice(options.where, options.algos), options.out) for net in nets)
+    if not number:
+        raise UserError(f"no finished training on {', '.join(nets) or 'any network'} is chosen; train one: make train")
+    output.say(f"{number} files of trainings: {options.out}; to read them elsewhere: make import FROM={options.out}")
+
+
+def import_(argv: list[str]) -> None:
+    """Take exported trainings into the store, by default those that this repository publishes."""
+    options = cli(ImportOptions, argv, "import")
+    from tsc_marl import exchange
+    from tsc_marl import report as output
+
+    taken, there = exchange.read(options.folder)
+    output.say(f"{taken} taken in from {options.folder}, {there} were there already; next: make compare, make report, make ui")
+
+
 def watch(argv: list[str]) -> None:
     """Drive one episode in sumo-gui at a watchable speed."""
     options = cli(WatchOptions, argv, "watch")
@@ -223,8 +253,8 @@ def _task(network: str, timing: str, demand: Demand | None = None) -> Any:
 
 
 VERBS: dict[str, Callable[[list[str]], None]] = {
-    verb.__name__: verb
-    for verb in (train, study, evaluate, results, compare, explain, probe, report, watch, video, ui, nets, bench)
+    verb.__name__.rstrip("_"): verb
+    for verb in (train, study, evaluate, results, compare, explain, probe, report, export, import_, watch, video, ui, nets, bench)
 }
 
 

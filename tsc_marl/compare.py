@@ -11,7 +11,7 @@ from rich.table import Table
 
 from tsc_marl import report, stats
 from tsc_marl.errors import UserError
-from tsc_marl.track import Tracker
+from tsc_marl.track import EVALUATION, Tracker
 
 SAME = ("signal.", "sim.", "demand.", "eval_demand.", "eval_seeds", "episodes", "SUMO")
 """What the settings begin with that two trainings must share to be compared."""
@@ -218,7 +218,7 @@ def _reached(trainings: Sequence[Training], axis: str, level: float) -> list[flo
 def _training(tracker: Tracker, run: Any) -> Training:
     tags, params = run.data.tags, dict(run.data.params)
     try:
-        content = json.loads(tracker.download(run.info.run_id, "evaluation.json").read_text())
+        content = json.loads(tracker.download(run.info.run_id, EVALUATION).read_text())
     except UserError as error:
         advice = f"delete the run in MLflow (make ui), or --where \"attributes.run_id != '{run.info.run_id}'\""
         raise UserError(f"{error}; {advice}") from None
@@ -264,7 +264,7 @@ def _levels(tracker: Tracker, runs: Sequence[Any]) -> dict[str, float]:
     levels: dict[str, float] = {}
     for parent in filter(None, parents):
         try:
-            content = json.loads(tracker.download(parent, "evaluation.json").read_text())
+            content = json.loads(tracker.download(parent, EVALUATION).read_text())
         except UserError:
             continue
         for name, rows in content["results"].items():

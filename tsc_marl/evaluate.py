@@ -14,7 +14,7 @@ from tsc_marl import algos, controllers
 from tsc_marl.errors import UserError, unknown
 from tsc_marl.rollout.job import Episode, Job, Policy, Task
 from tsc_marl.rollout.local import Failure, Pool
-from tsc_marl.track import Tracker
+from tsc_marl.track import IMPORTED, Tracker
 
 Results = dict[str, list[dict[str, float | int]]]
 
@@ -163,7 +163,7 @@ def find_checkpoint(name: str, network: str) -> Path:
     if Path(name).is_file() or Path(name).suffix == ".pt":
         return Path(name)
     if name.partition("-")[0] in algos.available():
-        runs = Tracker(network).finished(f"tags.algorithm = '{name}'")
+        runs = [run for run in Tracker(network).finished(f"tags.algorithm = '{name}'") if IMPORTED not in run.data.tags]
         if not runs:
             raise UserError(f"no finished run of {name} on {network}; train one: make train NET={network} ALGOS={name}")
         name = runs[0].info.run_id

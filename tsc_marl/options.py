@@ -8,6 +8,7 @@ from pathlib import Path
 from tsc_marl.config import EVAL_SEEDS
 from tsc_marl.errors import UserError
 from tsc_marl.sim.demand import Demand
+from tsc_marl.sim.scenario import ROOT
 from tsc_marl.track import home
 
 
@@ -109,6 +110,28 @@ class ReportOptions:
     """Which trainings, as MLflow's filter, as for `compare`."""
     out: Path = field(default_factory=lambda: home() / "report" / "report.html")
     """The page; the figures for a paper lie beside it."""
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """Write finished trainings as files, to publish them or to take them to another store."""
+
+    net: tuple[str, ...] = ()
+    """Road networks; default all that something was trained on."""
+    algos: tuple[str, ...] = ()
+    """Algorithms; default all that were trained."""
+    where: str = ""
+    """Which trainings, as MLflow's filter, as for `compare`."""
+    out: Path = Path("trainings")
+    """Folder; each network gets one in it."""
+
+
+@dataclass(frozen=True)
+class ImportOptions:
+    """Take exported trainings into the store."""
+
+    folder: Path = ROOT / "docs" / "trainings"
+    """Where they lie, in it or in folders within; the default is what this repository publishes."""
 
 
 @dataclass(frozen=True)

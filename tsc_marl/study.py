@@ -15,10 +15,9 @@ from pathlib import Path
 from tsc_marl import report
 from tsc_marl.config import as_dict, parse
 from tsc_marl.errors import UserError
-from tsc_marl.track import home
+from tsc_marl.track import EVALUATION, home
 from tsc_marl.train import MEASURED, prepare
 
-FINISHED = "evaluation.json"
 LOG = "log.txt"
 STOP_S = 60
 """A training that is told to stop may take so long to save its checkpoint."""
@@ -48,7 +47,7 @@ class Cell:
 
     @property
     def finished(self) -> bool:
-        return (self.folder / FINISHED).exists()
+        return (self.folder / EVALUATION).exists()
 
     def played(self) -> int:
         """Return how many training episodes its log tells of."""
@@ -63,7 +62,7 @@ class Cell:
         if not self.folder.exists():
             prepare(self.folder, list(self.line))
         if like is not None:
-            shutil.copy(like.folder / FINISHED, self.folder / MEASURED)
+            shutil.copy(like.folder / EVALUATION, self.folder / MEASURED)
         command = [sys.executable, "-m", "tsc_marl", "train", "--resume", self.folder.name, "--workers", str(workers)]
         with (self.folder / LOG).open("ab") as log:  # a session of its own: Ctrl-C reaches it through us
             return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)

@@ -21,6 +21,12 @@ from tsc_marl.errors import UserError
 from tsc_marl.sim.scenario import ROOT
 
 FREE_BYTES = 500e6
+EVALUATION = "evaluation.json"
+"""File of a finished training, and of the run that it was part of: the figures of every evaluation episode."""
+IMPORTED = "imported"
+"""Tag of trainings that were done elsewhere: their checkpoints are not here."""
+LARGEST_BATCH = 1000
+"""Metrics that MLflow takes at once."""
 
 
 def home() -> Path:
@@ -186,6 +192,52 @@ class Tracker:
             token = page.token
             if not token:
                 return found
+
+    def record(self, run_id: str) -> dict[str, Any]:
+        """Return what the store has of a run but its artifacts, for `restore`: `name`, `start_ms`, `end_ms`, `tags`, `params`,
+        `metrics` (by name the steps and values, in six digits).
+
+        What MLflow itself has tagged it with, such as its user, is left out.
+        """
+        run = self.client.get_run(run_id)
+        curves = {name: self.points(run_id, name).T for name in sorted(run.data.metrics)}
+        rounded = {
+            name: [step.astype(int).tolist(), [float(f"{x:.6g}") for x in value]] for name, (step, value) in curves.items()
+        }
+        return {
+            "name": run.info.run_name, "start_ms": run.info.start_time, "end_ms": run.info.end_time,
+            "tags": {key: value for key, value in run.data.tags.items() if not key.startswith("mlflow.")},
+            "params": run.data.params, "metrics": rounded,
+        }  # fmt: skip
+
+    def restore(self, record: Mapping[str, Any], artifact: Path, description: str, parent: str | None = None) -> str:
+        """Make a finished run of what `record` returned, with a file and a text, and return its id.
+
+        Raises:
+            UserError: when the store does not take it.
+        """
+        try:
+            return self._restore(record, artifact, description, parent)
+        except (*self._errors, ValueError, TypeError, AttributeError) as error:
+            raise UserError(f"{record['name']} cannot be taken into {uri()}: {_first_line(error)}") from None
+
+    def _restore(self, record: Mapping[str, Any], artifact: Path, description: str, parent: str | None) -> str:
+        tags = record["tags"] | {IMPORTED: "yes"} | ({"mlflow.parentRunId": parent} if parent else {})
+        start, end = record["start_ms"], record["end_ms"] or record["start_ms"]
+        run_id = self.client.create_run(self.experiment_id, start, tags, record["name"]).info.run_id
+        entries = [
+            self._entities.Metric(name, value, end, step)
+            for name, points in record["metrics"].items()
+            for step, value in zip(*points, strict=True)
+        ]
+        params = [self._entities.Param(key, value) for key, value in record["params"].items()]
+        self.client.log_batch(run_id, params=params)
+        for first in range(0, len(entries), LARGEST_BATCH):
+            self.client.log_batch(run_id, entries[first : first + LARGEST_BATCH])
+        self.client.log_artifact(run_id, str(artifact))
+        self.client.set_tag(run_id, "mlflow.note.content", description)
+        self.client.set_terminated(run_id, end_time=end)
+        return run_id
 
     def history(self, run_id: str, metric: str) -> np.ndarray:
         """Return all values of a metric in the order of their steps."""

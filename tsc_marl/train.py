@@ -22,7 +22,7 @@ from tsc_marl.rollout.local import Pool, WorkerDiedError
 from tsc_marl.rollout.worker import check
 from tsc_marl.run import Run, iterate
 from tsc_marl.sim.scenario import ROOT
-from tsc_marl.track import Tracker, home
+from tsc_marl.track import EVALUATION, Tracker, home
 from tsc_marl.types import Spec
 
 COMMAND = "command.json"
@@ -172,13 +172,13 @@ def _conclude(pool: Pool, tracker: Tracker, runs: list[Run], folder: Path, paren
     known = measured(folder / MEASURED, config.eval_task(), config.baselines, config.eval_seeds)
     policies = {name: Policy(name) for name in config.baselines if name not in known} | {run.label: run.policy() for run in runs}
     results = known | evaluate(pool, config.eval_task(), policies, config.eval_seeds)
-    write(folder / "evaluation.json", config.eval_task(), results)
+    write(folder / EVALUATION, config.eval_task(), results)
     levels = {name: float(np.mean([f["delay"] for f in results[name]])) for name in config.baselines}
     for run in runs:
         _record(tracker, run, results, levels)
     curve = folder / "learning_curve.png"
     report.learning_curve(curve, {run.label: run.history for run in runs}, levels, f"{config.net}: {', '.join(config.algos)}")
-    for path in (folder / "evaluation.json", curve):
+    for path in (folder / EVALUATION, curve):
         tracker.artifact(parent, path)
     tracker.describe(parent, report.markdown(results))
     spent = {run.label: (run.episode, run.minutes) for run in runs}
@@ -196,10 +196,10 @@ def _record(tracker: Tracker, run: Run, results: Results, levels: dict[str, floa
     tracker.log(
         run.mlflow_id, means | {"eval/median_delay": float(np.median([f["delay"] for f in rows]))}, int(run.history[-1]["steps"])
     )
-    write(run.folder / "evaluation.json", run.config.eval_task(), {run.label: rows})
+    write(run.folder / EVALUATION, run.config.eval_task(), {run.label: rows})
     (run.folder / "config.json").write_text(json.dumps(as_dict(run.config), indent=1))
     report.learning_curve(run.folder / "learning_curve.png", {run.label: run.history}, levels, f"{run.config.net}: {run.label}")
-    for name in (CHECKPOINT, "evaluation.json", "config.json", "learning_curve.png"):
+    for name in (CHECKPOINT, EVALUATION, "config.json", "learning_curve.png"):
         tracker.artifact(run.mlflow_id, run.folder / name)
     _hand_out(tracker, run)
     uses = f'mlflow.pyfunc.load_model("runs:/{run.mlflow_id}/policy").predict({{"obs": obs, "avail": avail}})'

@@ -1,0 +1,120 @@
+"""Trainings as files: what another store makes of them is what the first one had."""
+
+import gzip
+import json
+
+import pytest
+
+from tsc_marl import compare
+
+pytest_plugins = ["homes"]
+
+
+@pytest.fixture(scope="module")
+def trained(new_home):
+    home = new_home()
+    line = "train --net cross --episodes 4 --algo.epochs 1 --workers 1 --eval-seeds 1 2 --baselines max_pressure"
+    assert home.main(f"{line} --algos mappo ippo --seeds 0 1") == 0
+    return home
+
+
+@pytest.fixture(scope="module")
+def files(trained, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("files")
+    assert trained.main(f"export --out {folder}") == 0
+    return folder
+
+
+def comparison(home, monkeypatch):
+    monkeypatch.setenv("TSC_MARL_HOME", str(home.folder))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return compare.load("cross")
+
+
+def test_a_store_that_takes_them_in_compares_the_same(trained, files, new_home, monkeypatch, capsys):
+    (path,) = files.rglob("*.json.gz")
+    (run,) = (trained.folder / "runs").iterdir()
+    assert path == files / "cross" / f"{run.name}.json.gz"
+    other = new_home()
+    assert other.main(f"import --folder {files}") == 0
+    assert f"1 taken in from {files}, 0 were there already" in capsys.readouterr().out
+    ours, theirs = comparison(trained, monkeypatch), comparison(other, monkeypatch)
+    assert theirs.levels == ours.levels
+    for name, summary in compare.summaries(ours, "mappo").items():
+        assert compare.row(compare.summaries(theirs, "mappo")[name]) == compare.row(summary)
+    for name, trainings in ours.groups.items():
+        for mine, taken in zip(trainings, theirs.groups[name], strict=True):
+            assert (taken.seed, taken.settings, taken.delay.tolist()) == (mine.seed, mine.settings, mine.delay.tolist())
+            assert taken.metrics == pytest.approx(mine.metrics, rel=1e-5)
+            assert {key: taken.curve[key].tolist() for key in taken.curve} == {
+                key: pytest.approx(values.tolist(), rel=1e-5) for key, values in mine.curve.items()
+            }
+            assert mine.tags.items() - taken.tags.items() <= {
+                entry for entry in mine.tags.items() if entry[0].startswith("mlflow.")
+            }
+    assert other.main(f"report --net cross --out {other.folder}/page.html") == 0
+
+
+def test_again_nothing_is_taken_twice_and_a_study_counts_them(trained, files, new_home, capsys):
+    home = new_home()
+    for said in ("1 taken in", "0 taken in"):
+        assert home.main(f"import --folder {files}") == 0
+        assert said in capsys.readouterr().out
+    assert home.main("evaluate --net cross --controller ippo --eval-seeds 1") == 2
+    assert "no finished run of ippo on cross" in capsys.readouterr().err
+    again = files.parent / "again"
+    assert home.main(f"export --net cross --algos ippo --out {again}") == 0
+    (path,) = again.rglob("*.json.gz")
+    content = json.loads(gzip.decompress(path.read_bytes()))
+    assert [training["run"]["tags"]["algorithm"] for training in content["trainings"]] == ["ippo", "ippo"]
+
+
+def test_a_study_does_not_train_again_what_was_taken_in(new_home, capsys, tmp_path):
+    line = "study --net cross --algos ippo --seeds 0 --jobs 1 --episodes 2 --algo.epochs 1 --eval-seeds 1 --baselines"
+    first, second = new_home(), new_home()
+    assert first.main(line) == 0
+    assert first.main(f"export --out {tmp_path}") == 0
+    assert second.main(f"import --folder {tmp_path}") == 0
+    capsys.readouterr()
+    assert second.main(line) == 0
+    assert "1 trainings, 1 of them finished already" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda data: data[:100], "is no exported training (EOFError"),
+        (lambda _: b"{}", "is no exported training (BadGzipFile"),
+        (lambda _: gzip.compress(b"{}"), "is no exported training (KeyError: 'format')"),
+        (lambda data: changed(data, format=99), "is of another version of this program (format 99, not 1)"),
+        (lambda data: changed(data, trainings=[{}]), "is no exported training (KeyError"),
+        (lambda data: renamed(data, "../elsewhere"), "../elsewhere is no name of a run"),
+    ],
+)
+def test_a_file_that_is_none_is_told_and_nothing_kept(files, home, capsys, tmp_path, damage, said):
+    (path,) = files.rglob("*.json.gz")
+    (tmp_path / "bad.json.gz").write_bytes(damage(path.read_bytes()))
+    assert home.main(f"import --folder {tmp_path}") == 2
+    assert said in capsys.readouterr().err
+    assert not (home.folder / "runs").exists()
+
+
+def changed(data, **entries):
+    return gzip.compress(json.dumps(json.loads(gzip.decompress(data)) | entries).encode())
+
+
+def renamed(data, name):
+    content = json.loads(gzip.decompress(data))
+    content["run"]["tags"]["folder"] = name
+    return gzip.compress(json.dumps(content).encode())
+
+
+def test_mistakes(home, capsys, tmp_path):
+    for line, said in (
+        (f"import --folder {tmp_path}", f"no trainings (files *.json.gz) in {tmp_path}"),
+        ("export", "no finished training on any network is chosen"),
+        ("export --net crss", "network crss not found"),
+        ("export --net cross --algos ippo", "no finished training on cross is chosen"),
+    ):
+        assert home.main(line) == 2
+        assert said in capsys.readouterr().err
