@@ -38,6 +38,7 @@ def test_a_store_that_takes_them_in_compares_the_same(trained, files, new_home, 
     other = new_home()
     assert other.main(f"import --folder {files}") == 0
     assert f"1 taken in from {files}, 0 were there already" in capsys.readouterr().out
+    assert (files / "README.md").read_text().count("| `") == 3
     ours, theirs = comparison(trained, monkeypatch), comparison(other, monkeypatch)
     assert theirs.levels == ours.levels
     for name, summary in compare.summaries(ours, "mappo").items():

@@ -141,14 +141,11 @@ def export(argv: list[str]) -> None:
     from tsc_marl import report as output
     from tsc_marl.compare import Choice
     from tsc_marl.sim import scenario
-    from tsc_marl.track import Tracker
 
     for net in options.net:
         scenario.load(net)
-    nets = options.net or tuple(name for name in Tracker("Default").experiments() if name != "Default")
-    number = sum(exchange.write(net, Choice(options.where, options.algos), options.out) for net in nets)
-    if not number:
-        raise UserError(f"no finished training on {', '.join(nets) or 'any network'} is chosen; train one: make train")
+    command = shlex.join(["python", "-m", "tsc_marl", "export", *argv])
+    number = exchange.write(options.net, Choice(options.where, options.algos), options.out, command)
     output.say(f"{number} files of trainings: {options.out}; to read them elsewhere: make import FROM={options.out}")
 
 

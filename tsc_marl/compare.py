@@ -67,6 +67,7 @@ class Comparison:
 
     network: str
     groups: dict[str, list[Training]]
+    """In the order of their seeds."""
     levels: dict[str, float]
     """Mean delay [s] of each classical controller."""
 
@@ -140,7 +141,8 @@ def load(network: str, choice: Choice = Choice()) -> Comparison:
     for name, training in zip(_names(found), found, strict=True):
         if training.seed not in {other.seed for other in groups[name]}:  # newest first
             groups[name].append(training)
-    return Comparison(network, dict(groups), _levels(tracker, runs))
+    ordered = {name: sorted(trainings, key=lambda training: training.seed) for name, trainings in groups.items()}
+    return Comparison(network, ordered, _levels(tracker, runs))
 
 
 def summaries(comparison: Comparison, reference: str) -> dict[str, Summary]:

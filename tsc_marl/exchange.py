@@ -8,47 +8,100 @@ import gzip
 import json
 import tempfile
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tsc_marl import report
+import numpy as np
+
+from tsc_marl import compare, report
 from tsc_marl.compare import Choice
 from tsc_marl.errors import UserError
 from tsc_marl.track import EVALUATION, Tracker, home
 
 FORMAT = 1
+ABOUT = """Written by `{command}`; `make import FROM=<this folder>` takes them into a store, then `make compare`
+and `make report` show more. Final delay: the greedy final policy's, interquartile mean over training seeds and evaluation
+episodes with its 95 % bootstrap interval; of each training seed: its mean; reached: training episodes until the exploring
+policy, averaged over ten episodes, is down to max pressure's delay; training: mean delay over all training episodes;
+gridlock: share of the evaluation episodes."""
 SUFFIX = ".json.gz"
 
 
-def write(network: str, choice: Choice, out: Path) -> int:
-    """Write the finished trainings of a network as `out/<network>/<folder of the run>.json.gz`.
+def write(networks: Sequence[str], choice: Choice, out: Path, command: str) -> int:
+    """Write finished trainings as `out/<network>/<folder of the run>.json.gz`, and their figures as `out/README.md`.
 
     Those that were trained by one command are one file; one that was written before is written anew.
 
-    Returns how many files there are now to read.
+    Args:
+        networks: where they were trained; empty: everywhere.
+        choice: which of them.
+        out: the folder.
+        command: the line that writes them again, to be told in the tables.
+
+    Returns how many files were written.
 
     Raises:
         UserError: when there are none, or the folder cannot be written.
     """
+    networks = networks or [name for name in Tracker("Default").experiments() if name != "Default"]
+    contents = {network: _contents(network, choice) for network in networks}
+    if not any(contents.values()):
+        raise UserError(f"no finished training on {', '.join(networks) or 'any network'} is chosen; train one: make train")
+    path = out
+    try:
+        for network, families in contents.items():
+            for name, content in families.items():
+                path = out / network / f"{name}{SUFFIX}"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(gzip.compress(json.dumps(content).encode(), mtime=0))  # the same content, the same bytes
+        sections = [_section(network, choice) for network, families in contents.items() if families]
+        path = out / "README.md"
+        path.write_text("\n\n".join(["# Finished trainings", ABOUT.format(command=command), *sections]) + "\n")
+    except OSError as error:
+        raise UserError(f"trainings cannot be written to {path} ({error.strerror}); give another folder with --out") from None
+    return sum(map(len, contents.values()))
+
+
+def _contents(network: str, choice: Choice) -> dict[str, dict[str, Any]]:
+    """Return what each file is to hold, by the name of the run's folder."""
     tracker = Tracker(network)
     families: dict[str, list[str]] = defaultdict(list)
     for run in tracker.finished(choice.where):
         if choice.takes(run.data.tags) and "eval/delay" in run.data.metrics and "mlflow.parentRunId" in run.data.tags:
             families[run.data.tags["mlflow.parentRunId"]].append(run.info.run_id)
+    found = {}
     for parent, children in families.items():
         content = {"format": FORMAT, "network": network, **_told(tracker, parent)}
         content["trainings"] = [_told(tracker, child) for child in reversed(children)]
-        path = out / network / f"{content['run']['tags']['folder']}{SUFFIX}"
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(gzip.compress(json.dumps(content).encode(), mtime=0))  # the same content, the same bytes
-        except OSError as error:
-            raise UserError(f"trainings cannot be written to {path} ({error.strerror}); give another folder with --out") from None
-    return len(families)
+        found[content["run"]["tags"]["folder"]] = content
+    return found
 
 
 def _told(tracker: Tracker, run_id: str) -> dict[str, Any]:
     return {"run": tracker.record(run_id), "evaluation": json.loads(tracker.download(run_id, EVALUATION).read_text())}
+
+
+def _section(network: str, choice: Choice) -> str:
+    """Return the table of a network's trainings, or why they cannot stand in one."""
+    try:
+        comparison = compare.load(network, choice)
+    except UserError as error:
+        return f"## {network}\n\nNot compared: {error}."
+    every = [training for trainings in comparison.groups.values() for training in trainings]
+    first = every[0].settings
+    measured = f"{first['episodes']} training episodes, evaluation seeds {first['eval_seeds']}, SUMO {first['SUMO']}"
+    lines = [
+        f"## {network}", "", f"{measured}, commits {', '.join(sorted({training.commit for training in every}))}.", "",
+        "| algorithm | final delay [s] | 95 % | of each training seed | reached | training [s] | gridlock |", "|---" * 7 + "|",
+    ]  # fmt: skip
+    for name, summary in compare.summaries(comparison, comparison.reference()).items():
+        ends = ", ".join(f"{training.delay.mean():.1f}" for training in comparison.groups[name])
+        reached = ", ".join(f"{episode:.0f}" if np.isfinite(episode) else "never" for episode in summary.episodes)
+        figures = f"{summary.delay:.1f} | {report.span(*summary.interval)} | {ends} | {reached}"
+        lines.append(f"| `{name}` | {figures} | {summary.area:.0f} | {summary.gridlock:.0%} |")
+    classical = sorted(comparison.levels.items(), key=lambda entry: entry[1])
+    return "\n".join([*lines, *(f"| `{name}` | {delay:.1f} |" + " |" * 5 for name, delay in classical)])
 
 
 def read(folder: Path) -> tuple[int, int]:
