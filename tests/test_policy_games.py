@@ -88,6 +88,15 @@ def test_comas_advantage():
     assert (probs * centred).sum().item() == pytest.approx(0, abs=1e-6)
 
 
+def test_coma_acts_and_learns_by_the_mixture_of_its_policy_and_any_legal_action():
+    algorithm = algos.find("coma")(Matrix(CLIMBING).spec, algos.find("coma").Config(epsilon_start=0.4))
+    logits, avail = torch.tensor([[2.0, 1.0, 5.0], [3.0, 0.0, 0.0]]), torch.tensor([[True, True, False], [True, False, False]])
+    share = torch.tensor([2.0, 1.0]).softmax(0)
+    expected = torch.tensor([[0.6 * share[0] + 0.2, 0.6 * share[1] + 0.2, 0.0], [1.0, 0.0, 0.0]])
+    assert_close(algorithm.acting(logits, avail).exp(), expected)
+    assert algorithm.policy_state()["epsilon"] == pytest.approx(0.4)
+
+
 def test_coma_does_not_see_its_own_action_in_the_others():
     algorithm = algos.find("coma")(Matrix(CLIMBING).spec, algos.find("coma").Config())
     obs, state = torch.ones(5, 2, 1), torch.ones(5, 1)

@@ -152,6 +152,12 @@ def log_policy(logits: Float[Tensor, "*M A"], avail: Bool[Tensor, "*M A"]) -> Fl
     return torch.log_softmax(legal(logits, avail), dim=-1)
 
 
+def mixed(logp: Float[Tensor, "*M A"], avail: Bool[Tensor, "*M A"], epsilon: Float[Tensor, ""]) -> Float[Tensor, "*M A"]:
+    """Return the log-probabilities of a policy that with probability epsilon takes any legal action instead."""
+    share = avail / avail.sum(-1, keepdim=True)
+    return torch.where(avail, ((1 - epsilon) * logp.exp() + epsilon * share).clamp(min=1e-12).log(), logp)
+
+
 def sample(probs: Float[Tensor, "*M A"], generator: torch.Generator) -> Tensor:
     """Draw one action [*M] for each distribution."""
     return torch.multinomial(probs.flatten(0, -2), 1, generator=generator).view(probs.shape[:-1])

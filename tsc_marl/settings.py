@@ -8,17 +8,9 @@ from tsc_marl.errors import UserError
 
 
 @dataclass(frozen=True)
-class OffPolicyConfig:
-    """What the training loop keeps and draws for an algorithm that learns from past episodes (`replay`)."""
+class EpsilonConfig:
+    """How much is tried at random."""
 
-    replay_episodes: int = 50
-    """Episodes kept."""
-    windows: int = 64
-    """Cuts of past episodes in one update."""
-    window: int = 4
-    """Decisions in one cut."""
-    updates: int = 100
-    """Updates after each batch of new episodes."""
     epsilon_start: float = 1.0
     """Share of random actions at the start."""
     epsilon_end: float = 0.02
@@ -31,14 +23,32 @@ class OffPolicyConfig:
         for name in ("epsilon_start", "epsilon_end", "epsilon_until"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"algo.{name} must lie in [0, 1]; got {getattr(self, name)}")
-        for name in ("replay_episodes", "windows", "window", "updates"):
-            if getattr(self, name) < 1:
-                raise UserError(f"algo.{name} must be at least 1; got {getattr(self, name)}")
 
     def epsilon(self, progress: float) -> float:
         """Return the share of random actions when `progress` of training is done."""
         done = min(1.0, progress / self.epsilon_until) if self.epsilon_until else 1.0
         return self.epsilon_start + (self.epsilon_end - self.epsilon_start) * done
+
+
+@dataclass(frozen=True)
+class OffPolicyConfig(EpsilonConfig):
+    """What the training loop keeps and draws for an algorithm that learns from past episodes (`replay`)."""
+
+    replay_episodes: int = 50
+    """Episodes kept."""
+    windows: int = 64
+    """Cuts of past episodes in one update."""
+    window: int = 4
+    """Decisions in one cut."""
+    updates: int = 100
+    """Updates after each batch of new episodes."""
+
+    def __post_init__(self) -> None:
+        """Refuse values outside their range."""
+        super().__post_init__()
+        for name in ("replay_episodes", "windows", "window", "updates"):
+            if getattr(self, name) < 1:
+                raise UserError(f"algo.{name} must be at least 1; got {getattr(self, name)}")
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,9 @@ A^i = Q(s, u) - sum_a pi^i(a) Q(s, (u^-i, a)) on the team's reward; the critic Q
 of a slowly moving copy. The joint action after the last row is not played: there the others' probabilities stand in for
 their actions, and the own action is averaged over the policy. What an action adds starts at zero and is predicted in the
 unit of the TD errors: it is far smaller than the return, and what the critic does not know would move the policy. The policy
-gradient is plain, one pass over each batch with the critic as it was.
+gradient is plain, one pass over each batch with the critic as it was. The policy that acts and learns is a mixture with one
+that draws any legal action, by a share epsilon that falls (the paper's appendix): nothing else holds back a plain gradient that
+has put all on one action, and what has all is never seen to be wrong.
 """
 
 from dataclasses import dataclass
@@ -18,12 +20,12 @@ from torch.nn.functional import one_hot
 from tsc_marl import central, nets, ops
 from tsc_marl.algos.ippo import Ippo, Rows
 from tsc_marl.errors import UserError
-from tsc_marl.settings import PpoConfig
+from tsc_marl.settings import EpsilonConfig, PpoConfig
 from tsc_marl.types import Batch, Spec
 
 
 @dataclass(frozen=True)
-class ComaConfig(PpoConfig):
+class ComaConfig(PpoConfig, EpsilonConfig):
     """Settings of COMA."""
 
     lam: float = 0.8
@@ -32,14 +34,15 @@ class ComaConfig(PpoConfig):
     """Passes of the critic over each batch, after the actor's."""
     epochs: int = 1
     """Passes of the actor over each batch: its loss has no ratio that would allow more than one."""
-    minibatches: int = 16
-    """Gradient steps per pass."""
+    epsilon_start: float = 0.5
+    """Share of random actions in the policy at the start."""
     polyak: float = 1.0
     """Share by which the target critic moves at each batch. A slower one points the policy the wrong way for long."""
 
     def __post_init__(self) -> None:
         """Refuse values outside their range."""
         super().__post_init__()
+        EpsilonConfig.__post_init__(self)
         if self.epochs != 1:
             raise UserError(f"algo.epochs must be 1, the loss has no ratio to correct for a moved policy; got {self.epochs}")
         if self.critic_epochs < 1:
@@ -55,11 +58,13 @@ class Coma(Ippo):
 
     Config = ComaConfig
     config: ComaConfig  # pyright: ignore[reportIncompatibleVariableOverride]
+    epsilon: Tensor
 
     def __init__(self, spec: Spec, config: ComaConfig) -> None:
         super().__init__(spec, config)
         self.target_critic = nets.frozen_copy(self.critic)
         self.residual = nets.Moments(config.value_keep)
+        self.register_buffer("epsilon", torch.tensor(config.epsilon_start))
 
     def build_critic(self) -> central.CentralNet:
         """Return Q(s, o^i, u^-i, .) as a value and what each action adds to it (arXiv 1511.06581); these start at zero."""
@@ -71,10 +76,19 @@ class Coma(Ippo):
         return critic
 
     def update(self, batch: Batch, progress: float) -> dict[str, float]:
-        """Learn from the batch, then move the target critic."""
+        """Learn from the batch, then move the target critic and lower epsilon."""
         metrics = super().update(batch, progress)
         nets.blend(self.target_critic, self.critic, self.config.polyak)
-        return metrics
+        self.epsilon.fill_(self.config.epsilon(progress))
+        return metrics | {"policy/epsilon": float(self.epsilon)}
+
+    def acting(self, logits: Float[Tensor, "*M A"], avail: Bool[Tensor, "*M A"]) -> Float[Tensor, "*M A"]:
+        """Return the log-probabilities of the mixture."""
+        return ops.mixed(ops.log_policy(logits, avail), avail, self.epsilon)
+
+    def policy_state(self) -> dict[str, Tensor]:
+        """Return the actor's weights and epsilon."""
+        return super().policy_state() | {"epsilon": self.epsilon}
 
     def q(
         self, critic: torch.nn.Module, obs: Float[Tensor, "*M N F"], state: Float[Tensor, "*M S"], joint: Float[Tensor, "*M N A"]
@@ -90,14 +104,14 @@ class Coma(Ippo):
         self, obs: Float[Tensor, "B N F"], avail: Bool[Tensor, "B N A"], state: Float[Tensor, "B S"], carry: Any
     ) -> dict[str, Tensor]:
         """Return the policy and its counterfactual advantages, the others acting as they do on average."""
-        probs = ops.log_policy(self.actor.unroll(obs.unsqueeze(0), carry)[0][0], avail).exp()
+        probs = self.acting(self.actor.unroll(obs.unsqueeze(0), carry)[0][0], avail).exp()
         return {"probs": probs, "own": ops.centred(self.q(self.critic, obs, state, probs), probs) * self.returns.deviation}
 
     @torch.no_grad()
     def prepare(self, batch: Batch) -> tuple[Rows, dict[str, float]]:
         """Return the tensors [T, B, ...] that the losses need, and metrics."""
         config, done = self.config, (batch.terminated, batch.truncated)
-        last = ops.log_policy(self.actor.unroll(batch.obs, batch.memory)[0][-1:], batch.avail[-1:]).exp()
+        last = self.acting(self.actor.unroll(batch.obs, batch.memory)[0][-1:], batch.avail[-1:]).exp()
         joint = torch.cat([one_hot(batch.action, self.spec.n_actions).float(), last])
         played = (joint * self.returns.restore(self.q(self.target_critic, batch.obs, batch.state, joint))).sum(-1)
         team = batch.reward.sum(-1, keepdim=True).expand_as(batch.reward)

@@ -61,7 +61,7 @@ class Ippo(Algorithm):
     ) -> tuple[Int[Tensor, "B N"], dict[str, Tensor], Any]:
         """Sample from the policy, or take its mode when `generator` is None."""
         logits, after = self.actor.unroll(obs.unsqueeze(0), carry)
-        logp = ops.log_policy(logits[0], avail)
+        logp = self.acting(logits[0], avail)
         if generator is None:
             return logp.argmax(-1), {}, after
         probs = logp.exp()
@@ -71,11 +71,15 @@ class Ippo(Algorithm):
             extras["memory"] = torch.zeros_like(after) if carry is None else carry
         return action, extras, after
 
+    def acting(self, logits: Float[Tensor, "*M A"], avail: Bool[Tensor, "*M A"]) -> Float[Tensor, "*M A"]:
+        """Return the log-probabilities of the policy that acts, and that learns."""
+        return ops.log_policy(logits, avail)
+
     def appraise(
         self, obs: Float[Tensor, "B N F"], avail: Bool[Tensor, "B N A"], state: Float[Tensor, "B S"], carry: Any
     ) -> dict[str, Tensor]:
         """Return the policy and the critic's values."""
-        probs = ops.log_policy(self.actor.unroll(obs.unsqueeze(0), carry)[0][0], avail).exp()
+        probs = self.acting(self.actor.unroll(obs.unsqueeze(0), carry)[0][0], avail).exp()
         return {"probs": probs, "value": self.returns.restore(self.normalised_values(obs, state))}
 
     def policy_state(self) -> dict[str, Tensor]:
@@ -166,7 +170,7 @@ class Ippo(Algorithm):
     def log_policy(self, rows: Rows) -> Float[Tensor, "L M N A"]:
         """Return the log-probabilities of all actions along the rows, from the memory that they started with."""
         memory = rows["memory"][0] if self.config.recurrent else None
-        return ops.log_policy(self.actor.unroll(rows["obs"], memory)[0], rows["avail"])
+        return self.acting(self.actor.unroll(rows["obs"], memory)[0], rows["avail"])
 
     def improve(self, rows: Rows) -> dict[str, float]:
         """Take one gradient step on the critic and one on the actor; return their metrics."""
