@@ -75,6 +75,17 @@ def test_moments_start_as_the_identity():
     assert_close(nets.Moments(0.9).normalise(x), x)
 
 
+def test_each_agent_may_have_moments_of_its_own():
+    x = torch.tensor([[[1.0, 100.0]], [[3.0, 500.0]]])
+    apart, first, second = nets.Moments(0.9, 2), nets.Moments(0.9), nets.Moments(0.9)
+    for _ in range(3):
+        apart.update(x)
+        first.update(x[..., 0])
+        second.update(x[..., 1])
+    assert_close(apart.normalise(x), torch.stack([first.normalise(x[..., 0]), second.normalise(x[..., 1])], -1))
+    assert_close(apart.restore(apart.normalise(x)), x)
+
+
 def test_moments_are_debiased():
     moments = nets.Moments(0.9)
     first, second = 5 + 2 * torch.randn(1000), 20 + torch.randn(1000)

@@ -177,21 +177,22 @@ class PeerNet(nn.Module):
 
 
 class Moments(nn.Module):
-    """Debiased running mean and deviation of targets: ValueNorm of arXiv 2103.01955, one scalar for all agents."""
+    """Debiased running mean and deviation of targets: ValueNorm of arXiv 2103.01955, one for all agents or one each."""
 
     mean_sum: Tensor
     square_sum: Tensor
     weight: Tensor
 
-    def __init__(self, keep: float) -> None:
+    def __init__(self, keep: float, n_agents: int | None = None) -> None:
         super().__init__()
         self.keep = keep
         for name in ("mean_sum", "square_sum", "weight"):
-            self.register_buffer(name, torch.zeros(()))
+            self.register_buffer(name, torch.zeros(() if n_agents is None or name == "weight" else n_agents))
 
     def update(self, x: Tensor) -> None:
-        """Take in one batch of targets."""
-        for name, new in (("mean_sum", x.mean()), ("square_sum", (x**2).mean()), ("weight", torch.ones(()))):
+        """Take in one batch of targets; [..., N] where each agent has its own."""
+        axes = tuple(range(x.dim() - self.mean_sum.dim()))
+        for name, new in (("mean_sum", x.mean(axes)), ("square_sum", (x**2).mean(axes)), ("weight", torch.ones(()))):
             getattr(self, name).mul_(self.keep).add_(new * (1 - self.keep))
 
     @property

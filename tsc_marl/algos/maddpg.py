@@ -112,7 +112,7 @@ class Maddpg(Algorithm):
             self.peers = nets.PeerNet(peers, f, config.hidden, a)
             self.target_peers = nets.frozen_copy(self.peers)
             self.peers_optimiser = torch.optim.Adam(self.peers.parameters(), lr=config.lr, eps=1e-5)
-        self.returns = nets.Moments(config.value_keep)
+        self.returns = nets.Moments(config.value_keep, n)  # one scale would let the largest agent's critic drown the others'
         self.latest: Batch | None = None
         self.register_buffer("epsilon", torch.tensor(config.epsilon_start))
         for name in ("updates_done", "episodes_seen"):
