@@ -95,6 +95,7 @@ def test_one_that_fails_does_not_stop_the_others(home, capsys, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     found = study.cells(["cross"], ["ippo", "mappo"], [0], QUICK.split())
     study.prepare(found[0].folder, list(found[0].line))
+    found[1].folder.mkdir()  # another one was cut short before it began
     (found[0].folder / "ippo-s0").mkdir()
     (found[0].folder / "ippo-s0" / "checkpoint.pt").write_text("no checkpoint")
     with pytest.raises(UserError, match=r"1 of 2 trainings failed: ippo s0 on cross: error: checkpoint .* cannot be read"):

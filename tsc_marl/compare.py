@@ -157,7 +157,7 @@ def table(comparison: Comparison, reference: str) -> Table:
     level = comparison.levels.get(LEVEL)
     level_text = f", {LEVEL} {level:.1f} s" if level is not None else ""
     result = Table(title=f"{comparison.network}: final greedy policies on held-out seeds{level_text}", title_justify="left")
-    result.add_column("algorithm", overflow="fold")
+    result.add_column("algorithm", overflow="fold", min_width=len("algorithm"))
     columns = ("seeds", "delay [s], IQM", "95 %", "spread [s]", f"beats {reference}", "95 %")
     for column in (*columns, "episodes to level", "minutes to level", "area [s]", "drift [s]", "gridlock"):
         result.add_column(column, justify="right", no_wrap=len(column) < 15)
@@ -169,7 +169,7 @@ def table(comparison: Comparison, reference: str) -> Table:
 def listing(comparison: Comparison) -> Table:
     """Return a row for each training, best first."""
     result = Table(title=f"{comparison.network}: finished trainings", title_justify="left")
-    result.add_column("algorithm", overflow="fold")
+    result.add_column("algorithm", overflow="fold", min_width=len("algorithm"))
     for column in ("seed", "delay [s]", "median", "episodes", "minutes", "commit", "run"):
         result.add_column(column, justify="right", no_wrap=True)
     every = [(name, training) for name, trainings in comparison.groups.items() for training in trainings]

@@ -16,7 +16,7 @@ from tsc_marl import report
 from tsc_marl.config import as_dict, parse
 from tsc_marl.errors import UserError
 from tsc_marl.track import EVALUATION, home
-from tsc_marl.train import MEASURED, prepare
+from tsc_marl.train import COMMAND, MEASURED, prepare
 
 LOG = "log.txt"
 STOP_S = 60
@@ -59,7 +59,8 @@ class Cell:
 
     def start(self, workers: int, like: "Cell | None") -> "subprocess.Popen[bytes]":
         """Start it, or go on where it was; the classical controllers that `like` has measured are not measured again."""
-        if not self.folder.exists():
+        if not (self.folder / COMMAND).exists():
+            shutil.rmtree(self.folder, ignore_errors=True)  # cut short before there was anything to go on from
             prepare(self.folder, list(self.line))
         if like is not None:
             shutil.copy(like.folder / EVALUATION, self.folder / MEASURED)
