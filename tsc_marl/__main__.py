@@ -1,12 +1,11 @@
 """The command line: parse, call, print."""
 
-import shlex
 import signal
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from tsc_marl.config import check_eval_seeds, check_list, cli, read_timing
+from tsc_marl.config import check_eval_seeds, check_list, cli, command_line, read_timing
 from tsc_marl.errors import UserError, unknown
 from tsc_marl.options import (
     BenchOptions,
@@ -58,7 +57,7 @@ def study(argv: list[str]) -> None:
     comparisons = [compare.load(net, choice) for net in options.net]
     for comparison in comparisons:
         _show(comparison, None)
-    build.run(comparisons, None, ReportOptions().out, shlex.join(["python", "-m", "tsc_marl", "study", *argv]))
+    build.run(comparisons, None, ReportOptions().out, command_line("study", argv))
 
 
 def evaluate(argv: list[str]) -> None:
@@ -130,8 +129,7 @@ def report(argv: list[str]) -> None:
         raise UserError(f"out must name an .html file; got {options.out}")
     from tsc_marl.page import build
 
-    command = shlex.join(["python", "-m", "tsc_marl", "report", *argv])
-    build.run(_trained(options.net, options), options.reference, options.out, command)
+    build.run(_trained(options.net, options), options.reference, options.out, command_line("report", argv))
 
 
 def export(argv: list[str]) -> None:
@@ -144,8 +142,7 @@ def export(argv: list[str]) -> None:
 
     for net in options.net:
         scenario.load(net)
-    command = shlex.join(["python", "-m", "tsc_marl", "export", *argv])
-    number = exchange.write(options.net, Choice(options.where, options.algos), options.out, command)
+    number = exchange.write(options.net, Choice(options.where, options.algos), options.out, command_line("export", argv))
     output.say(f"{number} files of trainings: {options.out}; to read them elsewhere: make import FROM={options.out}")
 
 

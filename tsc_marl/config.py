@@ -5,6 +5,7 @@ import dataclasses
 import io
 import itertools
 import os
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -229,6 +230,11 @@ def cli(options: Callable[..., Options], argv: Sequence[str], verb: str) -> Opti
         text = " ".join(line for line in lines if line and line[0] not in "╭╰─" and not line.startswith("For full helptext"))
         text = text.split(" Argument helptext:")[0].rstrip(".")
         raise UserError(f"{text}; every option: python -m tsc_marl {verb} --help") from None
+
+
+def command_line(verb: str, argv: Sequence[str]) -> str:
+    """Return the line that a shell takes for a verb with these words."""
+    return shlex.join(["python", "-m", "tsc_marl", verb, *argv])
 
 
 def _values(argv: list[str], option: str) -> list[str]:

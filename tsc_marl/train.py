@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import shlex
 import shutil
 import time
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from tsc_marl import deploy, report
-from tsc_marl.config import RunConfig, as_dict, parse
+from tsc_marl.config import RunConfig, as_dict, command_line, parse
 from tsc_marl.errors import UserError, unknown
 from tsc_marl.evaluate import CHECKPOINT, Results, evaluate, measured, write
 from tsc_marl.rollout.job import Policy
@@ -105,7 +104,7 @@ def prepare(folder: Path, argv: list[str]) -> None:
 
 
 def _command(folder: Path) -> str:
-    return shlex.join(["python", "-m", "tsc_marl", "train", *json.loads((folder / COMMAND).read_text())])
+    return command_line("train", json.loads((folder / COMMAND).read_text()))
 
 
 def _resumed(config: RunConfig[Any], argv: list[str]) -> tuple[list[RunConfig[Any]], Path]:
