@@ -263,10 +263,15 @@ def outcomes(name, game, batches, steps=1, seeds=SEEDS, **more):
     ids=["climbing", "penalty-100", "penalty0", "qtran"],
 )
 def test_independent_actors_end_where_the_exact_gradient_does(name, payoff, expected):
-    """G3, G4, G5 from a uniform policy."""
+    """G3, G4, G5 from a uniform policy.
+
+    COMA without its mixture: where all err now and then, another action may be best. With it, climbing ends at 5 five times,
+    at 6 twice and at 7 three times of ten; without it at 7 eight times.
+    """
     sure = name == "hatrpo" and payoff == CLIMBING
     game = (lambda: Matrix(payoff, 1024)) if sure else (lambda: Matrix(payoff))
-    found = outcomes(name, game, 300 if name == "coma" or sure else 150, **({"delta": 1e-3} if sure else {}))
+    more = {"delta": 1e-3} if sure else {"epsilon_start": 0.0, "epsilon_end": 0.0} if name == "coma" else {}
+    found = outcomes(name, game, 300 if name == "coma" or sure else 150, **more)
     assert statistics.median(found) == pytest.approx(expected, abs=0.3), found
 
 
