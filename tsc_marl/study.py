@@ -7,16 +7,16 @@ import shutil
 import subprocess
 import sys
 import time
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 from tsc_marl import report
 from tsc_marl.config import as_dict, parse
 from tsc_marl.errors import UserError
 from tsc_marl.track import EVALUATION, home
-from tsc_marl.train import COMMAND, MEASURED, prepare
+from tsc_marl.train import COMMAND, MEASURED, alone, prepare
 
 LOG = "log.txt"
 STOP_S = 60
@@ -48,6 +48,17 @@ class Cell:
     @property
     def finished(self) -> bool:
         return (self.folder / EVALUATION).exists()
+
+    @property
+    def busy(self) -> bool:
+        """Whether another process is training it."""
+        if not self.folder.exists():
+            return False
+        try:
+            with alone(self.folder):
+                return False
+        except UserError:
+            return True
 
     def played(self) -> int:
         """Return how many training episodes its log tells of."""
@@ -88,13 +99,13 @@ def cells(nets: Sequence[str], algorithms: Sequence[str], seeds: Sequence[int], 
 
 
 def run(study: Sequence[Cell], jobs: int) -> None:
-    """Train what is not finished, `jobs` at a time, and show how far it is.
+    """Train what is not finished, `jobs` at a time, and show how far it is; what another study is at is left to that one.
 
     Raises:
         UserError: at the end, when some failed, with the reason of each; the others are trained all the same.
         KeyboardInterrupt: after those that run have saved their checkpoints.
     """
-    waiting = deque(cell for cell in study if not cell.finished)
+    waiting = [cell for cell in study if not cell.finished]
     report.say(f"{len(study)} trainings, {len(study) - len(waiting)} of them finished already; logs: {home()}/runs/study-*/{LOG}")
     running: dict[Cell, subprocess.Popen[bytes]] = {}
     ended: dict[str, Cell] = {}
@@ -102,10 +113,11 @@ def run(study: Sequence[Cell], jobs: int) -> None:
     progress = _Progress(study)
     try:
         while waiting or running:
-            while waiting and len(running) < jobs:
+            for cell in list(islice((cell for cell in waiting if not cell.busy), jobs - len(running))):
                 workers = max(1, (os.cpu_count() or 1) // min(jobs, len(waiting) + len(running)))
-                cell = waiting.popleft()
-                running[cell] = cell.start(workers, ended.get(cell.net))
+                waiting.remove(cell)
+                if not cell.finished:
+                    running[cell] = cell.start(workers, ended.get(cell.net))
             time.sleep(1)
             for cell in [cell for cell, process in running.items() if process.poll() is not None]:
                 code = running.pop(cell).returncode

@@ -40,17 +40,17 @@ def train(argv: list[str]) -> None:
     tracker = Tracker(first.net, report.say)
     with contextlib.ExitStack() as held:
         if folder is not None:
-            held.enter_context(_alone(folder))
+            held.enter_context(alone(folder))
         pool = held.enter_context(Pool(first.workers, report.say, max(config.standing for config in configs)))
         spec = pool.probe(first.task())
         if folder is None:
             folder = _new_folder(first.net, argv)
-            held.enter_context(_alone(folder))
+            held.enter_context(alone(folder))
         _train_all(pool, tracker, configs, spec, folder)
 
 
 @contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def alone(folder: Path) -> Iterator[None]:
     """Refuse a training that another process is at: the two would write the same checkpoints."""
     lock = FileLock(folder / "lock", timeout=0)
     try:
