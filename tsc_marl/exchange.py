@@ -24,7 +24,7 @@ ABOUT = """Written by `{command}`; `make import FROM=<this folder>` takes them i
 and `make report` show more. Final delay: the greedy final policy's, interquartile mean over training seeds and evaluation
 episodes with its 95 % bootstrap interval; of each seed: its mean; reached: training episodes until the exploring
 policy, averaged over ten episodes, is down to max pressure's delay; training: mean delay over all training episodes;
-gridlock: share of the evaluation episodes."""
+minutes: median of the trainings' wall time, whatever else the machine did; gridlock: share of the evaluation episodes."""
 SUFFIX = ".json.gz"
 
 
@@ -90,19 +90,24 @@ def _section(network: str, choice: Choice) -> str:
         return f"## {network}\n\nNot compared: {error}."
     every = [training for trainings in comparison.groups.values() for training in trainings]
     first = every[0].settings
-    measured = f"{first['episodes']} training episodes, evaluation seeds {first['eval_seeds']}, SUMO {first['SUMO']}"
+    decisions = f"{every[0].curve['steps'][-1]:.0f} decisions"
+    measured = (
+        f"{first['episodes']} training episodes ({decisions}), evaluation seeds {first['eval_seeds']}, SUMO {first['SUMO']}"
+    )
     lines = [
         f"## {network}", "", f"{measured}, commits {', '.join(sorted({training.commit for training in every}))}.", "",
-        "| algorithm | seeds | final delay [s] | 95 % | of each seed | reached | training [s] | gridlock |", "|---" * 8 + "|",
+        "| algorithm | seeds | final delay [s] | 95 % | of each seed | reached | training [s] | minutes | gridlock |",
+        "|---" * 9 + "|",
     ]  # fmt: skip
     for name, summary in compare.summaries(comparison, comparison.reference()).items():
         seeds = ", ".join(str(training.seed) for training in comparison.groups[name])
         ends = ", ".join(f"{training.delay.mean():.1f}" for training in comparison.groups[name])
         reached = ", ".join(f"{episode:.0f}" if np.isfinite(episode) else "never" for episode in summary.episodes)
         figures = f"{summary.delay:.1f} | {report.span(*summary.interval)} | {ends} | {reached}"
-        lines.append(f"| `{name}` | {seeds} | {figures} | {summary.area:.0f} | {summary.gridlock:.0%} |")
+        minutes = np.median([training.curve["minutes"][-1] for training in comparison.groups[name]])
+        lines.append(f"| `{name}` | {seeds} | {figures} | {summary.area:.0f} | {minutes:.1f} | {summary.gridlock:.0%} |")
     classical = sorted(comparison.levels.items(), key=lambda entry: entry[1])
-    return "\n".join([*lines, *(f"| `{name}` | | {delay:.1f} |" + " |" * 5 for name, delay in classical)])
+    return "\n".join([*lines, *(f"| `{name}` | | {delay:.1f} |" + " |" * 6 for name, delay in classical)])
 
 
 def read(folder: Path) -> tuple[int, int]:
