@@ -129,13 +129,16 @@ def load(network: str, choice: Choice = Choice()) -> Comparison:
         UserError: when there is none, or they cannot be compared: which, and in what they differ.
     """
     tracker = Tracker(network)
-    runs = [run for run in tracker.finished(choice.where) if choice.takes(run.data.tags)]
-    found = [_training(tracker, run) for run in runs if "eval/delay" in run.data.metrics]
+    finished = [run for run in tracker.finished(choice.where) if "eval/delay" in run.data.metrics]
+    runs = [run for run in finished if choice.takes(run.data.tags)]
+    found = [_training(tracker, run) for run in runs]
     missing = sorted(set(choice.algos) - {training.algorithm for training in found})
     if missing or not found:
         of = f" of {', '.join(missing)}" if missing else ""
         chosen = f" that match {choice.where}" if choice.where else ""
-        raise UserError(f"no finished run{of} on {network}{chosen}; train one: make train NET={network}")
+        there = sorted({run.data.tags["algorithm"] for run in finished})
+        other = f"; there are runs of {', '.join(there)}" if there else ""
+        raise UserError(f"no finished run{of} on {network}{chosen}; train one: make train NET={network}{other}")
     _check(found)
     groups: dict[str, list[Training]] = defaultdict(list)
     for name, training in zip(_names(found), found, strict=True):
