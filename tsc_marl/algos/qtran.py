@@ -47,8 +47,8 @@ class JointQ(nn.Module):
         super().__init__()
         self.n_actions = n_actions
         self.embed = nets.AgentNet(n_agents, obs_dim + n_actions, hidden[:1], hidden[0], "full", 1.0)
-        self.net = central.StateNet(state_dim + hidden[0], hidden, 1)
-        self.value = central.StateNet(state_dim, hidden, 1)
+        self.net = central.StateNet(state_dim + hidden[0], hidden, 1, 0.01)
+        self.value = central.StateNet(state_dim, hidden, 1, 0.01)
 
     def forward(
         self, obs: Float[Tensor, "*M N F"], state: Float[Tensor, "*M S"], action: Int[Tensor, "*M N"]
