@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -121,7 +121,9 @@ def run(study: Sequence[Cell], jobs: int) -> None:
             time.sleep(1)
             for cell in [cell for cell, process in running.items() if process.poll() is not None]:
                 code = running.pop(cell).returncode
-                if code:
+                if code and cell.busy:  # another study was quicker to begin it
+                    waiting.append(cell)
+                elif code:
                     failed.append(f"{cell.name}: {_reason(cell, code)}")
                     report.say(f"failed: {failed[-1]}")
                 else:
@@ -129,14 +131,18 @@ def run(study: Sequence[Cell], jobs: int) -> None:
                     report.say(f"finished: {cell.name}")
             progress.show(list(running))
     except KeyboardInterrupt:
-        for process in running.values():
-            process.terminate()
-        for process in running.values():
-            process.wait(STOP_S)
+        _stop(running.values())
         report.say("stopped, checkpoints are saved; the same command goes on")
         raise
     if failed:
         raise UserError(f"{len(failed)} of {len(study)} trainings failed: {'; '.join(failed)}; the same command tries them again")
+
+
+def _stop(processes: "Collection[subprocess.Popen[bytes]]") -> None:
+    for process in processes:
+        process.terminate()
+    for process in processes:
+        process.wait(STOP_S)
 
 
 def _reason(cell: Cell, code: int) -> str:
