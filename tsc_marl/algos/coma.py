@@ -2,8 +2,10 @@ r"""COMA (Foerster et al. 2018, arXiv 1705.08926): what the agent's own action c
 
 A^i = Q(s, u) - sum_a pi^i(a) Q(s, (u^-i, a)) on the team's reward; the critic Q(s, o^i, u^-i, .) learns TD(lambda) targets
 of a slowly moving copy. The joint action after the last row is not played: there the others' probabilities stand in for
-their actions, and the own action is averaged over the policy. What an action adds starts at zero and is predicted in the
-unit of the TD errors: it is far smaller than the return, and what the critic does not know would move the policy. The policy
+their actions, and the own action is averaged over the policy. What an action adds is a net of its own that does not see the
+state: with E[A^i | o^i, u] for A^i the policy's gradient is the same, since the policy sees no more than o^i, and from a
+thousand figures that team returns hardly depend on the net would learn their noise, which the policy then follows. It starts at
+zero and is predicted in the unit of the TD errors: it is far smaller than the return. The policy
 gradient is plain, one pass over each batch with the critic as it was. The policy that acts and learns is a mixture with one
 that draws any legal action, by a share epsilon that falls (the paper's appendix): nothing else holds back a plain gradient that
 has put all on one action, and what has all is never seen to be wrong.
@@ -14,7 +16,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from tsc_marl import central, nets, ops
@@ -53,6 +55,21 @@ class ComaConfig(PpoConfig, EpsilonConfig):
             raise UserError("algo.popart True rescales a value; the critic of coma has none, it has one output per action")
 
 
+class ComaCritic(nn.Module):
+    """Q(s, o^i, u^-i, .) as a value of all of these and what each action adds to it (arXiv 1511.06581), of o^i and u^-i."""
+
+    def __init__(self, spec: Spec, config: ComaConfig) -> None:
+        super().__init__()
+        n, seen = spec.n_agents, spec.obs_dim + spec.n_agents * spec.n_actions
+        self.value = central.CentralNet(n, seen, spec.state_dim, config.critic_hidden, 1, config.sharing, 1.0)
+        self.added = nets.AgentNet(n, seen, config.critic_hidden, spec.n_actions, config.sharing, 0.0)
+
+    def forward(self, seen: Float[Tensor, "*M N I"], state: Float[Tensor, "*M S"], unit: Tensor) -> Float[Tensor, "*M N A"]:
+        """Return Q; `seen` is o^i and u^-i, `unit` that of what an action adds."""
+        added = self.added(seen)
+        return self.value(seen, state) + unit * (added - added.mean(-1, keepdim=True))
+
+
 class Coma(Ippo):
     """Actor-critic with a counterfactual baseline."""
 
@@ -66,14 +83,9 @@ class Coma(Ippo):
         self.residual = nets.Moments(config.value_keep)
         self.register_buffer("epsilon", torch.tensor(config.epsilon_start))
 
-    def build_critic(self) -> central.CentralNet:
-        """Return Q(s, o^i, u^-i, .) as a value and what each action adds to it (arXiv 1511.06581); these start at zero."""
-        spec, config = self.spec, self.config
-        sizes = (spec.n_agents, spec.obs_dim + spec.n_agents * spec.n_actions, spec.state_dim)
-        critic = central.CentralNet(*sizes, config.critic_hidden, 1 + spec.n_actions, config.sharing, 1.0)
-        with torch.no_grad():
-            critic.net.head.weight[:, 1:] = 0
-        return critic
+    def build_critic(self) -> ComaCritic:
+        """Return Q(s, o^i, u^-i, .)."""
+        return ComaCritic(self.spec, self.config)
 
     def update(self, batch: Batch, progress: float) -> dict[str, float]:
         """Learn from the batch, then move the target critic and lower epsilon."""
@@ -91,14 +103,12 @@ class Coma(Ippo):
         return super().policy_state() | {"epsilon": self.epsilon}
 
     def q(
-        self, critic: torch.nn.Module, obs: Float[Tensor, "*M N F"], state: Float[Tensor, "*M S"], joint: Float[Tensor, "*M N A"]
+        self, critic: nn.Module, obs: Float[Tensor, "*M N F"], state: Float[Tensor, "*M S"], joint: Float[Tensor, "*M N A"]
     ) -> Float[Tensor, "*M N A"]:
         """Return Q of each own action beside the others' in `joint`, normalised units; the own entry is not seen."""
         n = self.spec.n_agents
         others = joint.unsqueeze(-3) * (1 - torch.eye(n)).unsqueeze(-1)
-        value, added = critic(torch.cat([obs, others.flatten(-2)], dim=-1), state).split([1, self.spec.n_actions], dim=-1)
-        unit = self.residual.deviation / self.returns.deviation
-        return value + unit * (added - added.mean(-1, keepdim=True))
+        return critic(torch.cat([obs, others.flatten(-2)], dim=-1), state, self.residual.deviation / self.returns.deviation)
 
     def appraise(
         self, obs: Float[Tensor, "B N F"], avail: Bool[Tensor, "B N A"], state: Float[Tensor, "B S"], carry: Any
