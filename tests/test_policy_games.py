@@ -109,6 +109,22 @@ def test_coma_does_not_see_its_own_action_in_the_others():
     assert not torch.isclose(q[:, 1], other[:, 1]).all(-1).any()
 
 
+def test_comas_differences_between_actions_depend_on_the_others_and_not_on_the_state():
+    algorithm = algos.find("coma")(Matrix(CLIMBING).spec, algos.find("coma").Config())
+    torch.nn.init.normal_(algorithm.critic.added.head.weight)
+    algorithm.returns.update(torch.randn(100))
+    algorithm.residual.update(torch.randn(100))
+    obs, probs = torch.ones(2, 1), torch.full((2, 3), 1 / 3)
+    joint = torch.eye(3)[[0, 1]]
+    here, there, beside = (
+        algorithm.q(algorithm.critic, obs, state, others)
+        for state, others in ((torch.zeros(1), joint), (torch.ones(1), joint), (torch.zeros(1), joint.roll(1, dims=-1)))
+    )
+    assert not torch.isclose(here, there).any()
+    assert_close(ops.centred(here, probs), ops.centred(there, probs))
+    assert not torch.isclose(ops.centred(here, probs), ops.centred(beside, probs)).all()
+
+
 def test_conjugate_gradient_solves():
     torch.manual_seed(0)
     root = torch.randn(6, 6, dtype=torch.double)
