@@ -97,7 +97,7 @@ def scripted(envs: int, seed: int, random: bool) -> Tensor:
 
 
 def settings(config: type) -> dict[str, object]:
-    """Return what differs from an algorithm's defaults: those are for traffic. Who may pass a batch but once keeps its steps."""
+    """Return what differs from an algorithm's defaults: those are for traffic. Who may pass a batch but once does so."""
     wanted = {
         "gamma": 0.99,
         "lam": 0.95,
@@ -106,11 +106,10 @@ def settings(config: type) -> dict[str, object]:
         "windows": 32,
         "updates": 8,
         "epochs": 10,
-        "minibatches": 1,
     }
     known = config.__dataclass_fields__
     if "epochs" in known and known["epochs"].default == 1:
-        del wanted["epochs"], wanted["minibatches"]
+        del wanted["epochs"]
     return {key: value for key, value in wanted.items() if key in known}
 
 
