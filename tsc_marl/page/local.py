@@ -50,7 +50,8 @@ def change_map(findings: Findings) -> go.Figure | None:
         figure.add_trace(
             go.Scatter(x=xs, y=ys, mode="markers", marker=mark, text=told, hovertemplate="%{text}<extra></extra>"), row, column
         )
-    most = max(abs(own[signal] - base[signal]) for own in rewards.values() for signal in signals) or 1.0
+    largest = [max(abs(own[signal] - base[signal]) for signal in signals) for own in rewards.values()]
+    most = float(np.median(largest)) or 1.0  # one jam in one group must not make all others pale
     bar = {"title": {"text": f"change of local reward<br>[{findings.reward_unit} per episode]", "font": {"size": 12}}}
     bar |= {"thickness": 12, "tickformat": ","}
     colours = {"colorscale": list(WORSE_TO_BETTER), "cmin": -most, "cmax": most, "colorbar": bar}
