@@ -13,8 +13,8 @@ from verbs import one_line
 from tsc_marl import compare
 from tsc_marl.compare import Comparison, Training
 from tsc_marl.page.answer import answers
-from tsc_marl.page.findings import Agents, Findings, find
-from tsc_marl.page.local import credit_panels
+from tsc_marl.page.findings import REWARD, Agents, Findings, find
+from tsc_marl.page.local import change_map, credit_panels
 from tsc_marl.page.style import FIRST, looks
 
 pytest_plugins = ["homes"]
@@ -121,6 +121,16 @@ def test_who_is_compared_with_whom():
         "On town only mappo was trained, so there is nothing to compare it with. "
         "It ends at 36.0 s (95 % 35.2 .. 36.8), max pressure at 28.0 s."
     )
+
+
+def test_one_jam_does_not_make_the_other_maps_pale():
+    names = ("mappo", "jointq", "ippo", "vdn")
+    comparison = Comparison("cross", {name: group(name, FIVE["good"]) for name in names}, {})
+    rewards = dict(zip(names, ({"A0": np.array([value])} for value in (-50.0, -40.0, -35.0, -9000.0)), strict=True))
+    agents = {name: Agents(np.array([2.0]), {REWARD: reward}) for name, reward in rewards.items()}
+    figure = change_map(Findings(comparison, "mappo", compare.summaries(comparison, "mappo"), agents))
+    assert figure is not None
+    assert figure.layout.coloraxis.cmax == 15
 
 
 def test_a_colour_each_and_the_same_everywhere():
