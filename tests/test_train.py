@@ -56,14 +56,25 @@ def test_same_command_same_numbers(home, undisturbed, workers):
     assert not torch.equal(second, last)
 
 
+def test_a_machine_with_more_cores_gives_the_same_numbers(home, undisturbed):
+    code, _, err = home.run(f"{LINE} --workers 2", OMP_NUM_THREADS="2")
+    assert code == 0, err
+    assert_same(home.checkpoint(), undisturbed)
+
+
 def test_kill_and_resume(home, undisturbed):
     process = home.start(f"{LINE} --workers 2")
     home.wait_for_checkpoint()
-    workers = workers_of(process.pid)
+    workers = []
+
+    def both_simulate():  # each episode has a worker of its own, forked anew
+        workers[:] = workers_of(process.pid)
+        return len(workers) == 2
+
+    until(both_simulate, 20)
     process.kill()
     process.communicate()
     assert 0 < home.checkpoint()["episode"] < EPISODES
-    assert len(workers) == 2
     until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in workers), 20)  # they notice that the parent is gone
     assert home.main(["train", "--resume", home.training.name, "--workers", "1"]) == 0
     assert_same(home.checkpoint(), undisturbed)

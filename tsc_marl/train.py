@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from filelock import FileLock, Timeout
 
 from tsc_marl import deploy, report
@@ -30,7 +31,11 @@ MEASURED = "measured.json"
 
 
 def train(argv: list[str]) -> None:
-    """Train, evaluate and report what a command line asks for; `--resume` goes on with an earlier one."""
+    """Train, evaluate and report what a command line asks for; `--resume` goes on with an earlier one.
+
+    Learns in one thread: torch sums in another order with each number of them, and by default has one for each core.
+    """
+    torch.set_num_threads(1)
     configs, folder = parse(argv), None
     if configs[0].resume:
         configs, folder = _resumed(configs[0], argv)
