@@ -2,13 +2,14 @@ r"""COMA (Foerster et al. 2018, arXiv 1705.08926): what the agent's own action c
 
 A^i = Q(s, u) - sum_a pi^i(a) Q(s, (u^-i, a)) on the team's reward; the critic Q(s, o^i, u^-i, .) learns TD(lambda) targets
 of a slowly moving copy. The joint action after the last row is not played: there the others' probabilities stand in for
-their actions, and the own action is averaged over the policy. What an action adds is a net of its own that does not see the
-state: with E[A^i | o^i, u] for A^i the policy's gradient is the same, since the policy sees no more than o^i, and from a
-thousand figures that team returns hardly depend on the net would learn their noise, which the policy then follows. It starts at
-zero and is predicted in the unit of the TD errors: it is far smaller than the return. The policy
-gradient is plain, one pass over each batch with the critic as it was. The policy that acts and learns is a mixture with one
-that draws any legal action, by a share epsilon that falls (the paper's appendix): nothing else holds back a plain gradient that
-has put all on one action, and what has all is never seen to be wrong.
+their actions, and the own action is averaged over the policy.
+
+What an action adds is a net of its own that does not see the state: a policy without memory sees no more than o^i, so with
+E[A^i | o^i, u] for A^i its gradient is the same, and from a thousand figures that matter little the net would learn the noise
+of the team's return, which the policy then follows. It starts at zero and is predicted in the unit of the TD errors: it is
+far smaller than the return. The policy gradient is plain, one pass over each batch with the critic as it was. The policy that
+acts and learns is a mixture with one that draws any legal action, by a share epsilon that falls (the paper's appendix): nothing
+else holds back a plain gradient that has put all on one action, and what has all is never seen to be wrong.
 """
 
 from dataclasses import dataclass
