@@ -164,7 +164,9 @@ def trained(new_home):
 
 def test_a_run_is_probed(trained, tmp_path, capsys):
     (path,) = trained.folder.glob("runs/*/jointq-s0/checkpoint.pt")
+    torch.set_num_threads(2)
     assert trained.main(f"probe --net grid2x2 --run {path} --episodes 16 --out {tmp_path} --workers 2") == 0
+    assert torch.get_num_threads() == 1, "another number of cores would give other figures"
     assert "jointq s0, episode 2: the true gradients of two halves" in capsys.readouterr().out
     (found,) = json.loads((tmp_path / "probe.json").read_text())["policies"].values()
     gain = found["quality"]["truth"]["agents"]["gain"]

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.table import Table
 
 from tsc_marl import algos, estimators, nets, report
@@ -45,9 +46,12 @@ class Subject:
 def run(network: str, names: Sequence[str], episodes: int, truth_lam: float, out: Path, workers: int) -> None:
     """Probe policies; print a table each, write files and a picture. The arguments are those of `options.ProbeOptions`.
 
+    Critics are fitted in one thread, as in training: figures do not depend on the number of cores.
+
     Raises:
         UserError: for policies that cannot be probed, and for too few episodes.
     """
+    torch.set_num_threads(1)
     if episodes < LEAST or episodes % 2:
         raise UserError(f"episodes must be an even number of at least {LEAST}; got {episodes}")
     if not 0 <= truth_lam <= 1:
