@@ -172,7 +172,8 @@ def returns(name, make, steps=1, batches=45, seeds=10, **settings):
     return found
 
 
-@pytest.mark.parametrize(("name", "expected"), [pytest.param("mat", 11, marks=pytest.mark.slow), ("mat_dec", 7)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "expected"), [("mat", 11), ("mat_dec", 7)])
 def test_climbing(name, expected):
     """20 seeds: MAT 11 on all; MAT-Dec 7 on 18, 6 on 2."""
     assert median(returns(name, lambda: Matrix(CLIMBING, ENVS), batches=60)) == pytest.approx(expected, abs=0.3)
@@ -190,14 +191,14 @@ def test_qtran_payoff(name, expected):
     assert median(returns(name, lambda: Matrix(QTRAN_PAYOFF, ENVS))) == pytest.approx(expected, abs=0.3)
 
 
-@pytest.mark.parametrize("name", [pytest.param("mat", marks=pytest.mark.slow), "mat_dec"])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["mat", "mat_dec"])
 def test_two_step(name):
     assert median(returns(name, lambda: TwoStep(ENVS), steps=2)) == pytest.approx(8, abs=0.3)
 
 
-@pytest.mark.parametrize(
-    ("name", "n"), [("mat", 2), pytest.param("mat", 4, marks=pytest.mark.slow), ("mat_dec", 2), ("mat_dec", 4)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "n"), [("mat", 2), ("mat", 4), ("mat_dec", 2), ("mat_dec", 4)])
 def test_xor(name, n):
     """20 seeds, n = 4: MAT 1 on 18, 0 on 2."""
     assert median(returns(name, lambda: Xor(n, ENVS))) == pytest.approx(1, abs=0.3)

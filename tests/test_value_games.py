@@ -125,7 +125,8 @@ def test_qtran_payoff(name, expected):
 
 
 @pytest.mark.parametrize(
-    ("name", "expected"), [("iql", 7), ("vdn", 7), ("qmix", 8), pytest.param("qtran", 8, marks=pytest.mark.slow)]
+    ("name", "expected"),
+    [pytest.param("iql", 7, marks=pytest.mark.slow), ("vdn", 7), ("qmix", 8), pytest.param("qtran", 8, marks=pytest.mark.slow)],
 )
 def test_two_step(name, expected):
     """G6: a sum cannot fit game B, so the certain 7 looks better; a mix by the state can."""

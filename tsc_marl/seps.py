@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from scipy.cluster.vq import kmeans2
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -141,6 +140,8 @@ def _merged(rows: Transitions) -> Transitions:
 
 def k_means(points: np.ndarray, k: int, restarts: int = 10) -> tuple[np.ndarray, np.ndarray]:
     """Return the centres [k, Z] and labels [N] of the best of some runs of k-means++."""
+    from scipy.cluster.vq import kmeans2  # a third of a second at the start of every process, for one option
+
     random = np.random.default_rng(int(torch.randint(2**31, ())))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of clusters that ran empty: then fewer than k serve
