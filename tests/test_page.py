@@ -256,6 +256,13 @@ def test_a_run_whose_artifacts_are_gone(home, found, capsys, tmp_path):
         shutil.move(tmp_path / "kept", folder)
 
 
+def test_what_was_downloaded_is_removed_at_the_end(home, tmp_path):
+    code, out, err = home.run("compare --net grid2x2", TMPDIR=str(tmp_path))
+    assert code == 0, err
+    assert "mappo" in out
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("revision", "said"), [("ffffffffffff", "a newer MLflow than 3"), ("451aebb31d03", "mlflow db upgrade sqlite")]
 )

@@ -56,10 +56,13 @@ def test_same_command_same_numbers(home, undisturbed, workers):
     assert not torch.equal(second, last)
 
 
-def test_a_machine_with_more_cores_gives_the_same_numbers(home, undisturbed):
-    code, _, err = home.run(f"{LINE} --workers 2", OMP_NUM_THREADS="2")
+def test_a_machine_with_more_cores_gives_the_same_numbers(home, undisturbed, tmp_path):
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    code, _, err = home.run(f"{LINE} --workers 2", OMP_NUM_THREADS="2", TMPDIR=str(temporary))
     assert code == 0, err
     assert_same(home.checkpoint(), undisturbed)
+    assert not list(temporary.iterdir())
 
 
 def test_kill_and_resume(home, undisturbed):

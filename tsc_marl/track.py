@@ -1,5 +1,7 @@
 """MLflow: experiments, runs, metrics, artifacts. The only file that imports mlflow."""
 
+import atexit
+import functools
 import logging
 import os
 import re
@@ -250,15 +252,23 @@ class Tracker:
         return np.array([(entry.step, entry.value) for entry in ordered]).reshape(-1, 2)
 
     def download(self, run_id: str, artifact: str) -> Path:
-        """Return a local copy of a run's artifact.
+        """Return a local copy of a run's artifact, which is there until the program ends.
 
         Raises:
             UserError: when the run or the artifact does not exist.
         """
         try:
-            return Path(self.client.download_artifacts(run_id, artifact))
+            return Path(self.client.download_artifacts(run_id, artifact, tempfile.mkdtemp(dir=_downloads())))
         except Exception as error:
             raise UserError(f"run {run_id} has no {artifact} in {uri()}: {_first_line(error)}") from None
+
+
+@functools.cache
+def _downloads() -> str:
+    """Return a folder that is removed when the program ends."""
+    folder = tempfile.mkdtemp(prefix="tsc_marl_")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def _reason(error: Exception) -> str:
