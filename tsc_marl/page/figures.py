@@ -10,7 +10,7 @@ from plotly.subplots import make_subplots
 from tsc_marl import compare, report
 from tsc_marl.compare import Summary, Training
 from tsc_marl.page.findings import Findings, band
-from tsc_marl.page.style import FONT, GREY, Look
+from tsc_marl.page.style import FONT, GREY, Look, shade
 
 WIDTH = 960
 """Pixels; fits a laptop's screen and a landscape page."""
@@ -33,10 +33,12 @@ def learning_curves(findings: Findings, looks: Mapping[str, Look]) -> go.Figure:
     """Return the training delay over episodes and over minutes: median of the trainings, and a band from least to largest."""
     axes = {"episode": f"training episodes (of {findings.steps_per_episode:.0f} decisions)", "minutes": "minutes of training"}
     figure = make_subplots(1, 2, shared_yaxes=True, horizontal_spacing=0.03)
+    opacity = shade(len(findings.groups))
     for column, (axis, title) in enumerate(axes.items(), 1):
-        for name, trainings in findings.groups.items():
-            _curve(figure, column, name, looks[name], band(trainings, axis))
-        longest = max(training.curve[axis][-1] for training in findings.trainings)
+        curves = {name: band(trainings, axis) for name, trainings in findings.groups.items()}
+        for name, curve in curves.items():
+            _curve(figure, column, name, looks[name], opacity, curve)
+        longest = max(x[-1] for x, *_ in curves.values())
         for name, level in findings.comparison.levels.items():
             _level(figure, column, name, level, longest)
         figure.update_xaxes(title=title, rangemode="tozero", row=1, col=column)
@@ -45,12 +47,12 @@ def learning_curves(findings: Findings, looks: Mapping[str, Look]) -> go.Figure:
     return framed(figure, 400)
 
 
-def _curve(figure: go.Figure, column: int, name: str, look: Look, curve: tuple[np.ndarray, ...]) -> None:
+def _curve(figure: go.Figure, column: int, name: str, look: Look, opacity: float, curve: tuple[np.ndarray, ...]) -> None:
     x, low, middle, high = curve
     group = {"legendgroup": name, "name": name}
     edge = {"mode": "lines", "line": {"width": 0}, "hoverinfo": "skip", "showlegend": False, **group}
     figure.add_trace(go.Scatter(x=x, y=low, **edge), 1, column)
-    figure.add_trace(go.Scatter(x=x, y=high, fill="tonexty", fillcolor=look.faint(0.18), **edge), 1, column)
+    figure.add_trace(go.Scatter(x=x, y=high, fill="tonexty", fillcolor=look.faint(opacity), **edge), 1, column)
     line = {"color": look.colour, "dash": look.dash, "width": 2}
     told = f"{name}: %{{y:.1f}} s after %{{x:.4~g}} {('episodes', 'min')[column - 1]}<extra></extra>"
     main = go.Scatter(x=x, y=middle, mode="lines", line=line, showlegend=column == 1, hovertemplate=told, **group)

@@ -6,7 +6,7 @@ from pathlib import Path
 from tsc_marl import compare
 from tsc_marl.page.figures import DELAY
 from tsc_marl.page.findings import Findings, band
-from tsc_marl.page.style import GREY, Look
+from tsc_marl.page.style import GREY, Look, shade
 
 STYLES = {"solid": "-", "dash": "--", "dot": ":", "dashdot": "-."}
 
@@ -35,7 +35,7 @@ def _curves(plt, findings: Findings, looks: Mapping[str, Look]):
         for name, trainings in findings.groups.items():
             x, low, middle, high = band(trainings, key)
             look = looks[name]
-            axis.fill_between(x, low, high, color=look.colour, alpha=0.18, linewidth=0)
+            axis.fill_between(x, low, high, color=look.colour, alpha=shade(len(findings.groups)), linewidth=0)
             axis.plot(x, middle, color=look.colour, linestyle=STYLES[look.dash], linewidth=1.4, label=name)
         for name, level in findings.comparison.levels.items():
             axis.axhline(level, color=GREY, linestyle="--", linewidth=0.8)

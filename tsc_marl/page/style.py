@@ -26,6 +26,11 @@ class Look:
         return f"rgba({red},{green},{blue},{alpha})"
 
 
+def shade(count: int) -> float:
+    """Return how opaque each of so many bands is: many over one another must not hide the lines."""
+    return 0.18 * min(1.0, 5 / count)
+
+
 def looks(groups: Iterable[str]) -> dict[str, Look]:
     """Return the look of each group, told apart by dashes too where there are more of them than colours."""
     others = sorted(set(groups) - set(FIRST))
