@@ -76,7 +76,7 @@ def test_the_verb(home, capsys):
     assert home.main("compare --net cross --algos ippo") == 0
     assert "mappo" not in capsys.readouterr().out
     assert home.main("compare --net cross --algos ippo qmix") == 2
-    assert "no finished run of qmix on cross; train one" in capsys.readouterr().err
+    assert 'no finished run of qmix on cross; train one: make train NET=cross ALGOS="qmix"' in capsys.readouterr().err
     assert home.main(["compare", "--net", "cross", "--where", "seed is seven"]) == 2
     assert "where seed is seven is no filter of MLflow's" in capsys.readouterr().err
 

@@ -138,7 +138,8 @@ def load(network: str, choice: Choice = Choice()) -> Comparison:
         chosen = f" that match {choice.where}" if choice.where else ""
         there = sorted({run.data.tags["algorithm"] for run in finished})
         other = f"; there are runs of {', '.join(there)}" if there else ""
-        raise UserError(f"no finished run{of} on {network}{chosen}; train one: make train NET={network}{other}")
+        wanted = f' ALGOS="{" ".join(missing)}"' if missing else ""
+        raise UserError(f"no finished run{of} on {network}{chosen}; train one: make train NET={network}{wanted}{other}")
     _check(found)
     groups: dict[str, list[Training]] = defaultdict(list)
     for name, training in zip(_names(found), found, strict=True):
@@ -160,7 +161,7 @@ def table(comparison: Comparison, reference: str) -> Table:
     level = comparison.levels.get(LEVEL)
     level_text = f", {LEVEL} {level:.1f} s" if level is not None else ""
     result = Table(title=f"{comparison.network}: final greedy policies on held-out seeds{level_text}", title_justify="left")
-    result.add_column("algorithm", overflow="fold", min_width=len("algorithm"))
+    _add_names(result, comparison)
     columns = ("seeds", "delay [s], IQM", "95 %", "spread [s]", f"beats {reference}", "95 %")
     for column in (*columns, "episodes to level", "minutes to level", "area [s]", "drift [s]", "gridlock"):
         result.add_column(column, justify="right", no_wrap=len(column) < 15)
@@ -169,10 +170,16 @@ def table(comparison: Comparison, reference: str) -> Table:
     return result
 
 
+def _add_names(result: Table, comparison: Comparison) -> None:
+    """Add the column of the groups' names: settings that tell groups apart may go on a line of their own, names never break."""
+    words = ["algorithm", *(name.partition(" ")[0] for name in comparison.groups)]
+    result.add_column(words[0], overflow="fold", min_width=max(map(len, words)))
+
+
 def listing(comparison: Comparison) -> Table:
     """Return a row for each training, best first."""
     result = Table(title=f"{comparison.network}: finished trainings", title_justify="left")
-    result.add_column("algorithm", overflow="fold", min_width=len("algorithm"))
+    _add_names(result, comparison)
     for column in ("seed", "delay [s]", "median", "episodes", "minutes", "commit", "run"):
         result.add_column(column, justify="right", no_wrap=True)
     every = [(name, training) for name, trainings in comparison.groups.items() for training in trainings]
