@@ -122,7 +122,8 @@ def settings(config: type) -> dict[str, object]:
 def bench(names: list[str], batches: int, seeds: int) -> None:
     """Train each algorithm and print its greedy return beside random, the heuristic and the published figure."""
     torch.set_num_threads(1)
-    table = Table(title=f"simple_spread, OpenAI's convention, {batches * 128 * STEPS / 1e6:.1f} million steps, {seeds} seeds")
+    trained = f"{batches * 128 * STEPS / 1e6:.1f} million steps, {seeds} training seed{'s' if seeds > 1 else ''}"
+    table = Table(title=f"simple_spread, OpenAI's convention, {trained}")
     for column in ("policy", "return", "per seed", "published", "minutes a seed"):
         table.add_column(column, justify="right")
     for label, random in (("random", True), ("greedy assignment", False)):
