@@ -244,7 +244,7 @@ def test_the_first_gradient_step_is_at_ratio_1(name, recurrent):
 
 @valued
 def test_popart_keeps_every_prediction(name):
-    algorithm = build(name, popart=True, lam=0.95)
+    algorithm = build(name, popart=True, lam=0.95, estimator="gae")
     for seed in (0, 1):
         batch = play(algorithm, seed)
         scaled = dataclasses.replace(batch, reward=10.0 * (seed + 1) * batch.reward + 5)
@@ -254,6 +254,12 @@ def test_popart_keeps_every_prediction(name):
         assert abs(algorithm.returns.mean - moments[0]) > 1
         assert abs(algorithm.returns.deviation - moments[1]) > 1
         assert_close(algorithm.returns.restore(algorithm.normalised_values(batch.obs, batch.state)), before, atol=1e-4, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["coma", "ia2c", "maa2c"])
+def test_popart_is_refused_where_predictions_would_not_stay(name):
+    with pytest.raises(UserError, match=r"algo\.popart True"):
+        algos.find(name).Config(popart=True)
 
 
 @valued

@@ -259,6 +259,19 @@ def test_the_counterfactual_of_a_mixer():
     assert result.abs().max() > 0.01
 
 
+def test_the_document_reads_the_next_q_in_the_unit_that_it_was_learned_in():
+    game = Noise()
+    algorithm = build("jointq_doc", game.spec, gamma=0.9)
+    batch = collect(game, algorithm, 12, torch.Generator().manual_seed(0))
+    algorithm.prepare(batch)
+    later = algorithm._next_q(batch).detach()
+    shifted = replace(batch, reward=5 * batch.reward - 100)  # moves the normaliser
+    rows, _ = algorithm.prepare(shifted)
+    target = rows["own_target"] * algorithm.returns.deviation + algorithm.returns.mean / game.spec.n_agents
+    follows = (~batch.terminated).float().unsqueeze(-1)
+    assert_close(target, shifted.reward + 0.9 * follows * later, atol=1e-3, rtol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("settings", "named"),
     [

@@ -39,6 +39,8 @@ class A2cConfig(PpoConfig):
             raise UserError(f"algo.epochs must be 1, the loss has no ratio to correct for a moved policy; got {self.epochs}")
         if self.n_steps < 1:
             raise UserError(f"algo.n_steps must be at least 1; got {self.n_steps}")
+        if self.popart and self.estimator == "nstep":
+            raise UserError("algo.popart True rescales the critic, not the target critic of nstep; set algo.estimator gae")
         if not 0 < self.polyak <= 1:
             raise UserError(f"algo.polyak must lie in (0, 1]; got {self.polyak}")
 

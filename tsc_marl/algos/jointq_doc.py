@@ -68,6 +68,11 @@ class JointqDoc(MappoInd):
         """Return the team's reward, once per agent."""
         return batch.reward.sum(-1, keepdim=True).expand_as(batch.reward)
 
+    def estimate(self, batch: Batch, reward: Float[Tensor, "T B N"], value: Float[Tensor, "T_1 B N"]) -> Float[Tensor, "T B N"]:
+        """Return how much more than predicted the team's return was, and note the next Q^i before the normaliser moves."""
+        self.next_q = self._next_q(batch)
+        return super().estimate(batch, reward, value)
+
     def advantage(
         self,
         batch: Batch,
@@ -80,8 +85,7 @@ class JointqDoc(MappoInd):
         config, done = self.config, (batch.terminated, batch.truncated)
         follows = (~batch.terminated).float().unsqueeze(-1)
         joint = ops.one_step_target(self.stream(batch), value, estimate + value[:-1], *done, config.gamma)
-        next_q = self._next_q(batch)
-        own = batch.reward + config.gamma * follows * next_q
+        own = batch.reward + config.gamma * follows * self.next_q
         n = self.spec.n_agents
         rows["joint_target"] = self.returns.normalise(joint)[..., 0]
         rows["own_target"] = (own - self.returns.mean / n) / self.returns.deviation
