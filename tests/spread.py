@@ -146,7 +146,7 @@ def bench(names: list[str], batches: int, seeds: int) -> None:
         each = " ".join(f"{x:.1f}" for x in found)
         minutes = (time.monotonic() - start) / 60 / seeds
         table.add_row(name, f"{sum(found) / seeds:.1f}", each, str(PUBLISHED.get(name, "-")), f"{minutes:.1f}")
-    report.console().print(table)
+    report.show(table)
 
 
 if __name__ == "__main__":

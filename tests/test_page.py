@@ -240,7 +240,7 @@ def test_one_training_is_reported_without_intervals(home, capsys, tmp_path):
     out = tmp_path / "one.html"
     assert home.main(["report", "--net", "grid2x2", "--where", "tags.seed = '1'", "--out", str(out)]) == 0
     assert "too few trainings (1 and 1) to tell jointq from mappo" in capsys.readouterr().out
-    assert "There is no interval and no spread where there is one" in out.read_text()
+    assert "no interval where there is one training only" in out.read_text()
 
 
 def test_a_run_whose_artifacts_are_gone(home, found, capsys, tmp_path):

@@ -105,10 +105,10 @@ def _show(comparison: "Comparison", reference: str | None) -> None:
     from tsc_marl import compare as module
     from tsc_marl import report
 
-    report.console().print(module.listing(comparison))
-    report.console().print(module.table(comparison, comparison.reference(reference)))
-    if any(len(trainings) < 2 for trainings in comparison.groups.values()):
-        report.say("no interval where there is one training only: how much trainings vary is then unknown; add seeds")
+    report.show(module.listing(comparison), ("median", "commit", "minutes", "episodes"))
+    report.show(module.table(comparison, comparison.reference(reference)), module.MINOR)
+    if caution := module.caution(comparison):
+        report.say(caution)
 
 
 def probe(argv: list[str]) -> None:
@@ -185,7 +185,7 @@ def explain(argv: list[str]) -> None:
     title = f"{policy.name} on {options.net}, seed {options.seed}: delay {story.figures['delay']:.1f} s"
     module.write(path, story)
     module.draw(path.with_suffix(".png"), task, story, f"{title}; how much depends on each signal's choice")
-    report.console().print(module.table(title, story))
+    report.show(module.table(title, story))
     report.say(f"{module.legend(story)}\nevery decision: {path}; map: {path.with_suffix('.png')}")
 
 
@@ -220,7 +220,7 @@ def nets(argv: list[str]) -> None:
     from tsc_marl import report
     from tsc_marl.sim import scenario
 
-    report.console().print(report.networks_table([scenario.load(name) for name in options.net or scenario.available()]))
+    report.show(report.networks_table([scenario.load(name) for name in options.net or scenario.available()]))
 
 
 def bench(argv: list[str]) -> None:

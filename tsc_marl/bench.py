@@ -62,14 +62,13 @@ def run(only: Sequence[str]) -> None:
     for column in ("median", "min .. max", "bound", "met"):
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("meaning")
-    console = report.console()
     for name in only or MEASURES:
-        console.print(f"{name} …")
+        report.say(f"{name} …")
         for row, m in MEASURES[name]().items():
             median = statistics.median(m.ratios)
             spread = f"{min(m.ratios):.2f} .. {max(m.ratios):.2f}"
             table.add_row(row, f"{median:.2f}", spread, m.bound, "yes" if m.met(median) else "NO", m.meaning)
-    console.print(table)
+    report.show(table)
 
 
 def _play(env: TrafficEnv, decisions: int, out: Path | None = None) -> np.ndarray:

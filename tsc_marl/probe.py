@@ -68,7 +68,7 @@ def run(network: str, names: Sequence[str], episodes: int, truth_lam: float, out
             settings = {name: getattr(subject.policy.config, name) for name in KEPT}
             batch = collect(pool, subject, episodes)
             found[subject.label] = estimators.measure(algorithm, batch, settings, truth_lam=truth_lam)
-            report.console().print(table(subject.label, found[subject.label]))
+            report.show(table(subject.label, found[subject.label]))
             write(out, {"network": network, "episodes": episodes, "truth_lam": truth_lam, "batch": BATCH}, found)
     draw(out / "probe.png", f"{network}, {episodes} episodes of each policy", found)
     report.say(f"figures of all agents: {out}/probe.json and .csv; picture: {out}/probe.png")

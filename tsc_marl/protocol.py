@@ -88,7 +88,7 @@ class Session:
         played = {name: [int(row["seed"]) for row in results[name]] for name in best_first}
         maps.draw(picture, scenario.load(task.network), folder, played)
         title = f"{task.network}: mean over {len(self.seeds)} seeds, best delay first"
-        report.console().print(report.results_table(title, results, {}, self.baseline))
+        report.show(report.results_table(title, results, {}, self.baseline), report.MINOR)
         _log(task, results, [folder / "metrics.json", folder / "metrics.csv", picture])
         report.say(f"figures: {folder}/metrics.json and .csv, from {folder}/<controller>/tripinfo_<seed>.xml; map: {picture}\n")
         return results
@@ -102,7 +102,7 @@ class Session:
             found[name] = self._play(replace(task, stress=stress), able, None, f"{task.network}, {name}")
             write(self.out / task.network / f"stress_{name}.json", replace(task, stress=stress), found[name])
         title = f"{task.network}: delay [s] under disturbances (ratio to undisturbed), mean over {len(self.seeds)} seeds"
-        report.console().print(report.stress_table(title, found, CALM))
+        report.show(report.stress_table(title, found, CALM))
 
     def _leave_out(self, task: Task, name: str, error: UserError) -> None:
         self.left_out.append(str(error))

@@ -39,6 +39,10 @@ def paired(rows: Sequence[Figures], others: Sequence[Figures], figure: str = "de
 
 COLUMNS = {"p95": ("delay_p95", ".0f"), "worst": ("worst_approach", ".0f"), "stops": ("stops", ".2f"), "queue": ("queue", ".2f")}
 """Beside the delay: figures of `sim.metrics`."""
+WIDTH = 150
+"""Of tables in a file, in characters; those that need more are wider."""
+MINOR = ("worst", "queue", "stops", "p95", "minutes", "median", "arrived")
+"""Columns of the results that a narrow terminal can do without, the first of them first."""
 
 
 def results_table(
@@ -56,7 +60,7 @@ def results_table(
         baseline: the controller that the others are compared with on the same seeds; none where it is not in the results.
     """
     table = Table(title=title, title_justify="left")
-    table.add_column("controller", overflow="fold")
+    table.add_column("controller", no_wrap=True)
     against = [f"- {baseline} [s]"] if baseline in results else []
     trained = ["minutes"] if training else []
     for column in ("delay [s]", "95 %", "median", *against, *COLUMNS, "arrived", "shut out", "gridlock", *trained):
@@ -95,13 +99,18 @@ def number(value: float, form: str = ".1f") -> str:
 
 
 def median(values: Sequence[float], form: str = ".0f") -> str:
-    """Return the median of what trainings needed as text, and how many got there where not all did (infinity)."""
+    """Return the median of what trainings needed as text, and how many got there where not all did (infinity).
+
+    Where fewer than half did there is no median, and only how many is told.
+    """
     if not values:
         return "-"
     arrived = sum(np.isfinite(values))
     middle = float(np.median(values))
-    text = f"{middle:{form}}" if np.isfinite(middle) else "never"
-    return text if arrived == len(values) else f"{text} ({arrived} of {len(values)})"
+    few = f"{arrived} of {len(values)}"
+    if not np.isfinite(middle):
+        return few if arrived else "never"
+    return f"{middle:{form}}" if arrived == len(values) else f"{middle:{form}} ({few})"
 
 
 def plus_minus(value: float, low: float, high: float) -> str:
@@ -120,7 +129,7 @@ def stress_table(title: str, results: Mapping[str, Mapping[str, Sequence[Figures
         calm: the name of the undisturbed run among the disturbances.
     """
     table = Table(title=title, title_justify="left")
-    table.add_column("controller", overflow="fold")
+    table.add_column("controller", no_wrap=True)
     for disturbance in results:
         table.add_column(f"{disturbance} [s]" if disturbance == calm else disturbance, justify="right")
     for name in sorted(results[calm], key=lambda key: mean(results[calm][key], "delay")):
@@ -218,9 +227,24 @@ class Progress:
             print(line, flush=True)
 
 
-def console() -> Console:
-    """Return a console wide enough for the table, also where the output is a file."""
-    return Console(width=None if sys.stdout.isatty() else 150, highlight=False, markup=False)  # [s] is a unit, not markup
+def show(table: Table, minor: Sequence[str] = ()) -> None:
+    """Print a table: whole into a file, in a terminal without as many of its `minor` columns as there is no room for."""
+    live, hidden = sys.stdout.isatty(), list[str]()
+    console = Console(width=None if live else WIDTH, highlight=False, markup=False)  # [s] is a unit, not markup
+
+    def needed() -> int:
+        return console.measure(table, options=console.options.update_width(10 * WIDTH)).maximum
+
+    while live and len(hidden) < len(minor) and needed() > console.width:
+        hidden.append(minor[len(hidden)])
+        kept = [column for column in table.columns if column.header != hidden[-1]]
+        rows, table = table.rows, Table(*kept, title=table.title, title_justify=table.title_justify)
+        table.rows = rows
+    if not live and all(column.no_wrap for column in table.columns):
+        console.width = max(WIDTH, needed())
+    console.print(table)
+    if hidden:
+        say(f"a wider terminal shows also {', '.join(' '.join(name.split()) for name in hidden)}")
 
 
 def say(line: str) -> None:

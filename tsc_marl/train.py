@@ -187,7 +187,7 @@ def _conclude(pool: Pool, tracker: Tracker, runs: list[Run], folder: Path, paren
     tracker.describe(parent, report.markdown(results))
     spent = {run.label: (run.episode, run.minutes) for run in runs}
     title = f"{config.net}, timing {config.timing}: mean over {len(config.eval_seeds)} held-out seeds, greedy final policies"
-    report.console().print(report.results_table(title, results, spent))
+    report.show(report.results_table(title, results, spent), report.MINOR)
     last, net = config.algos[-1], f"NET={config.net}"
     verbs = ["ui", f"watch {net} CONTROLLER={last}", f'evaluate {net} CONTROLLER="{last} max_pressure"', f"compare {net}"]
     verbs += [f"report {net}", f"explain {net} RUN={last}"]

@@ -79,7 +79,7 @@ def text(sections: Sequence[Section], command: str) -> str:
     return template.render(
         sections=sections, command=command, made=f"{datetime.now():%Y-%m-%d %H:%M}", versions=versions(), plotly=get_plotlyjs(),
         table=lambda findings: _cells(compare.table(findings.comparison, findings.reference)), shared=_shared, commands=_commands,
-        train_seeds=TRAIN_SEEDS, level=compare.LEVEL,
+        train_seeds=TRAIN_SEEDS, level=compare.LEVEL, caution=compare.caution,
     )  # fmt: skip
 
 
