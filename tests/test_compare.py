@@ -53,6 +53,14 @@ def test_what_is_read_is_what_was_written(load, home):
     assert found.levels == {"max_pressure": pytest.approx(np.mean([row["delay"] for row in content["max_pressure"]]))}
 
 
+def test_only_classical_controllers_are_levels(load):
+    """`mappo` was measured beside `ippo`, and is not among the chosen."""
+    load()
+    found = compare.load("cross", compare.Choice(algos=("ippo",)))
+    assert list(found.groups) == ["ippo"]
+    assert list(found.levels) == ["max_pressure"]
+
+
 def test_the_table_says_what_the_statistics_say(load):
     found = load()
     found = replace(found, levels={compare.LEVEL: 1e9})
@@ -78,6 +86,8 @@ def test_the_verb(home, capsys):
     assert "no finished run on cross that match tags.seed = '7'" in capsys.readouterr().err
     assert home.main("compare --net cross --algos ippo") == 0
     assert "mappo" not in capsys.readouterr().out
+    assert home.main("compare --net cross --algos ipo") == 2
+    assert "algorithm ipo not found; did you mean ippo?" in capsys.readouterr().err
     assert home.main("compare --net cross --algos ippo qmix") == 2
     assert 'no finished run of qmix on cross; train one: make train NET=cross ALGOS="qmix"' in capsys.readouterr().err
     assert home.main(["compare", "--net", "cross", "--where", "seed is seven"]) == 2

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import shutil
 
 import pytest
 
@@ -64,10 +65,40 @@ def test_again_nothing_is_taken_twice_and_a_study_counts_them(trained, files, ne
     assert home.main("evaluate --net cross --controller ippo --eval-seeds 1") == 2
     assert "no finished run of ippo on cross" in capsys.readouterr().err
     again = files.parent / "again"
+    again.mkdir()
+    (again / "README.md").write_text("# Finished trainings\n\nold\n\n## city\n\n| a | b |\n")
     assert home.main(f"export --net cross --algos ippo --out {again}") == 0
     (path,) = again.rglob("*.json.gz")
     content = json.loads(gzip.decompress(path.read_bytes()))
-    assert [training["run"]["tags"]["algorithm"] for training in content["trainings"]] == ["ippo", "ippo"]
+    found = [training["run"]["tags"]["algorithm"] for training in content["trainings"]]
+    assert sorted(found) == ["ippo", "ippo", "mappo", "mappo"]  # what one command trained stays together
+    page = (again / "README.md").read_text()
+    assert "\n\n## city\n\n| a | b |\n\n## cross\n\n" in page
+    assert "`ippo`" in page
+    assert "`mappo`" not in page
+    assert "\nold\n" not in page
+
+
+def test_another_store_takes_them_in_too(files, new_home, empty_store, tmp_path, capsys):
+    home, other = new_home(), tmp_path / "other.db"
+    assert home.main(f"import --folder {files}") == 0
+    shutil.copy(empty_store, other)
+    capsys.readouterr()
+    for said in ("1 taken in", "0 taken in"):
+        assert home.main(f"import --folder {files}", MLFLOW_TRACKING_URI=f"sqlite:///{other}") == 0
+        assert said in capsys.readouterr().out
+
+
+def test_what_the_store_does_not_take_leaves_nothing_behind(files, home, capsys, tmp_path):
+    """Its last training has more steps than values in one curve."""
+    (path,) = files.rglob("*.json.gz")
+    content = json.loads(gzip.decompress(path.read_bytes()))
+    content["trainings"][-1]["run"]["metrics"]["reward"][0].append(99)
+    (tmp_path / "bad.json.gz").write_bytes(gzip.compress(json.dumps(content).encode()))
+    assert home.main(f"import --folder {tmp_path}") == 2
+    assert "cannot be taken into" in capsys.readouterr().err
+    assert home.statuses() == {}
+    assert not (home.folder / "runs").exists()
 
 
 def test_a_study_does_not_train_again_what_was_taken_in(new_home, capsys, tmp_path):
@@ -86,10 +117,13 @@ def test_a_study_does_not_train_again_what_was_taken_in(new_home, capsys, tmp_pa
     [
         (lambda data: data[:100], "is no exported training (EOFError"),
         (lambda _: b"{}", "is no exported training (BadGzipFile"),
-        (lambda _: gzip.compress(b"{}"), "is no exported training (KeyError: 'format')"),
+        (lambda data: data[:50] + bytes(40) + data[90:], "is no exported training (error: Error -3"),
+        (lambda _: gzip.compress(b"{}"), "is no exported training (network: Field required)"),
+        (lambda _: gzip.compress(b"[]"), "is no exported training (its content: Input should be"),
         (lambda data: changed(data, format=99), "is of another version of this program (format 99, not 1)"),
-        (lambda data: changed(data, trainings=[{}]), "is no exported training (KeyError"),
-        (lambda data: renamed(data, "../elsewhere"), "../elsewhere is no name of a run"),
+        (lambda data: changed(data, trainings=[{}]), "is no exported training (trainings.0.run: Field required)"),
+        (lambda data: changed(data, network="../evil"), "is no exported training (network: String should match"),
+        (lambda data: renamed(data, "../elsewhere"), "is no exported training (run.tags.folder: String should match"),
     ],
 )
 def test_a_file_that_is_none_is_told_and_nothing_kept(files, home, capsys, tmp_path, damage, said):
@@ -115,7 +149,7 @@ def test_mistakes(home, capsys, tmp_path):
         (f"import --folder {tmp_path}", f"no trainings (files *.json.gz) in {tmp_path}"),
         ("export", "no finished training on any network is chosen"),
         ("export --net crss", "network crss not found"),
-        ("export --net cross --algos ippo", "no finished training on cross is chosen"),
+        ("export --net cross --algos ippo", "no finished training of ippo on cross is chosen"),
     ):
         assert home.main(line) == 2
         assert said in capsys.readouterr().err

@@ -118,7 +118,7 @@ def test_who_is_compared_with_whom():
     assert text.startswith("On town mappo learns more slowly and ends worse than jointq.")
     (text,) = said(mappo=FIVE["bad"])
     assert text == (
-        "On town only mappo was trained, so there is nothing to compare it with. "
+        "On town only mappo is chosen, or was trained, so there is nothing to compare it with. "
         "It ends at 36.0 s (95 % 35.2 .. 36.8), max pressure at 28.0 s."
     )
 

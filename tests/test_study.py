@@ -15,8 +15,8 @@ from tsc_marl.config import parse
 from tsc_marl.errors import UserError
 from tsc_marl.evaluate import measured
 from tsc_marl.sim.demand import Demand
-from tsc_marl.track import EVALUATION
-from tsc_marl.train import MEASURED, alone
+from tsc_marl.track import EVALUATION, FINISHED
+from tsc_marl.train import COMMAND, MEASURED, alone
 
 pytest_plugins = ["homes"]
 
@@ -71,7 +71,7 @@ def test_a_stopped_study_goes_on(home):
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "the same command goes on" in out
-    assert not list(logs.glob("study-*/evaluation.json"))
+    assert not list(logs.glob(f"study-*/{FINISHED}"))
     code, out, err = home.run(line)
     assert code == 0, err
     assert trained(home) == [("ippo", "0"), ("ippo", "1")]
@@ -121,6 +121,36 @@ def test_two_studies_share_the_work(home, capsys, monkeypatch):
     assert found[0].finished
     out = capsys.readouterr().out
     assert out.index("finished: mappo") < out.index("finished: ippo")
+
+
+def test_what_the_store_has_not_is_not_finished(home, monkeypatch, capsys):
+    """As after a stop between the evaluation and the end; then the store is another one."""
+    monkeypatch.setenv("TSC_MARL_HOME", str(home.folder))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    line = f"study --net cross --algos ippo mappo --seeds 0 --jobs 2 {QUICK}"
+    assert home.main(line) == 0
+    first, second = study.cells(["cross"], ["ippo", "mappo"], [0], QUICK.split())
+    client = MlflowClient(f"sqlite:///{home.folder / 'mlflow.db'}")
+    (run,) = client.search_runs([client.get_experiment_by_name("cross").experiment_id], "tags.algorithm = 'ippo'")
+    client.set_terminated(run.info.run_id, "KILLED")
+    (first.folder / FINISHED).unlink()
+    capsys.readouterr()
+    assert home.main(line) == 0
+    assert "2 trainings, 1 of them finished already" in capsys.readouterr().out
+    assert trained(home) == [("ippo", "0"), ("mappo", "0")]
+    client.delete_run(run.info.run_id)
+    assert home.main(line) == 0
+    assert f"not compared, since the store has nothing of them: {first.folder.name};" in capsys.readouterr().out
+    assert second.finished
+
+
+def test_a_folder_is_made_whole_or_not_at_all(home):
+    folder = home.folder / "runs" / "x"
+    study.prepare(folder, ["--net", "cross"])
+    with pytest.raises(FileExistsError):
+        study.prepare(folder, ["--net", "grid2x2"])
+    assert json.loads((folder / COMMAND).read_text()) == ["--net", "cross"]
+    assert list((home.folder / "runs").iterdir()) == [folder]
 
 
 def test_classical_controllers_play_once_in_a_study(home, monkeypatch):

@@ -51,12 +51,18 @@ def study(argv: list[str]) -> None:
     cells = module.cells(options.net, options.algos, options.seeds, rest)
     module.run(cells, options.jobs)
     from tsc_marl import compare
+    from tsc_marl import report as output
     from tsc_marl.page import build
 
     choice = compare.Choice(folders=[cell.folder.name for cell in cells])
     comparisons = [compare.load(net, choice) for net in options.net]
     for comparison in comparisons:
         _show(comparison, None)
+    there = {training.tags["folder"] for found in comparisons for training in found.trainings}
+    if missing := [cell.folder.name for cell in cells if cell.folder.name not in there]:
+        output.say(
+            f"not compared, since the store has nothing of them: {', '.join(missing)}; remove them from runs/ to train again"
+        )
     build.run(comparisons, None, ReportOptions().out, command_line("study", argv))
 
 

@@ -1,6 +1,5 @@
 """From finished trainings to an answer: per algorithm how good, how soon, how sure, read from MLflow."""
 
-import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,9 +8,9 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from tsc_marl import report, stats
-from tsc_marl.errors import UserError
-from tsc_marl.track import EVALUATION, Tracker
+from tsc_marl import algos, config, controllers, report, stats
+from tsc_marl.errors import UserError, unknown
+from tsc_marl.track import Tracker
 
 SAME = ("signal.", "sim.", "demand.", "eval_demand.", "eval_seeds", "episodes", "SUMO")
 """What the settings begin with that two trainings must share to be compared."""
@@ -74,6 +73,10 @@ class Comparison:
     """In the order of their seeds."""
     levels: dict[str, float]
     """Mean delay [s] of each classical controller."""
+
+    @property
+    def trainings(self) -> list[Training]:
+        return [training for trainings in self.groups.values() for training in trainings]
 
     def reference(self, wanted: str | None = None) -> str:
         """Return the group that the others are compared with: the wanted one, else `mappo` where it is there, else the first.
@@ -139,6 +142,9 @@ def load(network: str, choice: Choice = Choice()) -> Comparison:
     runs = [run for run in finished if choice.takes(run.data.tags)]
     found = [_training(tracker, run) for run in runs]
     missing = sorted(set(choice.algos) - {training.algorithm for training in found})
+    for name in missing:
+        if name not in (known := [*algos.available(), *config.variants()]):
+            raise unknown("algorithm", name, known)
     if missing or not found:
         of = f" of {', '.join(missing)}" if missing else ""
         chosen = f" that match {choice.where}" if choice.where else ""
@@ -245,7 +251,7 @@ def _reached(trainings: Sequence[Training], axis: str, level: float) -> list[flo
 def _training(tracker: Tracker, run: Any) -> Training:
     tags, params = run.data.tags, dict(run.data.params)
     try:
-        content = json.loads(tracker.download(run.info.run_id, EVALUATION).read_text())
+        content = tracker.evaluation(run.info.run_id)
     except UserError as error:
         advice = f"delete the run in MLflow (make ui), or --where \"attributes.run_id != '{run.info.run_id}'\""
         raise UserError(f"{error}; {advice}") from None
@@ -287,14 +293,13 @@ def _names(found: Sequence[Training]) -> list[str]:
 def _levels(tracker: Tracker, runs: Sequence[Any]) -> dict[str, float]:
     """Return the mean delays of the classical controllers that were measured beside these trainings."""
     parents = dict.fromkeys(run.data.tags.get("mlflow.parentRunId", "") for run in runs)
-    trained = {run.data.tags["algorithm"] for run in runs}
     levels: dict[str, float] = {}
     for parent in filter(None, parents):
         try:
-            content = json.loads(tracker.download(parent, EVALUATION).read_text())
+            content = tracker.evaluation(parent)
         except UserError:
             continue
         for name, rows in content["results"].items():
-            if name.split()[0] not in trained:
+            if name in controllers.available():
                 levels.setdefault(name, report.mean(rows, "delay"))
     return levels

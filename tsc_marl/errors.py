@@ -17,4 +17,5 @@ def unknown(kind: str, given: str, available: Iterable[str]) -> UserError:
     names = sorted(available)
     near = difflib.get_close_matches(given, names, n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
-    return UserError(f"{kind} {given} not found{hint} (available: {', '.join(names)})")
+    there = f"available: {', '.join(names)}" if names else "there is none"
+    return UserError(f"{kind} {given} not found{hint} ({there})")

@@ -163,9 +163,11 @@ def find_checkpoint(name: str, network: str) -> Path:
     if Path(name).is_file() or Path(name).suffix == ".pt":
         return Path(name)
     if name.partition("-")[0] in algos.available():
-        runs = [run for run in Tracker(network).finished(f"tags.algorithm = '{name}'") if IMPORTED not in run.data.tags]
+        found = Tracker(network).finished(f"tags.algorithm = '{name}'")
+        runs = [run for run in found if IMPORTED not in run.data.tags]
         if not runs:
-            raise UserError(f"no finished run of {name} on {network}; train one: make train NET={network} ALGOS={name}")
+            what = "no run with a checkpoint, only imported ones," if found else "no finished run"
+            raise UserError(f"{what} of {name} on {network}; train one: make train NET={network} ALGOS={name}")
         name = runs[0].info.run_id
     elif len(name) != 32 or set(name) - set("0123456789abcdef"):
         raise unknown("controller", name, [*controllers.available(), *algos.available()])

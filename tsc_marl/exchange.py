@@ -7,17 +7,19 @@ It has no checkpoint.
 import gzip
 import json
 import tempfile
+import zlib
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import BaseModel, Field, StringConstraints, ValidationError
 
 from tsc_marl import compare, report
 from tsc_marl.compare import Choice
 from tsc_marl.errors import UserError
-from tsc_marl.track import EVALUATION, Tracker, home
+from tsc_marl.track import EVALUATION, FINISHED, Tracker, home
 
 FORMAT = 1
 ABOUT = """Written by `{command}`; `make import FROM=<this folder>` takes them into a store, then `make compare`
@@ -31,7 +33,8 @@ SUFFIX = ".json.gz"
 def write(networks: Sequence[str], choice: Choice, out: Path, command: str) -> int:
     """Write finished trainings as `out/<network>/<folder of the run>.json.gz`, and their figures as `out/README.md`.
 
-    Those that were trained by one command are one file; one that was written before is written anew.
+    All that one command trained is one file, also where some of it is chosen; one that was written before is written anew. Of
+    other networks, which an earlier export wrote there, README.md keeps the figures.
 
     Args:
         networks: where they were trained; empty: everywhere.
@@ -46,8 +49,12 @@ def write(networks: Sequence[str], choice: Choice, out: Path, command: str) -> i
     """
     networks = networks or [name for name in Tracker("Default").experiments() if name != "Default"]
     contents = {network: _contents(network, choice) for network in networks}
-    if not any(contents.values()):
-        raise UserError(f"no finished training on {', '.join(networks) or 'any network'} is chosen; train one: make train")
+    files = [content for families in contents.values() for content in families.values()]
+    there = {training["run"]["tags"]["algorithm"] for content in files for training in content["trainings"]}
+    missing = [name for name in choice.algos if name not in there]
+    if missing or not there:
+        of = f" of {', '.join(missing)}" if missing else ""
+        raise UserError(f"no finished training{of} on {', '.join(networks) or 'any network'} is chosen; train one: make train")
     path = out
     try:
         for network, families in contents.items():
@@ -55,21 +62,26 @@ def write(networks: Sequence[str], choice: Choice, out: Path, command: str) -> i
                 path = out / network / f"{name}{SUFFIX}"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(gzip.compress(json.dumps(content).encode(), mtime=0))  # the same content, the same bytes
-        sections = [_section(network, choice) for network, families in contents.items() if families]
         path = out / "README.md"
-        path.write_text("\n\n".join(["# Finished trainings", ABOUT.format(command=command), *sections]) + "\n")
+        old = path.read_text().split("\n\n## ")[1:] if path.exists() else []
+        sections = {text.splitlines()[0]: f"## {text.strip()}" for text in old}
+        sections |= {network: _section(network, choice) for network, families in contents.items() if families}
+        ordered = [sections[network] for network in sorted(sections)]
+        path.write_text("\n\n".join(["# Finished trainings", ABOUT.format(command=command), *ordered]) + "\n")
     except OSError as error:
         raise UserError(f"trainings cannot be written to {path} ({error.strerror}); give another folder with --out") from None
-    return sum(map(len, contents.values()))
+    return len(files)
 
 
 def _contents(network: str, choice: Choice) -> dict[str, dict[str, Any]]:
     """Return what each file is to hold, by the name of the run's folder."""
     tracker = Tracker(network)
+    chosen = {run.data.tags.get("mlflow.parentRunId") for run in tracker.finished(choice.where) if choice.takes(run.data.tags)}
     families: dict[str, list[str]] = defaultdict(list)
-    for run in tracker.finished(choice.where):
-        if choice.takes(run.data.tags) and "eval/delay" in run.data.metrics and "mlflow.parentRunId" in run.data.tags:
-            families[run.data.tags["mlflow.parentRunId"]].append(run.info.run_id)
+    for run in tracker.finished():
+        parent = run.data.tags.get("mlflow.parentRunId")
+        if parent in chosen and parent and "eval/delay" in run.data.metrics:
+            families[parent].append(run.info.run_id)
     found = {}
     for parent, children in families.items():
         content = {"format": FORMAT, "network": network, **_told(tracker, parent)}
@@ -79,7 +91,7 @@ def _contents(network: str, choice: Choice) -> dict[str, dict[str, Any]]:
 
 
 def _told(tracker: Tracker, run_id: str) -> dict[str, Any]:
-    return {"run": tracker.record(run_id), "evaluation": json.loads(tracker.download(run_id, EVALUATION).read_text())}
+    return {"run": tracker.record(run_id), "evaluation": tracker.evaluation(run_id)}
 
 
 def _section(network: str, choice: Choice) -> str:
@@ -88,7 +100,7 @@ def _section(network: str, choice: Choice) -> str:
         comparison = compare.load(network, choice)
     except UserError as error:
         return f"## {network}\n\nNot compared: {error}."
-    every = [training for trainings in comparison.groups.values() for training in trainings]
+    every = comparison.trainings
     first = every[0].settings
     decisions = f"{every[0].curve['steps'][-1]:.0f} decisions"
     measured = (
@@ -113,51 +125,125 @@ def _section(network: str, choice: Choice) -> str:
 def read(folder: Path) -> tuple[int, int]:
     """Bring the trainings in a folder, and in those within it, into the store; those that are there already stay as they are.
 
-    Returns how many files were taken in, and how many were there already.
+    Returns how many files were taken in, and how many were there already, or are being trained here.
 
     Raises:
-        UserError: when there is no such file, or one is none of `write`'s; nothing of that one is kept.
+        UserError: when there is no such file, or one is none of `write`'s: then none is taken in. When the store does not
+            take one: then nothing of that one is kept.
     """
     paths = sorted(folder.rglob(f"*{SUFFIX}"))
     if not paths:
         raise UserError(f"no trainings (files *{SUFFIX}) in {folder}; give the folder of an export with --folder")
-    taken = 0
     contents = [_content(path) for path in paths]
+    trackers = {network: Tracker(network) for network in {content["network"] for content in contents}}
+    stored = {run.data.tags.get("folder") for tracker in trackers.values() for run in tracker.finished()}
+    taken = 0
     for content in contents:
-        own = home() / "runs" / content["run"]["tags"]["folder"]
-        if own.exists():
-            continue
-        _restore(content)
-        own.mkdir(parents=True)
-        (own / EVALUATION).write_text(json.dumps(content["evaluation"], indent=1))
-        taken += 1
+        name = content["run"]["tags"]["folder"]
+        own = home() / "runs" / name
+        if name not in stored:
+            if own.exists() and not (own / FINISHED).exists():
+                continue
+            _restore(trackers[content["network"]], content)
+            taken += 1
+        own.mkdir(parents=True, exist_ok=True)
+        if not (own / EVALUATION).exists():
+            (own / EVALUATION).write_text(json.dumps(content["evaluation"], indent=1))
+        (own / FINISHED).touch()
     return taken, len(paths) - taken
 
 
+Name = Annotated[str, StringConstraints(pattern=r"^\w[^/\\]*$")]
+"""Of a folder."""
+Points = tuple[list[int], list[float]]
+"""Steps and values."""
+
+
+class _Row(BaseModel):
+    delay: float
+
+
+class _Evaluation(BaseModel):
+    results: Annotated[dict[str, Annotated[list[_Row], Field(min_length=1)]], Field(min_length=1)]
+
+
+class _Told(BaseModel):
+    name: str
+    start_ms: int
+    end_ms: int | None
+    params: dict[str, str]
+    metrics: dict[str, Points]
+
+
+class _FamilyTags(BaseModel):
+    folder: Name
+
+
+class _Family(_Told):
+    tags: _FamilyTags
+
+
+class _TrainingTags(_FamilyTags):
+    algorithm: str
+    seed: Annotated[str, StringConstraints(pattern=r"^\d+$")]
+    sumo_version: str
+    git_commit: str
+
+
+class _Curves(BaseModel):
+    episode: Points
+    steps: Points
+    delay: Points
+    minutes: Points
+
+
+class _Training(_Told):
+    tags: _TrainingTags
+    metrics: _Curves  # pyright: ignore[reportIncompatibleVariableOverride]
+
+
+class _Child(BaseModel):
+    run: _Training
+    evaluation: _Evaluation
+
+
+class _File(BaseModel):
+    """What a file must hold; it may hold more."""
+
+    network: Name
+    run: _Family
+    evaluation: _Evaluation
+    trainings: Annotated[list[_Child], Field(min_length=1)]
+
+
 def _content(path: Path) -> dict[str, Any]:
-    """Return what a file holds, as far as can be told before it is used."""
+    """Return what a file holds, all of it checked."""
     try:
         content = json.loads(gzip.decompress(path.read_bytes()))
-        if content["format"] != FORMAT:
-            raise UserError(f"{path} is of another version of this program (format {content['format']}, not {FORMAT})")
-        for part in (content, *content["trainings"]):
-            if not part["evaluation"]["results"] or not part["run"].keys() >= {"name", "start_ms", "end_ms", "params", "metrics"}:
-                raise KeyError("run")
-        name = content["run"]["tags"]["folder"]
-        if Path(name).name != name:
-            raise ValueError(f"{name} is no name of a run")
-    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+        found = content.get("format") if isinstance(content, dict) else None
+        if found not in (None, FORMAT):
+            raise UserError(f"{path} is of another version of this program (format {found}, not {FORMAT})")
+        _File.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        reason = f"{'.'.join(map(str, first['loc'])) or 'its content'}: {first['msg']}"
+    except (OSError, EOFError, zlib.error, ValueError) as error:
         reason = f"{type(error).__name__}: {error}"
-        raise UserError(f"{path} is no exported training ({reason}); leave it out, or export it again") from None
-    return content
+    else:
+        return content
+    raise UserError(f"{path} is no exported training ({reason}); leave it out, or export it again")
 
 
-def _restore(content: dict[str, Any]) -> None:
-    tracker = Tracker(content["network"])
-    parent = None
-    for part in (content, *content["trainings"]):
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / EVALUATION
-            path.write_text(json.dumps(part["evaluation"], indent=1))
-            made = tracker.restore(part["run"], path, report.markdown(part["evaluation"]["results"]), parent)
-        parent = parent or made
+def _restore(tracker: Tracker, content: dict[str, Any]) -> None:
+    made: list[str] = []
+    try:
+        for part in (content, *content["trainings"]):
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / EVALUATION
+                path.write_text(json.dumps(part["evaluation"], indent=1))
+                parent = made[0] if made else None
+                made.append(tracker.restore(part["run"], path, report.markdown(part["evaluation"]["results"]), parent))
+    except BaseException:  # half of what one command trained would count as all of it
+        for run_id in made:
+            tracker.discard(run_id)
+        raise

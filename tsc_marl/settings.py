@@ -1,6 +1,7 @@
 """Settings that whole families of algorithms share."""
 
 from dataclasses import dataclass
+from math import inf
 from typing import Literal
 
 from tsc_marl import nets
@@ -100,8 +101,8 @@ class PpoConfig:
             if not low <= getattr(self, name) <= high:
                 raise UserError(f"algo.{name} must lie in [{low}, {high}]; got {getattr(self, name)}")
         for name in ("lr", "clip", "max_grad_norm", "epochs", "minibatches", "chunk"):
-            if not getattr(self, name) > 0:
-                raise UserError(f"algo.{name} must be positive; got {getattr(self, name)}")
+            if not 0 < getattr(self, name) < inf:
+                raise UserError(f"algo.{name} must be positive and finite; got {getattr(self, name)}")
         if self.rollout < 0:
             raise UserError(f"algo.rollout must be at least 1, or 0 for the whole episode; got {self.rollout}")
         if not self.entropy >= 0:

@@ -1,5 +1,6 @@
 """Many trainings: networks x algorithms x seeds, side by side, each its own process; what is finished is not done again."""
 
+import contextlib
 import hashlib
 import os
 import re
@@ -15,7 +16,7 @@ from pathlib import Path
 from tsc_marl import report
 from tsc_marl.config import as_dict, parse
 from tsc_marl.errors import UserError
-from tsc_marl.track import EVALUATION, home
+from tsc_marl.track import EVALUATION, FINISHED, home, uri
 from tsc_marl.train import COMMAND, MEASURED, alone, prepare
 
 LOG = "log.txt"
@@ -47,7 +48,7 @@ class Cell:
 
     @property
     def finished(self) -> bool:
-        return (self.folder / EVALUATION).exists()
+        return (self.folder / FINISHED).exists()
 
     @property
     def busy(self) -> bool:
@@ -71,8 +72,9 @@ class Cell:
     def start(self, workers: int, like: "Cell | None") -> "subprocess.Popen[bytes]":
         """Start it, or go on where it was; the classical controllers that `like` has measured are not measured again."""
         if not (self.folder / COMMAND).exists():
-            shutil.rmtree(self.folder, ignore_errors=True)  # cut short before there was anything to go on from
-            prepare(self.folder, list(self.line))
+            shutil.rmtree(self.folder, ignore_errors=True)  # none of ours: `prepare` makes it whole
+            with contextlib.suppress(FileExistsError):  # another study was quicker
+                prepare(self.folder, list(self.line))
         if like is not None:
             shutil.copy(like.folder / EVALUATION, self.folder / MEASURED)
         command = [sys.executable, "-m", "tsc_marl", "train", "--resume", self.folder.name, "--workers", str(workers)]
@@ -123,7 +125,7 @@ def run(study: Sequence[Cell], jobs: int) -> None:
                 code = running.pop(cell).returncode
                 if code and cell.busy:  # another study was quicker to begin it
                     waiting.append(cell)
-                elif code:
+                elif code or not cell.finished:
                     failed.append(f"{cell.name}: {_reason(cell, code)}")
                     report.say(f"failed: {failed[-1]}")
                 else:
@@ -146,6 +148,8 @@ def _stop(processes: "Collection[subprocess.Popen[bytes]]") -> None:
 
 
 def _reason(cell: Cell, code: int) -> str:
+    if not code:
+        return f"its results did not reach {uri()}"
     lines = (cell.folder / LOG).read_text().strip().splitlines()
     return lines[-1] if lines else f"exit code {code}"
 

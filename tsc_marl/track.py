@@ -2,6 +2,7 @@
 
 import atexit
 import functools
+import json
 import logging
 import os
 import re
@@ -25,6 +26,8 @@ from tsc_marl.sim.scenario import ROOT
 FREE_BYTES = 500e6
 EVALUATION = "evaluation.json"
 """File of a finished training, and of the run that it was part of: the figures of every evaluation episode."""
+FINISHED = "finished"
+"""Empty file in the folder of a training of which the store has everything."""
 IMPORTED = "imported"
 """Tag of trainings that were done elsewhere: their checkpoints are not here."""
 LARGEST_BATCH = 1000
@@ -66,7 +69,7 @@ class Tracker:
             logging.getLogger(noisy).setLevel(logging.ERROR)
         warnings.filterwarnings("ignore", ".*input example was not provided")
         self._entities, self._errors = entities, (MlflowException, OSError)
-        self._say, self._lost = say, False
+        self._say, self.lost = say, False
         self._thread = ThreadPoolExecutor(max_workers=1)
         try:
             with FileLock(home() / "mlflow.db.lock"):  # two trainings that make the same tables at once break the store
@@ -164,12 +167,12 @@ class Tracker:
 
     def _write(self, action: Callable[[], Any], wait: bool = False) -> Any:
         def guarded() -> Any:
-            if self._lost:
+            if self.lost:
                 return None
             try:
                 return action()
             except Exception as error:  # whatever kind the store raises
-                self._lost = True
+                self.lost = True
                 goes_on = f"training goes on, its results are in {home() / 'runs'}"
                 self._say(f"tracking store {uri()} was lost ({_first_line(error)}); {goes_on}")
                 return None
@@ -227,19 +230,27 @@ class Tracker:
         tags = record["tags"] | {IMPORTED: "yes"} | ({"mlflow.parentRunId": parent} if parent else {})
         start, end = record["start_ms"], record["end_ms"] or record["start_ms"]
         run_id = self.client.create_run(self.experiment_id, start, tags, record["name"]).info.run_id
-        entries = [
-            self._entities.Metric(name, value, end, step)
-            for name, points in record["metrics"].items()
-            for step, value in zip(*points, strict=True)
-        ]
-        params = [self._entities.Param(key, value) for key, value in record["params"].items()]
-        self.client.log_batch(run_id, params=params)
-        for first in range(0, len(entries), LARGEST_BATCH):
-            self.client.log_batch(run_id, entries[first : first + LARGEST_BATCH])
-        self.client.log_artifact(run_id, str(artifact))
-        self.client.set_tag(run_id, "mlflow.note.content", description)
-        self.client.set_terminated(run_id, end_time=end)
+        try:
+            entries = [
+                self._entities.Metric(name, value, end, step)
+                for name, points in record["metrics"].items()
+                for step, value in zip(*points, strict=True)
+            ]
+            params = [self._entities.Param(key, value) for key, value in record["params"].items()]
+            self.client.log_batch(run_id, params=params)
+            for first in range(0, len(entries), LARGEST_BATCH):
+                self.client.log_batch(run_id, entries[first : first + LARGEST_BATCH])
+            self.client.log_artifact(run_id, str(artifact))
+            self.client.set_tag(run_id, "mlflow.note.content", description)
+            self.client.set_terminated(run_id, end_time=end)
+        except BaseException:
+            self.discard(run_id)
+            raise
         return run_id
+
+    def discard(self, run_id: str) -> None:
+        """Move a run to MLflow's deleted ones."""
+        self.client.delete_run(run_id)
 
     def history(self, run_id: str, metric: str) -> np.ndarray:
         """Return all values of a metric in the order of their steps."""
@@ -250,6 +261,17 @@ class Tracker:
         entries = self.client.get_metric_history(run_id, metric)
         ordered = sorted(entries, key=lambda entry: (entry.step, entry.timestamp))
         return np.array([(entry.step, entry.value) for entry in ordered]).reshape(-1, 2)
+
+    def evaluation(self, run_id: str) -> dict[str, Any]:
+        """Return the figures that a finished training, or the run that it was part of, was given.
+
+        Raises:
+            UserError: when there are none, or their file is damaged.
+        """
+        try:
+            return json.loads(self.download(run_id, EVALUATION).read_text())
+        except ValueError as error:
+            raise UserError(f"{EVALUATION} of run {run_id} in {uri()} is damaged ({error})") from None
 
     def download(self, run_id: str, artifact: str) -> Path:
         """Return a local copy of a run's artifact, which is there until the program ends.

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import shutil
+import tempfile
 import time
 from collections.abc import Iterator
 from datetime import datetime
@@ -22,7 +23,7 @@ from tsc_marl.rollout.local import Pool, WorkerDiedError
 from tsc_marl.rollout.worker import check
 from tsc_marl.run import Run, iterate
 from tsc_marl.sim.scenario import ROOT
-from tsc_marl.track import EVALUATION, Tracker, home
+from tsc_marl.track import EVALUATION, FINISHED, Tracker, home
 from tsc_marl.types import Spec
 
 COMMAND = "command.json"
@@ -89,6 +90,8 @@ def _train_all(pool: Pool, tracker: Tracker, configs: list[RunConfig[Any]], spec
     finally:
         for run_id in (*(run.mlflow_id for run in runs), parent):
             tracker.end(run_id, status)
+    if not tracker.lost:
+        (folder / FINISHED).touch()
 
 
 def _new_folder(network: str, argv: list[str]) -> Path:
@@ -102,10 +105,19 @@ def _new_folder(network: str, argv: list[str]) -> Path:
 
 
 def prepare(folder: Path, argv: list[str]) -> None:
-    """Make the folder of a new training, with what a later `--resume` needs: the command line and the files it reads."""
-    folder.mkdir(parents=True)
-    shutil.copytree(ROOT / "configs", folder / "configs")
-    (folder / COMMAND).write_text(json.dumps(argv))
+    """Make the folder of a new training, with what a later `--resume` needs: the command line and the files it reads.
+
+    Raises:
+        FileExistsError: when there is one; never half of one.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".") as made:
+        shutil.copytree(ROOT / "configs", f"{made}/new/configs")
+        Path(made, "new", COMMAND).write_text(json.dumps(argv))
+        try:
+            Path(made, "new").rename(folder)
+        except OSError as error:
+            raise FileExistsError(folder) if folder.exists() else error from None
 
 
 def _command(folder: Path) -> str:
@@ -120,8 +132,11 @@ def _resumed(config: RunConfig[Any], argv: list[str]) -> tuple[list[RunConfig[An
     runs, name = home() / "runs", Path(config.resume or "").name
     if not (runs / name / COMMAND).is_file():
         raise unknown("run", name, [path.parent.name for path in runs.glob(f"*/{COMMAND}")])
-    line = [*json.loads((runs / name / COMMAND).read_text()), "--workers", str(config.workers)]
-    return parse(line, runs / name / "configs"), runs / name
+    try:
+        line = [*json.loads((runs / name / COMMAND).read_text()), "--workers", str(config.workers)]
+        return parse(line, runs / name / "configs"), runs / name
+    except (ValueError, OSError) as error:
+        raise UserError(f"run {name} cannot go on, its settings cannot be read ({error}); train again") from None
 
 
 def _parent(tracker: Tracker, config: RunConfig[Any], folder: Path) -> str:

@@ -43,7 +43,7 @@ def _alone(findings: Findings) -> Answer:
     level = findings.comparison.levels.get(LEVEL)
     beside = f", max pressure at {level:.1f} s" if level is not None else ""
     return Answer(
-        f"On {findings.network} only {name} was trained, so there is nothing to compare it with.",
+        f"On {findings.network} only {name} is chosen, or was trained, so there is nothing to compare it with.",
         f"It ends at {_delay(summary)}{beside}.",
     )
 
