@@ -66,6 +66,7 @@ def _level(figure: go.Figure, column: int, name: str, level: float, longest: flo
     figure.add_trace(go.Scatter(**ends, hovertemplate=told), 1, column)
     if column == 2:
         label = {"text": f"{name} {level:.1f}", "showarrow": False, "font": {"size": 11, "color": GREY}}
+        label |= {"bgcolor": "white", "opacity": 0.85}
         where = {"x": 1, "xref": "x2 domain", "xanchor": "right", "y": np.log10(level), "yref": "y", "yanchor": "bottom"}
         figure.add_annotation(**label, **where)
 

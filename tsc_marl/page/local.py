@@ -8,6 +8,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from tsc_marl import maps
+from tsc_marl.page.answer import QUESTION
 from tsc_marl.page.figures import WIDTH, framed
 from tsc_marl.page.findings import CREDIT, REWARD, Agents, Findings
 from tsc_marl.page.style import WORSE_TO_BETTER
@@ -16,6 +17,10 @@ from tsc_marl.sim import roadnet, scenario
 COLUMNS = 3
 MAPS = WIDTH - 160
 """Pixels beside the colour scale."""
+GAP = 40
+"""Pixels between the rows of maps, for their titles."""
+BEST = 5
+"""Algorithms whose credit is drawn, beside the reference and that which is asked about."""
 ROW = 18
 """Pixels of a signal's row."""
 LONGEST = 16
@@ -38,7 +43,9 @@ def change_map(findings: Findings) -> go.Figure | None:
     x, y = np.concatenate(lines).T
     rows, columns = -(-len(rewards) // COLUMNS), min(COLUMNS, len(rewards))
     titles = [f"{name} against {findings.reference}" for name in rewards]
-    figure = make_subplots(rows, columns, subplot_titles=titles, horizontal_spacing=0.02, vertical_spacing=0.08)
+    panel = MAPS / columns * np.ptp(y[np.isfinite(y)]) / np.ptp(x[np.isfinite(x)])
+    height = 50 + rows * int(np.clip(panel, 120, 460)) + (rows - 1) * GAP
+    figure = make_subplots(rows, columns, subplot_titles=titles, horizontal_spacing=0.02, vertical_spacing=GAP / height)
     for i, (name, own) in enumerate(rewards.items()):
         row, column = i // COLUMNS + 1, i % COLUMNS + 1
         road = {"color": "#b4b4b4", "width": 1.5}
@@ -53,12 +60,11 @@ def change_map(findings: Findings) -> go.Figure | None:
     largest = [max(abs(own[signal] - base[signal]) for signal in signals) for own in rewards.values()]
     most = float(np.median(largest)) or 1.0  # one jam in one group must not make all others pale
     bar = {"title": {"text": f"change of local reward<br>[{findings.reward_unit} per episode]", "font": {"size": 12}}}
-    bar |= {"thickness": 12, "tickformat": ","}
+    bar |= {"thickness": 12, "tickformat": ",", "lenmode": "pixels", "len": min(height - 60, 300), "y": 1, "yanchor": "top"}
     colours = {"colorscale": list(WORSE_TO_BETTER), "cmin": -most, "cmax": most, "colorbar": bar}
     figure.update_layout(coloraxis=colours, showlegend=False, margin={"l": 10, "b": 10})
     figure.update_annotations(font_size=13)
-    panel = MAPS / columns * np.ptp(y[np.isfinite(y)]) / np.ptp(x[np.isfinite(x)])
-    return _flat(framed(figure, 50 + rows * int(np.clip(panel, 120, 460))))
+    return _flat(framed(figure, height))
 
 
 def _told(findings: Findings, signal: str, name: str, own: float, base: float) -> str:
@@ -81,9 +87,12 @@ def _flat(figure: go.Figure) -> go.Figure:
 def credit_panels(findings: Findings) -> go.Figure | None:
     """Return a panel for each figure of `CREDIT` that a group logged: signals over training, darker is more.
 
-    Signals stand in the order in which they matter to others at the end. None where nothing was logged.
+    Signals stand in the order in which they matter to others at the end. Of many groups the best are drawn, the reference, and
+    those that are asked about. None where nothing was logged.
     """
-    panels = [(kind, name) for kind in CREDIT for name in findings.groups if _largest(findings.agents[name], kind) > 0]
+    groups = findings.groups
+    wanted = {findings.reference, *list(groups)[:BEST], *findings.comparison.of(QUESTION)}
+    panels = [(kind, name) for kind in CREDIT for name in groups if name in wanted and _largest(findings.agents[name], kind) > 0]
     if not panels:
         return None
     order = _order(findings, *panels[0])
@@ -95,7 +104,8 @@ def credit_panels(findings: Findings) -> go.Figure | None:
     )  # fmt: skip
     for i, (kind, name) in enumerate(panels):
         row, column = i // COLUMNS + 1, i % COLUMNS + 1
-        figure.add_trace(_heatmap(findings, kind, name, order), row, column)
+        most = _scale([findings.agents[other] for drawn, other in panels if drawn == kind], kind)
+        figure.add_trace(_heatmap(findings.agents[name], kind, name, order, most), row, column)
         axes: Any = figure.layout[f"xaxis{i + 1}"], figure.layout[f"yaxis{i + 1}"]
         (_, right), (bottom, top) = (axis.domain for axis in axes)
         added: Any = figure.data[-1]
@@ -109,11 +119,10 @@ def credit_panels(findings: Findings) -> go.Figure | None:
     return framed(figure, height)
 
 
-def _heatmap(findings: Findings, kind: str, name: str, order: Sequence[str]) -> go.Heatmap:
-    agents, (low, high) = findings.agents[name], _scale(findings, kind)
+def _heatmap(agents: Agents, kind: str, name: str, order: Sequence[str], most: float) -> go.Heatmap:
     bar = {"xanchor": "left", "xpad": 0, "ypad": 0, "thickness": 8, "nticks": 5, "tickfont": {"size": 10}}
     return go.Heatmap(
-        x=agents.episode, y=order, z=[agents.figures[kind][signal] for signal in order], zmin=low, zmax=high,
+        x=agents.episode, y=order, z=[agents.figures[kind][signal] for signal in order], zmin=0, zmax=most,
         colorscale="Blues", colorbar=bar,
         hovertemplate=f"{name}, %{{y}} after %{{x:.0f}} episodes<br>{CREDIT[kind]}: %{{z:.3~g}}<extra></extra>",
     )  # fmt: skip
@@ -128,7 +137,10 @@ def _order(findings: Findings, kind: str, name: str) -> list[str]:
     return sorted(last, key=lambda signal: -last[signal])
 
 
-def _scale(findings: Findings, kind: str) -> tuple[float, float]:
-    """Return zero and the 99th percentile of a figure over all groups: single outliers must not make the rest pale."""
-    values = [series for agents in findings.agents.values() for series in agents.figures.get(kind, {}).values()]
-    return 0.0, float(np.percentile(np.concatenate(values), 99)) or 1.0
+def _scale(drawn: Sequence[Agents], kind: str) -> float:
+    """Return where the scale of a figure ends: at the 99th percentile of the group in the middle.
+
+    Neither single outliers nor one group must make the rest pale.
+    """
+    ends = [np.percentile(np.concatenate(list(agents.figures[kind].values())), 99) for agents in drawn]
+    return float(np.median(ends)) or 1.0
