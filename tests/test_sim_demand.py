@@ -1,6 +1,7 @@
 """Demand that differs from the route files, and what goes wrong on the street."""
 
 import dataclasses
+import gzip
 from collections import Counter
 from xml.etree import ElementTree
 
@@ -14,7 +15,7 @@ from tsc_marl.sim import demand as demands
 from tsc_marl.sim import roadnet, scenario
 from tsc_marl.sim.demand import Demand
 from tsc_marl.sim.engine import Vehicles
-from tsc_marl.sim.env import SimConfig
+from tsc_marl.sim.env import SimConfig, TrafficEnv
 from tsc_marl.sim.stress import GHOST, SUITE, Detectors, Stress
 
 SEED = 23
@@ -118,6 +119,122 @@ def test_flows_become_vehicles(tmp_path):
     mine = sorted(float(vehicle.get("depart")) for vehicle in written("grid2x2", Demand(), tmp_path))
     assert len(mine) == len(due) == scenario.scheduled(scenario.load("grid2x2"))
     assert np.abs(np.array(due) - np.array(mine)).max() <= 1.0
+
+
+# route files of one's own
+
+AHEAD = 'from="left0A0" to="A0right0"'
+ACROSS = 'from="bottom0A0" to="A0top0"'
+
+
+def routed(tmp_path, text, begin_s=0, end_s=200):
+    """Return cross with a route file of its own."""
+    path = tmp_path / "mine.rou.xml"
+    path.write_text(f"<routes>{text}</routes>")
+    return dataclasses.replace(scenario.load("cross"), routes=(path,), begin_s=begin_s, end_s=end_s)
+
+
+def due(scene, tmp_path, demand=None, seed=SEED):
+    """Return when each vehicle of an episode was due, and what SUMO wrote of each person."""
+    env, done = TrafficEnv(scene, demand=demand), False
+    try:
+        env.reset(seed, out=tmp_path)
+        while not done:
+            _, done = env.step(np.array([int(env.now) // 30 % 2 * 2]))
+        figures = env.metrics()
+    finally:
+        env.close()
+    root = ElementTree.parse(tmp_path / f"tripinfo_{seed}.xml").getroot()
+    times = {}
+    for trip in root.iter("tripinfo"):
+        came = float(trip.get("depart"))
+        times[trip.get("id")] = (came if came >= 0 else scene.end_s) - float(trip.get("departDelay"))
+    assert figures["scheduled"] == len(times)
+    return times, list(root.iter("personinfo"))
+
+
+SAME = Demand(scale=1.0001)
+"""A demand of its own that leaves nobody out and repeats hardly anyone."""
+
+
+def test_flows_depart_when_sumo_lets_them(tmp_path):
+    """Every way to write a flow, seen from a window that begins after some of them do."""
+    ways = (
+        'begin="10" number="12" period="10"', 'begin="0" end="150" number="9"', 'end="100" period="0:0:10"', 'number="1000"',
+        'begin="0:01:00" end="00:02:00" perHour="360"', 'begin="90" end="90" number="2"',
+        'begin="70" number="3" vehsPerHour="90"',
+    )  # fmt: skip
+    for begin_s in (0, 33):
+        text = "".join(f'<flow id="f{i}" {way} {AHEAD if i % 2 else ACROSS}/>' for i, way in enumerate(ways))
+        scene = routed(tmp_path, text, begin_s)
+        sumo, (ours, _) = due(scene, tmp_path)[0], due(scene, tmp_path, SAME)
+        assert len(sumo) == len(ours) == scenario.scheduled(scene) > 30
+        for i in range(len(ways)):
+            one, other = (sorted(t for name, t in times.items() if name.startswith(f"f{i}.")) for times in (sumo, ours))
+            assert one == pytest.approx(other, abs=1.0)
+
+
+@pytest.mark.parametrize(("way", "rate"), [('probability="0.15"', 0.15), ('period="exp(0.15)"', 0.15)])
+def test_random_flows_are_drawn_anew(way, rate, tmp_path):
+    """SUMO draws them, and so do we: `scheduled` is their mean; the episode's figures count those that came."""
+    scene = routed(tmp_path, f'<flow id="f" begin="0" end="1000" {way} {AHEAD}/>', 50, 450)
+    assert scenario.scheduled(scene) == 400 * rate
+    counts = [len(due(scene, tmp_path, demand, seed)[0]) for demand in (None, SAME) for seed in (1, 2)]
+    assert len(set(counts)) > 2
+    assert all(abs(count - 400 * rate) < 4 * np.sqrt(400 * rate) for count in counts)
+    limited = routed(tmp_path, f'<flow id="f" begin="50" number="9" {way} {AHEAD}/>', 50, 460)
+    assert len(due(limited, tmp_path)[0]) == len(due(limited, tmp_path, SAME)[0]) == scenario.scheduled(limited) == 9
+
+
+def test_departures_in_words_and_passengers(tmp_path):
+    """A taxi that leaves with its passenger has no time of its own; persons stay, whatever the demand."""
+    ride = f'<person id="p" depart="5"><ride {AHEAD} lines="taxi"/></person>'
+    taxi = f'<trip id="taxi" depart="triggered" {AHEAD}/>'
+    scene = routed(tmp_path, f'<trip id="b" depart="begin" {AHEAD}/>{ride}{taxi}<trip id="h" depart="0:00:40" {ACROSS}/>')
+    assert scenario.scheduled(scene) == 2
+    for demand in (None, SAME):
+        times, persons = due(scene, tmp_path, demand)
+        assert times == pytest.approx({"b": 0, "taxi": 5, "h": 40}, abs=1)
+        assert [person.get("id") for person in persons] == ["p"]
+
+
+def test_a_compressed_route_file(tmp_path):
+    scene = scenario.load("cross")
+    packed = dataclasses.replace(scene, routes=(tmp_path / "cross.rou.xml.gz",))
+    packed.routes[0].write_bytes(gzip.compress(scene.routes[0].read_bytes()))
+    assert scenario.scheduled(packed) == scenario.scheduled(scene)
+    assert due(packed, tmp_path) == due(scene, tmp_path)
+    packed.routes[0].write_bytes(b"no gzip")
+    with pytest.raises(UserError, match=r"cross.rou.xml.gz: not well-formed XML \(Not a gzipped file"):
+        due(packed, tmp_path, SAME)
+
+
+def test_a_vehicle_with_a_stop_keeps_its_way(tmp_path):
+    others = "".join(f'<trip id="t{k}" depart="{k}" from="left0A0" to="A0top0"/>' for k in range(5, 15))
+    bus = f'<trip id="bus" depart="4" {AHEAD}><stop edge="A0right0" endPos="50" duration="20"/></trip>'
+    scene = routed(tmp_path, bus + others)
+    assert len(due(scene, tmp_path, Demand(turns=1.0))[0]) == 11
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (f'<trip id="x" depart="soon" {AHEAD}/>', r"trip x: depart must be a time in seconds or h:m:s; got 'soon'"),
+        (f'<trip id="x" depart="-5" {AHEAD}/>', r"trip x: depart must be a time .*; got '-5'"),
+        (f'<trip id="x" {AHEAD}/>', r"trip x: depart must be a time .*; got ''"),
+        (f'<trip id="x" depart="1:30" {AHEAD}/>', r"trip x: depart must be a time .*; got '1:30'"),
+        (f'<flow id="f" end="9" number="a" {AHEAD}/>', r"flow f: number must be a whole number; got 'a'"),
+        (f'<flow id="f" period="0" {AHEAD}/>', r"flow f: period must be a time .* above 0, or exp\(rate\); got '0'"),
+        (f'<flow id="f" period="exp(x)" {AHEAD}/>', r"flow f: period must be exp\(rate\) with a rate above 0; got 'exp\(x\)'"),
+        (f'<flow id="f" probability="1.5" {AHEAD}/>', r"flow f: probability must be above 0 and at most 1; got '1.5'"),
+        (f'<flow id="f" vehsPerHour="0" {AHEAD}/>', r"flow f: vehsPerHour must be above 0; got '0'"),
+        (f'<flow id="f" begin="9" end="5" period="1" {AHEAD}/>', r"flow f: end must be a time .*, from begin on; got '5'"),
+        (f'<flow id="f" begin="9" {AHEAD}/>', r"flow f needs number or one of period, .*; it has none"),
+    ],
+)
+def test_departures_that_cannot_be_understood(text, said, tmp_path):
+    with pytest.raises(UserError, match=f"mine.rou.xml: {said}"):
+        scenario.scheduled(routed(tmp_path, text))
 
 
 def test_every_episode_has_its_own_demand_and_the_same_seed_the_same(tmp_path):

@@ -9,7 +9,7 @@ import numpy as np
 
 from tsc_marl.opinion import Driver, Meaning
 from tsc_marl.rollout.job import Policy, Task
-from tsc_marl.sim import scenario
+from tsc_marl.sim import routes
 from tsc_marl.sim.engine import HALTING_MS
 
 MOST_FRAMES = 240
@@ -80,13 +80,13 @@ def _traces(path: Path) -> dict[int, np.ndarray]:
     keys = ("x", "y", "angle", "speed")
     return {
         int(float(step.get("time", ""))): np.array([[float(v.get(key, "")) for key in keys] for v in step]).reshape(-1, 4)
-        for step in scenario.elements(path)
+        for step in routes.elements(path)
     }
 
 
 def _states(path: Path) -> dict[int, dict[str, str]]:
     """Return the state of each signal in each second, from SUMO's log."""
     found: dict[int, dict[str, str]] = {}
-    for element in scenario.elements(path):
+    for element in routes.elements(path):
         found.setdefault(int(float(element.get("time", ""))), {})[element.get("id", "")] = element.get("state", "")
     return found

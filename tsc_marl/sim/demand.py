@@ -1,6 +1,7 @@
 """Demand that differs from episode to episode, made from the scenario's own route files."""
 
 import copy
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,8 @@ from xml.etree import ElementTree
 import numpy as np
 
 from tsc_marl.errors import UserError
-from tsc_marl.sim.scenario import Scenario, elements, flow_departures
+from tsc_marl.sim import routes
+from tsc_marl.sim.scenario import Scenario
 
 APART_S = 60.0
 """A copy of a vehicle departs at most this much earlier or later than the vehicle itself."""
@@ -54,10 +56,8 @@ def write(scenario: Scenario, demand: Demand, seed: int, path: Path) -> None:
         UserError: when no vehicle is left.
     """
     rng = np.random.default_rng([seed, 1])
-    everything = [element for route in scenario.routes for element in _copies(route)]
-    planned = [(depart, vehicle) for element in everything for depart, vehicle in _vehicles(element, scenario)]
-    planned = [(depart, vehicle) for depart, vehicle in planned if scenario.begin_s <= depart < scenario.end_s]
-    named = {element.get("id", ""): element.get("edges", "").split()[0] for element in everything if element.tag == "route"}
+    planned, others = _read(scenario, rng)
+    named = {element.get("id", ""): element.get("edges", "").split()[0] for _, element in others if element.tag == "route"}
     _mix_ways([vehicle for _, vehicle in planned], demand.turns, rng, named)
     expected = np.array([demand.scale * _factor(depart, demand, scenario) for depart, _ in planned])
     times = np.floor(expected + rng.random(len(planned))).astype(int)
@@ -77,32 +77,42 @@ def write(scenario: Scenario, demand: Demand, seed: int, path: Path) -> None:
     if not played:
         raise UserError(f"{scenario.name}: demand {demand} leaves no vehicle in the window; raise demand.scale")
     root = ElementTree.Element("routes")
-    root.extend(element for element in everything if element.tag in ("vType", "vTypeDistribution", "route", "routeDistribution"))
-    root.extend(vehicle for _, vehicle in sorted(played, key=lambda entry: entry[0]))
+    root.extend(element for _, element in sorted([*others, *played], key=lambda entry: entry[0]))
     ElementTree.ElementTree(root).write(path)
 
 
-def _copies(path: Path) -> Iterator[ElementTree.Element]:
-    """Yield the elements of a route file so that they outlive its reading."""
-    for element in elements(path):
-        yield copy.deepcopy(element)
+Timed = tuple[float, ElementTree.Element]
+"""What stands in a route file, by departure [s]; what does not depart, as types and routes, comes first."""
 
 
-def _vehicles(element: ElementTree.Element, scenario: Scenario) -> list[tuple[float, ElementTree.Element]]:
-    """Return (departure, vehicle) of a vehicle or trip, or of all vehicles of a flow."""
-    if element.tag in ("vehicle", "trip"):
-        return [(float(element.get("depart", "nan")), element)]
-    if element.tag != "flow":
-        return []
-    single = []
-    for k, depart in enumerate(flow_departures(element, scenario)):
-        vehicle = copy.deepcopy(element)
-        vehicle.tag = "vehicle" if "route" in element.attrib or element.find("route") is not None else "trip"
-        for name in ("begin", "end", "number", "period", "vehsPerHour", "vehPerHour", "probability"):
+def _read(scenario: Scenario, rng: np.random.Generator) -> tuple[list[Timed], list[Timed]]:
+    """Return the vehicles that depart in the window, those of flows one by one, and all other elements as they stand."""
+    planned: list[Timed] = []
+    others: list[Timed] = []
+    for path in scenario.routes:
+        last = -math.inf
+        for element in map(copy.deepcopy, routes.elements(path)):  # they are emptied once read
+            when = routes.departure(element, path, scenario.begin_s)
+            last = last if when is None else when
+            if when is None or element.tag not in (*routes.VEHICLES, "flow"):
+                others.append((last if set(element.attrib) & {"depart", "begin"} else -math.inf, element))
+            elif element.tag == "flow":
+                times = routes.departures(element, path, scenario.begin_s, scenario.end_s, rng)
+                planned += zip(times, _single(element, len(times)), strict=True)
+            elif scenario.begin_s <= when < scenario.end_s:
+                planned.append((when, element))
+    return planned, others
+
+
+def _single(flow: ElementTree.Element, n: int) -> Iterator[ElementTree.Element]:
+    """Yield the n vehicles of a flow."""
+    for k in range(n):
+        vehicle = copy.deepcopy(flow)
+        vehicle.tag = "vehicle" if "route" in flow.attrib or flow.find("route") is not None else "trip"
+        for name in ("begin", "end", "number", *routes.RATES):
             vehicle.attrib.pop(name, None)
-        vehicle.set("id", f"{element.get('id')}.{k}")
-        single.append((depart, vehicle))
-    return single
+        vehicle.set("id", f"{flow.get('id')}.{k}")
+        yield vehicle
 
 
 def _factor(depart: float, demand: Demand, scenario: Scenario) -> float:
@@ -118,7 +128,7 @@ def _mix_ways(vehicles: Sequence[ElementTree.Element], share: float, rng: np.ran
     for vehicle, start in zip(vehicles, starts, strict=True):
         ways[start].append(({name: vehicle.attrib[name] for name in WAY if name in vehicle.attrib}, vehicle.findall("route")))
     for vehicle, start in zip(vehicles, starts, strict=True):
-        if rng.random() < share:
+        if rng.random() < share and vehicle.find("stop") is None:  # elsewhere it would not pass its stop
             attributes, routes = ways[start][int(rng.integers(len(ways[start])))]
             for name in WAY:
                 vehicle.attrib.pop(name, None)

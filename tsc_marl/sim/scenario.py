@@ -2,15 +2,14 @@
 
 import functools
 import importlib.util
-import math
-from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
-from xml.etree import ElementTree
+from xml.etree.ElementTree import Element
 
 import yaml
 
 from tsc_marl.errors import UserError, unknown
+from tsc_marl.sim import routes
 
 ROOT = Path(__file__).parents[2]
 """The repository: `networks/`, `configs/` and `runs/` lie here."""
@@ -92,52 +91,22 @@ def _resolve(scenario: Path, field: str, given: str) -> Path:
 
 @functools.cache
 def scheduled(scenario: Scenario) -> int:
-    """Count the vehicles [veh] that the demand schedules in [begin_s, end_s).
+    """Count the vehicles [veh] that the demand schedules in [begin_s, end_s); of random flows as many as come on average.
 
     Raises:
-        UserError: when a route file is not XML, or no vehicle departs in the window.
+        UserError: when a route file is not XML or SUMO would not understand a departure, or no vehicle departs in the window.
     """
-    total = sum(_in_window(element, scenario) for path in scenario.routes for element in elements(path))
+    total = sum(_in_window(element, path, scenario) for path in scenario.routes for element in routes.elements(path))
     if total == 0:
         raise UserError(
             f"{scenario.name}: no vehicle departs between begin_s {scenario.begin_s} and end_s {scenario.end_s}; "
             f"correct the window in networks/{scenario.name}/scenario.yaml"
         )
-    return total
+    return max(1, round(total))
 
 
-def elements(path: Path) -> Iterator[ElementTree.Element]:
-    """Yield the top-level elements of a SUMO XML file.
-
-    Raises:
-        UserError: when the file is not well-formed, with the line.
-    """
-    try:
-        depth = 0
-        for event, element in ElementTree.iterparse(path, events=("start", "end")):
-            depth += 1 if event == "start" else -1
-            if event == "end" and depth == 1:
-                yield element
-                element.clear()
-    except ElementTree.ParseError as error:
-        raise UserError(f"{path}: not well-formed XML ({error}); make the file again or correct that line") from None
-
-
-def flow_departures(flow: ElementTree.Element, scenario: Scenario) -> list[float]:
-    """Return when the vehicles of a flow depart in the window, evenly spaced as SUMO does."""
-    begin, end = float(flow.get("begin", "0")), float(flow.get("end", str(scenario.end_s)))
-    if "number" in flow.attrib:
-        per_s = int(flow.attrib["number"]) / (end - begin)
-    elif "period" in flow.attrib:
-        period = flow.attrib["period"]  # exp(rate) for random gaps: on average as many
-        per_s = float(period[4:-1]) if period.startswith("exp(") else 1 / float(period)
-    else:
-        per_s = float(flow.get("vehsPerHour", flow.get("vehPerHour", "0"))) / 3600
-    total = math.ceil(per_s * max(0.0, min(end, scenario.end_s) - begin) - 1e-9)
-    return [begin + k / per_s for k in range(total) if begin + k / per_s >= scenario.begin_s]
-
-
-def _in_window(element: ElementTree.Element, scenario: Scenario) -> int:
-    if element.tag in ("vehicle", "trip"):
-        return scenario.begin_s <= float(element.get("depart", "nan")) < scenario.end_s
-    return len(flow_departures(element, scenario)) if element.tag == "flow" else 0
+def _in_window(element: Element, path: Path, scenario: Scenario) -> float:
+    if element.tag == "flow":
+        return routes.expected(element, path, scenario.begin_s, scenario.end_s)
+    when = routes.departure(element, path, scenario.begin_s) if element.tag in routes.VEHICLES else None
+    return when is not None and scenario.begin_s <= when < scenario.end_s
