@@ -157,6 +157,16 @@ SAME = Demand(scale=1.0001)
 """A demand of its own that leaves nobody out and repeats hardly anyone."""
 
 
+def test_a_file_that_is_not_sorted_loses_nobody(tmp_path):
+    """A bus before a flow that begins earlier, and trips in disorder: with `--demand.*` and without."""
+    trips = "".join(f'<trip id="t{depart}" depart="{depart}" {ACROSS}/>' for depart in (100, 50, 20, 120, 10))
+    bus = f'<trip id="bus" depart="1" {ACROSS}><stop lane="bottom0A0_1" endPos="50" duration="20"/></trip>'
+    scene = routed(tmp_path, f'{bus}<flow id="f" begin="0" end="200" period="10" {AHEAD}/>{trips}')
+    names = {"bus", *(f"f.{k}" for k in range(20)), "t100", "t50", "t20", "t120", "t10"}
+    assert set(due(scene, tmp_path)[0]) == names == set(due(scene, tmp_path, SAME)[0])
+    assert scenario.scheduled(scene) == len(names)
+
+
 def test_flows_depart_when_sumo_lets_them(tmp_path):
     """Every way to write a flow, seen from a window that begins after some of them do."""
     ways = (
