@@ -282,6 +282,28 @@ def test_routes_over_edges_that_are_not_there(network, env_of):
     env_of("cross").reset(0)
 
 
+@pytest.mark.parametrize(
+    ("trip", "says"),
+    [
+        ('id="late" depart="300" from="A0right0" to="left0A0"', r"Vehicle 'late' has no valid route.*"),
+        ('id="late" depart="300" from="left0A0" to="nowhere"', r"The edge 'nowhere' .*"),
+        ('id="once" depart="300" from="left0A0" to="A0right0"', r".*vehicle with .*id 'once'.* exists"),
+    ],
+)
+def test_what_sumo_finds_wrong_only_on_the_way(trip, says, network, env_of):
+    """SUMO reads route files bit by bit, and looks for the way of a trip when it departs."""
+    before = "".join(
+        f'<trip id="{name}" depart="{at}" from="left0A0" to="A0right0"/>' for name, at in (("a", 250), ("once", 290))
+    )
+    text = f"<routes>{before}<trip {trip}/></routes>"
+    env = env_of(scenario.load("mine", network(files={"cross.rou.xml": text})))
+    env.reset(0)
+    with pytest.raises(UserError, match=rf"^mine: SUMO stopped after second \d+: {says}; correct the route files$"):  # noqa: PT012
+        for _ in range(70):
+            env.step(np.zeros(1, dtype=int))
+    env_of("cross").reset(0)  # and the process can go on
+
+
 @pytest.mark.parametrize("text", ["<net", "no xml", "<routes></routes>"])
 def test_net_file_that_is_no_network(text, network, env_of):
     scene = scenario.load("mine", network(files={"cross.net.xml": text}))

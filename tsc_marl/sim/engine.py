@@ -132,6 +132,7 @@ class Engine:
         if Engine._running is not None:
             raise UserError("a simulation already runs in this process; close it, or use one process for each")
         self.now = float(scenario.begin_s)
+        self._name = scenario.name
         self._gui = gui is not None
         self.api: Any = self._start_gui([*options, *gui]) if gui is not None else self._start(scenario, options)
         self._reads = self._readers()
@@ -166,9 +167,22 @@ class Engine:
             raise UserError(f"sumo-gui did not start on display {display} ({error}); can that display be reached?") from None
 
     def advance(self, until_s: float) -> None:
-        """Simulate until a time [s]."""
-        self.api.simulationStep(until_s)
+        """Simulate until a time [s].
+
+        Raises:
+            UserError: when SUMO comes to something in the files that it cannot play, which ends the simulation. In
+                `sumo-gui`, which shows why, the error is `closed_window`'s.
+        """
+        try:
+            self.api.simulationStep(until_s)
+        except self._refusals() as error:
+            self.close()
+            why = " ".join(str(error).split()).rstrip(".")
+            raise UserError(f"{self._name}: SUMO stopped after second {self.now:.0f}: {why}; correct the route files") from None
         self.now = until_s
+
+    def _refusals(self) -> tuple[type[Exception], ...]:
+        return () if self._gui else (self.api.TraCIException, self.api.libsumo.FatalTraCIError)
 
     def light(self, signal: str, state: str) -> None:
         """Show a state on a signal from now on."""
