@@ -13,6 +13,7 @@ from tsc_marl.sim import engine, roadnet, scenario
 from tsc_marl.sim.env import SimConfig, TrafficEnv
 from tsc_marl.sim.observations import LANE_FEATURES
 from tsc_marl.sim.signals import Timing
+from tsc_marl.sim.stress import Stress
 
 OURS = scenario.ROOT / "networks"
 RESCO = ("arterial4x4", "cologne1", "cologne3", "cologne8", "grid4x4", "ingolstadt1", "ingolstadt21", "ingolstadt7")
@@ -343,6 +344,75 @@ def test_a_signal_with_one_green_phase_is_fixed_and_keeps_its_program(network, e
         shown.append(env.engine.api.trafficlight.getRedYellowGreenState("B0"))
     assert set(shown) == {"GGgrrrGGgrrr", "yygrrryygrrr"}
     assert shown.count("yygrrryygrrr") == pytest.approx(60 * 3 / 19, abs=3)
+
+
+NIGHT = ("GGgrrrrrGGgrrrrr", "rrrrGGgGrrrrGGgG")
+
+
+def with_second_program(text, first):
+    """Return the network with a program of another name before the one of cross, or after it."""
+    phases = "".join(f'<phase duration="10" state="{green}"/><phase duration="2" state="{RED_YELLOW}"/>' for green in NIGHT)
+    night = f'<tlLogic id="A0" type="static" programID="{"z" if first else "a"}" offset="0">{phases}</tlLogic>'
+    return text.replace("<tlLogic", f"{night}<tlLogic", 1) if first else text.replace("</tlLogic>", f"</tlLogic>{night}", 1)
+
+
+RED_YELLOW = "u" * 16
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_of_several_programs_sumo_starts_the_last(first, network, env_of):
+    """Agents choose among its greens, not its red-yellows; fixed time and a signal that got stuck run it."""
+    files = {"cross.net.xml": with_second_program((OURS / "cross" / "cross.net.xml").read_text(), first)}
+    scene = scenario.load("mine", network(files=files))
+    own = roadnet.read(OURS / "cross" / "cross.net.xml").signals[0].phases
+    for native, stress in ((True, Stress()), (False, Stress(stuck=1))):
+        env = TrafficEnv(scene, Timing(decision_s=1), stress=stress)
+        assert env.net.signals[0].phases == (own if first else NIGHT)
+        env.reset(1, native=native)
+        shown = set()
+        for _ in range(70):
+            env.step(np.zeros(1, dtype=int))
+            shown.update(env.engine.lights(env.names))
+        env.close()
+        assert shown >= set(env.net.signals[0].phases)
+        assert (RED_YELLOW in shown) == (not first)
+
+
+def test_a_program_shorter_than_its_links(network, env_of):
+    text = re.sub(r'state="(\w{12})\w{4}"', r'state="\1"', (OURS / "cross" / "cross.net.xml").read_text())
+    scene = scenario.load("mine", network(files={"cross.net.xml": text}))
+    with pytest.raises(
+        UserError, match=r"cross.net.xml: signal A0 has 16 links, but a phase of program 0 has only 12 states; correct"
+    ):
+        env_of(scene)
+
+
+NODES = """<nodes><node id="t" x="0" y="0" type="traffic_light"/><node id="w" x="-100" y="0"/><node id="e" x="100" y="0"/>
+<node id="n" x="0" y="100"/><node id="s" x="0" y="-100"/><node id="a" x="-300" y="300"/><node id="c" x="300" y="300"/>
+<node id="b" x="0" y="300" type="rail_signal"/></nodes>"""
+EDGES = """<edges><edge id="wt" from="w" to="t"/><edge id="te" from="t" to="e"/><edge id="nt" from="n" to="t"/>
+<edge id="ts" from="t" to="s"/><edge id="ab" from="a" to="b" allow="rail"/><edge id="bc" from="b" to="c" allow="rail"/></edges>"""
+
+
+def test_a_rail_signal_beside_the_road(network, env_of):
+    """It has no phases: it is no agent, and its train passes."""
+    trips = '<vType id="train" vClass="rail"/><trip id="t" type="train" depart="0" from="ab" to="bc"/><trip id="c" depart="1" '
+    files = {
+        "n.nod.xml": NODES,
+        "n.edg.xml": EDGES,
+        "n.rou.xml": f'<routes>{trips} from="wt" to="te"/></routes>',
+        "n.net.xml": "",
+    }
+    root = network(net="n.net.xml", files=files, routes="[n.rou.xml]", end_s=200)
+    netconvert = [engine.binary("netconvert"), "-n", "n.nod.xml", "-e", "n.edg.xml", "-o", "n.net.xml"]
+    subprocess.run(netconvert, check=True, capture_output=True, cwd=root / "networks" / "mine")
+    env = env_of(scenario.load("mine", root))
+    assert (env.names, env.net.fixed) == (("t",), ("b",))
+    for native in (False, True):
+        env.reset(1, native=native)
+        while not env.step(np.array([env.now // 30 % 2], dtype=int))[1]:
+            pass
+        assert env.metrics()["arrived"] == 2
 
 
 def test_only_fixed_signals_is_an_error_that_names_them(network, env_of):

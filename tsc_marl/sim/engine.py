@@ -18,7 +18,6 @@ from xml.sax.saxutils import quoteattr
 import numpy as np
 
 from tsc_marl.errors import UserError
-from tsc_marl.sim import programs
 from tsc_marl.sim.metrics import PERIOD_S
 from tsc_marl.sim.routes import in_order
 from tsc_marl.sim.scenario import Scenario
@@ -193,17 +192,16 @@ class Engine:
         return [self.api.trafficlight.getRedYellowGreenState(signal) for signal in signals]
 
     def make_static(self, signal: str) -> None:
-        """Let a signal run its own program by the clock, whatever type it has."""
+        """Let a signal run its own program by the clock, whatever type it has; a rail signal has no phases and stays."""
         shown = self.api.trafficlight.getProgram(signal)
         logic = next(logic for logic in self.api.trafficlight.getAllProgramLogics(signal) if logic.programID == shown)
-        if logic.type != 0:
+        if logic.type != 0 and logic.phases:
             logic.type = 0
             self.api.trafficlight.setProgramLogic(signal, logic)
 
-    def restore(self, signal: str) -> None:
-        """Hand a signal back to the network's own program, run by the clock."""
-        known = [logic.programID for logic in self.api.trafficlight.getAllProgramLogics(signal)]
-        self.api.trafficlight.setProgram(signal, next(name for name in known if name != programs.NAME))
+    def restore(self, signal: str, program: str) -> None:
+        """Hand a signal back to a program of the network file, run by the clock."""
+        self.api.trafficlight.setProgram(signal, program)
         self.make_static(signal)
 
     def vehicles(self, lane_index: dict[str, int]) -> Vehicles:

@@ -188,7 +188,7 @@ class TrafficEnv:
         drawn = np.random.default_rng([self.seed, 3]).permutation(len(self.names))
         stuck = drawn[: self.stress.stuck].tolist()
         for i in stuck:
-            engine.restore(self.names[i])
+            engine.restore(self.names[i], self.net.signals[i].program)
         self._obeying = [timer for i, timer in enumerate(self.timers) if i not in stuck]
         self._detectors = Detectors(self.stress, self.net, self.seed, self.now, self.scenario.duration_s)
         from_s = self.now + self.scenario.duration_s / 3

@@ -38,6 +38,8 @@ class Signal:
     lanes: tuple[str, ...]
     """Incoming controlled lanes, in the order of their first link."""
     movements: tuple[Movement, ...]
+    program: str
+    """The programID of the one that SUMO starts."""
     neighbours: tuple[str, ...]
     """Signals reached by road without passing another one, either way, by name."""
     x: float
@@ -91,6 +93,8 @@ def read(path: Path, detection_m: float = DETECTION_M) -> RoadNet:
             f"{path}: no signal with at least two green phases, so there is nothing to control "
             f"(signals found: {', '.join(fixed) or 'none'}); add some with netconvert --tls.guess, or use another network"
         )
+    for name in names:
+        _check_length(path, net.getTLS(name), programs[name])
     lanes = [lane for edge in net.getEdges(withInternal=True) for lane in edge.getLanes()]
     index = {lane.getID(): i for i, lane in enumerate(lanes)}
     ends_at, approach = _approaches(net, names), _charged(net, names)
@@ -110,23 +114,35 @@ def read(path: Path, detection_m: float = DETECTION_M) -> RoadNet:
     )
 
 
+def _program(tls: "sumolib.net.TLS") -> "tuple[str, sumolib.net.TLSProgram | None]":
+    """Return the name and the program that SUMO starts: the last one in the file. A rail signal has none."""
+    return next(reversed(tls.getPrograms().items()), ("", None))
+
+
 def _green_phases(tls: "sumolib.net.TLS") -> tuple[str, ...]:
-    """Return the phases with a green and no yellow, in program order, each once: sumo-rl's rule."""
-    programs = list(tls.getPrograms().values())
-    if not programs:
-        return ()
-    states = [phase.state for phase in programs[0].getPhases()]
-    return tuple(state for state in states if "y" not in state and set(state) - set("rs"))
+    """Return the phases with a green and neither yellow nor red-yellow, in program order: else sumo-rl's rule."""
+    _, program = _program(tls)
+    states = [phase.state for phase in program.getPhases()] if program else []
+    return tuple(state for state in states if not set("yu") & set(state) and set("Gg") & set(state))
+
+
+def _check_length(path: Path, tls: "sumolib.net.TLS", phases: tuple[str, ...]) -> None:
+    needed, shortest = _links(tls)[-1][2] + 1, min(map(len, phases))
+    if shortest < needed:
+        raise UserError(
+            f"{path}: signal {tls.getID()} has {needed} links, but a phase of program {_program(tls)[0]} has only {shortest} "
+            "states; correct the tlLogic, or make the file again with netconvert"
+        )
 
 
 def _notes(net: "sumolib.net.Net", phases: dict[str, tuple[str, ...]]) -> tuple[str, ...]:
     notes = []
     for name, greens in phases.items():
-        programs = list(net.getTLS(name).getPrograms().values())
+        _, program = _program(net.getTLS(name))
         if len(greens) < 2:
             notes.append(f"signal {name} has fewer than two green phases: it is no agent and keeps its program")
-        if programs and programs[0].getType() != "static":
-            notes.append(f"signal {name}: its {programs[0].getType()} program is converted to static")
+        if program and program.getType() != "static":
+            notes.append(f"signal {name}: its {program.getType()} program is converted to static")
     return tuple(notes)
 
 
@@ -137,7 +153,7 @@ def _signal(tls: "sumolib.net.TLS", phases: tuple[str, ...], neighbours: tuple[s
     )
     x, y = _coord(tls)
     lanes = tuple(dict.fromkeys(movement.in_lane for movement in movements))
-    return Signal(tls.getID(), phases, lanes, movements, neighbours, x, y)
+    return Signal(tls.getID(), phases, lanes, movements, _program(tls)[0], neighbours, x, y)
 
 
 def _links(tls: "sumolib.net.TLS") -> list[list]:
