@@ -151,6 +151,20 @@ def test_a_vehicle_that_is_due_within_the_last_second(tmp_path):
     assert sum(a.insertion_s for a in approaches.values()) == pytest.approx(figures["insertion_delay"] * figures["scheduled"])
 
 
+def test_a_vehicle_that_is_due_at_the_end(tmp_path):
+    """It is not of this window, though SUMO writes it down."""
+    cross = scenario.load("cross")
+    after = '<trip id="after" depart="600" from="top0A0" to="A0bottom0"/></routes>'
+    (tmp_path / "after.rou.xml").write_text(cross.routes[0].read_text().replace("</routes>", after))
+    scene = replace(cross, routes=(tmp_path / "after.rou.xml",))
+    env, figures = play(scene, tmp_path, policy="max_pressure", detail=True)
+    assert "after" in {trip["id"] for trip in trips(tmp_path / f"tripinfo_{SEED}.xml")}
+    assert figures["scheduled"] == scenario.scheduled(scene) == scenario.scheduled(cross)
+    assert figures["never_inserted"] == 0
+    _, approaches = metrics.detail(tmp_path, SEED, env.net)
+    assert sum(a.insertion_s for a in approaches.values()) == pytest.approx(figures["insertion_delay"] * figures["scheduled"])
+
+
 def test_emissions_are_totals_in_kg(tmp_path):
     _, figures = play("cross", tmp_path, detail=True)
     text = (tmp_path / f"tripinfo_{SEED}.xml").read_text()

@@ -29,6 +29,7 @@ against the road's limit and not, as in trips, against the vehicle's own wish: t
 
 import json
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
@@ -47,12 +48,9 @@ def read(out: Path, seed: int, n_signals: int) -> dict[str, float]:
     """Return the figures of the episode whose files `tripinfo_<seed>.xml` and `summary_<seed>.xml` lie in `out`."""
     columns = ("departDelay", "timeLoss", "duration", "waitingTime", "waitingCount", "depart", "arrival")
     rows, emitted = [], []
-    for _, element in ElementTree.iterparse(out / f"tripinfo_{seed}.xml"):
-        if element.tag == "tripinfo":
-            rows.append([float(element.attrib[column]) for column in columns])
-            element.clear()
-        elif element.tag == "emissions":
-            emitted.append([float(element.attrib["CO2_abs"]), float(element.attrib["fuel_abs"])])
+    for trip in _trips(out, seed):
+        rows.append([float(trip.attrib[column]) for column in columns])
+        emitted += [[float(of.attrib["CO2_abs"]), float(of.attrib["fuel_abs"])] for of in trip.findall("emissions")]
     delay, loss, duration, waiting, stops, depart, arrival = np.array(rows).reshape(-1, len(columns)).T
     inserted, arrived = depart >= 0, arrival >= 0
     halting, teleports = _summary(out / f"summary_{seed}.xml")
@@ -129,14 +127,20 @@ def detail(out: Path, seed: int, net: RoadNet) -> tuple[dict[str, float], dict[s
 def _add_insertion(out: Path, seed: int, net: RoadNet, approaches: dict[str, Approach]) -> None:
     """Charge what vehicles waited to be inserted to the approaches that they would have come to first."""
     pending = json.loads((out / f"pending_{seed}.json").read_text())
-    for _, element in ElementTree.iterparse(out / f"tripinfo_{seed}.xml"):
-        if element.tag != "tripinfo":
-            continue
+    for element in _trips(out, seed):
         start = pending.get(element.attrib["id"]) or edge_of(element.attrib["departLane"])
         approach = approaches[net.approach[start]]
         approach.insertion_s += float(element.attrib["departDelay"])
         approach.vehicles += element.attrib["id"] in pending
-        element.clear()
+
+
+def _trips(out: Path, seed: int) -> Iterator[ElementTree.Element]:
+    """Yield the trips in SUMO's file, but of vehicles that it read in advance and that were not due before the end."""
+    for _, element in ElementTree.iterparse(out / f"tripinfo_{seed}.xml"):
+        if element.tag == "tripinfo":
+            if float(element.attrib["depart"]) >= 0 or float(element.attrib["departDelay"]) > 0:
+                yield element
+            element.clear()
 
 
 def _mean(values: np.ndarray) -> float:
