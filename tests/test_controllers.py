@@ -111,6 +111,18 @@ def test_webster_leaves_out_a_phase_that_only_repeats():
     assert len(webster.best_plan(demand, Timing()).phases) == 2
 
 
+def test_webster_with_many_phases():
+    """Sixteen links in a ring, each phase with three of them: of 2^16 sets the small ones are tried."""
+    serves = np.array([np.roll([1.0] * 3 + [0.0] * 13, k) for k in range(16)])
+    each = np.eye(16, dtype=bool)
+    demand = webster.Demand(serves, each, each, np.full(16, 0.05))
+    sets = webster.candidates(demand)
+    assert len(sets) == webster.MOST_SETS
+    assert len(sets[0]) == 6
+    assert all(serves[list(phases)].any(axis=0).all() for phases in sets)
+    assert len(webster.best_plan(demand, Timing()).phases) == 6
+
+
 def test_webster_gives_a_protected_phase_to_a_turn_that_gaps_cannot_carry():
     """A left turn of half the saturation flow does not fit into permissive green, worth .4 of it."""
     serves = np.array([[1, 0.4, 0], [0, 1, 0], [0, 0, 1.0]])  # main street, its left turn alone, side street

@@ -32,6 +32,8 @@ PERMISSIVE = 0.4
 LEAST_VEH_H = 1.0
 LOST_S = 1.0
 LEAST_S, MOST_S = 30, 120
+MOST_SETS = 1000
+"""All of them with up to 9 phases; each more doubles them, and large ones lose most of the time to changes."""
 SATURATED = 0.95
 """A signal whose flow ratio is above this gets the longest cycle."""
 
@@ -100,10 +102,10 @@ def best_plan(demand: Demand, timing: Timing) -> programs.Plan:
 
 
 def candidates(demand: Demand) -> list[tuple[int, ...]]:
-    """Return the sets of two phases or more that serve every turn."""
+    """Return the sets of two phases or more that serve every turn, fewest phases first, and no more than `MOST_SETS`."""
     able = (demand.serves > 0) @ demand.turn.T
     sets = itertools.chain.from_iterable(itertools.combinations(range(len(able)), k) for k in range(2, len(able) + 1))
-    return [phases for phases in sets if able[list(phases)].any(axis=0).all()]
+    return list(itertools.islice((phases for phases in sets if able[list(phases)].any(axis=0).all()), MOST_SETS))
 
 
 def flow_ratio(demand: Demand, phases: Sequence[int]) -> float:
