@@ -77,6 +77,10 @@ MISTAKES = [
     ("watch --net cross --controller random --delay-ms -1", "delay-ms must not be negative; got -1"),
     ("ui --port 99999", "port 99999 cannot be used"),
     ("evaluate --net cross --controller random --out /dev/null/x", "out /dev/null/x cannot be made"),
+    (
+        "evaluate --net cross --controller random --out a,b",
+        "out a,b has a comma, where SUMO ends a file name; give another folder",
+    ),
 ]
 
 

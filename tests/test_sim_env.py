@@ -249,12 +249,27 @@ def test_unknown_network_names_the_nearest(network):
         ({"begin_s": 700}, r"begin_s 700 must be before end_s 600"),
         ({"bgin_s": 0}, r"expected exactly the fields net, routes, begin_s.*got .*bgin_s"),
         ({"net": "[}"}, r"not valid YAML"),
+        ({"begin_s": "true"}, r"begin_s must be a whole number of seconds; got True"),
+        ({"licence": "2023"}, r"licence must be a text, in quotes where it looks like a number; got 2023"),
+        ({"source": ""}, r"source must be a text, .*; got None"),
     ],
 )
 def test_wrong_scenario(changes, says, network):
     root = network(**changes)
     with pytest.raises(UserError, match=says):
         scenario.load("mine", root)
+
+
+def test_scenario_in_another_encoding(network):
+    root = network()
+    (root / "networks" / "mine" / "scenario.yaml").write_bytes(b'source: "K\xf6ln"\n')
+    with pytest.raises(UserError, match=r"mine/scenario.yaml: not valid YAML"):
+        scenario.load("mine", root)
+
+
+def test_a_comma_in_a_file_name(network):
+    with pytest.raises(UserError, match=r"mine/scenario.yaml: routes file .*a,b.rou.xml has a comma in its path, .*; rename it"):
+        scenario.load("mine", network(files={"a,b.rou.xml": "<routes/>"}, routes='["a,b.rou.xml"]'))
 
 
 def test_window_without_vehicles(network):

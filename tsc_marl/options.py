@@ -216,8 +216,10 @@ def make_folder(out: Path) -> None:
     """Make the folder of the option `out`, before anything is measured that would be lost without it.
 
     Raises:
-        UserError: when it cannot be made.
+        UserError: when it cannot be made, or SUMO could not read in it.
     """
+    if "," in str(out):
+        raise UserError(f"out {out} has a comma, where SUMO ends a file name; give another folder")
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

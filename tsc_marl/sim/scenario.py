@@ -52,7 +52,7 @@ def load(name: str, root: Path = ROOT) -> Scenario:
     if not path.is_file():
         raise unknown("network", name, available(root))
     try:
-        raw = yaml.safe_load(path.read_text())
+        raw = yaml.safe_load(path.read_bytes())
     except yaml.YAMLError as error:
         raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
     expected = [field.name for field in fields(Scenario) if field.name != "name"]
@@ -61,8 +61,11 @@ def load(name: str, root: Path = ROOT) -> Scenario:
     if not isinstance(raw["routes"], list) or not raw["routes"]:
         raise UserError(f"{path}: routes must be a list of at least one route file; got {raw['routes']!r}")
     for key in ("begin_s", "end_s"):
-        if not isinstance(raw[key], int):
+        if type(raw[key]) is not int:
             raise UserError(f"{path}: {key} must be a whole number of seconds; got {raw[key]!r}")
+    for key in ("licence", "source"):
+        if not isinstance(raw[key], str):
+            raise UserError(f"{path}: {key} must be a text, in quotes where it looks like a number; got {raw[key]!r}")
     if raw["begin_s"] >= raw["end_s"]:
         raise UserError(f"{path}: begin_s {raw['begin_s']} must be before end_s {raw['end_s']}")
     files = {
@@ -86,6 +89,8 @@ def _resolve(scenario: Path, field: str, given: str) -> Path:
         resolved = scenario.parent / str(given)
     if not resolved.is_file():
         raise UserError(f"{scenario}: {field} file {resolved} does not exist; correct the path in scenario.yaml")
+    if "," in str(resolved):
+        raise UserError(f"{scenario}: {field} file {resolved} has a comma in its path, where SUMO ends a file name; rename it")
     return resolved
 
 
