@@ -1,7 +1,6 @@
 """Demand that differs from episode to episode, made from the scenario's own route files."""
 
 import copy
-import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,9 @@ APART_S = 60.0
 """A copy of a vehicle departs at most this much earlier or later than the vehicle itself."""
 WAY = ("route", "from", "to", "via", "fromJunction", "toJunction", "fromTaz", "toTaz")
 """Attributes that say where a vehicle drives."""
+
+Timed = tuple[float, ElementTree.Element]
+"""When something departs [s], and what: `routes.timed`."""
 
 
 @dataclass(frozen=True)
@@ -76,13 +78,7 @@ def write(scenario: Scenario, demand: Demand, seed: int, path: Path) -> None:
             played.append((when, again))
     if not played:
         raise UserError(f"{scenario.name}: demand {demand} leaves no vehicle in the window; raise demand.scale")
-    root = ElementTree.Element("routes")
-    root.extend(element for _, element in sorted([*others, *played], key=lambda entry: entry[0]))
-    ElementTree.ElementTree(root).write(path)
-
-
-Timed = tuple[float, ElementTree.Element]
-"""What stands in a route file, by departure [s]; what does not depart, as types and routes, comes first."""
+    routes.write(path, [*others, *played])
 
 
 def _read(scenario: Scenario, rng: np.random.Generator) -> tuple[list[Timed], list[Timed]]:
@@ -90,12 +86,9 @@ def _read(scenario: Scenario, rng: np.random.Generator) -> tuple[list[Timed], li
     planned: list[Timed] = []
     others: list[Timed] = []
     for path in scenario.routes:
-        last = -math.inf
-        for element in map(copy.deepcopy, routes.elements(path)):  # they are emptied once read
-            when = routes.departure(element, path, scenario.begin_s)
-            last = last if when is None else when
-            if when is None or element.tag not in (*routes.VEHICLES, "flow"):
-                others.append((last if set(element.attrib) & {"depart", "begin"} else -math.inf, element))
+        for when, element in map(copy.deepcopy, routes.timed(path, scenario.begin_s)):
+            if element.tag not in (*routes.VEHICLES, "flow") or routes.departure(element, path, scenario.begin_s) is None:
+                others.append((when, element))
             elif element.tag == "flow":
                 times = routes.departures(element, path, scenario.begin_s, scenario.end_s, rng)
                 planned += zip(times, _single(element, len(times)), strict=True)

@@ -19,7 +19,6 @@ import numpy as np
 
 from tsc_marl.errors import UserError
 from tsc_marl.sim.metrics import PERIOD_S
-from tsc_marl.sim.routes import in_order
 from tsc_marl.sim.scenario import Scenario
 
 GUI_START_S = 60
@@ -51,8 +50,7 @@ def command(
     """Return SUMO's options for one episode; its output files go to the folder `out`.
 
     Vehicles are never teleported and wait to be inserted for as long as it takes; every scheduled vehicle, inserted
-    or not, has a line in the trip output. Route files that are not sorted by departure are read whole before the start:
-    of those that SUMO reads bit by bit, it leaves out what comes too late in the file.
+    or not, has a line in the trip output.
 
     Args:
         scenario: what to simulate.
@@ -74,8 +72,6 @@ def command(
         "--summary-output": str(out / f"summary_{seed}.xml"),
         "--summary-output.period": "5",
     }
-    if not all(map(in_order, scenario.routes)):
-        options["--route-steps"] = "0"
     orders = [f"<timedEvent type='SaveTLSStates' source={quoteattr(s)} dest='tls_{seed}.xml'/>" for s in tls]
     if detail:
         orders.append(

@@ -11,7 +11,7 @@ import numpy as np
 
 from tsc_marl.errors import UserError, unknown
 from tsc_marl.sim import demand as demands
-from tsc_marl.sim import engine, metrics, roadnet
+from tsc_marl.sim import engine, metrics, roadnet, routes
 from tsc_marl.sim.demand import Demand
 from tsc_marl.sim.engine import Engine, Vehicles
 from tsc_marl.sim.observations import LanesObservation
@@ -175,12 +175,15 @@ class TrafficEnv:
             self._engine = None
 
     def _played(self) -> Scenario:
-        """Return the scenario with this episode's demand, written to a file of its own where it differs."""
-        demand = replace(self.demand, scale=self.demand.scale * self.stress.demand)
-        if not demand.varies:
-            return self.scenario
+        """Return the scenario with this episode's demand, in files of its own where it differs or is not sorted by departure."""
+        demand, begin_s = replace(self.demand, scale=self.demand.scale * self.stress.demand), self.scenario.begin_s
         path = self.out / f"demand_{self.seed}.rou.xml"
-        demands.write(self.scenario, demand, self.seed, path)
+        if demand.varies:
+            demands.write(self.scenario, demand, self.seed, path)
+        elif not all(routes.in_order(given, begin_s) for given in self.scenario.routes):
+            routes.sort(self.scenario.routes, begin_s, path)
+        else:
+            return self.scenario
         return replace(self.scenario, routes=(path,))
 
     def _disturb(self, engine: Engine) -> None:

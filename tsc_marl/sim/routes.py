@@ -1,10 +1,12 @@
 """SUMO's route files: when the vehicles in them depart."""
 
+import copy
 import functools
 import gzip
 import math
 import sys
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -42,7 +44,7 @@ def elements(path: Path) -> Iterator[Element]:
                 if event == "end" and depth == 1:
                     yield element
                     element.clear()
-    except (ElementTree.ParseError, gzip.BadGzipFile, EOFError) as error:
+    except (ElementTree.ParseError, gzip.BadGzipFile, zlib.error, EOFError) as error:
         raise UserError(f"{path}: not well-formed XML ({error}); make the file again or correct that line") from None
 
 
@@ -68,6 +70,44 @@ def departure(element: Element, path: Path, begin_s: float) -> float | None:
     if given in UNTIMED or (given is None and element.tag not in VEHICLES):
         return None
     return begin_s if given == "begin" else _number(element, name, path, _seconds, TIME)
+
+
+def timed(path: Path, begin_s: float) -> Iterator[tuple[float, Element]]:
+    """Yield the elements of a route file with their departures [s], of flows the first; the next one empties the last.
+
+    What departs when no clock tells has the departure before it in the file; what does not depart, as types and routes, -inf.
+
+    Raises:
+        UserError: when SUMO would not understand a departure, with file and id.
+    """
+    last = -math.inf
+    for element in elements(path):
+        when = departure(element, path, begin_s)
+        last = last if when is None else when
+        yield last if when is not None or {"depart", "begin"} & element.attrib.keys() else -math.inf, element
+
+
+def write(path: Path, content: Iterable[tuple[float, Element]]) -> None:
+    """Write a route file sorted by departure."""
+    root = Element("routes")
+    root.extend(element for _, element in sorted(content, key=lambda entry: entry[0]))
+    ElementTree.ElementTree(root).write(path)
+
+
+def sort(paths: Iterable[Path], begin_s: float, path: Path) -> None:
+    """Write what is in some route files to one that is sorted by departure."""
+    write(path, [copy.deepcopy(entry) for given in paths for entry in timed(given, begin_s)])
+
+
+@functools.cache
+def in_order(path: Path, begin_s: float) -> bool:
+    """Return whether a route file is sorted by departure: what comes too late in the file SUMO leaves out.
+
+    Raises:
+        UserError: when SUMO would not understand a departure, with file and id.
+    """
+    times = [when for when, _ in timed(path, begin_s) if when > -math.inf]
+    return times == sorted(times)
 
 
 def departures(flow: Element, path: Path, begin_s: float, end_s: float, rng: np.random.Generator) -> list[float]:
@@ -161,19 +201,3 @@ def _number(
     if not least <= value <= most:
         raise UserError(f"{path}: {element.tag} {element.get('id')}: {name} must be {wanted}; got {given!r}")
     return value
-
-
-@functools.cache
-def in_order(path: Path) -> bool:
-    """Return whether a route file is sorted by departure, as SUMO wants it: what comes too late in the file it leaves out.
-
-    Raises:
-        UserError: when a departure cannot be understood, with file and id.
-    """
-    last = 0.0
-    for element in elements(path):
-        when = departure(element, path, 0.0)
-        if when is not None and when < last:
-            return False
-        last = last if when is None else when
-    return True
