@@ -71,7 +71,7 @@ def results_table(
         minutes = [f"{training[name][1]:.1f}" if name in training else "-"] if trained else []
         table.add_row(
             name, f"{mean(rows, 'delay'):.1f}", between(rows), f"{np.median([f['delay'] for f in rows]):.1f}", *difference,
-            *(f"{mean(rows, figure):{form}}" for figure, form in COLUMNS.values()),
+            *(number(mean(rows, figure), form) for figure, form in COLUMNS.values()),
             f"{mean(rows, 'arrived'):.0f} of {mean(rows, 'scheduled'):.0f}", f"{mean(rows, 'never_inserted'):.1f}",
             f"{mean(rows, 'gridlock'):.0%}", *minutes,
         )  # fmt: skip
