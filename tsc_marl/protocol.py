@@ -88,7 +88,8 @@ class Session:
         played = {name: [int(row["seed"]) for row in results[name]] for name in best_first}
         maps.draw(picture, scenario.load(task.network), folder, played)
         title = f"{task.network}: mean over {len(self.seeds)} seeds, best delay first"
-        report.show(report.results_table(title, results, {}, self.baseline), report.MINOR)
+        minor = (*report.MINOR, report.difference_to(self.baseline))
+        report.show(report.results_table(title, results, {}, self.baseline), minor)
         _log(task, results, [folder / "metrics.json", folder / "metrics.csv", picture])
         report.say(f"figures: {folder}/metrics.json and .csv, from {folder}/<controller>/tripinfo_<seed>.xml; map: {picture}\n")
         return results

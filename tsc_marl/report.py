@@ -61,7 +61,7 @@ def results_table(
     """
     table = Table(title=title, title_justify="left")
     table.add_column("controller", no_wrap=True)
-    against = [f"- {baseline} [s]"] if baseline in results else []
+    against = [difference_to(baseline)] if baseline in results else []
     trained = ["minutes"] if training else []
     for column in ("delay [s]", "95 %", "median", *against, *COLUMNS, "arrived", "shut out", "gridlock", *trained):
         table.add_column(column, justify="right", no_wrap=True)
@@ -76,6 +76,11 @@ def results_table(
             f"{mean(rows, 'gridlock'):.0%}", *minutes,
         )  # fmt: skip
     return table
+
+
+def difference_to(baseline: str) -> str:
+    """Return the name of the column of differences to a controller."""
+    return f"- {baseline} [s]"
 
 
 def mean(rows: Sequence[Figures], figure: str) -> float:
@@ -230,13 +235,14 @@ class Progress:
 def show(table: Table, minor: Sequence[str] = ()) -> None:
     """Print a table: whole into a file, in a terminal without as many of its `minor` columns as there is no room for."""
     live, hidden = sys.stdout.isatty(), list[str]()
+    spare = [name for name in minor if name in {column.header for column in table.columns}]
     console = Console(width=None if live else WIDTH, highlight=False, markup=False)  # [s] is a unit, not markup
 
     def needed() -> int:
         return console.measure(table, options=console.options.update_width(10 * WIDTH)).maximum
 
-    while live and len(hidden) < len(minor) and needed() > console.width:
-        hidden.append(minor[len(hidden)])
+    while live and spare and needed() > console.width:
+        hidden.append(spare.pop(0))
         kept = [column for column in table.columns if column.header != hidden[-1]]
         rows, table = table.rows, Table(*kept, title=table.title, title_justify=table.title_justify)
         table.rows = rows
