@@ -25,7 +25,8 @@ PUBLISHED = {
     "iql": -132.6, "ia2c": -134.4, "ippo": -133.9, "maddpg": -141.7, "coma": -204.3, "maa2c": -129.9, "mappo": -133.5,
     "vdn": -131.0, "qmix": -126.6,
 }  # fmt: skip
-"""EPyMARL's paper (Papoudakis et al. 2021, arXiv 2006.07869), recalled, not read again; on-policy in more than ten times 500 batches."""
+"""EPyMARL's paper (Papoudakis et al. 2021, arXiv 2006.07869), recalled, not read again; on-policy after more than ten times
+as many steps."""
 
 
 class Spread:

@@ -63,7 +63,7 @@ def test_again_nothing_is_taken_twice_and_a_study_counts_them(trained, files, ne
         assert home.main(f"import --folder {files}") == 0
         assert said in capsys.readouterr().out
     assert home.main("evaluate --net cross --controller ippo --eval-seeds 1") == 2
-    assert "no finished run of ippo on cross" in capsys.readouterr().err
+    assert "no run with a checkpoint, only imported ones, of ippo on cross" in capsys.readouterr().err
     again = files.parent / "again"
     again.mkdir()
     (again / "README.md").write_text("# Finished trainings\n\nold\n\n## city\n\n| a | b |\n")
