@@ -120,6 +120,7 @@ def test_a_study_does_not_train_again_what_was_taken_in(new_home, capsys, tmp_pa
         (lambda data: data[:50] + bytes(40) + data[90:], "is no exported training (error: Error -3"),
         (lambda _: gzip.compress(b"{}"), "is no exported training (network: Field required)"),
         (lambda _: gzip.compress(b"[]"), "is no exported training (its content: Input should be"),
+        (lambda data: changed(data, format=None), "is no exported training (format: Input should be"),
         (lambda data: changed(data, format=99), "is of another version of this program (format 99, not 1)"),
         (lambda data: changed(data, trainings=[{}]), "is no exported training (trainings.0.run: Field required)"),
         (lambda data: changed(data, network="../evil"), "is no exported training (network: String should match"),

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from tsc_marl import algos, config, controllers, report, stats
+from tsc_marl import config, controllers, report, stats
 from tsc_marl.errors import UserError, unknown
 from tsc_marl.track import Tracker
 
@@ -143,8 +143,8 @@ def load(network: str, choice: Choice = Choice()) -> Comparison:
     found = [_training(tracker, run) for run in runs]
     missing = sorted(set(choice.algos) - {training.algorithm for training in found})
     for name in missing:
-        if name not in (known := [*algos.available(), *config.variants()]):
-            raise unknown("algorithm", name, known)
+        if name not in config.algorithms():
+            raise unknown("algorithm", name, config.algorithms())
     if missing or not found:
         of = f" of {', '.join(missing)}" if missing else ""
         chosen = f" that match {choice.where}" if choice.where else ""

@@ -178,6 +178,11 @@ def variants(configs: Path = ROOT / "configs") -> list[str]:
     return sorted(path.stem for path in (configs / "algos").glob("*-*.yaml"))
 
 
+def algorithms(configs: Path = ROOT / "configs") -> list[str]:
+    """Return every name that an algorithm can be asked for by: those of tsc_marl/algos/, and the variants."""
+    return [*algos.available(), *variants(configs)]
+
+
 def parse(argv: list[str], configs: Path = ROOT / "configs") -> list[RunConfig[Any]]:
     """Read a command line into one RunConfig per algorithm, in order.
 
@@ -208,7 +213,7 @@ def parse(argv: list[str], configs: Path = ROOT / "configs") -> list[RunConfig[A
 def _own(name: str, configs: Path) -> dict[Path, list[str]]:
     """Read the settings of an algorithm, and those of a variant on top."""
     if "-" in name and name not in variants(configs):
-        raise unknown("algorithm", name, [*algos.available(), *variants(configs)])
+        raise unknown("algorithm", name, algorithms(configs))
     paths = [configs / "algos" / f"{own}.yaml" for own in dict.fromkeys((name.partition("-")[0], name))]
     return {path: from_yaml(path, "algo.") for path in paths if path.exists()}
 

@@ -172,7 +172,6 @@ class _Told(BaseModel):
     start_ms: int
     end_ms: int | None
     params: dict[str, str]
-    metrics: dict[str, Points]
 
 
 class _FamilyTags(BaseModel):
@@ -181,6 +180,7 @@ class _FamilyTags(BaseModel):
 
 class _Family(_Told):
     tags: _FamilyTags
+    metrics: dict[str, Points]
 
 
 class _TrainingTags(_FamilyTags):
@@ -199,7 +199,7 @@ class _Curves(BaseModel):
 
 class _Training(_Told):
     tags: _TrainingTags
-    metrics: _Curves  # pyright: ignore[reportIncompatibleVariableOverride]
+    metrics: _Curves
 
 
 class _Child(BaseModel):
@@ -214,6 +214,7 @@ class _File(BaseModel):
     run: _Family
     evaluation: _Evaluation
     trainings: Annotated[list[_Child], Field(min_length=1)]
+    format: int
 
 
 def _content(path: Path) -> dict[str, Any]:

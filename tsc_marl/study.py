@@ -71,8 +71,9 @@ class Cell:
 
     def start(self, workers: int, like: "Cell | None") -> "subprocess.Popen[bytes]":
         """Start it, or go on where it was; the classical controllers that `like` has measured are not measured again."""
-        if not (self.folder / COMMAND).exists():
-            shutil.rmtree(self.folder, ignore_errors=True)  # none of ours: `prepare` makes it whole
+        if self.folder.exists() and not (self.folder / COMMAND).exists():  # in this order: `prepare` makes both at once
+            shutil.rmtree(self.folder)
+        if not self.folder.exists():
             with contextlib.suppress(FileExistsError):  # another study was quicker
                 prepare(self.folder, list(self.line))
         if like is not None:

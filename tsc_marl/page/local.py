@@ -96,6 +96,7 @@ def credit_panels(findings: Findings) -> go.Figure | None:
     if not panels:
         return None
     order = _order(findings, *panels[0])
+    most = {kind: _scale([findings.agents[name] for drawn, name in panels if drawn == kind], kind) for kind, _ in panels}
     rows, columns = -(-len(panels) // COLUMNS), min(COLUMNS, len(panels))
     height = 80 + rows * (90 + ROW * len(order))
     figure = make_subplots(
@@ -104,8 +105,7 @@ def credit_panels(findings: Findings) -> go.Figure | None:
     )  # fmt: skip
     for i, (kind, name) in enumerate(panels):
         row, column = i // COLUMNS + 1, i % COLUMNS + 1
-        most = _scale([findings.agents[other] for drawn, other in panels if drawn == kind], kind)
-        figure.add_trace(_heatmap(findings.agents[name], kind, name, order, most), row, column)
+        figure.add_trace(_heatmap(findings.agents[name], kind, name, order, most[kind]), row, column)
         axes: Any = figure.layout[f"xaxis{i + 1}"], figure.layout[f"yaxis{i + 1}"]
         (_, right), (bottom, top) = (axis.domain for axis in axes)
         added: Any = figure.data[-1]

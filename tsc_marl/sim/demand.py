@@ -122,13 +122,13 @@ def _mix_ways(vehicles: Sequence[ElementTree.Element], share: float, rng: np.ran
         ways[start].append(({name: vehicle.attrib[name] for name in WAY if name in vehicle.attrib}, vehicle.findall("route")))
     for vehicle, start in zip(vehicles, starts, strict=True):
         if rng.random() < share and vehicle.find("stop") is None:  # elsewhere it would not pass its stop
-            attributes, routes = ways[start][int(rng.integers(len(ways[start])))]
+            attributes, inline = ways[start][int(rng.integers(len(ways[start])))]
             for name in WAY:
                 vehicle.attrib.pop(name, None)
             vehicle.attrib.update(attributes)
             for own in vehicle.findall("route"):
                 vehicle.remove(own)
-            vehicle.extend(routes)
+            vehicle.extend(inline)
 
 
 def _start(vehicle: ElementTree.Element, named: dict[str, str]) -> str:
