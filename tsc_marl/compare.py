@@ -219,7 +219,7 @@ def row(summary: Summary) -> list[str]:
         report.number(summary.spread),
         report.number(share, ".2f"), report.span(low, high, ".2f"),
         report.median(summary.episodes), report.median(summary.minutes, ".1f"),
-        f"{summary.area:.0f}", f"{summary.drift:+.1f}", report.number(summary.gridlock, ".0%"),
+        f"{summary.area:.0f}", report.number(summary.drift, "+.1f"), report.number(summary.gridlock, ".0%"),
     ]  # fmt: skip
 
 
