@@ -49,13 +49,13 @@ compare: .venv/installed  ## list and compare the finished trainings of NET, of 
 	$(TSC) compare --net $(NET) $(call given,algos,ALGOS) $(ARGS)
 
 explain: .venv/installed  ## show how RUN (an algorithm, a run id or a checkpoint) values its phases, decision by decision
-	$(TSC) explain --net $(NET) $(call option,run,$(RUN)) $(call option,timing,$(TIMING)) $(ARGS)
+	$(TSC) explain --net $(NET) $(call option,run,$(RUN)) $(call option,out,$(OUT)) $(call option,timing,$(TIMING)) $(ARGS)
 
 probe: .venv/installed  ## bias and variance of the policy gradients at RUN (algorithms, run ids, checkpoints)
 	$(TSC) probe --net $(NET) $(call option,run,$(RUN)) $(call option,episodes,$(EPISODES)) $(call option,out,$(OUT)) $(call option,workers,$(WORKERS)) $(ARGS)
 
 report: .venv/installed  ## write a page on the finished trainings of every NET, with figures for a paper
-	$(TSC) report --net $(NET) $(call given,algos,ALGOS) $(ARGS)
+	$(TSC) report --net $(NET) $(call given,algos,ALGOS) $(call option,out,$(OUT)) $(ARGS)
 
 export: .venv/installed  ## write the finished trainings of NET (default: all) as files in OUT, to publish or to bring together
 	$(TSC) export $(call given,net,NET) $(call given,algos,ALGOS) $(call option,out,$(OUT)) $(ARGS)

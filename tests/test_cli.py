@@ -239,7 +239,7 @@ def refused(home, capsys, path, net="cross"):
 
 def test_a_checkpoint_of_another_network(trained, capsys):
     said = refused(trained, capsys, trained.checkpoints[0], "grid2x2")
-    assert "the policy of ippo was trained with network cross, not grid2x2" in said
+    assert "the policy of ippo was trained on cross, not grid2x2" in said
 
 
 def test_a_checkpoint_cut_short(trained, tmp_path, capsys):
@@ -258,7 +258,8 @@ def test_a_checkpoint_cut_short(trained, tmp_path, capsys):
             "ippo has a setting magic that this version does not know",
         ),
         (lambda content: content["config"].update(lr=-1.0), "algo.lr must be positive and finite; got -1.0"),
-        (lambda content: content["sim"].update(detection_m=77.0), "was trained with sim"),
+        (lambda content: content["sim"].update(magic=1), "ippo has a setting magic that this version does not know"),
+        (lambda content: content["sim"].update(detection_m=-1.0), "sim.detection_m must be positive; got -1.0"),
         (lambda content: content.update(format=99), "is not of this program"),
         (lambda content: content.pop("training"), "is not of this program"),
     ],

@@ -271,6 +271,23 @@ def test_forced_rows_do_not_touch_the_advantages_scale(name):
     assert chosen.std(unbiased=False).item() == pytest.approx(1, abs=1e-4)
 
 
+@pytest.mark.parametrize("name", ["ippo", "coma"])
+def test_an_agent_with_little_at_stake_is_lazy_however_advantages_are_normalised(name):
+    found = {}
+    for norm in ("none", "agent"):
+        algorithm = build(name, adv_norm=norm)
+        batch = play(algorithm)
+        stakes = torch.ones(batch.reward.shape[-1])
+        stakes[0] = 100.0
+        metrics = update(algorithm, dataclasses.replace(batch, reward=batch.reward * stakes), 0.0)
+        found[norm] = [value for key, value in metrics.items() if key.endswith("/laziness")]
+    assert found["agent"] == pytest.approx(found["none"], abs=1e-4)
+    assert found["agent"].count(0.0) == 1
+    if name == "ippo":  # the others' rewards are not its own
+        assert found["agent"][0] == 0
+        assert min(found["agent"][1:]) > 0.8
+
+
 def team_targets(algorithm, batch):
     copy = deepcopy(algorithm)
     return copy.returns.restore(copy.prepare(batch)[0]["target"])

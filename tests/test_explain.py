@@ -18,6 +18,8 @@ def trained(new_home):
     settings = f"--episodes 4 --workers 2 --eval-seeds {SEED} --baselines --algo.gamma {GAMMA}"
     assert home.main(f"train --net grid2x2 --algos jointq mappo {settings} --algo.lam {LAM} --algo.epochs 2") == 0
     assert home.main(f"train --net grid2x2 --algos iql maddpg {settings} --algo.updates 2") == 0
+    other = "--sim.reward queue --sim.observation sumo-rl --timing field"
+    assert home.main(f"train --net grid2x2 --algos ippo {settings} {other}") == 0
     return home
 
 
@@ -72,6 +74,21 @@ def test_algorithms_with_fewer_opinions(trained, tmp_path, capsys):
     rows = explained(trained, "iql", tmp_path)
     assert max(column(rows, "own").ravel()) <= 0  # it takes the best, and compares with it
     assert "own effect" in capsys.readouterr().out
+
+
+def test_a_policy_sees_and_is_paid_as_in_its_training(trained, tmp_path, capsys):
+    rows = explained(trained, "ippo", tmp_path)
+    said = capsys.readouterr().out
+    assert "note: the policy of ippo learned with other signal timing: yellow_s 3 (here 2), all_red_s 2" in said
+    queues = -column(rows, "reward")
+    assert (queues == queues.round()).all()  # halting vehicles
+    (file,) = trained.folder.glob("runs/*/ippo-s0/evaluation.json")
+    (expected,) = json.loads(file.read_text())["results"]["ippo"]
+    measure = f"evaluate --net grid2x2 --controller ippo max_pressure --eval-seeds {SEED} --timing field --out {tmp_path}"
+    assert trained.main(measure) == 0
+    assert "note:" not in capsys.readouterr().out
+    results = json.loads((tmp_path / "grid2x2/metrics.json").read_text())["results"]
+    assert results["ippo"][0]["delay"] == expected["delay"] != results["max_pressure"][0]["delay"]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """What a policy thinks of its choices: the numbers by hand, and that it drives as everywhere else."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,9 +10,13 @@ from opinions import TASK, biased
 from tsc_marl import opinion
 from tsc_marl.algos.ippo import Ippo
 from tsc_marl.algos.mappo import Mappo
-from tsc_marl.opinion import ADVANTAGE, NOTHING, TEAM_VALUE, VALUE, Driver
+from tsc_marl.algos.mat_dec import MatDec
+from tsc_marl.algos.qmix import Qmix
+from tsc_marl.algos.vdn import Vdn
+from tsc_marl.opinion import NOTHING, Driver, Meaning
 from tsc_marl.rollout.job import Policy, Task
 from tsc_marl.rollout.worker import spec_of, start
+from tsc_marl.sim.env import SimConfig
 
 
 def test_the_advantage_is_over_the_mean_of_the_other_legal_phases() -> None:
@@ -22,11 +28,12 @@ def test_the_advantage_is_over_the_mean_of_the_other_legal_phases() -> None:
 
 def test_the_scale_is_robust_and_leaves_out_what_is_not_known() -> None:
     numbers = np.array([*np.linspace(-1, 1, 99), 1000.0, np.nan])
-    middle, reach = opinion.scale(numbers, ADVANTAGE)
+    around_zero, around_median = (Meaning("", "", "", zero) for zero in (True, False))
+    middle, reach = opinion.scale(numbers, around_zero)
     assert middle == 0
     assert 0.9 < reach < 1
-    assert opinion.scale(numbers + 50, VALUE)[0] == pytest.approx(50, abs=0.02)
-    assert opinion.scale(np.full(3, np.nan), VALUE) == (0.0, 1.0)
+    assert opinion.scale(numbers + 50, around_median)[0] == pytest.approx(50, abs=0.02)
+    assert opinion.scale(np.full(3, np.nan), around_median) == (0.0, 1.0)
 
 
 def test_colours_go_from_orange_over_white_to_purple() -> None:
@@ -44,19 +51,39 @@ def trained(kind: type, task: Task, **settings: object) -> Policy:
     env.close()
     torch.manual_seed(0)
     algorithm = kind(spec_of(env), kind.Config(**settings))
-    return Policy(kind.__name__.lower(), algorithm.config, algorithm.state_dict())
+    return Policy(kind.__module__.rpartition(".")[2], algorithm.config, algorithm.state_dict())
 
 
-@pytest.mark.parametrize(("kind", "meaning"), [(Ippo, VALUE), (Mappo, TEAM_VALUE)])
-def test_without_advantages_there_are_values(kind: type, meaning: opinion.Meaning) -> None:
+@pytest.mark.parametrize(
+    ("kind", "title", "local"), [(Ippo, "the signal", True), (Mappo, "all signals", False), (MatDec, "all signals", True)]
+)
+def test_without_advantages_there_are_values(kind: type, title: str, local: bool) -> None:
     task = Task("grid2x2")
     env = task.env()
     driver = Driver(env, trained(kind, task), 1000)
     driver.choose()
     env.close()
-    assert driver.meaning is meaning
+    assert driver.meaning is not None
+    assert (f"to come at {title}" in driver.meaning.title, driver.meaning.local) == (True, local)
     assert np.isfinite(driver.worth).all()
-    assert (len(set(driver.worth.tolist())) > 1) == meaning.local
+    assert (len(set(driver.worth.tolist())) > 1) == local
+
+
+@pytest.mark.parametrize(
+    ("kind", "reward", "title"),
+    [
+        (Vdn, "delay", "the team's advantage of the chosen phase over the signal's other phases [vehicle-seconds]"),
+        (Qmix, "delay", "utility of the chosen phase"),
+        (Ippo, "queue", "the reward to come at the signal, discounted (its value) [queue]"),
+    ],
+)
+def test_it_says_whose_return_is_meant_and_in_what_unit(kind: type, reward: str, title: str) -> None:
+    task = replace(TASK, sim=SimConfig(reward=reward))
+    env = task.env()
+    meaning = Driver(env, trained(kind, task), 1000).meaning
+    env.close()
+    assert meaning is not None
+    assert meaning.title.startswith(title)
 
 
 def test_it_drives_as_everywhere_else_with_a_memory_too() -> None:

@@ -191,7 +191,7 @@ def test_mistakes_of_a_probe(trained, tmp_path, capsys):
     for line, said in (
         (f"--net grid2x2 --run {iql}", "iql has no policy gradient of one agent at a time to probe; give a run of coma"),
         ("--net grid2x2 --run iql", "iql has no policy gradient"),
-        (f"--net cross --run {jointq}", "trained with network grid2x2, not cross"),
+        (f"--net cross --run {jointq}", "trained on grid2x2, not cross"),
         (f"--net grid2x2 --run {tmp_path}", "holds no checkpoint; give a folder runs/<training>/<algorithm>-s<seed>"),
         ("--net grid2x2 --run mappo", "no finished run of mappo on grid2x2"),
         ("--net grid2x2 --episodes 15", "episodes must be an even number of at least 16; got 15"),

@@ -138,7 +138,7 @@ def test_another_program_loads_the_policy_in_three_lines(runs, home, tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    algorithm = load(policy_of(checkpoint, task), spec)
+    algorithm = load(policy_of(checkpoint, task.network), spec)
     expected = algorithm.act(torch.from_numpy(given["obs"]), torch.from_numpy(given["avail"]), None, None)[0].numpy()
     chosen = np.load(tmp_path / "chosen.npy")
     assert chosen.tolist() == expected.tolist()

@@ -14,6 +14,8 @@ from tsc_marl import algos, controllers
 from tsc_marl.errors import UserError, unknown
 from tsc_marl.rollout.job import Episode, Job, Policy, Task
 from tsc_marl.rollout.local import Failure, Pool
+from tsc_marl.sim.env import SimConfig
+from tsc_marl.sim.signals import Timing
 from tsc_marl.track import IMPORTED, Tracker
 
 Results = dict[str, list[dict[str, float | int]]]
@@ -32,7 +34,7 @@ def evaluate(
 
     Args:
         pool: worker processes.
-        task: network, timing, observation, demand, disturbance.
+        task: network, timing, demand, disturbance, and what policies see that do not know it themselves.
         policies: by the name they get in the results.
         seeds: SUMO seeds.
         out: keep SUMO's own files in `out/<name>/`.
@@ -43,7 +45,7 @@ def evaluate(
     """
     pairs = [(name, seed) for name in policies for seed in seeds]
     jobs = [
-        Job(i, task, policies[name], seed, out=out / name if out is not None else None, detail=True)
+        Job(i, policies[name].at(task), policies[name], seed, out=out / name if out is not None else None, detail=True)
         for i, (name, seed) in enumerate(pairs)
     ]
     found: dict[int, dict[str, float]] = {}
@@ -109,23 +111,21 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     return content
 
 
-def policy_of(checkpoint: dict[str, Any], task: Task) -> Policy:
+def policy_of(checkpoint: dict[str, Any], network: str) -> Policy:
     """Return the trained policy of a checkpoint.
 
     Raises:
-        UserError: when it was trained on another network or with another observation, or has settings unknown here.
+        UserError: when it was trained on another network, or has settings unknown here.
     """
-    for field, given in (("network", task.network), ("sim", asdict(task.sim))):
-        if checkpoint[field] != given:
-            raise UserError(
-                f"the policy of {checkpoint['algorithm']} was trained with {field} {checkpoint[field]}, not {given}; use the same"
-            )
     name, settings = checkpoint["algorithm"], checkpoint["config"]
+    if checkpoint["network"] != network:
+        raise UserError(f"the policy of {name} was trained on {checkpoint['network']}, not {network}; use the same")
     kind = algos.find(name).Config
-    strange = settings.keys() - {field.name for field in fields(kind)}
-    if strange:
-        raise UserError(f"the policy of {name} has a setting {min(strange)} that this version does not know; train again")
-    return Policy(name, kind(**settings), checkpoint["training"]["weights"])
+    for given, known in ((settings, kind), (checkpoint["sim"], SimConfig), (checkpoint["signal"], Timing)):
+        strange = given.keys() - {field.name for field in fields(known)}
+        if strange:
+            raise UserError(f"the policy of {name} has a setting {min(strange)} that this version does not know; train again")
+    return Policy(name, kind(**settings), checkpoint["training"]["weights"], SimConfig(**checkpoint["sim"]))
 
 
 def labels(names: Sequence[str]) -> dict[str, str]:
@@ -143,15 +143,27 @@ def labels(names: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def find_policy(name: str, task: Task) -> Policy:
+def find_policy(name: str, task: Task, say: Callable[[str], Any] = print) -> Policy:
     """Return a policy by name: a classical controller, an algorithm (its newest finished run), a run id, or a file.
+
+    Args:
+        name: of it.
+        task: where it is to play.
+        say: told when it learned with other signal timing.
 
     Raises:
         UserError: when there is none, with the names there are.
     """
     if name in controllers.available():
         return Policy(name)
-    return policy_of(load_checkpoint(find_checkpoint(name, task.network)), task)
+    saved = load_checkpoint(find_checkpoint(name, task.network))
+    here = asdict(task.timing)
+    differ = ", ".join(
+        f"{key} {value} (here {here.get(key)})" for key, value in saved["signal"].items() if value != here.get(key)
+    )
+    if differ:
+        say(f"note: the policy of {name} learned with other signal timing: {differ}; --timing chooses it")
+    return policy_of(saved, task.network)
 
 
 def find_checkpoint(name: str, network: str) -> Path:
@@ -160,6 +172,8 @@ def find_checkpoint(name: str, network: str) -> Path:
     Raises:
         UserError: when there is none, with the names there are.
     """
+    if name in controllers.available():
+        raise UserError(f"{name} is a classical controller, which has no checkpoint; give a trained policy, such as jointq")
     if Path(name).is_file() or Path(name).suffix == ".pt":
         return Path(name)
     if name.partition("-")[0] in algos.available():

@@ -32,6 +32,8 @@ class Story:
     """One greedy episode and what the policy thought in it."""
 
     spec: Spec
+    about: str
+    """What `own` is of, as `Algorithm.about`."""
     phases: tuple[int, ...]
     """Per signal, how many it has."""
     time_s: np.ndarray
@@ -62,7 +64,7 @@ def play(task: Task, policy: Policy, seed: int) -> Story:
     """
     if policy.config is None:
         raise UserError(f"{policy.name} is a classical controller, which values nothing; give a trained policy")
-    with closing(task.env()) as env:
+    with closing(policy.at(task).env()) as env:
         return _play(env, policy, seed)
 
 
@@ -90,7 +92,7 @@ def _play(env: TrafficEnv, policy: Policy, seed: int) -> Story:
     action, avail, reward = map(torch.from_numpy, arrays)
     known = {name: torch.cat([thought[name] for thought in thoughts]) for name in thoughts[0]}
     happened = _happened(policy.config, known, action, reward.float())
-    return Story(spec, env.n_phases, time_s, action, avail, reward.float(), known, happened, env.metrics())
+    return Story(spec, algorithm.about, env.n_phases, time_s, action, avail, reward.float(), known, happened, env.metrics())
 
 
 def _happened(config: Any, known: Mapping[str, Tensor], action: Tensor, reward: Tensor) -> dict[str, Tensor]:
@@ -134,8 +136,8 @@ def _short(x: Tensor) -> str:
 def summary(story: Story) -> dict[str, np.ndarray]:
     """Return per signal [N], over the decisions with a choice, the table's figures, in the reward's unit where they have one.
 
-    `own` and `others`: E sum_a pi(a) |A(a)|, how much depends on its choice; `gap`: what the best phase has over the second best,
-    in the sum of both; `implied`: correlation of the implied with the actual reward.
+    `own` and `others`: how much depends on its choice, the largest less the smallest of the legal phases; `gap`: what the best
+    has over the second best, in the sum of both; `implied`: correlation of the implied with the actual reward.
     """
     choice = (story.avail.sum(-1) > 1).float()
     probs, avail = story.thoughts["probs"][:-1], story.avail
@@ -143,7 +145,9 @@ def summary(story: Story) -> dict[str, np.ndarray]:
     if "value" in story.thoughts:
         found["value"] = story.thoughts["value"].mean(0).expand(len(story.spec.names))
     heads = {name: story.thoughts[name][:-1] for name in ("own", "others") if name in story.thoughts}
-    found |= {name: ops.agent_mean((probs * head.abs()).sum(-1), choice) for name, head in heads.items()}
+    for name, head in heads.items():
+        span = ops.legal(head, avail).amax(-1) + ops.legal(-head, avail).amax(-1)
+        found[name] = ops.agent_mean(span, choice)
     if heads:
         best = ops.legal(sum(heads.values(), torch.zeros(())), avail).topk(2, dim=-1).values
         found["gap"] = ops.agent_mean(best[..., 0] - best[..., 1], choice)
@@ -176,12 +180,17 @@ def table(title: str, story: Story) -> Table:
     return result
 
 
+WHOSE = {"own": "its own return", "team": "the team's return", "utility": "its utility, which has no unit,"}
+"""What a choice has an effect on, by what the algorithm speaks of."""
+
+
 def legend(story: Story) -> str:
     """Return what the columns of the table mean."""
     lines = ["reward, value: means in the reward's unit; entropy [nats] of the policy that explores"]
     if "own" in story.thoughts:
         lines.append(
-            "own effect: how much of its own return depends on the choice, sum_a pi(a) |A(a)|; gap: best phase over second best"
+            f"own effect: how much of {WHOSE[story.about]} depends on the choice, best legal phase less worst; "
+            "gap: best phase over second best"
         )
     if "others" in story.thoughts:
         lines.append(
@@ -205,7 +214,7 @@ def draw(path: Path, task: Task, story: Story, title: str) -> None:
     from matplotlib.colors import Normalize
 
     figures = summary(story)
-    panels = {"own": "for its own vehicles", "others": "for the vehicles of others"}
+    panels = {"own": f"for {WHOSE[story.about].strip(',')}", "others": "for the returns of others"}
     panels = {name: text for name, text in panels.items() if name in figures} or {"entropy": "entropy of the policy [nats]"}
     net = roadnet.read(scenario.load(task.network).net)
     roads = list(maps.shapes(scenario.load(task.network).net).values())
@@ -222,7 +231,8 @@ def draw(path: Path, task: Task, story: Story, title: str) -> None:
         axis.set_aspect("equal")
         axis.set_axis_off()
         axis.set_title(text)
-    unit = "[nats]" if "entropy" in panels else "mean effect of the choice, in the reward's unit per decision"
+    measure = "" if story.about == "utility" else ", in the reward's unit"
+    unit = "[nats]" if "entropy" in panels else f"best legal phase less worst, mean over decisions{measure}"
     figure.colorbar(ScalarMappable(scale, "viridis_r"), ax=axes, shrink=0.7, label=unit)
     figure.suptitle(title)
     figure.savefig(path, dpi=120)

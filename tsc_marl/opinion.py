@@ -1,5 +1,6 @@
 """What a policy thinks of its choices while it drives: one number and one colour per signal, for `watch` and `video`."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from tsc_marl.rollout import worker
 from tsc_marl.rollout.job import Policy
 from tsc_marl.sim.env import TrafficEnv
+from tsc_marl.types import Algorithm
 
 NOTHING = (190, 190, 190)
 """Colour of a signal about whose choice nothing is known."""
@@ -30,18 +32,29 @@ class Meaning:
     """Whether signals differ in it."""
 
 
-ADVANTAGE = Meaning(
-    "own advantage of the chosen phase over the signal's other phases [vehicle-seconds]",
-    "worse for this signal", "better for this signal", True,
-)  # fmt: skip
-VALUE = Meaning(
-    "minus the delay to come at the signal, discounted (its value) [vehicle-seconds]",
-    "more delay than usual", "less delay than usual", False,
-)  # fmt: skip
-TEAM_VALUE = Meaning(
-    "minus the delay to come at all signals together, discounted (the team's value) [vehicle-seconds]",
-    "more delay than usual", "less delay than usual", False, local=False,
-)  # fmt: skip
+def meaning(algorithm: Algorithm, known: Mapping[str, torch.Tensor], reward: str) -> Meaning | None:
+    """Return how to read what an algorithm says of its choices; None where it says nothing.
+
+    Args:
+        algorithm: that has learned.
+        known: what its `appraise` returned.
+        reward: that it learned from, as in `SimConfig`.
+    """
+    unit, team = "vehicle-seconds" if reward == "delay" else reward, algorithm.about == "team"
+    if "own" in known and algorithm.about == "utility":
+        title = "utility of the chosen phase over that of the signal's other phases (no unit, it only ranks them)"
+        return Meaning(title, "others rank higher", "ranks highest", True)
+    if "own" in known:
+        whose, where = ("the team's", "for all together") if team else ("own", "for this signal")
+        title = f"{whose} advantage of the chosen phase over the signal's other phases [{unit}]"
+        return Meaning(title, f"worse {where}", f"better {where}", True)
+    if "value" not in known:
+        return None
+    where, whose = ("at all signals together", "the team's") if team else ("at the signal", "its")
+    what, less, more = ("minus the delay", "more delay", "less delay") if reward == "delay" else ("the reward", "less", "more")
+    title = f"{what} to come {where}, discounted ({whose} value) [{unit}]"
+    local = known["value"].shape[-1] == algorithm.spec.n_agents
+    return Meaning(title, f"{less} than usual", f"{more} than usual", False, local)
 
 
 class Driver:
@@ -74,10 +87,7 @@ class Driver:
         self._algorithm = worker.load(policy, worker.spec_of(env))
         with torch.inference_mode():
             known = self._algorithm.appraise(*self._seen(), None)
-        if "own" in known:
-            self.meaning = ADVANTAGE
-        elif "value" in known:
-            self.meaning = VALUE if known["value"].shape[-1] == len(env.names) else TEAM_VALUE
+        self.meaning = meaning(self._algorithm, known, env.config.reward)
 
     def choose(self) -> np.ndarray:
         """Return the phases [N] for this decision; `worth` is of them from now on."""
@@ -88,10 +98,10 @@ class Driver:
             known = self._algorithm.appraise(obs, avail, state, self._carry)
             action, _, self._carry = self._algorithm.act(obs, avail, self._carry, None)
         chosen = action[0].numpy()
-        if self.meaning is ADVANTAGE:
+        if "own" in known:
             gain = advantage(known["own"][0].numpy(), self._env.avail, chosen)
             self.worth = np.where(np.isnan(gain), self.worth, gain)
-        elif self.meaning is not None:
+        elif "value" in known:
             self.worth = np.broadcast_to(known["value"][0].numpy(), self.worth.shape).copy()
         return chosen
 
@@ -112,7 +122,7 @@ def advantage(own: np.ndarray, avail: np.ndarray, chosen: np.ndarray) -> np.ndar
     """Return own of the chosen phase less its mean over the other legal phases, [N]; nan where there is no other.
 
     Args:
-        own: [N, A] what each phase adds to the signal's own return.
+        own: [N, A] as `Algorithm.appraise` has it.
         avail: [N, A] bool, the legal phases.
         chosen: [N] int.
     """

@@ -21,7 +21,6 @@ from tsc_marl.rollout.job import Job, Policy, Task
 from tsc_marl.rollout.local import Pool
 from tsc_marl.rollout.worker import load
 from tsc_marl.run import SNAPSHOTS
-from tsc_marl.sim.env import SimConfig
 from tsc_marl.sim.signals import Timing
 from tsc_marl.types import Batch, Spec
 
@@ -88,9 +87,9 @@ def checkpoints(name: str, network: str) -> list[Path]:
 
 def _subject(path: Path, network: str) -> Subject:
     saved = load_checkpoint(path)
-    task = Task(network, Timing(**saved["signal"]), SimConfig(**saved["sim"]))
+    policy = policy_of(saved, network)
     label = f"{saved['algorithm']} s{saved['seed']}, episode {saved['episode']}"
-    return Subject(path, label, task, policy_of(saved, task))
+    return Subject(path, label, policy.at(Task(network, Timing(**saved["signal"]))), policy)
 
 
 def learner(policy: Policy, spec: Spec) -> Ippo:

@@ -69,7 +69,7 @@ class Session:
         found = {}
         for name, label in labels(names).items():
             try:
-                found[label] = find_policy(name, task)
+                found[label] = find_policy(name, task, report.say)
             except UserError as error:
                 if alone:
                     raise

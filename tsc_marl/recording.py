@@ -11,6 +11,7 @@ from tsc_marl.opinion import Driver, Meaning
 from tsc_marl.rollout.job import Policy, Task
 from tsc_marl.sim import routes
 from tsc_marl.sim.engine import HALTING_MS
+from tsc_marl.sim.rewards import DelayReward
 
 MOST_FRAMES = 240
 """A frame is a simulated second, or several in a stretch longer than this."""
@@ -49,19 +50,19 @@ class Stretch:
 
 def record(task: Task, policy: Policy, seed: int, from_s: int, to_s: int) -> Stretch:
     """Play an episode to the end of a stretch and return what was seen in it."""
-    with tempfile.TemporaryDirectory() as folder, closing(task.env()) as env:
+    with tempfile.TemporaryDirectory() as folder, closing(policy.at(task).env()) as env:
         out, begin_s = Path(folder), env.scenario.begin_s
         traces = {
             "--fcd-output": str(out / "traces.xml"), "--fcd-output.attributes": "x,y,angle,speed",
             "--device.fcd.begin": str(begin_s + from_s),
         }  # fmt: skip
         driver = Driver(env, policy, seed, out=out, more=[word for pair in traces.items() for word in pair])
-        decisions, lost_s = [], 0.0
+        lose, decisions, lost_s = DelayReward(env.net, env.engine.api, task.timing.decision_s), [], 0.0
         while env.now < begin_s + to_s:
             chosen = driver.choose()
             decisions.append((driver.worth, len(env.engine.api.simulation.getPendingVehicles()), lost_s))
-            reward, _ = env.step(chosen)
-            lost_s -= float(reward.sum())
+            env.step(chosen)
+            lost_s -= float(lose(env.vehicles).sum())
         env.close()
         seconds = range(from_s, to_s, -(-(to_s - from_s) // MOST_FRAMES))
         vehicles, states = _traces(out / "traces.xml"), _states(out / f"tls_{seed}.xml")

@@ -13,7 +13,7 @@ import torch
 from tsc_marl import algos
 from tsc_marl.config import RunConfig, train_seed
 from tsc_marl.errors import UserError
-from tsc_marl.evaluate import CHECKPOINT, FORMAT, load_checkpoint, policy_of
+from tsc_marl.evaluate import CHECKPOINT, FORMAT, load_checkpoint
 from tsc_marl.replay import learn, replay_of, rollout_length
 from tsc_marl.rollout.job import Episode, Job, Policy
 from tsc_marl.rollout.local import Pool
@@ -94,11 +94,13 @@ class Run:
 
     def _load(self, path: Path) -> None:
         config, saved = self.config, load_checkpoint(path)
-        expected = {"algorithm": self.name, "seed": self.seed, "signal": asdict(config.signal), "config": asdict(config.algo)}
+        expected = {
+            "network": config.net, "algorithm": self.name, "seed": self.seed, "sim": asdict(config.sim),
+            "signal": asdict(config.signal), "config": asdict(config.algo),
+        }  # fmt: skip
         for key, value in expected.items():
             if saved[key] != value:
                 raise UserError(f"checkpoint {path} has {key} {saved[key]}, this run {value}; remove it to start anew")
-        policy_of(saved, config.task())
         try:
             self.algorithm.load_training_state(saved["training"])
         except (RuntimeError, KeyError, ValueError, AttributeError) as error:

@@ -204,8 +204,9 @@ def _conclude(pool: Pool, tracker: Tracker, runs: list[Run], folder: Path, paren
     title = f"{config.net}, timing {config.timing}: mean over {len(config.eval_seeds)} held-out seeds, greedy final policies"
     report.show(report.results_table(title, results, spent), report.MINOR)
     last, net = config.algos[-1], f"NET={config.net}"
-    verbs = ["ui", f"watch {net} CONTROLLER={last}", f'evaluate {net} CONTROLLER="{last} max_pressure"', f"compare {net}"]
-    verbs += [f"report {net}", f"explain {net} RUN={last}"]
+    played = net if config.timing == RunConfig.timing else f"{net} TIMING={config.timing}"
+    verbs = ["ui", f"watch {played} CONTROLLER={last}", f'evaluate {played} CONTROLLER="{last} max_pressure"', f"compare {net}"]
+    verbs += [f"report {net}", f"explain {played} RUN={last}"]
     report.say("\n".join([f"\nlearning curve: {curve}", "next:", *(f"  make {verb}" for verb in verbs)]))
 
 

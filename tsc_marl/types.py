@@ -7,7 +7,7 @@ M rows of a minibatch. `_1` means one more row: the true last observation, whose
 import abc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -87,6 +87,8 @@ class Algorithm(nn.Module, abc.ABC):
 
     Config: ClassVar[type]
     """Frozen dataclass of its settings; derived from OffPolicyConfig when it learns from past episodes."""
+    about: Literal["own", "team", "utility"] = "own"
+    """What `appraise` speaks of: each agent's own return, the team's, or a `utility` without unit that only ranks phases."""
 
     def __init__(self, spec: Spec, config: Any) -> None:
         super().__init__()
@@ -121,7 +123,9 @@ class Algorithm(nn.Module, abc.ABC):
     def appraise(
         self, obs: Float[Tensor, "B N F"], avail: Bool[Tensor, "B N A"], state: Float[Tensor, "B S"], carry: Any
     ) -> dict[str, Tensor]:
-        """Return what it thinks of a moment, in the reward's unit; what it has no opinion on is missing. Needs all weights.
+        """Return what it thinks of a moment, in the reward's unit but for a utility; what it has no opinion on is missing.
+
+        Needs all weights.
 
         Args:
             obs: what each agent sees.
@@ -130,8 +134,8 @@ class Algorithm(nn.Module, abc.ABC):
             carry: as `act` gets it.
 
         Returns some of: `probs` [B, N, A], the policy that explores; `value` [B, K], the return that each agent learns from
-        (K = N), or all (K = 1); `own` [B, N, A], what each phase adds to the return that the agent learns from; `others`
-        [B, N, A], what it adds to the other agents' returns; both compared with what the policy does.
+        (K = N), or all (K = 1); `own` [B, N, A], what each phase adds to the return that the agent learns from (see `about`);
+        `others` [B, N, A], what it adds to the other agents' returns. Only differences between phases mean something.
         """
         return {}
 

@@ -45,7 +45,7 @@ def write(
     """Play the policies, one after the other, and draw the stretch.
 
     Args:
-        task: network, timing, observation.
+        task: network, timing.
         policies: by the name over their picture, with all their weights.
         seed: SUMO seed, the same for all.
         from_s: start of the stretch, from the start of the window.

@@ -43,7 +43,7 @@ def watch(
     """Open sumo-gui and drive one episode in it.
 
     Args:
-        task: network, timing, observation.
+        task: network, timing.
         policy: what chooses the phases, with all its weights.
         seed: SUMO seed.
         delay_ms: real milliseconds for one simulated second.
@@ -55,7 +55,7 @@ def watch(
     Raises:
         UserError: when there is no display, or the weights do not fit the network.
     """
-    with tempfile.TemporaryDirectory() as folder, closing(task.env()) as env:
+    with tempfile.TemporaryDirectory() as folder, closing(policy.at(task).env()) as env:
         settings = Path(folder) / "view.xml"
         wide = exaggeration(env)
         settings.write_text(VIEW.format(delay_ms=delay_ms, wide=wide, large=1.5 * wide))

@@ -74,6 +74,7 @@ class ComaCritic(nn.Module):
 class Coma(Ippo):
     """Actor-critic with a counterfactual baseline."""
 
+    about = "team"
     Config = ComaConfig
     config: ComaConfig  # pyright: ignore[reportIncompatibleVariableOverride]
     epsilon: Tensor
@@ -138,19 +139,17 @@ class Coma(Ippo):
 
     def learn_from(self, rows: Rows) -> list[dict[str, float]]:
         """Improve the policy by the critic's advantages, then the critic."""
-        rows["advantage"] = self.counterfactual(rows)
+        rows |= self.scaled(self.counterfactual(rows), rows)
         logged = [self.improve_policy(self.log_policy(some), some, self.actor) for some in self.minibatches(rows)]
         return logged + [self.improve_critic(some) for _ in range(self.config.critic_epochs) for some in self.minibatches(rows)]
 
     @torch.no_grad()
     def counterfactual(self, rows: Rows) -> Float[Tensor, "L M N"]:
-        """Return A^i, normalised over the rows with a choice."""
+        """Return A^i, in the return's unit where nothing is to normalise it."""
         joint = one_hot(rows["action"], self.spec.n_actions).float()
         q = self.q(self.critic, rows["obs"], rows["state"], joint)
         advantage = ops.taken(ops.centred(q, rows["probs"]), rows["action"])
-        if self.config.adv_norm == "none":
-            return advantage * self.returns.deviation
-        return ops.normalise_advantage(advantage, rows["active"].bool(), self.config.adv_norm == "agent")
+        return advantage * self.returns.deviation if self.config.adv_norm == "none" else advantage
 
     def critic_loss(self, rows: Rows) -> Tensor:
         """Return the mean squared error of the taken actions' Q."""

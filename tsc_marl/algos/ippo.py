@@ -100,11 +100,11 @@ class Ippo(Algorithm):
     def agent_figures(self, rows: Rows) -> dict[str, float]:
         """Return what each agent did, and was told, in its rows with a choice.
 
-        `entropy` of its old policy, `kl` of the new from the old, `laziness` 1 - E|A^i| / max_k E|A^k| with the advantages as
-        they were used (a lazy agent hardly moves either), `forced` the share of rows without a choice.
+        `entropy` of its old policy, `kl` of the new from the old, `laziness` 1 - E|A^i| / max_k E|A^k| with the advantages
+        before they are normalised (a lazy agent hardly moves either), `forced` the share of rows without a choice.
         """
         active, old = rows["active"], rows["probs"].clamp(min=1e-12).log()
-        size = ops.agent_mean(rows["advantage"].abs(), active)
+        size = ops.agent_mean(rows["raw"].abs(), active)
         return self.spec.per_agent({
             "entropy": ops.agent_mean(ops.entropy(old), active), "kl": ops.agent_mean(ops.kl(self.log_policy(rows), old), active),
             "laziness": 1 - size / size.max().clamp(min=1e-8), "forced": 1 - active.mean((0, 1)),
@@ -141,11 +141,13 @@ class Ippo(Algorithm):
         }  # fmt: skip
         if self.config.recurrent:
             rows["memory"] = batch.extras["memory"]
-        advantage = self.advantage(batch, value, estimate, rows, metrics)
-        if config.adv_norm != "none":
-            advantage = ops.normalise_advantage(advantage, active, config.adv_norm == "agent")
-        rows["advantage"] = advantage
-        return rows, metrics
+        return self.scaled(self.advantage(batch, value, estimate, rows, metrics), rows), metrics
+
+    def scaled(self, advantage: Float[Tensor, "L M N"], rows: Rows) -> Rows:
+        """Add the advantage to the rows as it is, `raw`, and as the policy is to learn from it."""
+        norm, active = self.config.adv_norm, rows["active"].bool()
+        usable = advantage if norm == "none" else ops.normalise_advantage(advantage, active, norm == "agent")
+        return rows | {"raw": advantage, "advantage": usable}
 
     def estimate(self, batch: Batch, reward: Float[Tensor, "T B K"], value: Float[Tensor, "T_1 B K"]) -> Float[Tensor, "T B K"]:
         """Return how much more than predicted each stream's return was, raw."""

@@ -11,6 +11,8 @@ from tsc_marl.types import Batch
 class Mappo(Ippo):
     """PPO on the sum of the local rewards."""
 
+    about = "team"
+
     def build_critic(self) -> nn.Module:
         """Return V(s)."""
         return central.StateNet(self.spec.state_dim, self.config.critic_hidden, 1)

@@ -13,7 +13,7 @@ from tsc_marl import attention, nets
 from tsc_marl.algos.ippo import Ippo
 from tsc_marl.errors import UserError
 from tsc_marl.settings import PpoConfig
-from tsc_marl.types import Batch
+from tsc_marl.types import Batch, Spec
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,10 @@ class MatDec(Ippo):
 
     Config = MatDecConfig
     config: MatDecConfig  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def __init__(self, spec: Spec, config: MatDecConfig) -> None:
+        super().__init__(spec, config)
+        self.about = config.reward
 
     def build_critic(self) -> attention.Encoder:
         """Return the encoder."""

@@ -11,6 +11,8 @@ from tsc_marl.types import Batch
 class Qmix(Vdn):
     """Double Q-learning of Q^tot = f(Q^1 .. Q^N; s) with df/dQ^i >= 0, so that each agent's best action is the team's."""
 
+    about = "utility"
+
     def build_joint(self) -> nn.Module:
         """Return f."""
         return central.MonotoneMixer(self.spec.n_agents, self.spec.state_dim)

@@ -61,6 +61,7 @@ class JointQ(nn.Module):
 class Qtran(Vdn):
     """Q-learning with a free joint Q and a factored one below it that touches it at the greedy actions."""
 
+    about = "utility"
     Config = QtranConfig
     config: QtranConfig  # pyright: ignore[reportIncompatibleVariableOverride]
 

@@ -10,6 +10,8 @@ from tsc_marl.types import Batch
 class Vdn(Iql):
     """Double Q-learning of Q^tot = sum_i Q^i."""
 
+    about = "team"
+
     def predicted(self, joint: nn.Module, q: Float[Tensor, "T B N"], batch: Batch, rows: slice) -> Float[Tensor, "T B 1"]:
         """Return the sum; the mean of the targets is shared evenly by the agents."""
         return q.sum(-1, keepdim=True)

@@ -53,14 +53,17 @@ def run(comparisons: Sequence[Comparison], reference: str | None, out: Path, com
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(text(sections, command))
-        drawn = [paper.draw(out.parent, findings, look) for findings in found]
+        drawn = paper.draw(out.parent, found, look)
     except OSError as error:
         raise UserError(f"report {out} cannot be written ({error.strerror}); give another file with --out") from None
     for section, files in zip(sections, drawn, strict=True):
         for answer in section.answers:
             report.say(f"{answer}\n")
         _log(section, [out, *files], command)
-    report.say(f"report: {out}\nfigures for a paper: {out.parent}/<network>_learning_curves and _final_delay, .png and .pdf")
+    together = " and all_networks" if len(found) > 1 else ""
+    report.say(
+        f"report: {out}\nfigures for a paper: {out.parent}/<network>_learning_curves, _final_delay{together}, .png and .pdf"
+    )
 
 
 def _section(findings: Findings, look: dict[str, Any]) -> Section:

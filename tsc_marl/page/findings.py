@@ -11,9 +11,9 @@ from tsc_marl.track import Tracker
 
 REWARD = "reward"
 CREDIT = {
-    "effect_on_others": "effect on neighbours",
+    "effect_on_others": "effect on others",
     "own_effect": "effect on itself",
-    "share_on_others": "share that neighbours feel",
+    "share_on_others": "share that others feel",
     "action_gap": "gap of its best two phases",
     "laziness": "laziness",
     "entropy": "entropy of its policy [nat]",

@@ -38,6 +38,12 @@ class Policy:
     name: str
     config: Any = None
     weights: dict[str, Tensor] | None = None
+    sim: SimConfig | None = None
+    """What it sees and is paid for; None: as the task has it."""
+
+    def at(self, task: Task) -> Task:
+        """Return the task as this policy sees it."""
+        return replace(task, sim=self.sim or task.sim)
 
 
 @dataclass(frozen=True)
