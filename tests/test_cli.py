@@ -64,6 +64,7 @@ MISTAKES = [
     ("train --resume nix", "run nix not found"),
     ("train --resume nix --episodes 400 --algo.lr=0.1", "keeps the settings of that run; leave out --episodes --algo.lr=0.1"),
     ("evaluate --net cross --controller max_presure", "controller max_presure not found; did you mean max_pressure?"),
+    ("evaluate --net cross --baseline fixed_tim", "baseline fixed_tim not found; did you mean fixed_time?"),
     ("evaluate --net cross --controller random random", "controller needs at least one entry and none twice"),
     ("evaluate --net cross --controller", "controller needs at least one entry and none twice"),
     ("evaluate --net cross --controller nix.pt", "checkpoint nix.pt does not exist"),

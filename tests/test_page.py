@@ -105,9 +105,58 @@ def test_the_level_is_reached_by_some_by_none_or_unknown():
     assert "jointq gets down to max pressure's 28.0 s in only 1 of 5 trainings" in text
     (text,) = said({"max_pressure": 9.0}, mappo=FIVE["bad"], jointq=FIVE["good"])
     assert "neither gets down to max pressure's 9.0 s in training; the delay averaged over all 100 training episodes is" in text
-    assert "learns faster and ends better" in text
+    assert "On town jointq has less delay over training and ends better than mappo." in text
+    assert re.search(r"training episodes is \d+\.\d s against \d+\.\d s, p = 0\.0079; the probability", text)
     (text,) = said({}, mappo=FIVE["bad"], jointq=FIVE["good"])
     assert "max pressure was not measured with them; the delay averaged" in text
+
+
+def test_where_training_had_another_demand_there_is_no_level():
+    groups = {name: group(name, FIVE[ends]) for name, ends in (("mappo", "bad"), ("jointq", "good"))}
+    for scale, level in (("1.0", 28.0), ("0.7", None)):
+        for training in (training for trainings in groups.values() for training in trainings):
+            training.settings.update({"demand.scale": scale, "eval_demand.scale": "1.0"})
+        comparison = Comparison("town", groups, {"max_pressure": 28.0})
+        assert comparison.level == level
+        found = compare.summaries(comparison, "mappo")
+        assert bool(found["jointq"].episodes) == (level is not None)
+    (answer,) = answers(Findings(comparison, "mappo", found, {}))
+    assert "training had another demand than the evaluation" in answer.figures
+
+
+def test_jams_that_decide_are_told():
+    groups = {name: group(name, FIVE[ends]) for name, ends in (("mappo", "good"), ("jointq", "between"))}
+    jammed = [dataclasses.replace(training, delay=np.array([20.0] * 9 + [400.0]), gridlock=0.1) for training in groups["jointq"]]
+    comparison = Comparison("town", groups | {"jointq": jammed}, {})
+    (answer,) = answers(Findings(comparison, "mappo", compare.summaries(comparison, "mappo"), {}))
+    assert "ends worse than mappo" in answer.verdict
+    told = "20.0 s (95 % 20.0 .. 20.0, interquartile mean; mean 58.0 s, gridlock in 10% of the episodes)"
+    assert f"jointq ends at {told} of delay" in answer.figures
+
+
+def test_what_a_reader_should_know_of_the_figures():
+    def caution(**commits):
+        groups = {
+            name: [
+                dataclasses.replace(training, tags={"git_commit": commit})
+                for training, commit in zip(group(name, FIVE["good"]), letters, strict=False)
+            ]
+            for name, letters in commits.items()
+        }
+        return compare.caution(Comparison("town", groups, {}))
+
+    few, mixed = "95 % intervals of few trainings are too narrow", "trainings of different git commits stand in one row: "
+    assert caution(mappo="aaa", jointq="bbb").startswith(few)
+    assert caution(mappo="aaa", jointq="bbb").endswith("as normal values do")
+    assert caution(mappo="aaa", jointq="abb", qmix="b").startswith("no interval where there is one training only")
+    assert few in caution(mappo="aaa", jointq="abb", qmix="b")
+    assert caution(mappo="aaa", jointq="abb", qmix="b").endswith(mixed + "jointq")
+
+
+def test_without_mappo_the_reference_does_not_depend_on_the_order():
+    for names in (("jointq", "iql", "qmix"), ("qmix", "iql", "jointq")):
+        assert Comparison("town", {name: group(name, (20,)) for name in names}, {}).reference() == "iql"
+    assert Comparison("town", {name: group(name, (20,)) for name in ("iql", "mappo_ind")}, {}).reference() == "mappo_ind"
 
 
 def test_who_is_compared_with_whom():

@@ -167,7 +167,8 @@ def test_a_run_is_probed(trained, tmp_path, capsys):
     torch.set_num_threads(2)
     assert trained.main(f"probe --net grid2x2 --run {path} --episodes 16 --out {tmp_path} --workers 2") == 0
     assert torch.get_num_threads() == 1, "another number of cores would give other figures"
-    assert "jointq s0, episode 2: the true gradients of two halves" in capsys.readouterr().out
+    said = " ".join(capsys.readouterr().out.split())
+    assert "jointq s0, episode 2 (lambda 0.8, advantages normalised by agent): the true gradients of two halves" in said
     (found,) = json.loads((tmp_path / "probe.json").read_text())["policies"].values()
     gain = found["quality"]["truth"]["agents"]["gain"]
     assert gain["low"] < gain["value"] < gain["high"]
@@ -189,8 +190,12 @@ def test_mistakes_of_a_probe(trained, tmp_path, capsys):
     (iql,) = trained.folder.glob("runs/*/iql-s0/checkpoint.pt")
     (jointq,) = trained.folder.glob("runs/*/jointq-s0/checkpoint.pt")
     for line, said in (
-        (f"--net grid2x2 --run {iql}", "iql has no policy gradient of one agent at a time to probe; give a run of coma"),
-        ("--net grid2x2 --run iql", "iql has no policy gradient"),
+        (
+            f"--net grid2x2 --run {iql}",
+            "iql has no softmax policy of one agent at a time, whose gradient is known; give a run of happo",
+        ),
+        ("--net grid2x2 --run iql", "iql has no softmax policy"),
+        ("--net grid2x2 --run max_pressure", "max_pressure is a classical controller, which has no checkpoint"),
         (f"--net cross --run {jointq}", "trained on grid2x2, not cross"),
         (f"--net grid2x2 --run {tmp_path}", "holds no checkpoint; give a folder runs/<training>/<algorithm>-s<seed>"),
         ("--net grid2x2 --run mappo", "no finished run of mappo on grid2x2"),

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from tsc_marl.config import check_eval_seeds, check_list, cli, command_line, read_timing
+from tsc_marl.config import algorithms, check_eval_seeds, check_list, cli, command_line, read_timing
 from tsc_marl.errors import UserError, unknown
 from tsc_marl.options import (
     BenchOptions,
@@ -70,11 +70,15 @@ def evaluate(argv: list[str]) -> None:
     """Measure controllers or trained policies on held-out seeds and keep SUMO's own files."""
     options = cli(EvaluateOptions, argv, "evaluate")
     from tsc_marl import controllers, protocol
+    from tsc_marl.evaluate import labels
     from tsc_marl.sim.stress import SUITE
 
     wanted = tuple(controllers.available()) if options.controller == ("classical",) else options.controller
     check_list("controller", wanted)
     check_list("net", options.net)
+    known = [*wanted, *labels(wanted).values(), *controllers.available(), *algorithms()]
+    if options.baseline not in known:
+        raise unknown("baseline", options.baseline, dict.fromkeys(known))
     for name in options.stress or ():
         if name not in SUITE:
             raise unknown("disturbance", name, SUITE)

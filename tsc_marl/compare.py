@@ -20,6 +20,8 @@ MINOR = (
 """Columns of the table that a narrow terminal can do without, the first of them first."""
 LEVEL = "max_pressure"
 """The controller whose delay is to be reached."""
+REFERENCES = ("mappo", "mappo_ind", "ippo")
+"""What the others are compared with unless something else is asked for, the first of them that was trained."""
 
 
 @dataclass(frozen=True)
@@ -78,19 +80,38 @@ class Comparison:
     def trainings(self) -> list[Training]:
         return [training for trainings in self.groups.values() for training in trainings]
 
+    @property
+    def same_demand(self) -> bool:
+        """Whether training had the evaluation's demand."""
+        settings = self.trainings[0].settings
+        of = {key.removeprefix("demand."): value for key, value in settings.items() if key.startswith("demand.")}
+        return all(settings.get(f"eval_demand.{key}", value) == value for key, value in of.items())
+
+    @property
+    def training_levels(self) -> dict[str, float]:
+        """The levels that training delays can be compared with: none where training had another demand."""
+        return self.levels if self.same_demand else {}
+
+    @property
+    def level(self) -> float | None:
+        """The delay [s] that training is to get down to; None where there is none."""
+        return self.training_levels.get(LEVEL)
+
     def reference(self, wanted: str | None = None) -> str:
-        """Return the group that the others are compared with: the wanted one, else `mappo` where it is there, else the first.
+        """Return the group that the others are compared with: the wanted one, else the first of `REFERENCES` that is there.
+
+        Where there is none of those, it is the first by name.
 
         Raises:
             UserError: when there is no such group.
         """
         if wanted in self.groups:
             return wanted
-        found = self.of(wanted or "mappo")
-        if wanted and not found:
+        if wanted and not self.of(wanted):
             known = ", ".join(self.groups)
             raise UserError(f"no finished run of the reference {wanted} on {self.network}; choose one of {known} (--reference)")
-        return next(iter(found or self.groups))
+        found = [group for name in ([wanted] if wanted else REFERENCES) for group in self.of(name)]
+        return found[0] if found else min(self.groups)
 
     def of(self, algorithm: str) -> list[str]:
         """Return the groups of an algorithm, that with the most trainings first."""
@@ -163,7 +184,7 @@ def load(network: str, choice: Choice = Choice()) -> Comparison:
 
 def summaries(comparison: Comparison, reference: str) -> dict[str, Summary]:
     """Return the figures of each group, best delay first."""
-    groups, level = comparison.groups, comparison.levels.get(LEVEL)
+    groups, level = comparison.groups, comparison.level
     found = {name: _summary(groups[name], groups[reference] if name != reference else None, level) for name in groups}
     return dict(sorted(found.items(), key=lambda entry: entry[1].delay))
 
@@ -172,6 +193,7 @@ def table(comparison: Comparison, reference: str) -> Table:
     """Return the table, best first; the others are compared with the group `reference`."""
     level = comparison.levels.get(LEVEL)
     level_text = f", {LEVEL} {level:.1f} s" if level is not None else ""
+    level_text += "" if comparison.same_demand else "; training had another demand"
     result = Table(title=f"{comparison.network}: final greedy policies on held-out seeds{level_text}", title_justify="left")
     result.add_column("algorithm", no_wrap=True)
     columns = ("seeds", "delay [s],\nIQM", "95 %", "mean [s]", "spread [s]", f"beats\n{reference}", "its 95 %")
@@ -183,12 +205,18 @@ def table(comparison: Comparison, reference: str) -> Table:
 
 
 def caution(comparison: Comparison) -> str:
-    """Return what the intervals of so few trainings are worth; empty where there are enough of each group."""
-    fewest = min(map(len, comparison.groups.values()))
-    if fewest < 2:
-        return "no interval where there is one training only: how much trainings vary is then unknown; add seeds"
-    hold = "of 2, 3, 5 and 10 trainings hold the truth 54, 74, 86 and 94 times of 100 where trainings vary as normal values do"
-    return f"95 % intervals of few trainings are too narrow: those {hold}" if fewest < 10 else ""
+    """Return what a reader should know of the figures: how few trainings there are, and of how many versions; else nothing."""
+    counts = {name: len(trainings) for name, trainings in comparison.groups.items()}
+    said = []
+    if min(counts.values()) < 2:
+        said.append("no interval where there is one training only: how much trainings vary is then unknown; add seeds")
+    if any(2 <= count < 10 for count in counts.values()):
+        hold = "2, 3, 5 and 10 trainings hold the truth 54, 74, 86 and 94 times of 100 where trainings vary as normal values do"
+        said.append(f"95 % intervals of few trainings are too narrow: those of {hold}")
+    mixed = [name for name, trainings in comparison.groups.items() if len({training.commit for training in trainings}) > 1]
+    if mixed:
+        said.append(f"trainings of different git commits stand in one row: {', '.join(mixed)}")
+    return "; ".join(said)
 
 
 def _on_two_lines(name: str) -> str:
@@ -272,7 +300,8 @@ def _check(found: Sequence[Training]) -> None:
             mine, theirs = first.settings.get(key), other.settings.get(key)
             if mine != theirs and key.startswith(SAME):
                 pair = f"runs {first.run_id} ({first.algorithm}) and {other.run_id} ({other.algorithm})"
-                advice = f"choose with --where, for example --where \"params.`{key}` = '{mine}'\""
+                field = "tags.sumo_version" if key == "SUMO" else f"params.`{key}`"
+                advice = f"choose with --where, for example --where \"{field} = '{theirs if mine is None else mine}'\""
                 raise UserError(f"{pair} cannot be compared: {key} is {mine} and {theirs}; {advice}")
 
 

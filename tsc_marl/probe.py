@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from rich.table import Table
 
-from tsc_marl import algos, estimators, nets, report
+from tsc_marl import algos, estimators, report
 from tsc_marl.algos.ippo import Ippo
 from tsc_marl.errors import UserError
 from tsc_marl.evaluate import CHECKPOINT, find_checkpoint, load_checkpoint, policy_of
@@ -67,7 +67,8 @@ def run(network: str, names: Sequence[str], episodes: int, truth_lam: float, out
             settings = {name: getattr(subject.policy.config, name) for name in KEPT}
             batch = collect(pool, subject, episodes)
             found[subject.label] = estimators.measure(algorithm, batch, settings, truth_lam=truth_lam)
-            report.show(table(subject.label, found[subject.label]))
+            learned = f"lambda {settings['lam']:g}, advantages normalised by {settings['adv_norm']}"
+            report.show(table(f"{subject.label} ({learned})", found[subject.label]))
             write(out, {"network": network, "episodes": episodes, "truth_lam": truth_lam, "batch": BATCH}, found)
     draw(out / "probe.png", f"{network}, {episodes} episodes of each policy", found)
     report.say(f"figures of all agents: {out}/probe.json and .csv; picture: {out}/probe.png")
@@ -99,10 +100,15 @@ def learner(policy: Policy, spec: Spec) -> Ippo:
         UserError: when it has no policy gradient per agent.
     """
     algorithm = load(policy, spec)
-    if isinstance(algorithm, Ippo) and isinstance(algorithm.actor, nets.AgentNet):
+    if isinstance(algorithm, Ippo) and _softmax(type(algorithm)):
         return algorithm
-    able = [name for name in algos.available() if issubclass(algos.find(name), Ippo) and name != policy.name]
-    raise UserError(f"{policy.name} has no policy gradient of one agent at a time to probe; give a run of {', '.join(able)}")
+    able = ", ".join(name for name in algos.available() if _softmax(algos.find(name)))
+    raise UserError(f"{policy.name} has no softmax policy of one agent at a time, whose gradient is known; give a run of {able}")
+
+
+def _softmax(kind: type) -> bool:
+    """Return whether an algorithm's policy is the softmax of its actor's last layer, for each agent alone."""
+    return issubclass(kind, Ippo) and kind.acting is Ippo.acting and kind.build_actor is Ippo.build_actor
 
 
 def collect(pool: Pool, subject: Subject, episodes: int) -> Batch:

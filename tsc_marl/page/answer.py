@@ -12,6 +12,8 @@ QUESTION = "jointq"
 """The algorithm that is asked about, where it was trained; else the best is."""
 SAME_REWARDS = "mappo_ind"
 """That which has each agent's own reward too, but no credit for its effect on others."""
+JAMS = 0.05
+"""Share of the interquartile mean by which the mean must differ to be told."""
 CHANCE = 0.05
 """What comes about by chance more often than this decides nothing."""
 
@@ -33,8 +35,9 @@ def answers(findings: Findings) -> list[Answer]:
     others = [name for name in groups if name != findings.reference]
     if not others:
         return [_alone(findings)]
-    asked = [name for name in others if groups[name][0].algorithm == QUESTION] or others[:1]
-    against = dict.fromkeys([findings.reference, *findings.comparison.of(SAME_REWARDS)[:1]])
+    question = [name for name in others if groups[name][0].algorithm == QUESTION]
+    asked, same = question or others[:1], findings.comparison.of(SAME_REWARDS)[:1] if question else []
+    against = dict.fromkeys([findings.reference, *same])
     return [_answer(findings, name, other) for name in asked for other in against if name != other]
 
 
@@ -50,7 +53,8 @@ def _alone(findings: Findings) -> Answer:
 
 def _answer(findings: Findings, name: str, other: str) -> Answer:
     mine, theirs = findings.summaries[name], findings.summaries[other]
-    note = " (same rewards, no credit)" if findings.groups[other][0].algorithm == SAME_REWARDS else ""
+    algorithms = [findings.groups[group][0].algorithm for group in (name, other)]
+    note = " (same rewards, no credit)" if algorithms == [QUESTION, SAME_REWARDS] else ""
     ends = f"{name} ends at {_delay(mine)} of delay against {_delay(theirs)} for {other}{note}"
     return Answer(_verdict(findings, name, other), f"{ends}; {_soon(findings, name, other)}; {_sure(findings, name, other)}.")
 
@@ -59,11 +63,14 @@ def _verdict(findings: Findings, name: str, other: str) -> str:
     on, counts = f"On {findings.network}", [len(findings.groups[group]) for group in (name, other)]
     if not _separate(*counts) < CHANCE:
         return f"{on} there are too few trainings ({counts[0]} and {counts[1]}) to tell {name} from {other}."
-    speed = {1: "learns faster", -1: "learns more slowly", 0: ""}[_decided(*_speeds(findings, name, other))]
+    faster, slower = ("learns faster", "learns more slowly")
+    if not _reached(findings, name, other):
+        faster, slower = ("has less delay over training", "has more delay over training")
+    speed = {1: faster, -1: slower, 0: ""}[_decided(*_speeds(findings, name, other))]
     end = {1: "ends better", -1: "ends worse", 0: ""}[_decided(*_ends(findings, name, other))]
     if not speed and not end:
         return f"{on} these trainings cannot tell {name} from {other}."
-    untold = f"; which of the two {'ends better' if speed else 'learns faster'}, these trainings cannot tell"
+    untold = f"; which of the two {'ends better' if speed else faster}, these trainings cannot tell"
     return f"{on} {name} {' and '.join(filter(None, (speed, end)))} than {other}{'' if speed and end else untold}."
 
 
@@ -81,24 +88,30 @@ def _ends(findings: Findings, *names: str) -> list[list[float]]:
 
 def _speeds(findings: Findings, *names: str) -> list[list[float]]:
     """Return how soon each training was good, per group: episodes to the level; where none of them got there, the area."""
-    episodes = [findings.summaries[name].episodes for name in names]
-    if np.isfinite([value for values in episodes for value in values]).any():
-        return episodes
+    if _reached(findings, *names):
+        return [findings.summaries[name].episodes for name in names]
     curves = [[training.curve for training in findings.groups[name]] for name in names]
     return [[stats.area(curve["episode"], curve["delay"]) for curve in group] for group in curves]
 
 
+def _reached(findings: Findings, *names: str) -> bool:
+    """Return whether any training got down to the level."""
+    return bool(np.isfinite([value for name in names for value in findings.summaries[name].episodes]).any())
+
+
 def _soon(findings: Findings, name: str, other: str) -> str:
     mine, theirs = findings.summaries[name], findings.summaries[other]
-    level, played = findings.comparison.levels.get(LEVEL), findings.first.curve["episode"][-1]
-    mean = f"the delay averaged over all {played:.0f} training episodes is {mine.area:.1f} s against {theirs.area:.1f} s"
+    level, played = findings.comparison.level, findings.first.curve["episode"][-1]
+    chance = _p(*_speeds(findings, name, other))
+    chance = f", {chance}" if chance else ""
+    mean = f"the delay averaged over all {played:.0f} training episodes is {mine.area:.1f} s against {theirs.area:.1f} s{chance}"
+    if not findings.comparison.same_demand:
+        return f"training had another demand than the evaluation, so no delay of the evaluation is its level; {mean}"
     if level is None:
         return f"max pressure was not measured with them; {mean}"
-    if not np.isfinite(mine.episodes + theirs.episodes).any():
+    if not _reached(findings, name, other):
         return f"neither gets down to max pressure's {level:.1f} s in training; {mean}"
-    chance = _p(*_speeds(findings, name, other))
-    reached = f"{name} gets down to max pressure's {level:.1f} s {_after(mine)}, {other} {_after(theirs)}"
-    return f"{reached}, {chance}" if chance else reached
+    return f"{name} gets down to max pressure's {level:.1f} s {_after(mine)}, {other} {_after(theirs)}{chance}"
 
 
 def _after(summary: Summary) -> str:
@@ -136,5 +149,11 @@ def _p(mine: list[float], theirs: list[float]) -> str:
 
 
 def _delay(summary: Summary) -> str:
+    """Return the interquartile mean; where single jams make the mean another, that too, since the verdict is about means."""
     low, high = summary.interval
-    return f"{summary.delay:.1f} s (95 % {low:.1f} .. {high:.1f})" if low == low else f"{summary.delay:.1f} s"
+    told = [f"95 % {low:.1f} .. {high:.1f}"] if low == low else []
+    if abs(summary.mean - summary.delay) > JAMS * summary.delay:
+        told += [f"interquartile mean; mean {summary.mean:.1f} s"]
+    if summary.gridlock > 0:
+        told += [f"gridlock in {summary.gridlock:.0%} of the episodes"]
+    return f"{summary.delay:.1f} s ({', '.join(told)})" if told else f"{summary.delay:.1f} s"

@@ -39,7 +39,7 @@ def learning_curves(findings: Findings, looks: Mapping[str, Look]) -> go.Figure:
         for name, curve in curves.items():
             _curve(figure, column, name, looks[name], opacity, curve)
         longest = max(x[-1] for x, *_ in curves.values())
-        for name, level in findings.comparison.levels.items():
+        for name, level in findings.comparison.training_levels.items():
             _level(figure, column, name, level, longest)
         figure.update_xaxes(title=title, rangemode="tozero", row=1, col=column)
     figure.update_yaxes(LOG)

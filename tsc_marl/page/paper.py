@@ -75,7 +75,7 @@ def _draw_curves(axis, findings: Findings, looks: Mapping[str, Look], key: str) 
         look = looks[name]
         axis.fill_between(x, low, high, color=look.colour, alpha=shade(len(findings.groups)), linewidth=0)
         axis.plot(x, middle, color=look.colour, linestyle=STYLES[look.dash], linewidth=1.4, label=name)
-    for level in findings.comparison.levels.values():
+    for level in findings.comparison.training_levels.values():
         axis.axhline(level, color=GREY, linestyle="--", linewidth=0.8)
     axis.set_xlabel(AXES[key])
     axis.set_xlim(left=0)
@@ -85,7 +85,7 @@ def _draw_curves(axis, findings: Findings, looks: Mapping[str, Look], key: str) 
 
 def _name_levels(axis, findings: Findings) -> None:
     """Write the classical controllers' names right of their lines."""
-    for name, level in findings.comparison.levels.items():
+    for name, level in findings.comparison.training_levels.items():
         place = {"xycoords": ("axes fraction", "data"), "ha": "left", "va": "center"}
         axis.annotate(name, (1.01, level), fontsize=7, color=GREY, **place)
 
