@@ -173,7 +173,8 @@ def table(title: str, story: Story) -> Table:
     known = [name for name in COLUMNS if name in figures]
     for name in known:
         result.add_column(COLUMNS[name][0], justify="right")
-    order = figures.get("others", figures.get("own", -figures["reward"])).argsort()[::-1]
+    matter = [figures[name] for name in ("others", "own") if name in figures and figures[name].any()]
+    order = (matter or [-figures["reward"]])[0].argsort()[::-1]
     for i in order.tolist():
         cells = [f"{figures[name][i]:{COLUMNS[name][1]}}" for name in known]
         result.add_row(story.spec.names[i], str(story.phases[i]), *cells)
