@@ -34,7 +34,7 @@ help:  ## this list
 install: .venv/installed  ## make .venv from the lock file
 
 train: .venv/installed  ## train ALGOS on NET, compare with fixed time and max pressure (RESUME=run goes on)
-	$(TSC) train $(if $(RESUME),--resume $(RESUME),--net $(NET) --algos $(ALGOS) --seeds $(SEEDS) $(call option,episodes,$(EPISODES)) $(call option,timing,$(TIMING))) $(call option,workers,$(WORKERS)) $(ARGS)
+	$(TSC) train $(if $(RESUME),--resume $(RESUME) $(call given,net,NET) $(call given,algos,ALGOS) $(call given,seeds,SEEDS),--net $(NET) --algos $(ALGOS) --seeds $(SEEDS)) $(call option,episodes,$(EPISODES)) $(call option,timing,$(TIMING)) $(call option,workers,$(WORKERS)) $(ARGS)
 
 study: .venv/installed  ## train ALGOS on every NET with all SEEDS, side by side; again goes on where it was
 	$(TSC) study $(call given,net,NET) $(call given,algos,ALGOS) $(call given,seeds,SEEDS) $(call option,episodes,$(EPISODES)) $(call option,timing,$(TIMING)) $(ARGS)

@@ -12,6 +12,7 @@ from mlflow import MlflowClient
 
 from tsc_marl import compare, report, stats
 from tsc_marl.errors import UserError
+from tsc_marl.track import EVALUATION, Tracker
 
 pytest_plugins = ["homes"]
 
@@ -51,6 +52,20 @@ def test_what_is_read_is_what_was_written(load, home):
             assert training.curve["episode"].tolist() == [2, 4]
             assert len(training.curve["delay"]) == len(training.curve["minutes"]) == 2
     assert found.levels == {"max_pressure": pytest.approx(np.mean([row["delay"] for row in content["max_pressure"]]))}
+
+
+def test_a_training_whose_curve_has_a_hole_is_refused(load, client):
+    """As after a store that was lost for good before the end."""
+    (whole, *_) = load().groups["ippo"]
+    tracker = Tracker("cross")
+    record = tracker.record(whole.run_id)
+    cut = {name: [column[:1] for column in points] for name, points in record["metrics"].items()}
+    run_id = tracker.restore(record | {"metrics": cut}, tracker.download(whole.run_id, EVALUATION), "")
+    try:
+        with pytest.raises(UserError, match=rf"the curves of 2 of 4 episodes of run {run_id}; make train RESUME="):
+            load()
+    finally:
+        client.delete_run(run_id)
 
 
 def test_only_classical_controllers_are_levels(load):

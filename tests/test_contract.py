@@ -236,10 +236,22 @@ def test_the_first_gradient_step_is_at_ratio_1(name, recurrent):
     """The stored log-probabilities are those of the stored actions, masks and memories."""
     if recurrent and (name, "full", recurrent) not in allowed():
         pytest.skip("refuses a memory")
-    algorithm = build(name, recurrent=recurrent, epochs=1, minibatches=1)
-    metrics = update(algorithm, play(algorithm), 0.0)
-    assert abs(metrics["policy/kl"]) < 1e-6
-    assert metrics["policy/clipped"] == 0
+    for chunk in (4, 10):  # of 12 decisions, so 4 begins in their midst too
+        algorithm = build(name, recurrent=recurrent, epochs=1, minibatches=1, chunk=chunk)
+        metrics = update(algorithm, play(algorithm), 0.0)
+        assert abs(metrics["policy/kl"]) < 1e-6
+        assert metrics["policy/clipped"] == 0
+
+
+@pytest.mark.parametrize("name", PPO)
+def test_the_learning_rate_falls_to_its_end(name):
+    algorithm = build(name, lr=0.01, lr_end=0.1)
+    batch = play(algorithm)
+    optimisers = [value for value in vars(algorithm).values() if isinstance(value, torch.optim.Optimizer)]
+    for progress, expected in ((0.0, 0.01), (0.5, 0.0055), (1.0, 0.001)):
+        update(algorithm, batch, progress)
+        assert optimisers
+        assert [group["lr"] for one in optimisers for group in one.param_groups] == pytest.approx([expected] * len(optimisers))
 
 
 @valued

@@ -296,3 +296,79 @@ def test_contradictions_name_both_settings_and_values(settings, named):
     with pytest.raises(UserError) as error:
         algos.find("jointq").Config(**settings)
     assert all(text in str(error.value) for text in named), str(error.value)
+
+
+def noisy(name, **settings):
+    """An algorithm that has learned a little, and a batch of it with an end and a cut."""
+    torch.manual_seed(0)
+    game = Noise(envs=6)
+    config = algos.find(name).Config
+    algorithm = algos.find(name)(game.spec, config(gamma=0.9, adv_norm="none", **settings))
+    batches = [collect(game, algorithm, 5, torch.Generator().manual_seed(seed)) for seed in range(3)]
+    for batch in batches[:2]:
+        algorithm.update(batch, 0.0)
+    ended = torch.zeros_like(batches[2].terminated)
+    ended[2, 0] = True
+    return algorithm, replace(batches[2], terminated=ended)
+
+
+def test_the_documents_advantage_and_targets():
+    """R^i + gamma V' - V; the joint Q learns the team's one-step target, the Q^i R^i + gamma Q^i'."""
+    algorithm, batch = noisy("jointq_doc", lam=0.5)
+    value = algorithm.returns.restore(algorithm.normalised_values(batch.obs, batch.state)).detach()
+    follows = (~batch.terminated).float().unsqueeze(-1)
+    next_q = algorithm._next_q(batch).detach()
+    rows, _ = algorithm.prepare(batch)
+    assert_close(rows["advantage"], batch.reward + 0.9 * follows * value[1:] - value[:-1])
+    team = batch.reward.sum(-1, keepdim=True).expand_as(batch.reward)
+    gae = ops.gae(team, value, batch.terminated, batch.truncated, 0.9, 0.5)
+    joint = ops.one_step_target(team, value, gae + value[:-1], batch.terminated, batch.truncated, 0.9)
+    assert_close(algorithm.returns.restore(rows["joint_target"]), joint[..., 0], atol=1e-4, rtol=1e-4)
+    own = rows["own_target"] * algorithm.returns.deviation + algorithm.returns.mean / algorithm.spec.n_agents
+    assert_close(own, batch.reward + 0.9 * follows * next_q, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("joint_weight", "own_weight"), [(1.0, 0.0), (0.0, 1.0)])
+def test_the_documents_losses(joint_weight, own_weight):
+    """(Q^J - y^J)^2, with V's loss, and (Q^i - y^i)^2, each as far as its weight says."""
+    algorithm, batch = noisy("jointq_doc", joint_weight=joint_weight, own_weight=own_weight)
+    rows, _ = algorithm.prepare(batch)
+    heads = algorithm.critic["heads"](rows["obs"], rows["state"])
+    q = ops.taken(heads[..., 1:], rows["action"])
+    joint = ((q.sum(-1) - rows["joint_target"]) ** 2).mean()
+    joint = joint + ops.clipped_value_loss(heads[..., 0], rows["value"], rows["target"], algorithm.config.clip)
+    own = ((q - rows["own_target"]) ** 2).mean()
+    assert_close(algorithm.critic_loss(rows), joint_weight * joint + own_weight * own)
+
+
+def test_comas_target_is_the_teams_and_its_advantage_has_mean_0():
+    algorithm, batch = noisy("coma", lam=0.0)
+    taken = torch.nn.functional.one_hot(batch.action, algorithm.spec.n_actions).float()
+    joint = torch.cat([taken, taken[:1]])  # the last row is not looked at
+    q = algorithm.returns.restore(algorithm.q(algorithm.target_critic, batch.obs, batch.state, joint)).detach()
+    played = (joint * q).sum(-1)
+    rows, _ = algorithm.prepare(batch)
+    follows = (~batch.terminated).float().unsqueeze(-1)
+    expected = batch.reward.sum(-1, keepdim=True) + 0.9 * follows * played[1:]
+    assert_close(algorithm.returns.restore(rows["target"])[:-1], expected[:-1], atol=1e-3, rtol=1e-3)
+    for i in range(algorithm.spec.n_agents):
+        mean = 0.0
+        for action in range(algorithm.spec.n_actions):
+            other = rows["action"].clone()
+            other[..., i] = action
+            mean = mean + rows["probs"][..., i, action] * algorithm.counterfactual(rows | {"action": other})[..., i]
+        assert mean.abs().max() < 1e-4
+    assert algorithm.counterfactual(rows).abs().max() > 1e-3
+
+
+def test_ia2cs_returns_are_of_n_steps():
+    found = {}
+    for n_steps in (1, 4):
+        algorithm, batch = noisy("ia2c", n_steps=n_steps)
+        value = algorithm.returns.restore(algorithm.normalised_values(batch.obs, batch.state)).detach()
+        later = algorithm.returns.restore(algorithm.target_critic(batch.obs).squeeze(-1)).detach()
+        done = (batch.terminated, batch.truncated)
+        expected = ops.nstep_return(batch.reward, later, *done, 0.9, n_steps) - value[:-1]
+        found[n_steps] = algorithm.prepare(batch)[0]["advantage"]
+        assert_close(found[n_steps], expected, atol=1e-4, rtol=1e-4)
+    assert (found[1] - found[4]).abs().max() > 0.1

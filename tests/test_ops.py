@@ -209,3 +209,9 @@ def test_explained_variance():
     assert ops.explained_variance(torch.zeros(4), target) == pytest.approx(0)
     assert ops.explained_variance(-target, target) == pytest.approx(-3)
     assert ops.explained_variance(target, torch.ones(4)) == 0
+
+
+def test_chunks_keep_the_order_of_time():
+    """Steps 0 to 5 of two episodes, numbered along the rows."""
+    cut = ops.chunks(torch.arange(12).view(6, 2), 3)
+    assert cut.tolist() == [[0, 1, 6, 7], [2, 3, 8, 9], [4, 5, 10, 11]]

@@ -5,7 +5,7 @@ import statistics
 
 import pytest
 import torch
-from games import CLIMBING, QTRAN_PAYOFF, Matrix, TwoStep, Xor, collect, greedy_return, penalty, train
+from games import CLIMBING, QTRAN_PAYOFF, Matrix, Noise, TwoStep, Xor, collect, greedy_return, penalty, train
 from torch.testing import assert_close
 
 from tsc_marl import algos, ops
@@ -210,6 +210,53 @@ def test_happos_factor_is_the_product_of_the_ratios_of_those_before():
     ratio = (ops.taken(after, batch.action) - batch.extras["logp"]).exp()
     assert_close(seen[second][0, :, 0], ratio[0, :, first])
     assert not torch.isclose(ratio[0, :, first], torch.ones(())).all()
+
+
+def test_happos_third_agent_gets_the_product_of_both_ratios():
+    torch.manual_seed(0)
+    game = Noise(n=3)
+    algorithm = algos.find("happo")(game.spec, algos.find("happo").Config(epochs=2, minibatches=1, lr=0.05))
+    batch = collect(game, algorithm, 1, torch.Generator().manual_seed(0))
+    seen, improve = {}, algorithm.improve_agent
+
+    def note(i, rows):
+        seen[i] = rows["factor"].clone()
+        return improve(i, rows)
+
+    algorithm.improve_agent = note
+    algorithm.update(batch, 0.0)
+    first, second, third = seen
+    after = ops.log_policy(algorithm.actor(batch.obs[:-1]), batch.avail[:-1])
+    ratio = (ops.taken(after, batch.action) - batch.extras["logp"]).exp()[0]
+    assert_close(seen[third][0, :, 0], ratio[:, first] * ratio[:, second])
+    assert (seen[third] - seen[second]).abs().max() > 1e-3
+
+
+def trusted(**settings):
+    """Update hatrpo once; return its metrics, each agent's mean KL from the old policy to the new, and whether it moved."""
+    torch.manual_seed(0)
+    game = Noise(n=3, envs=64)
+    algorithm = algos.find("hatrpo")(game.spec, algos.find("hatrpo").Config(**settings))
+    batch = collect(game, algorithm, 8, torch.Generator().manual_seed(0))
+    before = ops.log_policy(algorithm.actor(batch.obs[:-1]), batch.avail[:-1]).detach()
+    metrics = algorithm.update(batch, 0.0)
+    after = ops.log_policy(algorithm.actor(batch.obs[:-1]), batch.avail[:-1]).detach()
+    active = (batch.avail[:-1].sum(-1) > 1).float()
+    return metrics, ops.agent_mean(ops.kl(before, after), active), not torch.equal(before, after)
+
+
+@pytest.mark.parametrize("delta", [1e-3, 0.05])
+def test_hatrpo_stays_in_its_trust_region(delta):
+    metrics, moved, _ = trusted(delta=delta)
+    assert metrics["trust/accepted"] == 1
+    assert (moved <= delta * (1 + 1e-4)).all()
+    assert (moved > delta / 10).all()
+
+
+def test_hatrpo_stays_where_no_step_is_good_enough():
+    metrics, _, moved = trusted(accept=0.9999, backtracks=1, delta=0.5)
+    assert metrics["trust/accepted"] == 0
+    assert not moved
 
 
 # games

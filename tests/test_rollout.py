@@ -82,6 +82,7 @@ def test_parts_are_the_whole(spec, worker, recurrent):
     for part, following in itertools.pairwise(parts):
         assert torch.equal(part.batch.obs[-1], following.batch.obs[0])  # the true next observation is bootstrapped
     assert all(part.batch.truncated[-1] and not part.batch.truncated[:-1].any() for part in parts)
+    assert not any(played.batch.terminated.any() for played in (*parts, whole))  # the traffic goes on
 
 
 def test_each_rollout_has_the_policy_of_its_time(spec, worker):

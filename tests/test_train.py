@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 from verbs import until, workers_of
 
-from tsc_marl import report
+from tsc_marl import algos, report
 from tsc_marl.config import TRAIN_SEEDS, check_eval_seeds, parse, train_seed
 from tsc_marl.errors import UserError
 from tsc_marl.evaluate import load_checkpoint
@@ -115,6 +115,49 @@ def test_metrics_are_logged_once_whatever_happened(home):
     found = steps()
     assert len(found) == EPISODES // 2
     assert found == sorted(set(found))
+
+
+def test_what_the_store_lacks_is_sent_when_the_training_goes_on(home):
+    from mlflow import MlflowClient
+
+    assert home.main(f"{LINE} --workers 2") == 0
+    client = MlflowClient(f"sqlite:///{home.folder / 'mlflow.db'}")
+
+    def logged(run, name):
+        return [(metric.step, metric.value) for metric in client.get_metric_history(run.info.run_id, name)]
+
+    (first,) = training_runs(client)
+    curve, end = logged(first, "delay"), logged(first, "eval/delay")
+    assert (len(curve), len(end)) == (EPISODES // 2, 1)
+    assert home.main(["train", "--resume", home.training.name, "--workers", "2"]) == 0
+    assert (logged(first, "delay"), logged(first, "eval/delay")) == (curve, end)  # nothing twice
+    client.delete_run(first.info.run_id)
+    assert home.main(["train", "--resume", home.training.name, "--workers", "2"]) == 0
+    (second,) = training_runs(client)
+    assert second.info.run_id != first.info.run_id
+    assert (logged(second, "delay"), logged(second, "eval/delay")) == (curve, end)
+
+
+def test_an_off_policy_training_goes_on_with_its_replay(home, new_home):
+    """Stopped after the first checkpoint, then resumed; epsilon falls as its settings say."""
+    from mlflow import MlflowClient
+
+    line = "train --net cross --algos iql --episodes 8 --eval-seeds 1 --baselines --checkpoint-every 1 --workers 2"
+    line += " --algo.replay-episodes 3 --algo.updates 20"
+    whole = new_home()
+    assert whole.main(line) == 0
+    process = home.start(line)
+    home.wait_for_checkpoint()
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert 0 < home.checkpoint()["episode"] < EPISODES
+    assert home.main(["train", "--resume", home.training.name, "--workers", "2"]) == 0
+    assert_same(home.checkpoint(), whole.checkpoint())
+    client = MlflowClient(f"sqlite:///{whole.folder / 'mlflow.db'}")
+    (run,) = training_runs(client)
+    epsilon = [metric.value for metric in client.get_metric_history(run.info.run_id, "policy/epsilon")]
+    config = algos.find("iql").Config()
+    assert epsilon == pytest.approx([config.epsilon(done / EPISODES) for done in (0, 2, 4, 6)])
 
 
 def training_runs(client):

@@ -285,6 +285,10 @@ def _training(tracker: Tracker, run: Any) -> Training:
         raise UserError(f"{error}; {advice}") from None
     (rows,) = content["results"].values()
     histories = {key: tracker.history(run.info.run_id, key) for key in ("episode", "steps", "delay", "minutes")}
+    played = max(histories["episode"], default=0.0)
+    if played != float(params["episodes"]):
+        told = f"the store has the curves of {played:.0f} of {params['episodes']} episodes of run {run.info.run_id}"
+        raise UserError(f"{told}; make train RESUME={tags.get('folder')} sends the others, or delete the run in MLflow (make ui)")
     return Training(
         run.info.run_id, tags["algorithm"], int(tags["seed"]), params | {"SUMO": tags["sumo_version"]},
         np.array([episode["delay"] for episode in rows]),

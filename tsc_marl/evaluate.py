@@ -80,7 +80,10 @@ def measured(path: Path, task: Task, names: Sequence[str], seeds: Sequence[int])
     """Return what a file that `write` wrote has of these controllers, where it is of the same task and seeds; else nothing."""
     if not path.exists():
         return {}
-    content = json.loads(path.read_text())
+    try:
+        content = json.loads(path.read_text())
+    except ValueError:  # cut short
+        return {}
     results: Results = content.pop("results")
     if content != json.loads(json.dumps(_measured_on(task))):
         return {}

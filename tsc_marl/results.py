@@ -1,6 +1,5 @@
 """The results page: every network and classical controller under every timing, beside published figures, as Markdown."""
 
-import json
 import platform
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -8,7 +7,7 @@ from pathlib import Path
 
 from tsc_marl import controllers, maps, report
 from tsc_marl.config import EVAL_SEEDS, read_timing
-from tsc_marl.evaluate import Results, write
+from tsc_marl.evaluate import Results, measured, write
 from tsc_marl.protocol import Session
 from tsc_marl.rollout.job import Policy, Task
 from tsc_marl.rollout.local import Pool
@@ -68,7 +67,7 @@ def _complete(session: Session, task: Task) -> Results:
     """Measure the controllers that are not measured yet on a network; return the figures of all."""
     folder = session.out / task.network
     figures = folder / "metrics.json"
-    before: Results = json.loads(figures.read_text())["results"] if figures.exists() else {}
+    before = measured(figures, task, controllers.available(), session.seeds)
     known = {name: rows for name, rows in before.items() if (folder / name).exists()}
     policies = {name: Policy(name) for name in controllers.available() if name not in known}
     if not policies:

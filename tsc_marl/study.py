@@ -133,9 +133,10 @@ def run(study: Sequence[Cell], jobs: int) -> None:
                     ended[cell.net] = cell  # now, with this program: not one of an earlier day
                     report.say(f"finished: {cell.name}")
             progress.show(list(running))
-    except KeyboardInterrupt:
+    except BaseException as error:
         _stop(running.values())
-        report.say("stopped, checkpoints are saved; the same command goes on")
+        if isinstance(error, KeyboardInterrupt):
+            report.say("stopped, checkpoints are saved; the same command goes on")
         raise
     if failed:
         raise UserError(f"{len(failed)} of {len(study)} trainings failed: {'; '.join(failed)}; the same command tries them again")
@@ -145,7 +146,10 @@ def _stop(processes: "Collection[subprocess.Popen[bytes]]") -> None:
     for process in processes:
         process.terminate()
     for process in processes:
-        process.wait(STOP_S)
+        try:
+            process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            report.say(f"a training still saves its checkpoint after {STOP_S} s and is left alone (process {process.pid})")
 
 
 def _reason(cell: Cell, code: int) -> str:

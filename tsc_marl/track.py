@@ -113,12 +113,10 @@ class Tracker:
             return False
         return True
 
-    def logged_until(self, run_id: str) -> int:
-        """Return the last step whose metrics the store has, -1 for none: a resumed training may come by it again."""
-        try:
-            return max((metric.step for metric in self.client.get_metric_history(run_id, "reward")), default=-1)
-        except self._errors:
-            return -1
+    def logged_until(self, run_id: str, metric: str) -> int:
+        """Return the last step whose metric the store has, -1 for none: a resumed training may come by it again."""
+        known = self._write(lambda: self.client.get_metric_history(run_id, metric), wait=True)
+        return max((entry.step for entry in known or ()), default=-1)
 
     def log(self, run_id: str, metrics: dict[str, float], step: int) -> None:
         """Send metrics; undefined ones (nan) are left out."""

@@ -165,7 +165,10 @@ def _learn(pool: Pool, tracker: Tracker, run: Run) -> None:
     """Train to the end; the checkpoint is saved whatever happens, and the policy kept at each quarter of the way."""
     config = run.config
     progress = report.Progress(f"{run.label:>12s}", config.episodes, run.episode)
-    times, logged = 0, tracker.logged_until(run.mlflow_id)
+    times, logged = 0, tracker.logged_until(run.mlflow_id, "reward")
+    for row in run.history:
+        if row["steps"] > logged:  # the store was lost meanwhile, or the run deleted
+            tracker.log(run.mlflow_id, row, int(row["steps"]))
     quarters = {config.episodes * k // 4 // config.episodes_per_update * config.episodes_per_update for k in range(4)}
     try:
         while run.episode < config.episodes:
@@ -213,9 +216,10 @@ def _conclude(pool: Pool, tracker: Tracker, runs: list[Run], folder: Path, paren
 def _record(tracker: Tracker, run: Run, results: Results, levels: dict[str, float]) -> None:
     rows = results[run.label]
     means = {f"eval/{key}": float(np.mean([f[key] for f in rows])) for key in rows[0] if key != "seed"}
-    tracker.log(
-        run.mlflow_id, means | {"eval/median_delay": float(np.median([f["delay"] for f in rows]))}, int(run.history[-1]["steps"])
-    )
+    means["eval/median_delay"] = float(np.median([f["delay"] for f in rows]))
+    step = int(run.history[-1]["steps"])
+    if tracker.logged_until(run.mlflow_id, "eval/delay") < step:
+        tracker.log(run.mlflow_id, means, step)
     write(run.folder / EVALUATION, run.config.eval_task(), {run.label: rows})
     (run.folder / "config.json").write_text(json.dumps(as_dict(run.config), indent=1))
     report.learning_curve(run.folder / "learning_curve.png", {run.label: run.history}, levels, f"{run.config.net}: {run.label}")
