@@ -243,6 +243,17 @@ def test_the_first_gradient_step_is_at_ratio_1(name, recurrent):
         assert metrics["policy/clipped"] == 0
 
 
+@pytest.mark.parametrize("name", sorted({name for name, _, recurrent in allowed() if recurrent}))
+def test_the_memory_that_is_kept_is_that_before_the_decision(name):
+    algorithm = build(name, recurrent=True)
+    batch, carry = play(algorithm, steps=4), None
+    for t in range(4):
+        expected = torch.zeros_like(batch.extras["memory"][t]) if carry is None else carry
+        assert_close(batch.extras["memory"][t], expected)
+        carry = algorithm.act(batch.obs[t], batch.avail[t], carry, None)[2]
+    assert batch.extras["memory"][3].abs().max() > 0
+
+
 @pytest.mark.parametrize("name", PPO)
 def test_the_learning_rate_falls_to_its_end(name):
     algorithm = build(name, lr=0.01, lr_end=0.1)

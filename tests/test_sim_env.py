@@ -6,6 +6,7 @@ import subprocess
 
 import numpy as np
 import pytest
+import sumolib
 
 from tsc_marl.controllers import find
 from tsc_marl.errors import UserError
@@ -476,3 +477,31 @@ def test_delay_reward_charges_the_signal_that_holds_the_vehicles(env_of):
         total += reward
     assert total.argmin() == 0
     assert total[0] < 3 * total[1:].min()
+
+
+def test_vehicles_that_cannot_enter_are_charged_to_the_signal_that_they_wait_for(env_of):
+    """With two signals of grid2x2 stuck; a node of it has the name of its signal."""
+    env = env_of("grid2x2")
+    env.reset(1)
+    policy = find("max_pressure")(env)
+    policy.reset(1)
+    net = sumolib.net.readNet(str(env.scenario.net))
+
+    def next_signal(edge):
+        node = net.getEdge(edge).getToNode()
+        while node.getID() not in env.names:  # where a road is cut in two
+            (onward,) = node.getOutgoing()
+            node = onward.getToNode()
+        return node.getID()
+
+    ended, charged = False, set()
+    while not ended:
+        actions = policy.act()
+        actions[[0, 3]] = 1
+        _, ended = env.step(actions)
+        for name, (signal, total) in env._delay._pending.items():
+            if name in env.engine.api.simulation.getPendingVehicles():
+                assert next_signal(env.engine.api.vehicle.getRoute(name)[0]) == env.names[signal]
+                assert total == env.engine.api.vehicle.getDepartDelay(name) > 0
+                charged.add(signal)
+    assert charged >= {0, 3}

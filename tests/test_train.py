@@ -6,6 +6,7 @@ import resource
 import signal
 import threading
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from tsc_marl.config import TRAIN_SEEDS, check_eval_seeds, parse, train_seed
 from tsc_marl.errors import UserError
 from tsc_marl.evaluate import load_checkpoint
 from tsc_marl.run import Run
+from tsc_marl.sim.scenario import ROOT
 from tsc_marl.types import Spec
 
 pytest_plugins = ["homes"]
@@ -158,6 +160,24 @@ def test_an_off_policy_training_goes_on_with_its_replay(home, new_home):
     epsilon = [metric.value for metric in client.get_metric_history(run.info.run_id, "policy/epsilon")]
     config = algos.find("iql").Config()
     assert epsilon == pytest.approx([config.epsilon(done / EPISODES) for done in (0, 2, 4, 6)])
+
+
+def notes_its_seed(signal):
+    """A reward function that leaves a file named by the simulation's seed."""
+    Path(os.environ["NOTED"], signal.sumo.simulation.getOption("seed")).touch()
+    return -float(signal.get_total_queued())
+
+
+def test_the_episodes_have_the_seeds_that_are_promised(home, tmp_path):
+    line = "train --net cross --algos ippo --seeds 0 2 --episodes 4 --eval-seeds 7 --baselines --algo.epochs 1 --workers 2"
+    noted = tmp_path / "noted"
+    noted.mkdir()
+    places = {"NOTED": str(noted), "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests")))}
+    code, _, err = home.run(f"{line} --sim.reward test_train:notes_its_seed", **places)
+    assert code == 0, err
+    promised = {train_seed(seed, episode) for seed in (0, 2) for episode in range(4)} | {7}
+    found = {int(path.name) for path in noted.iterdir()} - {0}  # a simulation of seed 0 told the sizes
+    assert found == promised
 
 
 def training_runs(client):
