@@ -199,3 +199,17 @@ def test_timing_contradictions_name_both_numbers():
     for field, value in (("decision_s", 0), ("yellow_s", -1), ("all_red_s", -1), ("min_green_s", 0)):
         with pytest.raises(UserError, match=f"{field} must be at least .* got {value}"):
             Timing(**{field: value})
+
+
+def test_max_red_leaves_every_choice_that_can_be_kept():
+    """Three disjoint phases, a visit takes 10 s and a change 2 s: what leaves at 10 s has 25 s from its yellow on."""
+    timing = Timing(decision_s=5, yellow_s=2, min_green_s=5, max_red_s=25)
+    timer = SignalTimer("a", ("Grr", "rGr", "rrG"), timing, 0.0)
+    free = {0: [0], 5: [0], 10: [1, 2], 15: [1], 20: [2], 25: [2], 30: [0, 2], 35: [0]}
+    wishes = {10: 1, 20: 2, 30: 2, 35: 2}
+    executed = {}
+    for now, expected in free.items():
+        assert np.flatnonzero(timer.legal(now)).tolist() == expected, now
+        if now in wishes:
+            executed[now] = timer.request(wishes[now], now)
+    assert executed == {10: 1, 20: 2, 30: 2, 35: 0}  # at 35 s staying would break it
