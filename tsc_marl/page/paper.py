@@ -116,7 +116,8 @@ def _draw_ends(axis, findings: Findings, looks: Mapping[str, Look]) -> None:
         else:
             edge = {"xycoords": ("axes fraction", "data"), "ha": "right", "va": "center", "color": GREY}
             axis.annotate(f"{means[name]:.0f} →", (1, y), **edge)
-    shown = [mean for name, mean in means.items() if name in findings.summaries or mean <= largest]
+    shown = [training.delay.mean() for training in findings.trainings]
+    shown += [level for level in findings.comparison.levels.values() if level <= largest]
     if max(shown) > 4 * min(shown):
         axis.set_xscale("log")
         _logarithmic(axis.xaxis)
