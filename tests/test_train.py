@@ -144,8 +144,8 @@ def test_an_off_policy_training_goes_on_with_its_replay(home, new_home):
     """Stopped after the first checkpoint, then resumed; epsilon falls as its settings say."""
     from mlflow import MlflowClient
 
-    line = "train --net cross --algos iql --episodes 8 --eval-seeds 1 --baselines --checkpoint-every 1 --workers 2"
-    line += " --algo.replay-episodes 3 --algo.updates 20"
+    line = "train --net grid2x2 --algos iql --episodes 8 --eval-seeds 1 --baselines --checkpoint-every 1 --workers 2"
+    line += " --algo.replay-episodes 3 --algo.updates 100"
     whole = new_home()
     assert whole.main(line) == 0
     process = home.start(line)
@@ -169,13 +169,13 @@ def notes_its_seed(signal):
 
 
 def test_the_episodes_have_the_seeds_that_are_promised(home, tmp_path):
-    line = "train --net cross --algos ippo --seeds 0 2 --episodes 4 --eval-seeds 7 --baselines --algo.epochs 1 --workers 2"
+    line = "train --net cross --algos ippo --seeds 2 --episodes 4 --eval-seeds 7 --baselines --algo.epochs 1 --workers 2"
     noted = tmp_path / "noted"
     noted.mkdir()
     places = {"NOTED": str(noted), "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests")))}
     code, _, err = home.run(f"{line} --sim.reward test_train:notes_its_seed", **places)
     assert code == 0, err
-    promised = {train_seed(seed, episode) for seed in (0, 2) for episode in range(4)} | {7}
+    promised = {train_seed(2, episode) for episode in range(4)} | {7}
     found = {int(path.name) for path in noted.iterdir()} - {0}  # a simulation of seed 0 told the sizes
     assert found == promised
 
