@@ -60,9 +60,9 @@ def run(comparisons: Sequence[Comparison], reference: str | None, out: Path, com
         for answer in section.answers:
             report.say(f"{answer}\n")
         _log(section, [out, *files], command)
-    together = " and all_networks" if len(found) > 1 else ""
+    together = ", all_networks" if len(found) > 1 else ""
     report.say(
-        f"report: {out}\nfigures for a paper: {out.parent}/<network>_learning_curves, _final_delay{together}, .png and .pdf"
+        f"report: {out}\nfigures for a paper: {out.parent}/<network>_learning_curves and _final_delay{together}, .png and .pdf"
     )
 
 
