@@ -1,6 +1,7 @@
 """Small games that speak `Batch`: what an algorithm learns on them is known beforehand."""
 
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Protocol
 
 import torch
@@ -10,6 +11,9 @@ from torch.nn.functional import one_hot
 from tsc_marl import algos
 from tsc_marl.replay import learn, replay_of
 from tsc_marl.types import Algorithm, Batch, Spec
+
+ONE_PASS = ("ia2c", "maa2c", "coma")
+"""Those whose every sample is used once."""
 
 
 class Game(Protocol):
@@ -44,6 +48,13 @@ def collect(game: Game, algorithm: Algorithm, steps: int, generator: torch.Gener
     truncated[-1] = ~terminated[-1]
     joined = {name: torch.stack([extra[name] for extra in extras]) for name in extras[0]}
     return Batch(obs, avail, state, torch.stack(actions), torch.stack(rewards), terminated, truncated, joined)
+
+
+def fitting(name: str, **settings: object) -> dict[str, object]:
+    """Return those of the settings that the algorithm has, with a single epoch where it allows no more."""
+    known = {field.name for field in fields(algos.find(name).Config)}
+    settings |= {"epochs": 1} if name in ONE_PASS else {}
+    return {key: value for key, value in settings.items() if key in known}
 
 
 def train(name: str, game: Game, batches: int, steps: int, seed: int = 0, **settings: object) -> Algorithm:
@@ -207,6 +218,13 @@ class Matrix:
     def step(self, action: Tensor) -> tuple[Tensor, Tensor]:
         reward = self.payoff[action[:, 0], action[:, 1]]
         return reward.unsqueeze(-1).expand(-1, 2), torch.ones(self.envs, dtype=torch.bool)
+
+
+class Sign(Matrix):
+    """Both get a1 a2 with actions -1 and +1: the discrete twin of a product of Gaussians (5.2, G1d)."""
+
+    def __init__(self, envs: int = 64) -> None:
+        super().__init__([[1.0, -1.0], [-1.0, 1.0]], envs)
 
 
 class TwoStep:

@@ -1,29 +1,20 @@
 """Games about credit, memory and masks, for every algorithm that they concern (algorithms.md 4.8, 5.2: G8 to G10, G12, G13)."""
 
-import dataclasses
 import statistics
 from copy import deepcopy
 
 import pytest
 import torch
-from games import Bandits, Cue, Gate, RingDump, collect, greedy_return, train
+from games import ONE_PASS, Bandits, Cue, Gate, RingDump, collect, fitting, greedy_return, train
 from torch.nn.utils import parameters_to_vector
 
 from tsc_marl import algos
 
-ONE_PASS = ("ia2c", "maa2c", "coma")
 PPO = [name for name in algos.available() if issubclass(algos.find(name), algos.find("ippo"))]
 MEMORY = sorted({name for name in algos.available() if hasattr(algos.find(name).Config(), "recurrent")} - {"mat"})
 FORGETFUL = ("coma", "qtran")
 """What an action is worth comes from a net without memory here, and the actor learns from that alone."""
 SMALL = {"hidden": (16,), "critic_hidden": (32,), "lr": 3e-3, "lr_end": 1.0, "epochs": 4}
-
-
-def fitting(name, **settings):
-    """Return the settings that the algorithm has."""
-    known = {field.name for field in dataclasses.fields(algos.find(name).Config)}
-    settings |= {"epochs": 1} if name in ONE_PASS else {}
-    return {key: value for key, value in settings.items() if key in known}
 
 
 def build(name, spec, seed=0, **settings):
@@ -77,10 +68,18 @@ def ring_dump(name, n, seed, updates, until=float("inf"), kind="delayed", **sett
 
 
 def needed(name, n, updates, **settings):
-    """Updates until the mean reward exceeds -.15, for three seeds."""
-    curves = [ring_dump(name, n, seed, updates, until=-0.15, **settings) for seed in range(3)]
-    assert all(curve[-1] > -0.15 for curve in curves), (name, n, [curve[-1] for curve in curves])
-    return [len(curve) for curve in curves]
+    """Updates until the mean reward exceeds -.15, sorted over ten seeds; infinite where `updates` are too few."""
+    curves = [ring_dump(name, n, seed, updates, until=-0.15, **settings) for seed in range(10)]
+    found = sorted(len(curve) if curve[-1] > -0.15 else float("inf") for curve in curves)
+    print(f"\nring-dump, {name}, {n} agents, {settings}: updates needed {found}")
+    return found
+
+
+def last(name, n, updates=40, seeds=10, **settings):
+    """Mean reward per agent and step after so many updates, sorted over seeds."""
+    found = sorted(round(ring_dump(name, n, seed, updates, **settings)[-1], 2) for seed in range(seeds))
+    print(f"\nring-dump, {name}, {n} agents, {settings}: reward after {updates} updates {found}")
+    return found
 
 
 @pytest.mark.slow
@@ -90,46 +89,65 @@ def needed(name, n, updates, **settings):
 @pytest.mark.parametrize("n", [2, 8, 32])
 def test_selfish_learners_never_solve_ring_dump(name, settings, n):
     """What pays an agent costs the next one twice as much a step later."""
-    for seed in range(3):
-        rewards = ring_dump(name, n, seed, 150 if name == "ia2c" else 40, **settings)
-        print(f"{name} {settings} n {n} seed {seed}: best {max(rewards):.2f}, last {rewards[-1]:.2f} of {len(rewards)} updates")
-        assert rewards[-1] < -0.9
-        assert max(rewards) < -0.15
+    assert max(last(name, n, 150 if name == "ia2c" else 40, **settings)) < -0.9
 
 
 @pytest.mark.slow
 def test_ring_dump_with_more_agents_costs_mappo_more_updates_and_jointq_none():
     """Shared advantages carry the noise of all agents. Tabular, without PPO (algorithms.md 4.8): 13 against 46, 92 and 197."""
-    found = {(name, n): needed(name, n, 100) for name in ("jointq", "mappo") for n in (2, 8, 32)}
-    print("\nring-dump, updates needed:", found)
-    assert max(found["jointq", 32]) <= max(found["jointq", 8]) + 2
-    assert max(found["jointq", 32]) <= max(found["jointq", 2]) + 2
-    assert statistics.median(found["mappo", 32]) > 1.5 * statistics.median(found["mappo", 8])
+    found = {(name, n): needed(name, n, 200) for name in ("jointq", "mappo") for n in (2, 8, 32, 100)}
+    middle = {key: statistics.median(value) for key, value in found.items()}
+    assert max(found["jointq", 100]) <= max(found["jointq", 8]) + 2
+    assert middle["jointq", 100] <= middle["jointq", 2] + 2
+    assert middle["mappo", 32] > 1.5 * middle["mappo", 8]
+    assert middle["mappo", 100] > 1.5 * middle["mappo", 32]
     assert min(found["mappo", 32]) > 1.5 * max(found["jointq", 32])
+
+
+DOC1, DOC_LAMBDA = {"adv": "doc1"}, {"adv": "doc_lambda"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("settings", [DOC1, DOC_LAMBDA, {"credit": "all"}], ids=["doc1", "doc_lambda", "all"])
+def test_ring_dump_with_more_agents_costs_more_where_a_critic_sums_over_all(settings):
+    """The document's advantages have the value of the whole team in them, and one joint error for all heads its noise."""
+    few, many = (statistics.median(needed("jointq", n, 200, **settings)) for n in (8, 32))
+    assert many > 1.4 * few
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n", [2, 8, 32])
+def test_a_single_head_for_the_own_and_the_joint_loss_is_torn(n):
+    """Two heads solve it on every seed (the critic alone, `mix`); one, which both losses pull, does not (4.3, 2)."""
+    assert max(needed("jointq", n, 40, adv="mix")) < 40
+    assert statistics.median(last("jointq", n, adv="mix", tie_heads=True)) < -0.5
 
 
 @pytest.mark.slow
 def test_what_is_paid_at_once_by_others_is_unseen_by_the_documents_advantage():
     """`instant`: R^i + gamma V' - V misses the price within the step; a critic of the neighbours sees it."""
-    found = {name: needed(name, 8, 100, kind="instant") for name in ("jointq", "mappo")}
-    print("\nring-dump, instant, updates needed:", found)
-    for name, settings in (("jointq_doc", {}), ("jointq", {"adv": "doc1"}), ("jointq", {"adv": "doc_lambda"}), ("ippo", {})):
-        last = [ring_dump(name, 8, seed, 40, kind="instant", **settings)[-1] for seed in range(3)]
-        print(name, settings, [round(x, 2) for x in last])
-        assert max(last) < -0.9
+    for name in ("jointq", "mappo"):
+        assert max(needed(name, 8, 100, kind="instant")) < 100
+    for name, settings in (("jointq_doc", {}), ("jointq", DOC1), ("jointq", DOC_LAMBDA), ("ippo", {})):
+        assert max(last(name, 8, kind="instant", **settings)) < -0.9
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["ippo", "mappo_ind", "jointq", "mappo"])
-def test_who_pays_for_itself_needs_no_credit(name):
-    print("\nring-dump, own, updates needed:", name, needed(name, 8, 100, kind="own"))
+@pytest.mark.parametrize("n", [2, 8, 32])
+def test_who_pays_for_itself_needs_no_credit(name, n):
+    """`own`."""
+    assert max(needed(name, n, 100, kind="own")) < 100
 
 
 # G10: the noise of a shared advantage
 
 
 def gradient_deviation(name, n):
-    """Return the standard deviation of the gradient of agent 0's logits, over 400 batches of 64, critic and policy at 0."""
+    """Return the standard deviation of the gradient of agent 0's logits, over 400 batches of 64.
+
+    Policy and critic are at 0, but for jointq's critic, which learns meanwhile: its heads are all that it adds to one's own.
+    """
     pay = torch.tensor([[-1.0, 0.0, 1.0]] * n)
     game, generator = Bandits(pay, torch.ones(n), 64), torch.Generator().manual_seed(0)
     algorithm = build(name, game.spec, sharing="none", adv_norm="none", hidden=(4,), critic_hidden=(4,))
@@ -141,14 +159,17 @@ def gradient_deviation(name, n):
         rows = algorithm.prepare(collect(game, algorithm, 1, generator))[0]
         loss, _ = algorithm.actor_loss(algorithm.log_policy(rows), rows)
         found.append(torch.autograd.grad(loss, head.bias)[0][0])
+        if name == "jointq":
+            algorithm.improve_critic(rows)
     return torch.stack(found).var(0).sum().sqrt().item()
 
 
 def test_the_variance_of_a_shared_advantages_gradient_grows_with_the_agents():
     """G10: arms paying -1, 0, 1 with noise 1: n - 1 other streams add 1.25 times one's own variance each, exactly."""
-    for n in (2, 8, 32):
-        ratio = (gradient_deviation("mappo", n) / gradient_deviation("mappo_ind", n)) ** 2
-        assert ratio == pytest.approx(1 + 1.25 * (n - 1), rel=0.25)
+    for n in (1, 8, 32):
+        own = gradient_deviation("mappo_ind", n)
+        assert (gradient_deviation("mappo", n) / own) ** 2 == pytest.approx(1 + 1.25 * (n - 1), rel=0.25)
+        assert (gradient_deviation("jointq", n) / own) ** 2 == pytest.approx(1, rel=0.25)
 
 
 # G12: memory
@@ -170,12 +191,15 @@ def test_a_cue_is_remembered_by_a_gru_and_by_nothing_else(name):
         replay_episodes=640,
     )
     found = {
-        recurrent: greedy_return(Cue(1000, 1), train(name, Cue(), 300, 6, 0, **settings, recurrent=recurrent), 6)
-        for recurrent in (True, False)
+        recurrent: [
+            greedy_return(Cue(1000, 1), train(name, Cue(), 300, 6, seed, **settings, recurrent=recurrent), 6) for seed in seeds
+        ]
+        for recurrent, seeds in ((True, range(10)), (False, range(2)))
     }
     print(f"\ncue, {name}, share of right answers with a GRU and without:", found)
-    assert found[True] == pytest.approx(0.5, abs=0.06) if name in FORGETFUL else found[True] > 0.95
-    assert found[False] == pytest.approx(0.5, abs=0.06)
+    right = statistics.median(found[True])
+    assert right == pytest.approx(0.5, abs=0.06) if name in FORGETFUL else right > 0.95
+    assert found[False] == pytest.approx([0.5] * 2, abs=0.06)
 
 
 # G13: masks

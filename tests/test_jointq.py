@@ -187,6 +187,41 @@ def prepared(**settings):
     return algorithm, batch, value, advantage
 
 
+def test_what_is_believed_is_weighed_on_rows_with_a_choice():
+    """The share of what happened there: forced rows, which tell nothing of an action, do not water it down."""
+    algorithm, batch, value, _ = prepared()
+    algorithm.evidence.zero_()
+    unit = algorithm.residual.deviation.clone()
+    with torch.no_grad():
+        _, own, others = algorithm.critic(batch.obs[:-1], batch.state[:-1], batch.extras["probs"])
+    own, others = (unit * ops.taken(head, batch.action) for head in (own, others))
+    done = (batch.terminated, batch.truncated)
+    target = ops.one_step_target(batch.reward, value, ops.gae(batch.reward, value, *done, 0.9, 0.8) + value[:-1], *done, 0.9)
+    happened = (target - value[:-1] - own).roll(-1, dims=-1)
+    active = batch.avail[:-1].sum(-1) > 1
+    assert 0.1 < active.float().mean() < 0.9
+    p, h = others[active], happened[active]
+    algorithm.prepare(batch)
+    expected = 0.05 * torch.stack([(p * h).sum(), (p**2).sum()]) / (h**2).sum()
+    assert_close(algorithm.evidence, expected, atol=1e-5, rtol=1e-3)
+
+
+def test_tied_heads_have_the_own_and_the_joint_loss():
+    """sum_i (e^i - Q^i) and each e^i - Q^i, e the residual, on one head; that for the others is left alone."""
+    algorithm, batch, _, _ = prepared(adv="mix", tie_heads=True)
+    rows, _ = algorithm.prepare(batch)
+    v, own, _ = algorithm.critic(rows["obs"], rows["state"], rows["probs"])
+    error = rows["residual"] - ops.taken(own, rows["action"])
+    expected = ops.clipped_value_loss(v, rows["value"], rows["target"], algorithm.config.clip)
+    expected = expected + (error**2).mean() + (error.sum(-1) ** 2).mean() / 3
+    loss, bias = algorithm.critic_loss(rows), algorithm.critic.base.net.head.bias
+    assert_close(loss, expected)
+    (gradient,), (by_hand,) = (torch.autograd.grad(x, bias) for x in (loss, expected))
+    assert_close(gradient, by_hand)
+    assert gradient[..., 1:5].abs().max() > 0
+    assert gradient[..., 5:].abs().max() == 0
+
+
 def test_doc1_is_own_reward_plus_the_step_of_the_teams_value():
     _, batch, value, advantage = prepared()
     total = value.sum(-1, keepdim=True)

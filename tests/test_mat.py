@@ -4,7 +4,7 @@ from statistics import median
 
 import pytest
 import torch
-from games import CLIMBING, QTRAN_PAYOFF, Matrix, Noise, TwoStep, Xor, collect, greedy_return, penalty, train
+from games import CLIMBING, QTRAN_PAYOFF, Matrix, Noise, Sign, TwoStep, Xor, collect, greedy_return, penalty, train
 from torch.testing import assert_close
 
 from tsc_marl import algos, attention, ops
@@ -173,6 +173,13 @@ def returns(name, make, steps=1, batches=45, seeds=10, **settings):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", ["mat", "mat_dec"])
+def test_sign(name):
+    """G1d: both signs are right, and either will do."""
+    assert median(returns(name, lambda: Sign(ENVS))) == pytest.approx(1, abs=0.01)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "expected"), [("mat", 11), ("mat_dec", 7)])
 def test_climbing(name, expected):
     """20 seeds: MAT 11 on all; MAT-Dec 7 on 18, 6 on 2."""
@@ -198,7 +205,7 @@ def test_two_step(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "n"), [("mat", 2), ("mat", 4), ("mat_dec", 2), ("mat_dec", 4)])
+@pytest.mark.parametrize(("name", "n"), [(name, n) for name in ("mat", "mat_dec") for n in (2, 4, 6)])
 def test_xor(name, n):
     """20 seeds, n = 4: MAT 1 on 18, 0 on 2."""
     assert median(returns(name, lambda: Xor(n, ENVS))) == pytest.approx(1, abs=0.3)

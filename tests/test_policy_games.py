@@ -5,7 +5,7 @@ import statistics
 
 import pytest
 import torch
-from games import CLIMBING, QTRAN_PAYOFF, Matrix, Noise, TwoStep, Xor, collect, greedy_return, penalty, train
+from games import CLIMBING, QTRAN_PAYOFF, Matrix, Noise, Sign, TwoStep, Xor, collect, fitting, greedy_return, penalty, train
 from torch.testing import assert_close
 
 from tsc_marl import algos, ops
@@ -262,19 +262,13 @@ def test_hatrpo_stays_where_no_step_is_good_enough():
 # games
 
 
-class Sign(Matrix):
-    """G1d: both get a1 a2 with actions -1 and +1 (5.2)."""
-
-    def __init__(self, envs):
-        super().__init__([[1.0, -1.0], [-1.0, 1.0]], envs)
-
-
 def returns_per_update(name, seed, updates, **more):
-    """Return the exact expected payoff before and after each update, from P(+) = .375 and .625."""
+    """Return the exact expected payoff of G1d before and after each update, from P(+) = .375 and .625."""
     torch.manual_seed(seed)
     game, generator = Sign(4096), torch.Generator().manual_seed(seed)
     cls = algos.find(name)
-    algorithm = cls(game.spec, cls.Config(**SMALL | {"sharing": "none", "adv_norm": "none"} | more))
+    plain = settings(name, sharing="none", adv_norm="none", epsilon_start=0.0, epsilon_end=0.0)
+    algorithm = cls(game.spec, cls.Config(**fitting(name, **plain | more)))
     with torch.no_grad():
         for i, net in enumerate(getattr(algorithm, "learners", [algorithm.actor] * 2)):
             half = 0.5 * torch.tensor([0.375, 0.625][i]).logit()
@@ -288,26 +282,36 @@ def returns_per_update(name, seed, updates, **more):
         probs = batch.extras["probs"][0, 0]
         found.append(float(torch.prod(probs[:, 1] - probs[:, 0])))
         algorithm.update(batch, 0.0)
+    assert found[0] == pytest.approx(-0.0625, abs=1e-4)
     return found
 
 
-BIG = {"clip": 10.0, "lr": 0.2, "epochs": 4}
+AT_ONCE = ("ia2c", "maa2c", "ippo", "mappo", "mappo_ind", "jointq", "mat_dec")
+LARGE = {"clip": 10.0, "lr": 0.2, "epochs": 4}
 
 
-@pytest.mark.parametrize(("name", "more"), [("happo", BIG), ("hatrpo", {"delta": 0.18, "accept": 0.1})])
+@pytest.mark.parametrize(("name", "more"), [("happo", LARGE), ("hatrpo", {"delta": 0.18, "accept": 0.1})])
 def test_one_after_the_other_improves_at_every_update(name, more):
     for seed in SEEDS:
         found = returns_per_update(name, seed, 10, **more)
-        assert found[0] == pytest.approx(-0.0625, abs=1e-4)
         assert all(b > a - 0.005 for a, b in itertools.pairwise(found)), found
         assert found[-1] > 0.9, found
 
 
-@pytest.mark.parametrize("name", ["ippo", "mappo"])
+@pytest.mark.parametrize("name", AT_ONCE)
 def test_all_at_once_with_large_steps_worsens(name):
     for seed in SEEDS:
-        before, after = returns_per_update(name, seed, 1, **BIG)
+        before, after = returns_per_update(name, seed, 1, **LARGE)
         assert after < before - 0.1, (before, after)
+
+
+@pytest.mark.parametrize("name", [*AT_ONCE, "coma"])
+def test_all_at_once_with_small_steps_goes_to_the_saddle(name):
+    """There both toss a coin; noise alone leads further. (COMA's first steps are blind, its critic starts at zero.)"""
+    for seed in SEEDS:
+        found = returns_per_update(name, seed, 12, lr=1e-3, epochs=1)
+        assert all(b > a - 0.005 for a, b in itertools.pairwise(found)), found
+        assert found[-1] == pytest.approx(0, abs=0.01), found
 
 
 def outcomes(name, game, batches, steps=1, seeds=SEEDS, **more):
@@ -345,13 +349,26 @@ def test_two_step(name):
     assert statistics.median(outcomes(name, TwoStep, 200, 2)) == pytest.approx(8, abs=0.3)
 
 
+SHARING = [name for name in NAMES if name not in ("happo", "hatrpo")]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["ia2c", "maa2c", "ippo", "mappo", "coma"])
-@pytest.mark.parametrize("n", [2, 4])
+@pytest.mark.parametrize("name", SHARING)
+@pytest.mark.parametrize("n", [2, 4, 6])
 def test_xor_shared_without_an_id_is_capped(name, n):
-    """G2: equal agents can do no better than 2 / 2^n, with an id or networks of their own they reach 1."""
-    algorithm = train(name, Xor(n), 100, 1, 0, **settings(name, sharing="full_no_id"))
-    reward = collect(Xor(n, 4096), algorithm, 1, torch.Generator().manual_seed(0)).reward.mean()
-    assert reward < 2 / 2**n + 0.05
-    for sharing in ("full", "none"):
-        assert statistics.median(outcomes(name, lambda: Xor(n), 300 if n > 2 else 100, sharing=sharing)) == 1
+    """G2: equal agents can do no better than all tossing a coin, 2 / 2^n."""
+    found = []
+    for seed in SEEDS:
+        algorithm = train(name, Xor(n), 100, 1, seed, **settings(name, sharing="full_no_id"))
+        found.append(collect(Xor(n, 4096), algorithm, 1, torch.Generator().manual_seed(seed)).reward.mean().item())
+    print(f"\nxor, {name}, {n} agents without id: {[round(x, 3) for x in found]}")
+    assert statistics.median(found) == pytest.approx(2 / 2**n, abs=0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "sharing"), [(name, "full") for name in SHARING] + [(name, "none") for name in NAMES])
+@pytest.mark.parametrize("n", [2, 4, 6])
+def test_xor_is_solved_by_agents_that_differ(name, sharing, n):
+    found = outcomes(name, lambda: Xor(n), 300 if n > 2 else 100, sharing=sharing)
+    print(f"\nxor, {name}, {n} agents, sharing {sharing}: {found}")
+    assert statistics.median(found) == 1

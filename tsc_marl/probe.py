@@ -67,7 +67,8 @@ def run(network: str, names: Sequence[str], episodes: int, truth_lam: float, out
             settings = {name: getattr(subject.policy.config, name) for name in KEPT}
             batch = collect(pool, subject, episodes)
             found[subject.label] = estimators.measure(algorithm, batch, settings, truth_lam=truth_lam)
-            learned = f"lambda {settings['lam']:g}, advantages normalised by {settings['adv_norm']}"
+            scale = "not normalised" if settings["adv_norm"] == "none" else f"normalised by {settings['adv_norm']}"
+            learned = f"lambda {settings['lam']:g}, advantages {scale}"
             report.show(table(f"{subject.label} ({learned})", found[subject.label]))
             write(out, {"network": network, "episodes": episodes, "truth_lam": truth_lam, "batch": BATCH}, found)
     draw(out / "probe.png", f"{network}, {episodes} episodes of each policy", found)

@@ -150,7 +150,7 @@ class Jointq(MappoInd):
         if self.critic.mixer is not None:  # whatever effect of an agent M has learned, its centred head has not
             a_others = a_others + unit * self._interaction_effect(v, own, rows)
         happened = (target - value[:-1] - a_own) @ self.reach.T * rows["active"]
-        self._weigh(a_others * rows["active"], happened, metrics)
+        self._weigh(a_others, happened, metrics)  # forced: a_others is 0
         self._log_heads(rows, own * unit, self.trust * others * unit, value[:-1], metrics)
         if config.adv in ("own", "mix"):
             on_others = (1 - config.rho) * self.trust * a_others + config.rho * estimate @ self.reach.T

@@ -63,9 +63,10 @@ def _verdict(findings: Findings, name: str, other: str) -> str:
     on, counts = f"On {findings.network}", [len(findings.groups[group]) for group in (name, other)]
     if not _separate(*counts) < CHANCE:
         return f"{on} there are too few trainings ({counts[0]} and {counts[1]}) to tell {name} from {other}."
-    faster, slower = ("learns faster", "learns more slowly")
-    if not _reached(findings, name, other):
-        faster, slower = ("has less delay over training", "has more delay over training")
+    if _reached(findings, name, other):
+        faster, slower = "learns faster", "learns more slowly"
+    else:
+        faster, slower = "has less delay over training", "has more delay over training"
     speed = {1: faster, -1: slower, 0: ""}[_decided(*_speeds(findings, name, other))]
     end = {1: "ends better", -1: "ends worse", 0: ""}[_decided(*_ends(findings, name, other))]
     if not speed and not end:
