@@ -101,26 +101,38 @@ def test_ring_dump_with_more_agents_costs_mappo_more_updates_and_jointq_none():
     assert middle["jointq", 100] <= middle["jointq", 2] + 2
     assert middle["mappo", 32] > 1.5 * middle["mappo", 8]
     assert middle["mappo", 100] > 1.5 * middle["mappo", 32]
-    assert min(found["mappo", 32]) > 1.5 * max(found["jointq", 32])
+    assert min(found["mappo", 32]) > max(found["jointq", 32])
+    assert middle["mappo", 32] > 2 * middle["jointq", 32]
 
 
 DOC1, DOC_LAMBDA = {"adv": "doc1"}, {"adv": "doc_lambda"}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("settings", [DOC1, DOC_LAMBDA, {"credit": "all"}], ids=["doc1", "doc_lambda", "all"])
+@pytest.mark.parametrize("settings", [DOC_LAMBDA, {"credit": "all"}], ids=["doc_lambda", "all"])
 def test_ring_dump_with_more_agents_costs_more_where_a_critic_sums_over_all(settings):
-    """The document's advantages have the value of the whole team in them, and one joint error for all heads its noise."""
+    """Later residuals of the whole team are in the advantage, or one joint error for all heads has the noise of all."""
     few, many = (statistics.median(needed("jointq", n, 200, **settings)) for n in (8, 32))
     assert many > 1.4 * few
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("n", [8, 32])
+def test_one_step_of_the_teams_value_waits_for_that_value(n):
+    """`doc1`: recorded 33 and 36 updates in the median, and three of twenty trainings that 200 are too few for.
+
+    Tabular (algorithms.md 4.8) it needs 83 to 92 and 182 to 188: a table of the team's value is no slower with more agents.
+    """
+    slow, quick = (statistics.median(needed("jointq", n, 200, **settings)) for settings in (DOC1, DOC_LAMBDA))
+    assert 1.5 * quick < slow < float("inf")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [2, 8, 32])
 def test_a_single_head_for_the_own_and_the_joint_loss_is_torn(n):
-    """Two heads solve it on every seed (the critic alone, `mix`); one, which both losses pull, does not (4.3, 2)."""
+    """Two heads solve it on every seed (the critic alone, `mix`); one, which both losses pull, on 2, 4 and 3 of ten (4.3, 2)."""
     assert max(needed("jointq", n, 40, adv="mix")) < 40
-    assert statistics.median(last("jointq", n, adv="mix", tie_heads=True)) < -0.5
+    assert statistics.median(last("jointq", n, adv="mix", tie_heads=True)) < -0.15
 
 
 @pytest.mark.slow

@@ -369,6 +369,6 @@ def test_xor_shared_without_an_id_is_capped(name, n):
 @pytest.mark.parametrize(("name", "sharing"), [(name, "full") for name in SHARING] + [(name, "none") for name in NAMES])
 @pytest.mark.parametrize("n", [2, 4, 6])
 def test_xor_is_solved_by_agents_that_differ(name, sharing, n):
-    found = outcomes(name, lambda: Xor(n), 300 if n > 2 else 100, sharing=sharing)
+    found = outcomes(name, lambda: Xor(n), 100, sharing=sharing)
     print(f"\nxor, {name}, {n} agents, sharing {sharing}: {found}")
     assert statistics.median(found) == 1

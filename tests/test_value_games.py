@@ -168,8 +168,11 @@ def test_ring_dump_is_never_solved_for_oneself(name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", LEARNERS)
-def test_xor_needs_an_id(name):
+@pytest.mark.parametrize("n", [2, 4])
+def test_xor_needs_an_id(name, n):
     """G2: on uniform data both symmetric optima tie, and the tie breaks as exploration decays; without id it cannot."""
     settings = {"epsilon_end": 0.05}
-    assert statistics.median(results(name, lambda: Xor(2), 200, **settings)) == 1
-    assert max(results(name, lambda: Xor(2), 60, sharing="full_no_id", **settings)) == 0
+    found = results(name, lambda: Xor(n), 200, **settings)
+    print(f"\nxor, {name}, {n} agents: {found}")
+    assert statistics.median(found) == 1
+    assert max(results(name, lambda: Xor(n), 60, sharing="full_no_id", **settings)) == 0
