@@ -86,8 +86,8 @@ def final_delays(findings: Findings, looks: Mapping[str, Look]) -> go.Figure:
     wide = told[order[0]][0] > 4 * told[order[-1]][0]
     figure.update_xaxes(LOG if wide else {}, title=DELAY)
     figure.update_yaxes(categoryorder="array", categoryarray=order, showgrid=True)
-    figure.update_layout(showlegend=False, margin={"r": 150, "t": 10})
-    return framed(figure, 70 + 30 * len(told))
+    figure.update_layout(showlegend=False, margin={"r": 150})
+    return framed(figure, 100 + 30 * len(told))
 
 
 def _ends(figure: go.Figure, name: str, look: Look, trainings: Sequence[Training], summary: Summary) -> None:

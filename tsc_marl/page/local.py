@@ -98,7 +98,7 @@ def credit_panels(findings: Findings) -> go.Figure | None:
     order = _order(findings, *panels[0])
     most = {kind: _scale([findings.agents[name] for drawn, name in panels if drawn == kind], kind) for kind, _ in panels}
     rows, columns = -(-len(panels) // COLUMNS), min(COLUMNS, len(panels))
-    height = 80 + rows * (90 + ROW * len(order))
+    height = 105 + rows * (90 + ROW * len(order))
     figure = make_subplots(
         rows, columns, shared_yaxes=True, horizontal_spacing=0.075, vertical_spacing=min(0.25, 75 / height),
         subplot_titles=[f"{name}: {CREDIT[kind]}" for kind, name in panels],
@@ -116,6 +116,7 @@ def credit_panels(findings: Findings) -> go.Figure | None:
     told = [name if len(name) <= LONGEST else f"{name[:4]}…{name[5 - LONGEST :]}" for name in order]
     ticks = {"tickvals": order, "ticktext": told, "tickfont": {"size": 10}}
     figure.update_yaxes(ticks, type="category", autorange="reversed")  # else names of digits alone are taken for numbers
+    figure.update_layout(margin={"t": 65})  # plotly's buttons above the titles
     return framed(figure, height)
 
 
