@@ -1,5 +1,7 @@
 """The command line: parse, call, print."""
 
+import os
+import select
 import signal
 import sys
 from collections.abc import Callable
@@ -262,18 +264,35 @@ VERBS: dict[str, Callable[[list[str]], None]] = {
 }
 
 
+def _usage() -> None:
+    print("usage: python -m tsc_marl VERB [OPTIONS]\n")
+    for name, verb in VERBS.items():
+        print(f"  {name:10s}{(verb.__doc__ or '').splitlines()[0]}")
+    print("\npython -m tsc_marl VERB --help explains every option.")
+
+
+def _nobody_reads() -> bool:
+    """Whether what we print goes to a pipe that its reader has closed."""
+    poll = select.poll()
+    poll.register(sys.stdout, select.POLLOUT)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
+
+
 def main(argv: list[str]) -> int:
-    """Run one verb; return the exit code: 0, 2 for a user's mistake, 130 for Ctrl-C and SIGTERM."""
-    if not argv or argv[0] in ("-h", "--help"):
-        print("usage: python -m tsc_marl VERB [OPTIONS]\n")
-        for name, verb in VERBS.items():
-            print(f"  {name:10s}{(verb.__doc__ or '').splitlines()[0]}")
-        print("\npython -m tsc_marl VERB --help explains every option.")
-        return 0
+    """Run one verb; return the exit code: 0, 2 for a user's mistake, 130 for Ctrl-C and SIGTERM, 141 for `| head`."""
     try:
-        if argv[0] not in VERBS:
+        if not argv or argv[0] in ("-h", "--help"):
+            _usage()
+        elif argv[0] in VERBS:
+            VERBS[argv[0]](argv[1:])
+        else:
             raise unknown("verb", argv[0], VERBS)
-        VERBS[argv[0]](argv[1:])
+        sys.stdout.flush()
+    except BrokenPipeError:
+        if not _nobody_reads():
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains when it flushes at its end
+        return 141
     except UserError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
