@@ -84,7 +84,7 @@ bench-mpe: .venv/installed  ## train ALGOS on MPE's simple_spread (BATCHES of 32
 test: .venv/installed  ## run the tests
 	$(PY) -m pytest -m "not slow" $(ARGS)
 
-test-slow: .venv/installed  ## run the learning checks too (minutes)
+test-slow: .venv/installed  ## run the learning checks too (hours)
 	$(PY) -m pytest -m slow -n 0 -s $(ARGS)
 
 lint: .venv/installed  ## ruff, pyright, import-linter

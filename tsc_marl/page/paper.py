@@ -44,7 +44,7 @@ def draw(folder: Path, found: Sequence[Findings], looks: Mapping[str, Look]) -> 
 def _together(plt, found: Sequence[Findings], looks: Mapping[str, Look]):
     """Draw a column for each network: learning curves above, final delays below."""
     rows = max(len(findings.groups) + len(findings.comparison.levels) for findings in found)
-    size = (1.2 + 2.8 * len(found), 3.5 + 0.2 * rows)
+    size = (1.2 + 3.0 * len(found), 3.5 + 0.2 * rows)
     figure, axes = plt.subplots(
         2, len(found), figsize=size, layout="constrained", height_ratios=(2.4, 0.5 + 0.2 * rows), squeeze=False
     )
@@ -80,7 +80,7 @@ def _draw_curves(axis, findings: Findings, looks: Mapping[str, Look], key: str) 
     axis.set_xlabel(AXES[key])
     axis.set_xlim(left=0)
     axis.set_yscale("log")
-    _logarithmic(axis.yaxis)
+    _logarithmic(axis.yaxis, (1, 2, 3, 5))
 
 
 def _name_levels(axis, findings: Findings) -> None:
@@ -120,17 +120,17 @@ def _draw_ends(axis, findings: Findings, looks: Mapping[str, Look]) -> None:
     shown += [level for level in findings.comparison.levels.values() if level <= largest]
     if max(shown) > 4 * min(shown):
         axis.set_xscale("log")
-        _logarithmic(axis.xaxis)
+        _logarithmic(axis.xaxis, (1, 2, 5))
     axis.set_yticks(range(len(order)), order)
     axis.set_ylim(-0.6, len(order) - 0.4)
     axis.set_xlabel(DELAY)
     axis.grid(axis="x", alpha=0.3, which="both")
 
 
-def _logarithmic(axis):
-    """Label 1, 2, 3 and 5 times each power of ten."""
+def _logarithmic(axis, digits: tuple[int, ...]) -> None:
+    """Label these multiples of each power of ten."""
     from matplotlib.ticker import LogLocator, NullFormatter
 
-    axis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
+    axis.set_major_locator(LogLocator(subs=digits))
     axis.set_major_formatter("{x:g}")
     axis.set_minor_formatter(NullFormatter())
