@@ -79,7 +79,7 @@ bench: .venv/installed  ## measure speed, as ratios within one run
 	$(TSC) bench $(ARGS)
 
 bench-mpe: .venv/installed  ## train ALGOS on MPE's simple_spread (BATCHES of 3200 steps), beside published figures
-	$(PY) tests/spread.py $(or $(BATCHES),500) $(words $(SEEDS)) $(ALGOS)
+	$(PY) -m tsc_marl.benchmarks.mpe $(or $(BATCHES),500) $(words $(SEEDS)) $(ALGOS)
 
 test: .venv/installed  ## run the tests
 	$(PY) -m pytest -m "not slow" $(ARGS)

@@ -4,7 +4,10 @@ from jaxtyping import install_import_hook
 
 # Before anything imports them. Not the simulation: it has no tensors, and the checks take 40 % of its time.
 install_import_hook(
-    [f"tsc_marl.{name}" for name in ("types", "ops", "nets", "attention", "seps", "algos", "gradients", "estimators")],
+    [
+        f"tsc_marl.{name}"
+        for name in ("types", "ops", "nn", "algos", "analysis.gradient_statistics", "analysis.advantage_estimators")
+    ],
     "beartype.beartype",
 )
 

@@ -8,10 +8,10 @@ import signal
 import socket
 
 import pytest
+from helpers.cli import serves, until
 from mlflow import MlflowClient
-from verbs import serves, until
 
-pytest_plugins = ["homes"]
+pytest_plugins = ["helpers.fixtures"]
 pytestmark = pytest.mark.slow
 
 LINE = "train --net grid2x2 --algos mappo jointq --episodes 4 --algo.epochs 1 --eval-seeds 1 2 --baselines max_pressure"

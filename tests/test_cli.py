@@ -11,14 +11,14 @@ import sys
 import numpy as np
 import pytest
 import torch
-from verbs import ROOT, one_line
+from helpers.cli import ROOT, one_line
 
-from tsc_marl.__main__ import VERBS, main
+from tsc_marl.cli.main import VERBS, main
 from tsc_marl.config import parse, variants
 from tsc_marl.errors import UserError
-from tsc_marl.evaluate import labels
+from tsc_marl.evaluation.evaluate import labels
 
-pytest_plugins = ["homes"]
+pytest_plugins = ["helpers.fixtures"]
 
 MISTAKES = [
     ("trian", "verb trian not found; did you mean train?"),

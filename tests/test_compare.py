@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient
 
-from tsc_marl import compare, report, stats
+from tsc_marl import console
+from tsc_marl.analysis import compare
 from tsc_marl.errors import UserError
-from tsc_marl.track import EVALUATION, Tracker
+from tsc_marl.evaluation import statistics
+from tsc_marl.tracking.store import EVALUATION, Tracker
 
-pytest_plugins = ["homes"]
+pytest_plugins = ["helpers.fixtures"]
 
 QUICK = "train --net cross --episodes 4 --algo.epochs 1 --workers 1 --eval-seeds 1 2 3 --baselines max_pressure"
 
@@ -81,9 +83,9 @@ def test_the_table_says_what_the_statistics_say(load):
     found = replace(found, levels={compare.LEVEL: 1e9})
     cells = compare.row(compare.summaries(found, "mappo")["ippo"])
     mine, theirs = compare.delays(found.groups["ippo"]), compare.delays(found.groups["mappo"])
-    assert cells[:2] == ["2", f"{stats.iqm(mine.ravel()):.1f}"]
+    assert cells[:2] == ["2", f"{statistics.iqm(mine.ravel()):.1f}"]
     assert cells[3:5] == [f"{mine.mean():.1f}", f"{mine.mean(1).std(ddof=1):.1f}"]
-    assert cells[5] == f"{stats.improvement(mine.mean(1).tolist(), theirs.mean(1).tolist())[0]:.2f}"
+    assert cells[5] == f"{statistics.improvement(mine.mean(1).tolist(), theirs.mean(1).tolist())[0]:.2f}"
     assert cells[7] == "never"  # four episodes are fewer than the ten that the curve is averaged over
     with pytest.raises(UserError, match="no finished run of the reference qmix on cross; choose one of"):
         found.reference("qmix")
@@ -118,7 +120,7 @@ def test_a_narrow_terminal_gets_whole_columns(load, monkeypatch, width):
     text = Terminal()
     monkeypatch.setattr(sys, "stdout", text)
     monkeypatch.setenv("COLUMNS", str(width))
-    report.show(compare.table(load(), "mappo"), compare.MINOR)
+    console.show(compare.table(load(), "mappo"), compare.MINOR)
     lines = text.getvalue().splitlines()
     assert all(any(line.startswith(f"│ {name} ") and line.endswith("│") for line in lines) for name in ("ippo", "mappo"))
     assert "…" not in text.getvalue()

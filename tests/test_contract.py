@@ -6,12 +6,13 @@ from copy import deepcopy
 
 import pytest
 import torch
-from games import Noise, collect
+from helpers.games import Noise, collect
 from torch.testing import assert_close
 
-from tsc_marl import algos, nets
+from tsc_marl import algos
 from tsc_marl.errors import UserError
-from tsc_marl.replay import learn, replay_of
+from tsc_marl.nn import agent
+from tsc_marl.training.replay import learn, replay_of
 
 SMALL = {
     "hidden": (16,), "critic_hidden": (16, 16), "minibatches": 2, "windows": 16, "updates": 2,
@@ -60,7 +61,7 @@ def build(name, sharing=None, recurrent=False, seed=0, **settings):
     sharing = sharing or unshared(name)
     algorithm = algos.find(name)(Noise().spec, config(name, sharing=sharing, recurrent=recurrent, **settings))
     if sharing == "seps":
-        nets.regroup(algorithm, [0, 1, 1])
+        agent.regroup(algorithm, [0, 1, 1])
     return algorithm
 
 

@@ -3,19 +3,19 @@
 import dataclasses
 import itertools
 
-import lights
 import numpy as np
 import pytest
+from helpers import signal_log
 
 from tsc_marl import controllers
 from tsc_marl.config import read_timing
 from tsc_marl.controllers import green_wave, webster
 from tsc_marl.errors import UserError
-from tsc_marl.rollout.job import Policy
+from tsc_marl.rollout.types import Policy
 from tsc_marl.rollout.worker import start
-from tsc_marl.sim import flows, links, programs, roadnet, scenario
+from tsc_marl.sim import link_counts, road_network, scenario, signal_programs, turning_counts
 from tsc_marl.sim.env import TrafficEnv
-from tsc_marl.sim.signals import Timing
+from tsc_marl.sim.signal_timing import Timing
 
 SEED = 23
 NAMES = [name for name in controllers.available() if name != "fixed_time"]
@@ -50,11 +50,11 @@ def test_lights(name, net, timing, tmp_path):
     if name == "green_wave" and len(env.names) == 1:
         pytest.skip("a single signal has no wave")
     figures = play(env, name, tmp_path)
-    logged, conflicts = lights.read(tmp_path / f"tls_{SEED}.xml"), lights.Conflicts(env.scenario.net)
+    logged, conflicts = signal_log.read(tmp_path / f"tls_{SEED}.xml"), signal_log.Conflicts(env.scenario.net)
     assert set(logged) == set(env.names)
     changes = 0
     for signal, states in logged.items():
-        changes += lights.check(states, timing, cut=controllers.find(name).native)
+        changes += signal_log.check(states, timing, cut=controllers.find(name).native)
         pairs = conflicts.of(signal)
         assert pairs
         for state in set(states):
@@ -68,8 +68,8 @@ def test_fixed_time_shows_the_program_of_the_network(net, tmp_path):
     """Second by second, from the phases in the network file."""
     env = TrafficEnv(short(net))
     play(env, "fixed_time", tmp_path)
-    logged = lights.read(tmp_path / f"tls_{SEED}.xml")
-    for tls in lights.Conflicts(env.scenario.net).net.getTrafficLights():
+    logged = signal_log.read(tmp_path / f"tls_{SEED}.xml")
+    for tls in signal_log.Conflicts(env.scenario.net).net.getTrafficLights():
         program = next(iter(tls.getPrograms().values()))
         cycle = [phase.state for phase in program.getPhases() for _ in range(int(phase.duration))]
         begun = env.scenario.begin_s - int(program.getOffset())
@@ -97,9 +97,9 @@ def test_webster_by_hand():
 @pytest.mark.parametrize(("flows", "cycle_s"), [((0.01, 0.01), 30), ((0.6, 0.5), 120), ((0.3, 0.2), 90)])
 def test_webster_bounds_the_cycle(flows, cycle_s):
     """Between 30 and 120 s, a given cycle is kept, and no green is shorter than the least."""
-    plan = webster.best_plan(crossing(*flows), Timing())
+    plan = webster.best_plan(crossing(*turning_counts), Timing())
     if cycle_s == 90:
-        plan = dataclasses.replace(plan, green_s=webster.splits(crossing(*flows), plan.phases, cycle_s, Timing()))
+        plan = dataclasses.replace(plan, green_s=webster.splits(crossing(*turning_counts), plan.phases, cycle_s, Timing()))
     assert plan.cycle_s(Timing()) == cycle_s
     assert min(plan.green_s) >= Timing().min_green_s
 
@@ -134,12 +134,12 @@ def test_webster_gives_a_protected_phase_to_a_turn_that_gaps_cannot_carry():
 
 
 def test_flows_are_counted_along_the_routes():
-    net = roadnet.read(scenario.load("grid4x4").net)
+    net = road_network.read(scenario.load("grid4x4").net)
     a, b = net.signals[0], net.signals[1]
     through = next(m for m in a.movements if any(n.in_lane == m.out_lane for n in b.movements))
     after = next(m for m in b.movements if m.in_lane == through.out_lane)
-    first, second = (tuple(map(roadnet.edge_of, (m.in_lane, m.out_lane))) for m in (through, after))
-    counted = flows.count(net, {(*first, second[1]): 10, ("nowhere", *first): 5}, per_hour=2.0)
+    first, second = (tuple(map(road_network.edge_of, (m.in_lane, m.out_lane))) for m in (through, after))
+    counted = turning_counts.count(net, {(*first, second[1]): 10, ("nowhere", *first): 5}, per_hour=2.0)
     one, two = (0, *first), (1, *second)
     assert counted.turns == {one: 30.0, two: 20.0}
     assert counted.onward == {(one, two): 20.0}
@@ -161,7 +161,9 @@ def test_offsets_follow_a_one_way_street():
     turns = [(i, f"e{i}", f"e{i + 1}") for i in range(3)]
     green = np.arange(60) < 20
     pairs = list(itertools.pairwise(turns))
-    street = flows.Flows(dict.fromkeys(turns, 400.0), dict.fromkeys(pairs, 400.0), dict(zip(pairs, (13.0, 31.0), strict=True)))
+    street = turning_counts.Flows(
+        dict.fromkeys(turns, 400.0), dict.fromkeys(pairs, 400.0), dict(zip(pairs, (13.0, 31.0), strict=True))
+    )
     shift = green_wave.offsets(street, dict.fromkeys(turns, green), 60, 3)
     assert (shift[1] - shift[0]) % 60 == 13
     assert (shift[2] - shift[1]) % 60 == 31
@@ -184,17 +186,17 @@ def test_green_wave_needs_a_second_signal():
     ],
 )
 def test_needed_phases(phases, picked):
-    assert programs.needed(phases) == picked
+    assert signal_programs.needed(phases) == picked
 
 
 @pytest.mark.parametrize("n", [2, 4])
 def test_the_longest_green_keeps_the_longest_red(n):
     """n phases, all as long as may be: a link is red for all-red, then for the others with their changes."""
     timing = Timing(yellow_s=3, all_red_s=2, min_green_s=7, max_red_s=120)
-    green_s = programs.longest_green_s(n, timing, 50)
+    green_s = signal_programs.longest_green_s(n, timing, 50)
     red_s = [timing.all_red_s + (n - 1) * (g + timing.change_s) for g in (green_s, green_s + 1)]
     assert green_s == 50 or red_s[0] <= 120 < red_s[1]
-    assert programs.longest_green_s(n, Timing(), 50) == 50
+    assert signal_programs.longest_green_s(n, Timing(), 50) == 50
 
 
 @pytest.fixture
@@ -217,7 +219,7 @@ def at():
 def bound(*vehicles):
     """Return what a controller counts, vehicles given as (link, metres, halting)."""
     link, distance_m, halting = np.array(vehicles, dtype=float).reshape(-1, 3).T
-    return links.Bound(link.astype(int), distance_m, halting.astype(bool))
+    return link_counts.Bound(link.astype(int), distance_m, halting.astype(bool))
 
 
 @pytest.mark.parametrize(("name", "expected"), [("longest_queue", [1, 1]), ("max_wave", [1, 0]), ("max_pressure", [2, 1])])
@@ -246,7 +248,7 @@ def test_no_link_with_traffic_waits_much_longer_than_the_guard(name):
     """On cologne8, where without it links wait for minutes; several may be due at once, hence the visits."""
     env = TrafficEnv(short("cologne8"))
     act, done = start(env, Policy(name), SEED), False
-    numbering = links.Links(env.net)
+    numbering = link_counts.Links(env.net)
     red_s, worst = np.zeros(numbering.size), 0.0
     while not done:
         seen = numbering.bound(env.seen, env.next_tls)

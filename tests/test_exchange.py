@@ -6,9 +6,9 @@ import shutil
 
 import pytest
 
-from tsc_marl import compare
+from tsc_marl.analysis import compare
 
-pytest_plugins = ["homes"]
+pytest_plugins = ["helpers.fixtures"]
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-pytest_plugins = ["homes"]
+pytest_plugins = ["helpers.fixtures"]
 
 SEED = 1
 GAMMA, LAM = 0.98, 0.5

@@ -5,7 +5,7 @@ from copy import deepcopy
 
 import pytest
 import torch
-from games import ONE_PASS, Bandits, Cue, Gate, RingDump, collect, fitting, greedy_return, train
+from helpers.games import ONE_PASS, Bandits, Cue, Gate, RingDump, collect, fitting, greedy_return, train
 from torch.nn.utils import parameters_to_vector
 
 from tsc_marl import algos

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from games import Noise, collect, ring
+from helpers.games import Noise, collect, ring
 from torch.testing import assert_close
 
 from tsc_marl import algos, ops

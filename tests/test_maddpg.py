@@ -5,13 +5,14 @@ from copy import deepcopy
 
 import pytest
 import torch
-from games import CLIMBING, QTRAN_PAYOFF, Matrix, Noise, RingDump, TwoStep, Xor, collect, greedy_return, penalty, train
+from helpers.games import CLIMBING, QTRAN_PAYOFF, Matrix, Noise, RingDump, TwoStep, Xor, collect, greedy_return, penalty, train
 from torch.testing import assert_close
 
-from tsc_marl import nets, ops
+from tsc_marl import ops
 from tsc_marl.algos.maddpg import Maddpg, MaddpgConfig
 from tsc_marl.errors import UserError
-from tsc_marl.replay import learn, replay_of
+from tsc_marl.nn import agent
+from tsc_marl.training.replay import learn, replay_of
 from tsc_marl.types import Batch, Spec
 
 GIVEN = {"epsilon_start": 0.0, "epsilon_end": 0.0}
@@ -82,7 +83,7 @@ def test_temperature_goes_from_start_to_end():
 
 @pytest.mark.parametrize("sharing", ["full", "full_no_id", "none"])
 def test_the_common_input_of_a_layer_equals_a_copy_per_agent(sharing):
-    layer = nets.GroupLinear(3, 5, 4, sharing, 1.0)
+    layer = agent.GroupLinear(3, 5, 4, sharing, 1.0)
     x = torch.randn(6, 2, 5)
     assert_close(layer.common(x), layer(x.unsqueeze(-2).expand(6, 2, 3, 5)))
 

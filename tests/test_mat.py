@@ -4,11 +4,12 @@ from statistics import median
 
 import pytest
 import torch
-from games import CLIMBING, QTRAN_PAYOFF, Matrix, Noise, Sign, TwoStep, Xor, collect, greedy_return, penalty, train
+from helpers.games import CLIMBING, QTRAN_PAYOFF, Matrix, Noise, Sign, TwoStep, Xor, collect, greedy_return, penalty, train
 from torch.testing import assert_close
 
-from tsc_marl import algos, attention, ops
+from tsc_marl import algos, ops
 from tsc_marl.errors import UserError
+from tsc_marl.nn import transformer
 
 
 def noisy(name="mat", game=None, seed=0, **settings):
@@ -85,7 +86,7 @@ def test_an_observation_moves_the_logits_and_the_values_of_all(k):
 def test_attention_is_softmax_of_the_scaled_products():
     """Two heads, causal, written out for one row."""
     torch.manual_seed(0)
-    layer = attention.Attention(8, 2, causal=True)
+    layer = transformer.Attention(8, 2, causal=True)
     query, stream = torch.randn(3, 8), torch.randn(3, 8)
     q, k, v = layer.query(query), layer.key(stream), layer.value(stream)
     for m in range(3):

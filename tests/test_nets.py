@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional
 from torch.testing import assert_close
 
-from tsc_marl import central, nets
+from tsc_marl.nn import agent, critics
 
 
 def noisy(module):
@@ -18,7 +18,7 @@ def noisy(module):
 
 @pytest.mark.parametrize("group", [[0, 1, 2], [0, 0, 1], [1, 0, 1], [0, 0, 0]])
 def test_group_linear_is_k_linears(group):
-    layer = noisy(nets.GroupLinear(3, 4, 5, "seps", 1.0))
+    layer = noisy(agent.GroupLinear(3, 4, 5, "seps", 1.0))
     layer.group.copy_(torch.tensor(group))
     x = torch.randn(6, 2, 3, 4)
     for i, k in enumerate(group):
@@ -26,7 +26,7 @@ def test_group_linear_is_k_linears(group):
 
 
 def test_group_linear_starts_orthogonal_with_zero_bias():
-    layer = nets.GroupLinear(2, 8, 4, "none", 2.0)
+    layer = agent.GroupLinear(2, 8, 4, "none", 2.0)
     for weight in layer.weight:
         assert_close(weight @ weight.T, 4 * torch.eye(4), atol=1e-5, rtol=0)
     assert not layer.bias.any()
@@ -36,17 +36,17 @@ def test_group_linear_starts_orthogonal_with_zero_bias():
 def test_with_an_id_agents_differ_on_equal_input_and_without_one_not():
     x = torch.randn(10, 1, 4).expand(10, 3, 4)
     for sharing, same in (("full", False), ("full_no_id", True), ("none", False)):
-        out = noisy(nets.AgentNet(3, 4, [8], 2, sharing, 1.0))(x)
+        out = noisy(agent.AgentNet(3, 4, [8], 2, sharing, 1.0))(x)
         assert torch.allclose(out[:, 0], out[:, 1], atol=1e-6) is same, sharing
 
 
 @pytest.mark.parametrize("sharing", ["full", "full_no_id"])
 def test_shared_networks_have_one_set_of_parameters(sharing):
-    assert all(len(p) == 1 for p in nets.AgentNet(3, 4, [8], 2, sharing, 1.0).parameters())
+    assert all(len(p) == 1 for p in agent.AgentNet(3, 4, [8], 2, sharing, 1.0).parameters())
 
 
 def test_unshared_outputs_depend_on_own_parameters_and_own_input_only():
-    net = nets.AgentNet(3, 4, [8, 8], 2, "none", 1.0)
+    net = agent.AgentNet(3, 4, [8, 8], 2, "none", 1.0)
     x = torch.randn(10, 3, 4, requires_grad=True)
     for i in range(3):
         x.grad = None
@@ -62,7 +62,7 @@ def test_unshared_outputs_depend_on_own_parameters_and_own_input_only():
 
 @pytest.mark.parametrize("sharing", ["full", "full_no_id", "none"])
 def test_central_net_is_the_concatenation(sharing):
-    net = noisy(central.CentralNet(3, 4, 5, [8, 8], 2, sharing, 1.0))
+    net = noisy(critics.CentralNet(3, 4, 5, [8, 8], 2, sharing, 1.0))
     obs, state = torch.randn(6, 2, 3, 4), torch.randn(6, 2, 5)
     embedding = functional.relu(net.embed(state)).unsqueeze(-2).expand(6, 2, 3, 8)
     assert_close(net(obs, state), net.net(torch.cat([obs, embedding], dim=-1)))
@@ -72,12 +72,12 @@ def test_central_net_is_the_concatenation(sharing):
 
 def test_moments_start_as_the_identity():
     x = torch.randn(5)
-    assert_close(nets.Moments(0.9).normalise(x), x)
+    assert_close(agent.Moments(0.9).normalise(x), x)
 
 
 def test_each_agent_may_have_moments_of_its_own():
     x = torch.tensor([[[1.0, 100.0]], [[3.0, 500.0]]])
-    apart, first, second = nets.Moments(0.9, 2), nets.Moments(0.9), nets.Moments(0.9)
+    apart, first, second = agent.Moments(0.9, 2), agent.Moments(0.9), agent.Moments(0.9)
     for _ in range(3):
         apart.update(x)
         first.update(x[..., 0])
@@ -87,7 +87,7 @@ def test_each_agent_may_have_moments_of_its_own():
 
 
 def test_moments_are_debiased():
-    moments = nets.Moments(0.9)
+    moments = agent.Moments(0.9)
     first, second = 5 + 2 * torch.randn(1000), 20 + torch.randn(1000)
     moments.update(first)
     assert_close(moments.mean, first.mean())
@@ -100,7 +100,7 @@ def test_moments_are_debiased():
 
 
 def test_moments_restore_undoes_normalise():
-    moments = nets.Moments(0.9)
+    moments = agent.Moments(0.9)
     moments.update(100 + 30 * torch.randn(50))
     x = torch.randn(20) * 50
     assert_close(moments.restore(moments.normalise(x)), x)
@@ -108,7 +108,7 @@ def test_moments_restore_undoes_normalise():
 
 
 def test_monotone_mixer_never_falls_in_any_agents_value():
-    mixer = noisy(central.MonotoneMixer(3, 5, embed=8))
+    mixer = noisy(critics.MonotoneMixer(3, 5, embed=8))
     values, state = (3 * torch.randn(200, 3)).requires_grad_(), 3 * torch.randn(200, 5)
     mixer(values, state).sum().backward()
     assert (values.grad >= 0).all()

@@ -5,39 +5,39 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from opinions import TASK, biased
+from helpers.fake_policies import TASK, biased
 
-from tsc_marl import opinion
 from tsc_marl.algos.ippo import Ippo
 from tsc_marl.algos.mappo import Mappo
 from tsc_marl.algos.mat_dec import MatDec
 from tsc_marl.algos.qmix import Qmix
 from tsc_marl.algos.vdn import Vdn
-from tsc_marl.opinion import NOTHING, Driver, Meaning
-from tsc_marl.rollout.job import Policy, Task
+from tsc_marl.rollout.types import Policy, Task
 from tsc_marl.rollout.worker import spec_of, start
 from tsc_marl.sim.env import SimConfig
+from tsc_marl.viz import phase_values
+from tsc_marl.viz.phase_values import NOTHING, Driver, Meaning
 
 
 def test_the_advantage_is_over_the_mean_of_the_other_legal_phases() -> None:
     own = np.array([[1.0, 4.0, -2.0, 99.0], [5.0, 7.0, 0.0, 0.0], [1.0, 2.0, 6.0, 0.0]])
     avail = np.array([[1, 1, 1, 0], [1, 0, 0, 0], [1, 1, 1, 1]], dtype=bool)
-    found = opinion.advantage(own, avail, np.array([1, 0, 0]))
+    found = phase_values.advantage(own, avail, np.array([1, 0, 0]))
     np.testing.assert_allclose(found, [4.5, np.nan, 1 - 8 / 3])
 
 
 def test_the_scale_is_robust_and_leaves_out_what_is_not_known() -> None:
     numbers = np.array([*np.linspace(-1, 1, 99), 1000.0, np.nan])
     around_zero, around_median = (Meaning("", "", "", zero) for zero in (True, False))
-    middle, reach = opinion.scale(numbers, around_zero)
+    middle, reach = phase_values.scale(numbers, around_zero)
     assert middle == 0
     assert 0.9 < reach < 1
-    assert opinion.scale(numbers + 50, around_median)[0] == pytest.approx(50, abs=0.02)
-    assert opinion.scale(np.full(3, np.nan), around_median) == (0.0, 1.0)
+    assert phase_values.scale(numbers + 50, around_median)[0] == pytest.approx(50, abs=0.02)
+    assert phase_values.scale(np.full(3, np.nan), around_median) == (0.0, 1.0)
 
 
 def test_colours_go_from_orange_over_white_to_purple() -> None:
-    orange, white, purple, none, beyond = opinion.colours(np.array([-2.0, 0.0, 2.0, np.nan, 9.0]), 0.0, 2.0).astype(int)
+    orange, white, purple, none, beyond = phase_values.colours(np.array([-2.0, 0.0, 2.0, np.nan, 9.0]), 0.0, 2.0).astype(int)
     assert orange[0] > orange[1] > orange[2]
     assert white.min() > 240
     assert purple[2] > purple[0] > purple[1]

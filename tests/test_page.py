@@ -7,17 +7,17 @@ import sqlite3
 
 import numpy as np
 import pytest
+from helpers.cli import one_line
 from mlflow import MlflowClient
-from verbs import one_line
 
-from tsc_marl import compare
-from tsc_marl.compare import Comparison, Training
-from tsc_marl.page.answer import answers
-from tsc_marl.page.findings import REWARD, Agents, Findings, find
-from tsc_marl.page.local import change_map, credit_panels
-from tsc_marl.page.style import FIRST, looks
+from tsc_marl.analysis import compare
+from tsc_marl.analysis.compare import Comparison, Training
+from tsc_marl.report.network_data import REWARD, Agents, Findings, find
+from tsc_marl.report.signal_plots import change_map, credit_panels
+from tsc_marl.report.style import FIRST, looks
+from tsc_marl.report.verdict import answers
 
-pytest_plugins = ["homes"]
+pytest_plugins = ["helpers.fixtures"]
 
 LINE = "train --net grid2x2 --episodes 12 --algo.epochs 1 --workers 1 --eval-seeds 1 2 --baselines max_pressure"
 

@@ -5,7 +5,20 @@ import statistics
 
 import pytest
 import torch
-from games import CLIMBING, QTRAN_PAYOFF, Matrix, Noise, Sign, TwoStep, Xor, collect, fitting, greedy_return, penalty, train
+from helpers.games import (
+    CLIMBING,
+    QTRAN_PAYOFF,
+    Matrix,
+    Noise,
+    Sign,
+    TwoStep,
+    Xor,
+    collect,
+    fitting,
+    greedy_return,
+    penalty,
+    train,
+)
 from torch.testing import assert_close
 
 from tsc_marl import algos, ops

@@ -6,13 +6,14 @@ from math import isfinite, isnan
 
 import pytest
 import torch
-from games import Noise, RingDump, collect
+from helpers.cli import one_line
+from helpers.games import Noise, RingDump, collect
 from torch.testing import assert_close
-from verbs import one_line
 
-from tsc_marl import algos, estimators, gradients, probe
+from tsc_marl import algos
+from tsc_marl.analysis import advantage_estimators, gradient_probe, gradient_statistics
 
-pytest_plugins = ["homes"]
+pytest_plugins = ["helpers.fixtures"]
 
 SETTINGS = {"gamma": 0.95, "lam": 0.95, "critic_hidden": (32,), "lr": 1e-2, "epochs": 2, "minibatches": 1}
 STEPS = 25
@@ -35,7 +36,7 @@ def ring(n, kind, weight=0.0):
 def found():
     """Per game, the findings."""
     games = ((2, "delayed"), (8, "delayed"), (8, "instant"))
-    return {game: estimators.measure(*ring(*game), SETTINGS) for game in games}
+    return {game: advantage_estimators.measure(*ring(*game), SETTINGS) for game in games}
 
 
 @pytest.mark.parametrize(
@@ -86,7 +87,7 @@ def test_the_true_gradient_is_that_of_an_enumeration(kind):
     policy, batch = ring(4, kind, weight=50.0)
     expected, minds = exact(policy, kind)
     assert abs(minds) > 0.1
-    mean = torch.cat(estimators.sampled(policy, batch, SETTINGS, sweeps=1)["truth"]).mean((0, 1))
+    mean = torch.cat(advantage_estimators.sampled(policy, batch, SETTINGS, sweeps=1)["truth"]).mean((0, 1))
     assert torch.cosine_similarity(mean, expected, 0) > 0.95
     assert mean.norm() / expected.norm() == pytest.approx(1, abs=0.25)
 
@@ -99,7 +100,7 @@ def test_the_score_is_the_gradient_of_the_log_policy():
         policy = cls(game.spec, cls.Config(hidden=(8,), sharing=sharing))
         batch = collect(game, policy, 5, torch.Generator().manual_seed(0))
         advantage = torch.randn(batch.reward.shape, generator=torch.Generator().manual_seed(1))
-        found = estimators.gradient(*estimators.scores(policy, batch), advantage)
+        found = advantage_estimators.gradient(*advantage_estimators.scores(policy, batch), advantage)
         rows = {"obs": batch.obs[:-1], "avail": batch.avail[:-1]}
         logp = policy.log_policy(rows).gather(-1, batch.action.unsqueeze(-1)).squeeze(-1)
         loss = (logp * advantage).sum() / 5
@@ -112,7 +113,7 @@ def test_the_score_is_the_gradient_of_the_log_policy():
 def test_pairs_of_different_episodes():
     products = torch.arange(9.0).view(1, 3, 3).double()
     weights = torch.tensor([[1.0, 1.0, 1.0], [2.0, 1.0, 0.0]]).double()
-    assert_close(gradients.between(products, weights), torch.tensor([[24 / 6], [2 * (1 + 3) / 4]]).double())
+    assert_close(gradient_statistics.between(products, weights), torch.tensor([[24 / 6], [2 * (1 + 3) / 4]]).double())
 
 
 def simulated(truth_noise, noise, cosine, random, episodes=32, size=200):
@@ -122,7 +123,7 @@ def simulated(truth_noise, noise, cosine, random, episodes=32, size=200):
     deviates = torch.randn(2, 2, episodes // 2, 1, size, generator=random).double() / size**0.5
     truth = [true * (truth_noise >= 0) + abs(truth_noise) ** 0.5 * z for z in deviates[0]]
     x = [mean + (noise / 2) ** 0.5 * (z + w) for z, w in zip(*deviates, strict=True)]
-    found = gradients.findings({"truth": truth, "shared": truth, "x": x}, torch.zeros(1, dtype=torch.long), ["a"])
+    found = gradient_statistics.findings({"truth": truth, "shared": truth, "x": x}, torch.zeros(1, dtype=torch.long), ["a"])
     return found.quality["x"]["a"]
 
 
@@ -173,7 +174,7 @@ def test_a_run_is_probed(trained, tmp_path, capsys):
     gain = found["quality"]["truth"]["agents"]["gain"]
     assert gain["low"] < gain["value"] < gain["high"]
     rows = list(csv.DictReader((tmp_path / "probe.csv").open()))
-    assert len(rows) == len(estimators.RECIPES) * (2 + 4)
+    assert len(rows) == len(advantage_estimators.RECIPES) * (2 + 4)
     assert float(rows[0]["gain_value"]) == gain["value"]
     assert (tmp_path / "probe.png").stat().st_size > 10_000
 
@@ -182,7 +183,7 @@ def test_a_folder_stands_for_its_snapshots_in_order(tmp_path):
     (tmp_path / "snapshots").mkdir()
     for name in ("checkpoint.pt", "snapshots/0.pt", "snapshots/100.pt", "snapshots/25.pt"):
         (tmp_path / name).touch()
-    found = probe.checkpoints(str(tmp_path), "grid2x2")
+    found = gradient_probe.checkpoints(str(tmp_path), "grid2x2")
     assert [path.stem for path in found] == ["0", "25", "100", "checkpoint"]
 
 

@@ -9,13 +9,15 @@ import pytest
 from mlflow import MlflowClient
 from PIL import Image
 
-from tsc_marl import protocol, report, results
-from tsc_marl.rollout.job import Policy, Task
-from tsc_marl.rollout.local import Pool
+from tsc_marl import console
+from tsc_marl.benchmarks import resco
+from tsc_marl.evaluation import session, tables
+from tsc_marl.rollout.pool import Pool
+from tsc_marl.rollout.types import Policy, Task
 from tsc_marl.sim import scenario
 from tsc_marl.sim.env import SimConfig
 
-pytest_plugins = ["homes"]
+pytest_plugins = ["helpers.fixtures"]
 
 
 def rows(delays, first=1):
@@ -26,26 +28,26 @@ def test_the_interval_of_a_mean_is_students_for_many_normal_values():
     """The bootstrap agrees with mean -+ 1.96 s / sqrt(n) where that is right, and covers the true mean 95 times of 100."""
     rng = np.random.default_rng(0)
     values = rng.normal(10, 2, 400)
-    low, high = report.interval(values.tolist())
+    low, high = tables.interval(values.tolist())
     assert low == pytest.approx(values.mean() - 1.96 * values.std() / 20, abs=0.02)
     assert high == pytest.approx(values.mean() + 1.96 * values.std() / 20, abs=0.02)
-    covered = [low <= 10 <= high for low, high in (report.interval(rng.normal(10, 2, 30).tolist()) for _ in range(200))]
+    covered = [low <= 10 <= high for low, high in (tables.interval(rng.normal(10, 2, 30).tolist()) for _ in range(200))]
     assert 0.88 <= np.mean(covered) <= 0.98
 
 
 def test_paired_differences_use_the_same_seeds():
     """What both have in common falls out: seeds differ by 100 s, the controllers by 1 to 3 s."""
     mine, base = rows([101, 202, 303]), rows([100, 200, 300, 400])
-    assert report.paired(mine, base) == (2.0, *report.interval([1, 2, 3]))
-    assert report.paired(rows([5], first=9), base) == pytest.approx((np.nan,) * 3, nan_ok=True)
-    value, low, _ = report.paired(rows([101]), base)
+    assert tables.paired(mine, base) == (2.0, *tables.interval([1, 2, 3]))
+    assert tables.paired(rows([5], first=9), base) == pytest.approx((np.nan,) * 3, nan_ok=True)
+    value, low, _ = tables.paired(rows([101]), base)
     assert value == 1
     assert np.isnan(low)  # one seed: no interval
 
 
 def test_networks():
-    assert protocol.networks(["all"]) == scenario.available()
-    assert protocol.networks(["cross", "cologne1"]) == ["cross", "cologne1"]
+    assert session.networks(["all"]) == scenario.available()
+    assert session.networks(["cross", "cologne1"]) == ["cross", "cologne1"]
 
 
 def test_a_controller_that_cannot_serve_a_network_is_left_out(home, tmp_path, capsys):
@@ -113,9 +115,9 @@ def dies_with_seed_2(signal):
 def test_a_crash_in_one_episode_keeps_the_others(home, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("TSC_MARL_HOME", str(home.folder))
     task = Task("cross", sim=SimConfig(reward="test_protocol:dies_with_seed_2"))
-    with Pool(2, report.say) as pool:
-        session = protocol.Session(pool, (1, 2, 3), tmp_path, "fixed_time")
-        found = session.measure(task, {"max_wave": Policy("max_wave")})
+    with Pool(2, console.say) as pool:
+        evaluation = session.Session(pool, (1, 2, 3), tmp_path, "fixed_time")
+        found = evaluation.measure(task, {"max_wave": Policy("max_wave")})
     assert [row["seed"] for row in found["max_wave"]] == [1, 3]
     assert session.crashed == 1
     assert "cross: the episode of max_wave with seed 2 failed: worker processes died 3 times" in capsys.readouterr().out
@@ -147,10 +149,10 @@ def test_the_results_page():
             for name, delay in (("webster", 20.0), ("green_wave", 30.0))
             if not (network == "cologne1" and name == "green_wave")
         }
-        for network in results.NETWORKS
-        for timing in results.TIMINGS
+        for network in resco.NETWORKS
+        for timing in resco.TIMINGS
     }
-    page = results.text(found)
+    page = resco.text(found)
     assert page.count("| webster | **20.5** |") == 2
     assert page.count("| green_wave | 30.5 | 30.5 | - | 30.5 |") == 2
     assert "| webster | 20.5 | 20.0 .. 21.0 | 1 | 1.00 | 1 | 0.0 | 50% |" in page
@@ -164,29 +166,29 @@ def interrupt(*_):
 def test_results_are_measured_once_and_what_failed_again(home, tmp_path, monkeypatch):
     monkeypatch.setenv("TSC_MARL_HOME", str(home.folder))
     for name, value in (("NETWORKS", ("cross",)), ("TIMINGS", ("sumo-rl",)), ("EVAL_SEEDS", (1, 2))):
-        monkeypatch.setattr(results, name, value)
-    monkeypatch.setitem(results.PUBLISHED, "cross", results.PUBLISHED["grid4x4"])
-    monkeypatch.setattr(results.controllers, "available", lambda: ["max_wave"])
+        monkeypatch.setattr(resco, name, value)
+    monkeypatch.setitem(resco.PUBLISHED, "cross", resco.PUBLISHED["grid4x4"])
+    monkeypatch.setattr(resco.controllers, "available", lambda: ["max_wave"])
     out, page = tmp_path / "out", tmp_path / "docs" / "page.md"
     with monkeypatch.context() as dying:
-        dying.setattr(results, "Task", lambda *given: Task(*given, SimConfig(reward="test_protocol:dies_with_seed_2")))
+        dying.setattr(resco, "Task", lambda *given: Task(*given, SimConfig(reward="test_protocol:dies_with_seed_2")))
         with pytest.raises(SystemExit, match=r"failed on cross with timing sumo-rl, .* the same command measures these again"):
-            results.run(2, out, page)
+            resco.run(2, out, page)
     assert not page.exists()
-    results.run(2, out, page)
+    resco.run(2, out, page)
     measured = out / "sumo-rl" / "cross" / "metrics.json"
     written, found = measured.stat().st_mtime_ns, json.loads(measured.read_text())["results"]["max_wave"]
     assert [row["seed"] for row in found] == [1, 2]
-    assert f"| max_wave | **{report.mean(found, 'delay'):.1f}** |" in page.read_text()
+    assert f"| max_wave | **{tables.mean(found, 'delay'):.1f}** |" in page.read_text()
     assert (page.parent / "maps" / "cross.png").exists()
-    results.run(2, out, page)
+    resco.run(2, out, page)
     assert measured.stat().st_mtime_ns == written
-    monkeypatch.setattr(results.controllers, "available", lambda: ["fixed_time", "max_wave"])
+    monkeypatch.setattr(resco.controllers, "available", lambda: ["fixed_time", "max_wave"])
     with monkeypatch.context() as stopped:
-        stopped.setattr(protocol.maps, "draw", interrupt)
+        stopped.setattr(session.maps, "draw", interrupt)
         with pytest.raises(KeyboardInterrupt):
-            results.run(2, out, page)
+            resco.run(2, out, page)
     assert json.loads(measured.read_text())["results"] == {"max_wave": found}
-    results.run(2, out, page)
+    resco.run(2, out, page)
     assert json.loads(measured.read_text())["results"]["max_wave"] == found
     assert "| fixed_time |" in page.read_text()

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from tsc_marl.algos.base import OffPolicyConfig
 from tsc_marl.errors import UserError
-from tsc_marl.replay import Replay
-from tsc_marl.settings import OffPolicyConfig
+from tsc_marl.training.replay import Replay
 from tsc_marl.types import Batch
 
 T = 6

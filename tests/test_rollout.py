@@ -13,10 +13,10 @@ import torch
 
 from tsc_marl import algos
 from tsc_marl.config import parse
-from tsc_marl.replay import rollout_length
-from tsc_marl.rollout.job import Job, Policy, Task
-from tsc_marl.rollout.local import Pool
+from tsc_marl.rollout.pool import Pool
+from tsc_marl.rollout.types import Job, Policy, Task
 from tsc_marl.rollout.worker import Worker, probe
+from tsc_marl.training.replay import rollout_length
 from tsc_marl.types import Batch
 
 TASK = Task("cross")
@@ -181,7 +181,7 @@ def test_a_long_name_of_the_folder_of_temporary_files(tmp_path):
     folder = tmp_path / ("long" * 20)
     folder.mkdir()
     program = (
-        "from tsc_marl.rollout.job import Task\nfrom tsc_marl.rollout.local import Pool\n"
+        "from tsc_marl.rollout.types import Task\nfrom tsc_marl.rollout.pool import Pool\n"
         "if __name__ == '__main__':\n    with Pool(1) as pool:\n        print(pool.probe(Task('cross')).network)\n"
     )
     (tmp_path / "program.py").write_text(program)

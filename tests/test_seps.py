@@ -4,11 +4,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from games import Noise, Pushes, collect, train
+from helpers.games import Noise, Pushes, collect, train
 from torch.testing import assert_close
 
-from tsc_marl import algos, nets, seps
-from tsc_marl.replay import learn, replay_of
+from tsc_marl import algos
+from tsc_marl.nn import agent, seps
+from tsc_marl.training.replay import learn, replay_of
 
 TWO = [0, 1, 1, 0, 1, 0, 0, 1]
 SEEDS = range(10)
@@ -64,11 +65,11 @@ def test_held_out_rows_are_every_fifth_decision_and_padding_has_no_weight():
 
 def test_regrouping_keeps_what_a_shared_network_did():
     """So that the policy which played the first episodes is the one that learns from them."""
-    net, x = nets.AgentNet(4, 3, [8], 2, "seps", 1.0), torch.randn(10, 4, 3)
-    assert not nets.is_grouped(net)
+    net, x = agent.AgentNet(4, 3, [8], 2, "seps", 1.0), torch.randn(10, 4, 3)
+    assert not agent.is_grouped(net)
     before = net(x)
-    nets.regroup(net, [0, 1, 1, 2])
-    assert nets.is_grouped(net)
+    agent.regroup(net, [0, 1, 1, 2])
+    assert agent.is_grouped(net)
     assert torch.equal(net.head.group, torch.tensor([0, 1, 1, 2]))
     assert_close(net(x), before)
 

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from tsc_marl.errors import UserError
-from tsc_marl.rollout.job import Policy, Task
+from tsc_marl.rollout.types import Policy, Task
 from tsc_marl.rollout.worker import start
 from tsc_marl.sim import demand as demands
-from tsc_marl.sim import roadnet, scenario
+from tsc_marl.sim import road_network, scenario
 from tsc_marl.sim.demand import Demand
+from tsc_marl.sim.disturbances import GHOST, SUITE, Detectors, Stress
 from tsc_marl.sim.engine import Vehicles
 from tsc_marl.sim.env import SimConfig, TrafficEnv
-from tsc_marl.sim.stress import GHOST, SUITE, Detectors, Stress
 
 SEED = 23
 
@@ -349,7 +349,7 @@ class Api:
 
 
 def test_blind_and_frozen_detectors():
-    net = roadnet.read(scenario.load("grid4x4").net)
+    net = road_network.read(scenario.load("grid4x4").net)
     lanes = [lane for signal in net.signals for lane in signal.lanes]
     first, later = on_lanes(net, lanes), on_lanes(net, lanes[:1])
     blind = Detectors(Stress(blind=0.3), net, SEED, 0.0, 100.0)
@@ -367,7 +367,7 @@ def test_blind_and_frozen_detectors():
 
 
 def test_missed_vehicles_are_others_each_time():
-    net = roadnet.read(scenario.load("grid4x4").net)
+    net = road_network.read(scenario.load("grid4x4").net)
     everyone = on_lanes(net, [lane for signal in net.signals for lane in signal.lanes] * 10)
     detectors = Detectors(Stress(missed=0.2), net, SEED, 0.0, 100.0)
     one, two = (set(detectors.show(everyone, 0.0, Api).ids) for _ in range(2))

@@ -10,11 +10,11 @@ import sumolib
 
 from tsc_marl.controllers import find
 from tsc_marl.errors import UserError
-from tsc_marl.sim import engine, roadnet, scenario
+from tsc_marl.sim import engine, road_network, scenario
+from tsc_marl.sim.disturbances import Stress
 from tsc_marl.sim.env import SimConfig, TrafficEnv
 from tsc_marl.sim.observations import LANE_FEATURES
-from tsc_marl.sim.signals import Timing
-from tsc_marl.sim.stress import Stress
+from tsc_marl.sim.signal_timing import Timing
 
 OURS = scenario.ROOT / "networks"
 RESCO = ("arterial4x4", "cologne1", "cologne3", "cologne8", "grid4x4", "ingolstadt1", "ingolstadt21", "ingolstadt7")
@@ -380,7 +380,7 @@ def test_of_several_programs_sumo_starts_the_last(first, network, env_of):
     """Agents choose among its greens, not its red-yellows; fixed time and a signal that got stuck run it."""
     files = {"cross.net.xml": with_second_program((OURS / "cross" / "cross.net.xml").read_text(), first)}
     scene = scenario.load("mine", network(files=files))
-    own = roadnet.read(OURS / "cross" / "cross.net.xml").signals[0].phases
+    own = road_network.read(OURS / "cross" / "cross.net.xml").signals[0].phases
     for native, stress in ((True, Stress()), (False, Stress(stuck=1))):
         env = TrafficEnv(scene, Timing(decision_s=1), stress=stress)
         assert env.net.signals[0].phases == (own if first else NIGHT)
@@ -436,7 +436,7 @@ def test_only_fixed_signals_is_an_error_that_names_them(network, env_of):
     for signal in ("A0", "A1", "B0", "B1"):
         text = with_one_green(text, signal)
     with pytest.raises(UserError, match=r"no signal with at least two green phases.*A0, A1, B0, B1"):
-        roadnet.read(scenario.load("mine", network(files={"cross.net.xml": text})).net)
+        road_network.read(scenario.load("mine", network(files={"cross.net.xml": text})).net)
 
 
 def test_one_simulation_in_a_process(env_of):

@@ -6,9 +6,9 @@ from dataclasses import replace
 from statistics import fmean
 from xml.etree import ElementTree
 
-import lights
 import numpy as np
 import pytest
+from helpers import signal_log
 
 from tsc_marl.config import read_timing
 from tsc_marl.controllers import find
@@ -193,7 +193,7 @@ def test_the_lights_that_sumo_showed_keep_the_timing(timing, tmp_path):
     """A phase held from start to end, which only the longest red may break; tests/test_controllers.py has the controllers."""
     timing = read_timing(timing)
     env, _ = play("grid2x2", tmp_path, timing, policy=1)
-    logged = lights.read(tmp_path / f"tls_{SEED}.xml")
+    logged = signal_log.read(tmp_path / f"tls_{SEED}.xml")
     assert set(logged) == set(env.names)
-    changes = sum(lights.check(states, timing) for states in logged.values())
+    changes = sum(signal_log.check(states, timing) for states in logged.values())
     assert changes > 20 if timing.max_red_s else changes == 4 * 4

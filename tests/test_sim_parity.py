@@ -9,7 +9,7 @@ import pytest
 
 from tsc_marl.sim import scenario
 from tsc_marl.sim.env import SimConfig, TrafficEnv
-from tsc_marl.sim.sumo_rl_view import REWARDS
+from tsc_marl.sim.sumo_rl_adapter import REWARDS
 
 SEED, DECISIONS = 17, 200
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import sumolib
 
-from tsc_marl.sim import roadnet, scenario
+from tsc_marl.sim import road_network, scenario
 from tsc_marl.sim.env import TrafficEnv
 from tsc_marl.sim.observations import LANE_FEATURES, QUEUE_VEH, LanesObservation
 
@@ -27,7 +27,7 @@ NETWORKS = sorted([*TABLE, "cross", "grid2x2"])
 
 
 def read(name):
-    return roadnet.read(scenario.load(name).net)
+    return road_network.read(scenario.load(name).net)
 
 
 def test_every_network_is_read_without_sumo():
@@ -96,7 +96,7 @@ def test_detection_counts_every_vehicle_once(name):
     seen = np.isfinite(offset)
     assert ((weight > 0) == seen).all()
     assert np.allclose(weight.sum(1)[seen.any(1)], 1, rtol=0, atol=1e-12)
-    assert ((offset >= 0) & (offset < roadnet.DETECTION_M))[seen].all()
+    assert ((offset >= 0) & (offset < road_network.DETECTION_M))[seen].all()
     for i, lane in enumerate(slots):  # a signal's lane is seen from its own stop line, and by nobody else
         row = net.lane_index[lane]
         assert slot[row][seen[row]].tolist() == [i]
@@ -119,7 +119,7 @@ def test_a_queue_behind_a_stub_is_seen():
     feeders = {stub: [lane.getID() for lane in graph.getLane(stub).getIncoming()] for stub in stubs}
     alone = {f: len(graph.getLane(f).getOutgoing()) == 1 for some in feeders.values() for f in some}
     place = {lane: (i, k * len(LANE_FEATURES)) for i, s in enumerate(net.signals) for k, lane in enumerate(s.lanes)}
-    only_stub = LanesObservation(roadnet.read(scene.net, 0.01), env.config.detection_m, env.timing.decision_s)
+    only_stub = LanesObservation(road_network.read(scene.net, 0.01), env.config.detection_m, env.timing.decision_s)
     found, more = Counter(), Counter()
     env.reset(3)
     for step in range(160):

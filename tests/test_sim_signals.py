@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tsc_marl.errors import UserError
-from tsc_marl.sim.signals import SignalTimer, Timing
+from tsc_marl.sim.signal_timing import SignalTimer, Timing
 
 GREENS = "Gg"
 SECONDS = 400

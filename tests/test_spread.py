@@ -3,8 +3,9 @@
 import pytest
 import torch
 from mpe2 import simple_spread_v3
-from spread import STEPS, N, Spread, scripted
 from torch.testing import assert_close
+
+from tsc_marl.benchmarks.mpe import STEPS, N, Spread, scripted
 
 
 @pytest.mark.parametrize("seed", range(5))

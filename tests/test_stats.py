@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from tsc_marl import stats
+from tsc_marl.evaluation import statistics
 
 
 def mean(values):
@@ -12,18 +12,18 @@ def mean(values):
 
 
 def test_the_interquartile_mean_by_hand():
-    assert stats.iqm(np.array([1, 2, 3, 4, 100, 5, 6, -50])) == pytest.approx((2 + 3 + 4 + 5) / 4)
-    assert stats.iqm(np.full((3, 8), 7.0)).tolist() == [7, 7, 7]
+    assert statistics.iqm(np.array([1, 2, 3, 4, 100, 5, 6, -50])) == pytest.approx((2 + 3 + 4 + 5) / 4)
+    assert statistics.iqm(np.full((3, 8), 7.0)).tolist() == [7, 7, 7]
 
 
 def test_the_interval_comes_from_seeds_not_from_episodes():
     """5 trainings whose levels vary, a thousand episodes each that do not: mean -+ 1.96 sd / sqrt(5), the bootstrap's sd."""
     levels = np.array([10.0, 12.0, 14.0, 16.0, 18.0])
     values = np.repeat(levels[:, None], 50, axis=1)
-    low, high = stats.bootstrap(values, mean)
+    low, high = statistics.bootstrap(values, mean)
     spread = levels.std() / np.sqrt(5)
     assert (low, high) == pytest.approx((14 - 1.96 * spread, 14 + 1.96 * spread), abs=0.35)
-    assert np.isnan(stats.bootstrap(values[:1], mean)).all()
+    assert np.isnan(statistics.bootstrap(values[:1], mean)).all()
 
 
 def test_the_interval_covers_the_truth():
@@ -32,21 +32,21 @@ def test_the_interval_covers_the_truth():
     covered = 0
     for _ in range(100):
         values = rng.normal(20, 2, (10, 1)) + rng.normal(0, 1, (10, 10))
-        low, high = stats.bootstrap(values, mean, 500)
+        low, high = statistics.bootstrap(values, mean, 500)
         covered += low <= 20 <= high
     assert 84 <= covered <= 100
 
 
 def test_improvement_is_mann_whitneys():
-    assert stats.improvement([1, 2], [3, 4])[0] == 1
-    assert stats.improvement([3, 4], [1, 2])[0] == 0
-    assert stats.improvement([1, 3], [2, 3])[0] == pytest.approx((1 + 1 + 0 + 0.5) / 4)
-    assert np.isnan(stats.improvement([1.0], [2.0, 3.0])[1:]).all()
+    assert statistics.improvement([1, 2], [3, 4])[0] == 1
+    assert statistics.improvement([3, 4], [1, 2])[0] == 0
+    assert statistics.improvement([1, 3], [2, 3])[0] == pytest.approx((1 + 1 + 0 + 0.5) / 4)
+    assert np.isnan(statistics.improvement([1.0], [2.0, 3.0])[1:]).all()
     rng = np.random.default_rng(0)
-    p, low, high = stats.improvement(rng.normal(0, 1, 100), rng.normal(1, 1, 100))
+    p, low, high = statistics.improvement(rng.normal(0, 1, 100), rng.normal(1, 1, 100))
     assert low < norm.cdf(1 / np.sqrt(2)) < high  # P(X < Y) of two normals one deviation apart
     assert p == pytest.approx(norm.cdf(1 / np.sqrt(2)), abs=0.05)
-    alike = [stats.improvement(*rng.normal(0, 1, (2, 100))) for _ in range(20)]
+    alike = [statistics.improvement(*rng.normal(0, 1, (2, 100))) for _ in range(20)]
     width = np.mean([high - low for _, low, high in alike])
     assert width == pytest.approx(2 * 1.96 * np.sqrt(201 / (12 * 100 * 100)), rel=0.1)  # Mann-Whitney's own deviation
 
@@ -55,22 +55,22 @@ def test_when_a_level_is_reached():
     """Updates of two episodes; the mean of ten falls to 30 when five updates at 30 have passed, 4 updates after the first."""
     episode = np.arange(2, 42, 2.0)
     delay = np.where(episode <= 20, 90.0, 30.0)
-    assert np.isnan(stats.smoothed(episode, delay)[:4]).all()
-    assert stats.smoothed(episode, delay)[4] == 90
-    assert stats.smoothed(episode, delay)[10] == pytest.approx((4 * 90 + 30) / 5)
-    assert stats.reached(episode, episode, delay, 30) == 30
-    assert stats.reached(episode / 10, episode, delay, 30) == 3
-    assert stats.reached(episode, episode, delay, 80) == 22
-    assert stats.reached(episode, episode, delay, 29) == np.inf
+    assert np.isnan(statistics.smoothed(episode, delay)[:4]).all()
+    assert statistics.smoothed(episode, delay)[4] == 90
+    assert statistics.smoothed(episode, delay)[10] == pytest.approx((4 * 90 + 30) / 5)
+    assert statistics.reached(episode, episode, delay, 30) == 30
+    assert statistics.reached(episode / 10, episode, delay, 30) == 3
+    assert statistics.reached(episode, episode, delay, 80) == 22
+    assert statistics.reached(episode, episode, delay, 29) == np.inf
 
 
 def test_area_and_drift():
     episode = np.array([2.0, 4.0, 8.0])
-    assert stats.area(episode, np.array([10.0, 20.0, 40.0])) == pytest.approx((2 * 10 + 2 * 20 + 4 * 40) / 8)
+    assert statistics.area(episode, np.array([10.0, 20.0, 40.0])) == pytest.approx((2 * 10 + 2 * 20 + 4 * 40) / 8)
     episode = np.arange(1, 101.0)
-    assert stats.drift(episode, np.maximum(50.0, 150 - 2 * episode)) == pytest.approx(0)
-    assert stats.drift(episode, 150 - episode) == pytest.approx(-25)
-    assert np.isnan(stats.drift(np.array([2.0]), np.array([5.0])))
+    assert statistics.drift(episode, np.maximum(50.0, 150 - 2 * episode)) == pytest.approx(0)
+    assert statistics.drift(episode, 150 - episode) == pytest.approx(-25)
+    assert np.isnan(statistics.drift(np.array([2.0]), np.array([5.0])))
 
 
 @pytest.mark.parametrize(("trainings", "share"), [(2, 0.54), (3, 0.74), (5, 0.86), (10, 0.94)])
@@ -79,6 +79,6 @@ def test_how_often_the_interval_of_few_trainings_holds_the_truth(trainings, shar
     random, held = np.random.default_rng(1), 0
     for _ in range(300):
         values = random.normal(0, 1, (trainings, 1)) + random.normal(0, 0.3, (trainings, 10))
-        low, high = stats.bootstrap(values, stats.iqm, resamples=1000)
+        low, high = statistics.bootstrap(values, statistics.iqm, resamples=1000)
         held += low <= 0 <= high
     assert held / 300 == pytest.approx(share, abs=0.06)

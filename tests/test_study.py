@@ -10,15 +10,15 @@ from dataclasses import replace
 import pytest
 from mlflow import MlflowClient
 
-from tsc_marl import study
 from tsc_marl.config import parse
 from tsc_marl.errors import UserError
-from tsc_marl.evaluate import measured
+from tsc_marl.evaluation.evaluate import measured
 from tsc_marl.sim.demand import Demand
-from tsc_marl.track import EVALUATION, FINISHED
-from tsc_marl.train import COMMAND, MEASURED, alone
+from tsc_marl.tracking.store import EVALUATION, FINISHED
+from tsc_marl.training import study
+from tsc_marl.training.loop import COMMAND, MEASURED, alone
 
-pytest_plugins = ["homes"]
+pytest_plugins = ["helpers.fixtures"]
 
 QUICK = "--episodes 2 --algo.epochs 1 --eval-seeds 1 --baselines"
 

@@ -12,18 +12,18 @@ import time
 import numpy as np
 import pytest
 import torch
+from helpers.cli import ROOT, one_line, serves, until
 from mlflow import MlflowClient
-from verbs import ROOT, one_line, serves, until
 
 from tsc_marl import algos, deploy
 from tsc_marl.config import as_dict, parse
-from tsc_marl.evaluate import load_checkpoint, policy_of
-from tsc_marl.rollout.job import Policy, Task
-from tsc_marl.rollout.local import Pool
+from tsc_marl.evaluation.evaluate import load_checkpoint, policy_of
+from tsc_marl.rollout.pool import Pool
+from tsc_marl.rollout.types import Policy, Task
 from tsc_marl.rollout.worker import load
 from tsc_marl.types import Spec
 
-pytest_plugins = ["homes"]
+pytest_plugins = ["helpers.fixtures"]
 
 QUICK = "--eval-seeds 1 2 --baselines max_pressure --algo.epochs 1 --workers 2"
 LINE = f"train --net cross --algos mappo jointq --seeds 0 1 --episodes 4 {QUICK}"

@@ -11,20 +11,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.cli import until, workers_of
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
-from verbs import until, workers_of
 
-from tsc_marl import algos, report
+from tsc_marl import algos
 from tsc_marl.config import TRAIN_SEEDS, check_eval_seeds, parse, train_seed
 from tsc_marl.errors import UserError
-from tsc_marl.evaluate import load_checkpoint
-from tsc_marl.run import Run
+from tsc_marl.evaluation import tables
+from tsc_marl.evaluation.evaluate import load_checkpoint
 from tsc_marl.sim.scenario import ROOT
+from tsc_marl.training.run import Run
 from tsc_marl.types import Spec
 
-pytest_plugins = ["homes"]
+pytest_plugins = ["helpers.fixtures"]
 
 LINE = (
     "train --net grid2x2 --algos jointq --episodes 8 --eval-seeds 1 --baselines max_pressure --algo.epochs 2 --checkpoint-every 1"
@@ -302,18 +303,18 @@ def test_training_seeds_differ_and_never_meet_evaluation(seed, episode, other_se
 
 def test_interval_of_normal_values():
     values = np.random.default_rng(1).normal(50, 10, size=200)
-    low, high = report.interval(values.tolist())
+    low, high = tables.interval(values.tolist())
     half = 1.96 * values.std() / np.sqrt(len(values))
     np.testing.assert_allclose([low, high], [values.mean() - half, values.mean() + half], atol=0.1 * half)
 
 
 def test_one_value_has_no_interval():
-    assert all(np.isnan(report.interval([3.0])))
+    assert all(np.isnan(tables.interval([3.0])))
     names = ("delay", "delay_p95", "worst_approach", "stops", "queue", "arrived", "scheduled", "never_inserted", "gridlock")
     results = {"random": [dict.fromkeys(names, 7.0)]}
     text = io.StringIO()
-    Console(file=text, width=150, markup=False).print(report.results_table("t", results, {}))
+    Console(file=text, width=150, markup=False).print(tables.results_table("t", results, {}))
     (row,) = [line for line in text.getvalue().splitlines() if "random" in line]
     assert [cell.strip() for cell in row.split("│")][2:5] == ["7.0", "-", "7.0"]
     assert "delay [s]" in text.getvalue()  # the unit is no markup
-    assert "| random | 7.0 | - |" in report.markdown(results)
+    assert "| random | 7.0 | - |" in tables.markdown(results)

@@ -4,11 +4,12 @@ import statistics
 
 import pytest
 import torch
-from games import CLIMBING, QTRAN_PAYOFF, Matrix, Noise, RingDump, TwoStep, Xor, collect, greedy_return, penalty, train
+from helpers.games import CLIMBING, QTRAN_PAYOFF, Matrix, Noise, RingDump, TwoStep, Xor, collect, greedy_return, penalty, train
 from torch.testing import assert_close
 
-from tsc_marl import algos, central, ops
+from tsc_marl import algos, ops
 from tsc_marl.errors import UserError
+from tsc_marl.nn import critics
 from tsc_marl.types import Batch, Spec
 
 SEEDS = range(10)
@@ -93,7 +94,7 @@ def test_epsilon_falls_over_its_share_of_training():
 
 def test_qmix_is_monotone_and_its_best_joint_action_is_everyones_best():
     torch.manual_seed(0)
-    mixer = central.MonotoneMixer(3, 5)
+    mixer = critics.MonotoneMixer(3, 5)
     with torch.no_grad():
         for parameter in mixer.parameters():
             parameter.normal_()

@@ -4,16 +4,16 @@ import itertools
 
 import numpy as np
 import pytest
+from helpers.cli import one_line
+from helpers.fake_policies import TASK, biased
 from matplotlib.collections import PathCollection
-from opinions import TASK, biased
 from PIL import Image
-from verbs import one_line
 
-from tsc_marl.__main__ import main
-from tsc_marl.recording import MOST_FRAMES, Stretch, record
-from tsc_marl.rollout.job import Policy, Task
+from tsc_marl.cli.main import main
+from tsc_marl.rollout.types import Policy, Task
 from tsc_marl.rollout.worker import start
-from tsc_marl.stage import Stage, vehicle_colours
+from tsc_marl.viz.clip import MOST_FRAMES, Stretch, record
+from tsc_marl.viz.video_canvas import Stage, vehicle_colours
 
 GRID = Task("grid2x2")
 

@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from opinions import TASK, biased
+from helpers.fake_policies import TASK, biased
 
 from tsc_marl.errors import UserError
-from tsc_marl.opinion import NOTHING, Driver
-from tsc_marl.rollout.job import Job, Policy, Task
+from tsc_marl.rollout.types import Job, Policy, Task
 from tsc_marl.rollout.worker import Worker
-from tsc_marl.watch import Overlay, watch
+from tsc_marl.viz.phase_values import NOTHING, Driver
+from tsc_marl.viz.watch import Overlay, watch
 
 POLICY, SEED = Policy("max_pressure"), 1000
 

@@ -16,12 +16,12 @@ import yaml
 
 from tsc_marl import algos, controllers
 from tsc_marl.errors import UserError, unknown
-from tsc_marl.rollout.job import Task
+from tsc_marl.rollout.types import Task
 from tsc_marl.sim import scenario
 from tsc_marl.sim.demand import Demand
 from tsc_marl.sim.env import SimConfig
 from tsc_marl.sim.scenario import ROOT
-from tsc_marl.sim.signals import Timing
+from tsc_marl.sim.signal_timing import Timing
 
 A = TypeVar("A")
 Options = TypeVar("Options")

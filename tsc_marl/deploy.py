@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from tsc_marl import algos
-from tsc_marl.rollout.job import Policy
+from tsc_marl.rollout.types import Policy
 from tsc_marl.rollout.worker import load
 from tsc_marl.types import Spec
 

@@ -20,10 +20,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
-from tsc_marl import central, nets, ops
+from tsc_marl import ops
+from tsc_marl.algos.base import EpsilonConfig, PpoConfig
 from tsc_marl.algos.ippo import Ippo, Rows
 from tsc_marl.errors import UserError
-from tsc_marl.settings import EpsilonConfig, PpoConfig
+from tsc_marl.nn import agent, critics
 from tsc_marl.types import Batch, Spec
 
 
@@ -62,8 +63,8 @@ class ComaCritic(nn.Module):
     def __init__(self, spec: Spec, config: ComaConfig) -> None:
         super().__init__()
         n, seen = spec.n_agents, spec.obs_dim + spec.n_agents * spec.n_actions
-        self.value = central.CentralNet(n, seen, spec.state_dim, config.critic_hidden, 1, config.sharing, 1.0)
-        self.added = nets.AgentNet(n, seen, config.critic_hidden, spec.n_actions, config.sharing, 0.0)
+        self.value = critics.CentralNet(n, seen, spec.state_dim, config.critic_hidden, 1, config.sharing, 1.0)
+        self.added = agent.AgentNet(n, seen, config.critic_hidden, spec.n_actions, config.sharing, 0.0)
 
     def forward(self, seen: Float[Tensor, "*M N I"], state: Float[Tensor, "*M S"], unit: Tensor) -> Float[Tensor, "*M N A"]:
         """Return Q; `seen` is o^i and u^-i, `unit` that of what an action adds."""
@@ -81,8 +82,8 @@ class Coma(Ippo):
 
     def __init__(self, spec: Spec, config: ComaConfig) -> None:
         super().__init__(spec, config)
-        self.target_critic = nets.frozen_copy(self.critic)
-        self.residual = nets.Moments(config.value_keep)
+        self.target_critic = agent.frozen_copy(self.critic)
+        self.residual = agent.Moments(config.value_keep)
         self.register_buffer("epsilon", torch.tensor(config.epsilon_start))
 
     def build_critic(self) -> ComaCritic:
@@ -92,7 +93,7 @@ class Coma(Ippo):
     def update(self, batch: Batch, progress: float) -> dict[str, float]:
         """Learn from the batch, then move the target critic and lower epsilon."""
         metrics = super().update(batch, progress)
-        nets.blend(self.target_critic, self.critic, self.config.polyak)
+        agent.blend(self.target_critic, self.critic, self.config.polyak)
         self.epsilon.fill_(self.config.epsilon(progress))
         return metrics | {"policy/epsilon": float(self.epsilon)}
 

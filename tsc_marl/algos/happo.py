@@ -10,11 +10,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from tsc_marl import nets, ops
+from tsc_marl import ops
+from tsc_marl.algos.base import PpoConfig
 from tsc_marl.algos.ippo import Rows
 from tsc_marl.algos.mappo import Mappo
 from tsc_marl.errors import UserError
-from tsc_marl.settings import PpoConfig
+from tsc_marl.nn import agent
 from tsc_marl.types import Spec
 
 
@@ -22,7 +23,7 @@ from tsc_marl.types import Spec
 class HappoConfig(PpoConfig):
     """Settings of HAPPO."""
 
-    sharing: nets.Sharing = "none"
+    sharing: agent.Sharing = "none"
     """Must be `none`: with shared parameters one agent's step would move the others' policies, and F would be wrong."""
 
     def __post_init__(self) -> None:
@@ -43,7 +44,7 @@ class Happo(Mappo):
         super().__init__(spec, config)
         self.actor.requires_grad_(False)
         sizes = (1, spec.obs_dim, config.hidden, spec.n_actions, config.sharing, 0.01, config.recurrent)
-        self.learners = nn.ModuleList([nets.AgentNet(*sizes) for _ in range(spec.n_agents)])
+        self.learners = nn.ModuleList([agent.AgentNet(*sizes) for _ in range(spec.n_agents)])
         for i in range(spec.n_agents):
             self._publish(i)
         self.actor_optimiser = torch.optim.Adam(self.learners.parameters(), lr=config.lr, eps=1e-5)

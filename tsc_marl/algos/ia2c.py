@@ -10,10 +10,11 @@ from typing import Literal
 from jaxtyping import Float
 from torch import Tensor
 
-from tsc_marl import nets, ops
+from tsc_marl import ops
+from tsc_marl.algos.base import PpoConfig
 from tsc_marl.algos.ippo import Ippo, Rows
 from tsc_marl.errors import UserError
-from tsc_marl.settings import PpoConfig
+from tsc_marl.nn import agent
 from tsc_marl.types import Batch, Spec
 
 
@@ -53,12 +54,12 @@ class Ia2c(Ippo):
 
     def __init__(self, spec: Spec, config: A2cConfig) -> None:
         super().__init__(spec, config)
-        self.target_critic = nets.frozen_copy(self.critic)
+        self.target_critic = agent.frozen_copy(self.critic)
 
     def update(self, batch: Batch, progress: float) -> dict[str, float]:
         """Learn as PPO does, then move the target critic."""
         metrics = super().update(batch, progress)
-        nets.blend(self.target_critic, self.critic, self.config.polyak)
+        agent.blend(self.target_critic, self.critic, self.config.polyak)
         return metrics
 
     def estimate(self, batch: Batch, reward: Float[Tensor, "T B K"], value: Float[Tensor, "T_1 B K"]) -> Float[Tensor, "T B K"]:

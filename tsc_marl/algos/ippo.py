@@ -11,8 +11,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from tsc_marl import nets, ops
-from tsc_marl.settings import PpoConfig
+from tsc_marl import ops
+from tsc_marl.algos.base import PpoConfig
+from tsc_marl.nn import agent
 from tsc_marl.types import Algorithm, Batch, Spec, averaged
 
 Rows = dict[str, Tensor]
@@ -29,26 +30,26 @@ class Ippo(Algorithm):
         self.config: PpoConfig = config
         self.actor = self.build_actor()
         self.critic = self.build_critic()
-        self.returns = nets.Moments(config.value_keep)
+        self.returns = agent.Moments(config.value_keep)
         self.actor_optimiser = torch.optim.Adam(self.actor.parameters(), lr=config.lr, eps=1e-5)
         self.critic_optimiser = torch.optim.Adam(self.critic.parameters(), lr=config.lr, eps=1e-5)
 
-    def build_actor(self) -> nets.AgentNet:
+    def build_actor(self) -> agent.AgentNet:
         """Return the policy's network; called once, at construction, before `build_critic`."""
         spec, config = self.spec, self.config
         sizes = (spec.n_agents, spec.obs_dim, config.hidden, spec.n_actions)
-        return nets.AgentNet(*sizes, config.sharing, 0.01, config.recurrent)
+        return agent.AgentNet(*sizes, config.sharing, 0.01, config.recurrent)
 
     def build_critic(self) -> nn.Module:
         """Return the critic; called once, at construction."""
         spec, config = self.spec, self.config
-        return nets.AgentNet(spec.n_agents, spec.obs_dim, config.critic_hidden, 1, config.sharing, 1.0)
+        return agent.AgentNet(spec.n_agents, spec.obs_dim, config.critic_hidden, 1, config.sharing, 1.0)
 
     def normalised_values(self, obs: Float[Tensor, "*M N F"], state: Float[Tensor, "*M S"]) -> Float[Tensor, "*M K"]:
         """Return the critic's values in normalised units: one per agent (K = N), or one for all (K = 1)."""
         return self.critic(obs).squeeze(-1)
 
-    def value_head(self) -> nets.GroupLinear:
+    def value_head(self) -> agent.GroupLinear:
         """Return the critic's layer whose first output is the value."""
         return self.critic.get_submodule("head")  # pyright: ignore[reportReturnType]
 

@@ -11,9 +11,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from tsc_marl import nets, ops
+from tsc_marl import ops
+from tsc_marl.algos.base import OffPolicyConfig
 from tsc_marl.errors import UserError
-from tsc_marl.settings import OffPolicyConfig
+from tsc_marl.nn import agent
 from tsc_marl.types import Algorithm, Batch, Spec
 
 
@@ -29,7 +30,7 @@ class QConfig(OffPolicyConfig):
     """Largest norm of a gradient step."""
     hidden: tuple[int, ...] = (64, 64)
     """Widths of the hidden layers."""
-    sharing: nets.Sharing = "full"
+    sharing: agent.Sharing = "full"
     """Which agents share parameters: `full` (with a one-hot id), `full_no_id`, `none`, `seps` (learned clusters)."""
     recurrent: bool = False
     """Give the agents a memory (GRU)."""
@@ -69,11 +70,11 @@ class Iql(Algorithm):
         super().__init__(spec, config)
         self.config: QConfig = config
         sizes = (spec.n_agents, spec.obs_dim, config.hidden, spec.n_actions)
-        self.actor = nets.AgentNet(*sizes, config.sharing, 0.01, config.recurrent)
+        self.actor = agent.AgentNet(*sizes, config.sharing, 0.01, config.recurrent)
         self.joint = self.build_joint()
-        self.target_actor, self.target_joint = nets.frozen_copy(self.actor), nets.frozen_copy(self.joint)
+        self.target_actor, self.target_joint = agent.frozen_copy(self.actor), agent.frozen_copy(self.joint)
         self.optimiser = torch.optim.Adam([*self.actor.parameters(), *self.joint.parameters()], lr=config.lr, eps=1e-5)
-        self.returns = nets.Moments(config.value_keep)
+        self.returns = agent.Moments(config.value_keep)
         self.register_buffer("epsilon", torch.tensor(config.epsilon_start))
         self.register_buffer("updates_done", torch.zeros((), dtype=torch.long))
 
@@ -130,8 +131,8 @@ class Iql(Algorithm):
         every = self.config.hard_every_updates
         if every is None or int(self.updates_done) % every == 0:
             share = self.config.polyak if every is None else 1.0
-            nets.blend(self.target_actor, self.actor, share or 1.0)
-            nets.blend(self.target_joint, self.joint, share or 1.0)
+            agent.blend(self.target_actor, self.actor, share or 1.0)
+            agent.blend(self.target_joint, self.joint, share or 1.0)
         return metrics | {"loss/q": loss.item(), "grad_norm/q": float(norm)}
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:

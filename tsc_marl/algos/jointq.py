@@ -15,11 +15,12 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from tsc_marl import central, nets, ops
+from tsc_marl import ops
+from tsc_marl.algos.base import PpoConfig
 from tsc_marl.algos.ippo import Rows
 from tsc_marl.algos.mappo_ind import MappoInd
 from tsc_marl.errors import UserError
-from tsc_marl.settings import PpoConfig
+from tsc_marl.nn import agent, critics
 from tsc_marl.types import Batch, Spec
 
 EVIDENCE_KEPT = 0.95
@@ -82,10 +83,10 @@ class JointqConfig(PpoConfig):
 class JointCritic(nn.Module):
     """Heads v, D_o, D_e per agent on one trunk, and the mixer. D_o and D_e start at zero."""
 
-    def __init__(self, base: central.CentralNet, spec: Spec, monotone: bool) -> None:
+    def __init__(self, base: critics.CentralNet, spec: Spec, monotone: bool) -> None:
         super().__init__()
         self.base, self.n_actions = base, spec.n_actions
-        self.mixer = central.MonotoneMixer(spec.n_agents, spec.state_dim) if monotone else None
+        self.mixer = critics.MonotoneMixer(spec.n_agents, spec.state_dim) if monotone else None
         with torch.no_grad():
             base.net.head.weight[:, 1:] = 0
 
@@ -110,7 +111,7 @@ class Jointq(MappoInd):
 
     def __init__(self, spec: Spec, config: JointqConfig) -> None:
         super().__init__(spec, config)
-        self.residual = nets.Moments(config.value_keep)
+        self.residual = agent.Moments(config.value_keep)
         apart = 1 - torch.eye(spec.n_agents)
         near = torch.eye(spec.n_agents)
         for i, others in enumerate(spec.neighbours):
@@ -127,7 +128,7 @@ class Jointq(MappoInd):
         """Return v^i."""
         return self.critic.base(obs, state)[..., 0]
 
-    def value_head(self) -> nets.GroupLinear:
+    def value_head(self) -> agent.GroupLinear:
         """Return the layer whose first output is v^i."""
         return self.critic.base.net.head
 

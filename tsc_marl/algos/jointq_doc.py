@@ -13,11 +13,12 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from tsc_marl import central, nets, ops
+from tsc_marl import ops
+from tsc_marl.algos.base import PpoConfig
 from tsc_marl.algos.ippo import Rows
 from tsc_marl.algos.mappo_ind import MappoInd
 from tsc_marl.errors import UserError
-from tsc_marl.settings import PpoConfig
+from tsc_marl.nn import agent, critics
 from tsc_marl.types import Batch
 
 
@@ -54,14 +55,14 @@ class JointqDoc(MappoInd):
         """Return the trunk with heads V and Q^i, and the mixer."""
         critic = nn.ModuleDict({"heads": self.central_net(1 + self.spec.n_actions)})
         if self.config.mixer == "monotone":
-            critic["mixer"] = central.MonotoneMixer(self.spec.n_agents, self.spec.state_dim)
+            critic["mixer"] = critics.MonotoneMixer(self.spec.n_agents, self.spec.state_dim)
         return critic
 
     def normalised_values(self, obs: Float[Tensor, "*M N F"], state: Float[Tensor, "*M S"]) -> Float[Tensor, "*M N"]:
         """Return V(s^i): each agent's estimate of the team's value."""
         return self.critic["heads"](obs, state)[..., 0]
 
-    def value_head(self) -> nets.GroupLinear:
+    def value_head(self) -> agent.GroupLinear:
         """Return the layer whose first output is V."""
         return self.critic.get_submodule("heads.net.head")  # pyright: ignore[reportReturnType]
 

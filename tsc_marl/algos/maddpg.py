@@ -14,9 +14,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
-from tsc_marl import central, nets, ops
+from tsc_marl import ops
+from tsc_marl.algos.base import OffPolicyConfig
 from tsc_marl.errors import UserError
-from tsc_marl.settings import OffPolicyConfig
+from tsc_marl.nn import agent, critics
 from tsc_marl.types import Algorithm, Batch, Spec
 
 TARGETS = ("polyak", "hard_every_updates", "hard_every_episodes")
@@ -37,7 +38,7 @@ class MaddpgConfig(OffPolicyConfig):
     """Widths of the actors' hidden layers."""
     critic_hidden: tuple[int, ...] = (64, 64)
     """Widths of the critics' hidden layers."""
-    sharing: nets.Sharing = "full"
+    sharing: agent.Sharing = "full"
     """Which agents share parameters: `full` (with a one-hot id), `full_no_id`, `none`, `seps` (learned clusters)."""
     critic_input: Literal["state", "obs"] = "state"
     """x of the critics beside the actions: the state, or all observations."""
@@ -101,18 +102,18 @@ class Maddpg(Algorithm):
         self.config: MaddpgConfig = config
         n, f, a = spec.n_agents, spec.obs_dim, spec.n_actions
         size_x = spec.state_dim if config.critic_input == "state" else n * f
-        self.actor = nets.Ensemble(config.ensemble, lambda: nets.AgentNet(n, f, config.hidden, a, config.sharing, 0.01))
-        self.critic = central.ActionCritic(n, f, a, size_x, config.critic_hidden, config.sharing)
+        self.actor = agent.Ensemble(config.ensemble, lambda: agent.AgentNet(n, f, config.hidden, a, config.sharing, 0.01))
+        self.critic = critics.ActionCritic(n, f, a, size_x, config.critic_hidden, config.sharing)
         self.actor_optimiser = torch.optim.Adam(self.actor.parameters(), lr=config.lr, eps=1e-5)
         self.critic_optimiser = torch.optim.Adam(self.critic.parameters(), lr=config.lr, eps=1e-5)
-        self.target_actor, self.target_critic = nets.frozen_copy(self.actor), nets.frozen_copy(self.critic)
+        self.target_actor, self.target_critic = agent.frozen_copy(self.actor), agent.frozen_copy(self.critic)
         peers = spec.neighbours if config.infer == "neighbours" else [[j for j in range(n) if j != i] for i in range(n)]
-        self.peers: nets.PeerNet | None = None
+        self.peers: agent.PeerNet | None = None
         if config.infer != "none" and any(peers):
-            self.peers = nets.PeerNet(peers, f, config.hidden, a)
-            self.target_peers = nets.frozen_copy(self.peers)
+            self.peers = agent.PeerNet(peers, f, config.hidden, a)
+            self.target_peers = agent.frozen_copy(self.peers)
             self.peers_optimiser = torch.optim.Adam(self.peers.parameters(), lr=config.lr, eps=1e-5)
-        self.returns = nets.Moments(config.value_keep, n)  # one scale would let the largest agent's critic drown the others'
+        self.returns = agent.Moments(config.value_keep, n)  # one scale would let the largest agent's critic drown the others'
         self.latest: Batch | None = None
         self.register_buffer("epsilon", torch.tensor(config.epsilon_start))
         for name in ("updates_done", "episodes_seen"):
@@ -210,7 +211,7 @@ class Maddpg(Algorithm):
         figures = {"loss/policy": loss.item(), "policy/entropy": float(entropy.mean()), "policy/temperature": temperature}
         return figures | self.spec.per_agent({"entropy": entropy}) | {"grad_norm/actor": norm}
 
-    def _infer(self, peers: nets.PeerNet, latest: Batch) -> dict[str, float]:
+    def _infer(self, peers: agent.PeerNet, latest: Batch) -> dict[str, float]:
         """Fit mu^_i^j to what j did in rows of the latest episodes: L = -E[log mu^(a_j | o_j) + lambda H(mu^)]."""
         steps, episodes = latest.terminated.shape
         rows = torch.randint(steps * episodes, (self.config.windows * self.config.window,))
@@ -233,10 +234,10 @@ class Maddpg(Algorithm):
         }
 
     def _move_targets(self, share: float) -> None:
-        nets.blend(self.target_actor, self.actor, share)
-        nets.blend(self.target_critic, self.critic, share)
+        agent.blend(self.target_actor, self.actor, share)
+        agent.blend(self.target_critic, self.critic, share)
         if self.peers is not None:
-            nets.blend(self.target_peers, self.peers, share)
+            agent.blend(self.target_peers, self.peers, share)
 
     def _descend(self, loss: Tensor, module: nn.Module, optimiser: torch.optim.Optimizer) -> float:
         """Take a gradient step with one module alone."""

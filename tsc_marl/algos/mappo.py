@@ -3,8 +3,8 @@
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from tsc_marl import central, nets
 from tsc_marl.algos.ippo import Ippo
+from tsc_marl.nn import agent, critics
 from tsc_marl.types import Batch
 
 
@@ -15,13 +15,13 @@ class Mappo(Ippo):
 
     def build_critic(self) -> nn.Module:
         """Return V(s)."""
-        return central.StateNet(self.spec.state_dim, self.config.critic_hidden, 1)
+        return critics.StateNet(self.spec.state_dim, self.config.critic_hidden, 1)
 
     def normalised_values(self, obs: Float[Tensor, "*M N F"], state: Float[Tensor, "*M S"]) -> Float[Tensor, "*M 1"]:
         """Return one value for all agents."""
         return self.critic(state)
 
-    def value_head(self) -> nets.GroupLinear:
+    def value_head(self) -> agent.GroupLinear:
         """Return V's last layer."""
         return self.critic.get_submodule("net.head")  # pyright: ignore[reportReturnType]
 

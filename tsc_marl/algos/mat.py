@@ -12,10 +12,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from tsc_marl import attention, nets, ops
+from tsc_marl import ops
 from tsc_marl.algos.ippo import Rows
 from tsc_marl.algos.mat_dec import MatDec, MatDecConfig
 from tsc_marl.errors import UserError
+from tsc_marl.nn import agent, transformer
 from tsc_marl.types import Spec
 
 
@@ -25,7 +26,7 @@ class MatConfig(MatDecConfig):
 
     hidden: tuple[int, ...] = (64,)
     """Widths of the decoder's blocks, all the same as the encoder's (`critic_hidden`)."""
-    sharing: nets.Sharing = "full"
+    sharing: agent.Sharing = "full"
     """One transformer for all agents, with a one-hot id (`full`) or without (`full_no_id`)."""
     value_weight: float = 1.0
     """c_V, weight of the value loss."""
@@ -48,18 +49,18 @@ class Mat(MatDec):
 
     Config = MatConfig
     config: MatConfig  # pyright: ignore[reportIncompatibleVariableOverride]
-    actor: attention.EncoderDecoder  # pyright: ignore[reportIncompatibleVariableOverride]
+    actor: transformer.EncoderDecoder  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def __init__(self, spec: Spec, config: MatConfig) -> None:
         super().__init__(spec, config)
         self.critic_optimiser = self.actor_optimiser  # the encoder is part of the actor: one optimiser has all
 
-    def build_actor(self) -> attention.EncoderDecoder:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def build_actor(self) -> transformer.EncoderDecoder:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Return the encoder-decoder."""
         encoder = super().build_critic()
-        return attention.EncoderDecoder(encoder, self.spec.n_actions, self.config.hidden, self.config.heads)
+        return transformer.EncoderDecoder(encoder, self.spec.n_actions, self.config.hidden, self.config.heads)
 
-    def build_critic(self) -> attention.Encoder:
+    def build_critic(self) -> transformer.Encoder:
         """Return the actor's encoder."""
         return self.actor.encoder
 

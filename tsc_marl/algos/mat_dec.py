@@ -9,10 +9,10 @@ from typing import Literal
 from jaxtyping import Float
 from torch import Tensor
 
-from tsc_marl import attention, nets
+from tsc_marl.algos.base import PpoConfig
 from tsc_marl.algos.ippo import Ippo
 from tsc_marl.errors import UserError
-from tsc_marl.settings import PpoConfig
+from tsc_marl.nn import agent, transformer
 from tsc_marl.types import Batch, Spec
 
 
@@ -26,7 +26,7 @@ class MatDecConfig(PpoConfig):
     """Clip radius of the policy ratio and of the value's move."""
     critic_hidden: tuple[int, ...] = (64,)
     """Widths of the encoder's blocks, all the same."""
-    sharing: nets.Sharing = "none"
+    sharing: agent.Sharing = "none"
     """Which agents' actors share parameters; the encoder is one, with a one-hot id unless this is `full_no_id`."""
     heads: int = 1
     """Attention heads; divides the blocks' width."""
@@ -57,18 +57,18 @@ class MatDec(Ippo):
         super().__init__(spec, config)
         self.about = config.reward
 
-    def build_critic(self) -> attention.Encoder:
+    def build_critic(self) -> transformer.Encoder:
         """Return the encoder."""
         spec, config = self.spec, self.config
         with_id = config.sharing != "full_no_id"
-        return attention.Encoder(spec.n_agents, spec.obs_dim, config.critic_hidden, config.heads, with_id)
+        return transformer.Encoder(spec.n_agents, spec.obs_dim, config.critic_hidden, config.heads, with_id)
 
     def normalised_values(self, obs: Float[Tensor, "*M N F"], state: Float[Tensor, "*M S"]) -> Float[Tensor, "*M K"]:
         """Return V^m per agent, or their mean; the state is not used."""
         value = self.critic(obs)
         return value.mean(-1, keepdim=True) if self.config.mat_value == "mean" else value
 
-    def value_head(self) -> nets.GroupLinear:
+    def value_head(self) -> agent.GroupLinear:
         """Return the encoder's last layer."""
         return self.critic.get_submodule("value.head")  # pyright: ignore[reportReturnType]
 

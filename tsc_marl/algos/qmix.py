@@ -3,8 +3,8 @@
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from tsc_marl import central
 from tsc_marl.algos.vdn import Vdn
+from tsc_marl.nn import critics
 from tsc_marl.types import Batch
 
 
@@ -15,7 +15,7 @@ class Qmix(Vdn):
 
     def build_joint(self) -> nn.Module:
         """Return f."""
-        return central.MonotoneMixer(self.spec.n_agents, self.spec.state_dim)
+        return critics.MonotoneMixer(self.spec.n_agents, self.spec.state_dim)
 
     def predicted(self, joint: nn.Module, q: Float[Tensor, "T B N"], batch: Batch, rows: slice) -> Float[Tensor, "T B 1"]:
         """Return f of the rows' state."""

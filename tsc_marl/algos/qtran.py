@@ -12,10 +12,11 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
-from tsc_marl import central, nets, ops
+from tsc_marl import ops
 from tsc_marl.algos.iql import QConfig
 from tsc_marl.algos.vdn import Vdn
 from tsc_marl.errors import UserError
+from tsc_marl.nn import agent, critics
 from tsc_marl.types import Batch
 
 
@@ -46,9 +47,9 @@ class JointQ(nn.Module):
     def __init__(self, n_agents: int, obs_dim: int, n_actions: int, state_dim: int, hidden: tuple[int, ...]) -> None:
         super().__init__()
         self.n_actions = n_actions
-        self.embed = nets.AgentNet(n_agents, obs_dim + n_actions, hidden[:1], hidden[0], "full", 1.0)
-        self.net = central.StateNet(state_dim + hidden[0], hidden, 1, 0.01)
-        self.value = central.StateNet(state_dim, hidden, 1, 0.01)
+        self.embed = agent.AgentNet(n_agents, obs_dim + n_actions, hidden[:1], hidden[0], "full", 1.0)
+        self.net = critics.StateNet(state_dim + hidden[0], hidden, 1, 0.01)
+        self.value = critics.StateNet(state_dim, hidden, 1, 0.01)
 
     def forward(
         self, obs: Float[Tensor, "*M N F"], state: Float[Tensor, "*M S"], action: Int[Tensor, "*M N"]

@@ -8,7 +8,7 @@ import numpy as np
 
 from tsc_marl.errors import unknown
 from tsc_marl.sim.env import TrafficEnv
-from tsc_marl.sim.links import Bound, Links
+from tsc_marl.sim.link_counts import Bound, Links
 
 
 class Controller:

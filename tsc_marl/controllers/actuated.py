@@ -9,7 +9,7 @@ limit. Information used: one loop detector a lane, which is what stands on the s
 from typing import ClassVar
 
 from tsc_marl.controllers import Controller
-from tsc_marl.sim import programs
+from tsc_marl.sim import signal_programs
 from tsc_marl.sim.env import TrafficEnv
 
 MAX_GREEN_S = 50
@@ -28,8 +28,8 @@ class Actuated(Controller):
         super().__init__(env)
         plans = []
         for signal in env.net.signals:
-            phases = programs.needed(signal.phases)
-            most_s = programs.longest_green_s(len(phases), env.timing, MAX_GREEN_S)
+            phases = signal_programs.needed(signal.phases)
+            most_s = signal_programs.longest_green_s(len(phases), env.timing, MAX_GREEN_S)
             greens = (env.timing.min_green_s,) * len(phases)
-            plans.append(programs.Plan(phases, greens, 0, self.kind, most_s, self.parameters))
-        self.programs = programs.xml(env.net.signals, plans, env.timing)
+            plans.append(signal_programs.Plan(phases, greens, 0, self.kind, most_s, self.parameters))
+        self.programs = signal_programs.xml(env.net.signals, plans, env.timing)

@@ -16,12 +16,12 @@ import numpy as np
 from tsc_marl.controllers import Controller
 from tsc_marl.controllers.webster import best_plan, demands, splits
 from tsc_marl.errors import UserError
-from tsc_marl.sim import programs
+from tsc_marl.sim import signal_programs
 from tsc_marl.sim.env import TrafficEnv
-from tsc_marl.sim.flows import Flows, Turn, warm_up
-from tsc_marl.sim.programs import Plan
-from tsc_marl.sim.roadnet import edge_of
-from tsc_marl.sim.signals import GREEN
+from tsc_marl.sim.road_network import edge_of
+from tsc_marl.sim.signal_programs import Plan
+from tsc_marl.sim.signal_timing import GREEN
+from tsc_marl.sim.turning_counts import Flows, Turn, warm_up
 
 STARTS = 10
 
@@ -45,7 +45,7 @@ class GreenWave(Controller):
         greens = {turn: turn_green(env, plans[turn[0]], turn) for turn in flows.turns}
         shifts = offsets(flows, greens, cycle_s, len(signals))
         plans = [replace(plan, offset_s=int(shift)) for plan, shift in zip(plans, shifts, strict=True)]
-        self.programs = programs.xml(signals, plans, env.timing)
+        self.programs = signal_programs.xml(signals, plans, env.timing)
 
 
 def turn_green(env: TrafficEnv, plan: Plan, turn: Turn) -> np.ndarray:
@@ -53,7 +53,7 @@ def turn_green(env: TrafficEnv, plan: Plan, turn: Turn) -> np.ndarray:
     signal, timing = env.net.signals[turn[0]], env.timing
     links = [m.link for m in signal.movements if (edge_of(m.in_lane), edge_of(m.out_lane)) == turn[1:]]
     green = np.zeros(plan.cycle_s(timing), dtype=bool)
-    for phase, start, length in zip(plan.phases, programs.starts_s(plan, timing), plan.green_s, strict=True):
+    for phase, start, length in zip(plan.phases, signal_programs.starts_s(plan, timing), plan.green_s, strict=True):
         if any(signal.phases[phase][link] in GREEN for link in links):
             green[start : start + length] = True
     return green

@@ -7,7 +7,7 @@ queue detector per lane knows it where a lane serves one movement.
 import numpy as np
 
 from tsc_marl.controllers import Greedy
-from tsc_marl.sim.links import Bound
+from tsc_marl.sim.link_counts import Bound
 
 
 class LongestQueue(Greedy):

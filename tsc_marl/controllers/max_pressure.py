@@ -11,7 +11,7 @@ does not know where a lane serves several: an upper bound for max pressure from 
 import numpy as np
 
 from tsc_marl.controllers import Greedy
-from tsc_marl.sim.links import Bound
+from tsc_marl.sim.link_counts import Bound
 
 
 class MaxPressure(Greedy):

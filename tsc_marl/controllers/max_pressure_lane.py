@@ -13,7 +13,7 @@ import numpy as np
 
 from tsc_marl.controllers import Controller
 from tsc_marl.sim.env import TrafficEnv
-from tsc_marl.sim.links import Links
+from tsc_marl.sim.link_counts import Links
 
 
 class MaxPressureLane(Controller):

@@ -8,7 +8,7 @@ every stop line comes close to it.
 import numpy as np
 
 from tsc_marl.controllers import Greedy
-from tsc_marl.sim.links import Bound
+from tsc_marl.sim.link_counts import Bound
 
 REACH_M = 50.0
 

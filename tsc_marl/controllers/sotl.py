@@ -9,7 +9,7 @@ import numpy as np
 
 from tsc_marl.controllers import Controller
 from tsc_marl.sim.env import TrafficEnv
-from tsc_marl.sim.links import Links
+from tsc_marl.sim.link_counts import Links
 
 REACH_M = 80.0
 THRESHOLD_VEH_S = 40.0

@@ -20,12 +20,12 @@ import numpy as np
 from scipy.optimize import linprog
 
 from tsc_marl.controllers import Controller
-from tsc_marl.sim import programs
+from tsc_marl.sim import signal_programs
 from tsc_marl.sim.env import TrafficEnv
-from tsc_marl.sim.flows import Flows, warm_up
-from tsc_marl.sim.links import Links
-from tsc_marl.sim.roadnet import RoadNet, Signal, edge_of
-from tsc_marl.sim.signals import Timing
+from tsc_marl.sim.link_counts import Links
+from tsc_marl.sim.road_network import RoadNet, Signal, edge_of
+from tsc_marl.sim.signal_timing import Timing
+from tsc_marl.sim.turning_counts import Flows, warm_up
 
 SATURATION_VEH_H = 1800.0
 PERMISSIVE = 0.4
@@ -46,7 +46,7 @@ class Webster(Controller):
     def __init__(self, env: TrafficEnv) -> None:
         super().__init__(env)
         plans = [best_plan(demand, env.timing) for demand in demands(env.net, warm_up(env))]
-        self.programs = programs.xml(env.net.signals, plans, env.timing)
+        self.programs = signal_programs.xml(env.net.signals, plans, env.timing)
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def demand(signal: Signal, green: np.ndarray, protected: np.ndarray, flows: Flow
     )
 
 
-def best_plan(demand: Demand, timing: Timing) -> programs.Plan:
+def best_plan(demand: Demand, timing: Timing) -> signal_programs.Plan:
     """Return the plan with Webster's cycle."""
     lost_s = timing.change_s + LOST_S
     found: tuple[float, tuple[int, ...]] | None = None
@@ -98,7 +98,7 @@ def best_plan(demand: Demand, timing: Timing) -> programs.Plan:
     if timing.max_red_s is not None:  # a link that is green in one phase is red for the rest, less one yellow
         most_s = max(least_s, min(most_s, timing.max_red_s + timing.min_green_s + timing.yellow_s))
     cycle_s = round(min(max(found[0], least_s), most_s))
-    return programs.Plan(phases, splits(demand, phases, cycle_s, timing))
+    return signal_programs.Plan(phases, splits(demand, phases, cycle_s, timing))
 
 
 def candidates(demand: Demand) -> list[tuple[int, ...]]:

@@ -17,11 +17,11 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from tsc_marl.errors import UserError
-from tsc_marl.rollout.job import Job, Task
+from tsc_marl.rollout.types import Job, Task
 from tsc_marl.rollout.worker import Worker, probe
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload([__name__, "tsc_marl.sim.library", "torch._dynamo"])  # torch imports the last for an optimizer
+CONTEXT.set_forkserver_preload([__name__, "tsc_marl.sim._libsumo", "torch._dynamo"])  # torch imports the last for an optimizer
 LONGEST = 70
 """Characters of a folder in which the socket of the process that forks has a legal path: systems allow 104 in all."""
 

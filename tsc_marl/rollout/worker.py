@@ -10,9 +10,9 @@ import torch
 
 from tsc_marl import algos, controllers
 from tsc_marl.errors import UserError
-from tsc_marl.rollout.job import Episode, Job, Policy, Task, light
-from tsc_marl.rollout.record import roll
-from tsc_marl.sim import roadnet
+from tsc_marl.rollout.collect import roll
+from tsc_marl.rollout.types import Episode, Job, Policy, Task, light
+from tsc_marl.sim import road_network
 from tsc_marl.sim import scenario as scenarios
 from tsc_marl.sim.env import TrafficEnv
 from tsc_marl.types import Algorithm, Spec
@@ -34,7 +34,7 @@ def check(task: Task) -> tuple[str, ...]:
     """
     loaded = scenarios.load(task.network)
     scenarios.scheduled(loaded)
-    return roadnet.read(loaded.net, task.sim.detection_m).notes
+    return road_network.read(loaded.net, task.sim.detection_m).notes
 
 
 def probe(task: Task) -> Spec:

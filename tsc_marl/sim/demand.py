@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from tsc_marl.errors import UserError
-from tsc_marl.sim import routes
+from tsc_marl.sim import route_files
 from tsc_marl.sim.scenario import Scenario
 
 APART_S = 60.0
@@ -78,7 +78,7 @@ def write(scenario: Scenario, demand: Demand, seed: int, path: Path) -> None:
             played.append((when, again))
     if not played:
         raise UserError(f"{scenario.name}: demand {demand} leaves no vehicle in the window; raise demand.scale")
-    routes.write(path, [*others, *played])
+    route_files.write(path, [*others, *played])
 
 
 def _read(scenario: Scenario, rng: np.random.Generator) -> tuple[list[Timed], list[Timed]]:
@@ -86,11 +86,14 @@ def _read(scenario: Scenario, rng: np.random.Generator) -> tuple[list[Timed], li
     planned: list[Timed] = []
     others: list[Timed] = []
     for path in scenario.routes:
-        for when, element in map(copy.deepcopy, routes.timed(path, scenario.begin_s)):
-            if element.tag not in (*routes.VEHICLES, "flow") or routes.departure(element, path, scenario.begin_s) is None:
+        for when, element in map(copy.deepcopy, route_files.timed(path, scenario.begin_s)):
+            if (
+                element.tag not in (*route_files.VEHICLES, "flow")
+                or route_files.departure(element, path, scenario.begin_s) is None
+            ):
                 others.append((when, element))
             elif element.tag == "flow":
-                times = routes.departures(element, path, scenario.begin_s, scenario.end_s, rng)
+                times = route_files.departures(element, path, scenario.begin_s, scenario.end_s, rng)
                 planned += zip(times, _single(element, len(times)), strict=True)
             elif scenario.begin_s <= when < scenario.end_s:
                 planned.append((when, element))
@@ -102,7 +105,7 @@ def _single(flow: ElementTree.Element, n: int) -> Iterator[ElementTree.Element]:
     for k in range(n):
         vehicle = copy.deepcopy(flow)
         vehicle.tag = "vehicle" if "route" in flow.attrib or flow.find("route") is not None else "trip"
-        for name in ("begin", "end", "number", *routes.RATES):
+        for name in ("begin", "end", "number", *route_files.RATES):
             vehicle.attrib.pop(name, None)
         vehicle.set("id", f"{flow.get('id')}.{k}")
         yield vehicle

@@ -135,7 +135,7 @@ class Engine:
 
     @staticmethod
     def _start(scenario: Scenario, options: Sequence[str]) -> ModuleType:
-        from tsc_marl.sim.library import libsumo
+        from tsc_marl.sim._libsumo import libsumo
 
         try:
             libsumo.start(["sumo", *options])

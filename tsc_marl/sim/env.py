@@ -11,15 +11,15 @@ import numpy as np
 
 from tsc_marl.errors import UserError, unknown
 from tsc_marl.sim import demand as demands
-from tsc_marl.sim import engine, metrics, roadnet, routes
+from tsc_marl.sim import engine, metrics, road_network, route_files
 from tsc_marl.sim.demand import Demand
+from tsc_marl.sim.disturbances import Breakdown, Detectors, Stress
 from tsc_marl.sim.engine import Engine, Vehicles
 from tsc_marl.sim.observations import LanesObservation
 from tsc_marl.sim.rewards import DelayReward
 from tsc_marl.sim.scenario import Scenario
-from tsc_marl.sim.signals import SignalTimer, Timing
-from tsc_marl.sim.stress import Breakdown, Detectors, Stress
-from tsc_marl.sim.sumo_rl_view import REWARDS, SumoRlView
+from tsc_marl.sim.signal_timing import SignalTimer, Timing
+from tsc_marl.sim.sumo_rl_adapter import REWARDS, SumoRlView
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class SimConfig:
     """`lanes`, `sumo-rl`, or the import path package.module:Class of a sumo_rl ObservationFunction."""
     reward: str = "delay"
     """`delay`, sumo-rl's `diff-waiting-time`, `average-speed`, `queue`, `pressure`, or package.module:function."""
-    detection_m: float = roadnet.DETECTION_M
+    detection_m: float = road_network.DETECTION_M
     """How far upstream of the stop line vehicles are seen, in metres."""
 
     def __post_init__(self) -> None:
@@ -71,7 +71,7 @@ class TrafficEnv:
     ) -> None:  # fmt: skip
         self.scenario, self.timing, self.config = scenario, timing or Timing(), config or SimConfig()
         self.demand, self.stress = demand or Demand(), stress or Stress()
-        self.net = roadnet.read(scenario.net, self.config.detection_m)
+        self.net = road_network.read(scenario.net, self.config.detection_m)
         self.names = tuple(signal.name for signal in self.net.signals)
         self.n_phases = tuple(len(signal.phases) for signal in self.net.signals)
         self.horizon = -(-scenario.duration_s // self.timing.decision_s)
@@ -180,8 +180,8 @@ class TrafficEnv:
         path = self.out / f"demand_{self.seed}.rou.xml"
         if demand.varies:
             demands.write(self.scenario, demand, self.seed, path)
-        elif not all(routes.in_order(given, begin_s) for given in self.scenario.routes):
-            routes.sort(self.scenario.routes, begin_s, path)
+        elif not all(route_files.in_order(given, begin_s) for given in self.scenario.routes):
+            route_files.sort(self.scenario.routes, begin_s, path)
         else:
             return self.scenario
         return replace(self.scenario, routes=(path,))

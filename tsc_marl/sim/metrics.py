@@ -36,7 +36,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from tsc_marl.sim.roadnet import RoadNet, edge_of
+from tsc_marl.sim.road_network import RoadNet, edge_of
 
 PERIOD_S = 300
 """Edges are counted in stretches of this length [s]."""

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from tsc_marl.sim.engine import HALTING_MS, Vehicles
-from tsc_marl.sim.roadnet import RoadNet
-from tsc_marl.sim.signals import SignalTimer
+from tsc_marl.sim.road_network import RoadNet
+from tsc_marl.sim.signal_timing import SignalTimer
 
 LANE_FEATURES = ("queue", "approaching", "arriving", "speed", "waiting")
 QUEUE_VEH, ARRIVING_VEH, WAITING_S, GREEN_S = 10.0, 5.0, 100.0, 60.0

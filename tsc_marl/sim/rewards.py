@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from tsc_marl.sim.engine import Vehicles
-from tsc_marl.sim.roadnet import RoadNet
+from tsc_marl.sim.road_network import RoadNet
 
 
 class DelayReward:

@@ -9,7 +9,7 @@ from xml.etree.ElementTree import Element
 import yaml
 
 from tsc_marl.errors import UserError, unknown
-from tsc_marl.sim import routes
+from tsc_marl.sim import route_files
 
 ROOT = Path(__file__).parents[2]
 """The repository: `networks/`, `configs/` and `runs/` lie here."""
@@ -101,7 +101,7 @@ def scheduled(scenario: Scenario) -> int:
     Raises:
         UserError: when a route file is not XML or SUMO would not understand a departure, or no vehicle departs in the window.
     """
-    total = sum(_in_window(element, path, scenario) for path in scenario.routes for element in routes.elements(path))
+    total = sum(_in_window(element, path, scenario) for path in scenario.routes for element in route_files.elements(path))
     if total == 0:
         raise UserError(
             f"{scenario.name}: no vehicle departs between begin_s {scenario.begin_s} and end_s {scenario.end_s}; "
@@ -112,6 +112,6 @@ def scheduled(scenario: Scenario) -> int:
 
 def _in_window(element: Element, path: Path, scenario: Scenario) -> float:
     if element.tag == "flow":
-        return routes.expected(element, path, scenario.begin_s, scenario.end_s)
-    when = routes.departure(element, path, scenario.begin_s) if element.tag in routes.VEHICLES else None
+        return route_files.expected(element, path, scenario.begin_s, scenario.end_s)
+    when = route_files.departure(element, path, scenario.begin_s) if element.tag in route_files.VEHICLES else None
     return when is not None and scenario.begin_s <= when < scenario.end_s

@@ -1,0 +1,1 @@
+"""What finished trainings show: comparisons, phase values, gradient statistics."""

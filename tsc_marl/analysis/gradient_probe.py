@@ -1,0 +1,230 @@
+"""The gradient probe: bias and variance of each advantage estimator at saved policies, without the noise of training."""
+
+import csv
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.table import Table
+
+from tsc_marl import algos, console
+from tsc_marl.algos.ippo import Ippo
+from tsc_marl.analysis import advantage_estimators
+from tsc_marl.analysis.gradient_statistics import BATCH, SHARED, TOGETHER, TRUTH, Figure, Findings
+from tsc_marl.cli.options import make_folder
+from tsc_marl.errors import UserError
+from tsc_marl.evaluation import tables
+from tsc_marl.evaluation.evaluate import CHECKPOINT, find_checkpoint, load_checkpoint, policy_of
+from tsc_marl.rollout.pool import Pool
+from tsc_marl.rollout.types import Job, Policy, Task
+from tsc_marl.rollout.worker import load
+from tsc_marl.sim.signal_timing import Timing
+from tsc_marl.training.run import SNAPSHOTS
+from tsc_marl.types import Batch, Spec
+
+SEEDS = 500_000
+"""SUMO seeds of a probe start here; those of training start later, those of evaluations earlier."""
+LEAST = 16
+"""Fewer episodes have no meaningful interval."""
+KEPT = ("gamma", "lam", "critic_hidden", "adv_norm")
+"""Settings of the run that critics and advantages take over."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A saved policy."""
+
+    path: Path
+    label: str
+    task: Task
+    policy: Policy
+
+
+def run(network: str, names: Sequence[str], episodes: int, truth_lam: float, out: Path, workers: int) -> None:
+    """Probe policies; print a table each, write files and a picture. The arguments are those of `options.ProbeOptions`.
+
+    Critics are fitted in one thread, as in training: figures do not depend on the number of cores.
+
+    Raises:
+        UserError: for policies that cannot be probed, and for too few episodes.
+    """
+    torch.set_num_threads(1)
+    if episodes < LEAST or episodes % 2:
+        raise UserError(f"episodes must be an even number of at least {LEAST}; got {episodes}")
+    if not 0 <= truth_lam <= 1:
+        raise UserError(f"truth-lam must lie in [0, 1]; got {truth_lam}")
+    subjects = [_subject(path, network) for name in names for path in checkpoints(name, network)]
+    if len({subject.label for subject in subjects}) < len(subjects):
+        subjects = [replace(subject, label=f"{subject.label} ({subject.path})") for subject in subjects]
+    make_folder(out)
+    found: dict[str, Findings] = {}
+    with Pool(workers, console.say) as pool:
+        learners = [learner(subject.policy, pool.probe(subject.task)) for subject in subjects]
+        for subject, algorithm in zip(subjects, learners, strict=True):
+            console.say(f"{subject.label}: playing {episodes} episodes, then fitting critics …")
+            settings = {name: getattr(subject.policy.config, name) for name in KEPT}
+            batch = collect(pool, subject, episodes)
+            found[subject.label] = advantage_estimators.measure(algorithm, batch, settings, truth_lam=truth_lam)
+            scale = "not normalised" if settings["adv_norm"] == "none" else f"normalised by {settings['adv_norm']}"
+            learned = f"lambda {settings['lam']:g}, advantages {scale}"
+            console.show(table(f"{subject.label} ({learned})", found[subject.label]))
+            write(out, {"network": network, "episodes": episodes, "truth_lam": truth_lam, "batch": BATCH}, found)
+    draw(out / "probe.png", f"{network}, {episodes} episodes of each policy", found)
+    console.say(f"figures of all agents: {out}/probe.json and .csv; picture: {out}/probe.png")
+
+
+def checkpoints(name: str, network: str) -> list[Path]:
+    """Return the checkpoints that a name stands for; for the folder of a run, its snapshots in order and the last one."""
+    folder = Path(name)
+    if not folder.is_dir():
+        return [find_checkpoint(name, network)]
+    found = sorted((folder / SNAPSHOTS).glob("[0-9]*.pt"), key=lambda path: int(path.stem))
+    found += [path for path in (folder / CHECKPOINT,) if path.is_file()]
+    if not found:
+        raise UserError(f"{folder} holds no checkpoint; give a folder runs/<training>/<algorithm>-s<seed>")
+    return found
+
+
+def _subject(path: Path, network: str) -> Subject:
+    saved = load_checkpoint(path)
+    policy = policy_of(saved, network)
+    label = f"{saved['algorithm']} s{saved['seed']}, episode {saved['episode']}"
+    return Subject(path, label, policy.at(Task(network, Timing(**saved["signal"]))), policy)
+
+
+def learner(policy: Policy, spec: Spec) -> Ippo:
+    """Return the algorithm of a policy.
+
+    Raises:
+        UserError: when it has no policy gradient per agent.
+    """
+    algorithm = load(policy, spec)
+    if isinstance(algorithm, Ippo) and _softmax(type(algorithm)):
+        return algorithm
+    able = ", ".join(name for name in algos.available() if _softmax(algos.find(name)))
+    raise UserError(f"{policy.name} has no softmax policy of one agent at a time, whose gradient is known; give a run of {able}")
+
+
+def _softmax(kind: type) -> bool:
+    """Return whether an algorithm's policy is the softmax of its actor's last layer, for each agent alone."""
+    return issubclass(kind, Ippo) and kind.acting is Ippo.acting and kind.build_actor is Ippo.build_actor
+
+
+def collect(pool: Pool, subject: Subject, episodes: int) -> Batch:
+    """Play episodes as in training, exploring."""
+    seeds = range(SEEDS, SEEDS + episodes)
+    jobs = [Job(seed, subject.task, subject.policy, seed, explore_seed=seed) for seed in seeds]
+    played = sorted(pool.run(jobs), key=lambda episode: episode.job.episode)
+    return Batch.join([episode.batch for episode in played if episode.batch is not None])
+
+
+def table(title: str, found: Findings) -> Table:
+    """Return the table of one policy, all agents together."""
+    agree = found.reliability
+    said = (
+        f"{title}: the true gradients of two halves have cosine {agree.value:.2f} ({tables.span(agree.low, agree.high, '.2f')})"
+    )
+    result = Table(title=said, title_justify="left")
+    result.add_column("estimator", no_wrap=True)
+    for column in ("cosine to truth", "episodes to cosine 1/2", f"gain of {BATCH} episodes", f"over {SHARED}'s"):
+        result.add_column(column, justify="right", no_wrap=True)
+    for name, quality in found.quality.items():
+        figures = quality["agents"]
+        cells = [_text(figures.cosine, ".2f"), _text(figures.episodes), _text(figures.gain), _text(figures.relative, ".2f")]
+        if math.isnan(figures.episodes.value):
+            cells[1] = f"> {figures.episodes.low:.3g}"
+        if name == TRUTH:
+            cells[0] = "1"
+        if name == SHARED:
+            cells[3] = "1"
+        result.add_row(name, *cells)
+    return result
+
+
+def _text(figure: Figure, form: str = ".3g") -> str:
+    """Return a figure with its interval as text."""
+    if math.isnan(figure.value):
+        return "noise"
+    return f"{figure.value:{form}} ({tables.span(figure.low, figure.high, form)})"
+
+
+def write(folder: Path, what: dict[str, Any], found: dict[str, Findings]) -> None:
+    """Write everything as JSON and, a row per policy, estimator and agent, as CSV; what noise does not allow is left empty."""
+    content = {**what, "policies": {label: asdict(findings) for label, findings in found.items()}}
+    (folder / "probe.json").write_text(json.dumps(_plain(content), indent=1))
+    rows = [
+        {"policy": label, "estimator": name, "agent": agent}
+        | {f"{figure}_{end}": number for figure, ends in asdict(quality).items() for end, number in _plain(ends).items()}
+        for label, findings in found.items()
+        for name, qualities in findings.quality.items()
+        for agent, quality in qualities.items()
+    ]
+    with (folder / "probe.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _plain(value: Any) -> Any:
+    """Return the value with None for numbers that JSON does not have."""
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def draw(path: Path, title: str, found: dict[str, Findings]) -> None:
+    """Draw the gain over the number of episodes in a batch, and each agent's gain, a row per policy."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(len(found), 2, figsize=(11, 4.2 * len(found)), squeeze=False, layout="constrained")
+    for (left, right), (label, findings) in zip(axes, found.items(), strict=True):
+        _curves(left, label, findings)
+        _dots(right, findings)
+    axes[0, 0].legend(ncols=2, fontsize=8)
+    figure.suptitle(title)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def _colours(findings: Findings) -> dict[str, str]:
+    others = [name for name in findings.quality if name != TRUTH]
+    return {TRUTH: "black"} | {name: f"C{i}" for i, name in enumerate(others)}
+
+
+def _curves(axis: Any, label: str, findings: Findings) -> None:
+    """Draw the gain of all agents over the number of episodes, with its interval as a shade."""
+    for name, colour in _colours(findings).items():
+        counts, gains = zip(*findings.gains[name].items(), strict=True)
+        axis.plot(counts, [g.value for g in gains], color=colour, linestyle="--" if name == TRUTH else "-", label=name)
+        axis.fill_between(counts, [g.low for g in gains], [g.high for g in gains], color=colour, alpha=0.08, linewidth=0)
+    axis.axhline(0, color="0.4", linewidth=0.8)
+    axis.set_xscale("log", base=2)
+    axis.xaxis.set_major_formatter("{x:.0f}")
+    axis.set_xlabel("episodes in a batch")
+    axis.set_ylabel("gain of the team per unit of step\n[reward per decision]")
+    axis.set_title(label)
+    axis.grid(alpha=0.3)
+
+
+def _dots(axis: Any, findings: Findings) -> None:
+    """Draw each agent's gain, filled where it is told from zero."""
+    colours = _colours(findings)
+    for i, (name, colour) in enumerate(colours.items()):
+        agents = [quality.gain for agent, quality in findings.quality[name].items() if agent not in TOGETHER]
+        faces = [colour if gain.low > 0 or gain.high < 0 else "none" for gain in agents]
+        axis.scatter(
+            [gain.value for gain in agents], [i] * len(agents), edgecolors=colour, facecolors=faces, s=24, linewidths=0.9
+        )
+    axis.axvline(0, color="0.4", linewidth=0.8)
+    axis.set_yticks(range(len(colours)), list(colours))
+    axis.invert_yaxis()
+    axis.set_xlabel(f"gain along each agent's gradient of {BATCH} episodes [reward per decision]")
+    axis.set_title("a dot per agent, filled where noise cannot explain it")
+    axis.grid(alpha=0.3)

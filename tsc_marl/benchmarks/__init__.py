@@ -1,0 +1,1 @@
+"""Measurements of the program itself: speed, MPE, RESCO's networks."""

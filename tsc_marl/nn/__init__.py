@@ -1,0 +1,1 @@
+"""Neural networks: agents' networks, critics, normalisation, parameter sharing."""

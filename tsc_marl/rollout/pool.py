@@ -1,0 +1,162 @@
+"""Worker processes on this machine: each plays one episode, and sends one message per job."""
+
+import contextlib
+import tempfile
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import wait
+from typing import Any
+
+from tsc_marl.errors import UserError
+from tsc_marl.rollout.process import Member
+from tsc_marl.rollout.types import Episode, Job, Task
+from tsc_marl.types import Spec
+
+DEATHS = 3
+"""So many deaths of workers in a row on one episode end the run."""
+ADVICE = "if memory ran out, use fewer --workers"
+
+
+class WorkerDiedError(UserError):
+    """Worker processes died again and again at the same place; out of memory is the usual reason."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A job that came to nothing."""
+
+    job: Job
+    error: Exception
+
+
+class Pool:
+    """Worker processes, a new one for each episode.
+
+    The rollouts of an episode go to the same process, in which its simulation stands still between them.
+
+    Args:
+        size: number of processes that work at once.
+        say: told, in one line, when a worker had to be replaced.
+        standing: number of episodes whose simulations stand still at once; each needs a process.
+
+    Raises:
+        UserError: for a size below 1.
+    """
+
+    def __init__(self, size: int, say: Callable[[str], None] = print, standing: int = 1) -> None:
+        if size < 1:
+            raise UserError(f"workers must be at least 1; got {size}")
+        self._say, self._size = say, size
+        self._folder = tempfile.TemporaryDirectory(prefix="tsc_marl_", ignore_cleanup_errors=True)
+        self._members = [Member(self._folder.name) for _ in range(max(size, standing))]
+
+    def __enter__(self) -> "Pool":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def pids(self) -> list[int]:
+        """Process ids of the workers."""
+        return [member.process.pid or 0 for member in self._members]
+
+    def probe(self, task: Task) -> Spec:
+        """Return what an algorithm must know of a task.
+
+        Raises:
+            WorkerDiedError: after `DEATHS` deaths in a row.
+            UserError: when the network's files cannot be used.
+        """
+        member = self._members[0]
+        for _ in range(DEATHS):
+            try:
+                kind, value = member.probe(task)
+            except (EOFError, OSError):
+                member.restart()
+                self._say(f"a worker process died while reading {task.network}; restarted")
+            else:
+                if kind != "ok":
+                    raise _error(kind, value)
+                return value
+        raise _died(f"while reading {task.network}")
+
+    def run(self, jobs: Iterable[Job]) -> Iterator[Episode]:
+        """Play all jobs and yield the episodes as they end, in any order.
+
+        Raises:
+            WorkerDiedError: after `DEATHS` deaths in a row on one episode.
+            UserError: what a worker raised because of the user's files.
+            RuntimeError: any other error of a worker, with its traceback.
+        """
+        with contextlib.closing(self.attempt(jobs)) as outcomes:
+            for outcome in outcomes:
+                if isinstance(outcome, Failure):
+                    raise outcome.error
+                yield outcome
+
+    def attempt(self, jobs: Iterable[Job]) -> Generator[Episode | Failure, None, None]:
+        """Play all jobs and yield what came of each, in any order.
+
+        A worker that dies is replaced and its episode played again with the same seeds, `DEATHS` times at most.
+        """
+        waiting, deaths = deque(jobs), Counter[int]()
+        try:
+            while waiting or any(member.job for member in self._members):
+                self._hand_out(waiting)
+                for member in self._ready():
+                    job, answer = member.collect()
+                    if answer is not None:
+                        yield _outcome(job, answer)
+                        continue
+                    deaths[id(job)] += 1
+                    if deaths[id(job)] == DEATHS:
+                        yield Failure(job, _died(f"on episode {job.episode}"))
+                        continue
+                    waiting.appendleft(job)
+                    self._say(f"a worker process died on episode {job.episode}; restarted, the episode is played again")
+        finally:
+            for member in self._members:
+                if member.job is not None:
+                    member.restart()
+
+    def _hand_out(self, waiting: deque[Job]) -> None:
+        for _ in range(len(waiting)):
+            job = waiting.popleft()
+            member = self._free_for(job)
+            if member is None:
+                waiting.append(job)
+            else:
+                member.give(job)
+
+    def _free_for(self, job: Job) -> "Member | None":
+        free = [member for member in self._members if member.job is None]
+        if len(self._members) - len(free) >= self._size:
+            return None
+        fitting = [self._members[job.episode % len(self._members)]] if job.rollout else free
+        return next((member for member in fitting if member in free), None)
+
+    def _ready(self) -> list["Member"]:
+        busy = [member for member in self._members if member.job is not None]
+        done = set(wait([x for member in busy for x in (member.connection, member.process.sentinel)]))
+        return [member for member in busy if {member.connection, member.process.sentinel} & done]
+
+    def close(self) -> None:
+        """End all workers."""
+        for member in self._members:
+            member.stop()
+        self._folder.cleanup()
+
+
+def _outcome(job: Job, answer: tuple[str, Any]) -> Episode | Failure:
+    kind, value = answer
+    return value if kind == "ok" else Failure(job, _error(kind, value))
+
+
+def _error(kind: str, text: str) -> Exception:
+    return UserError(text) if kind == "user_error" else RuntimeError(f"a worker process failed:\n{text}")
+
+
+def _died(where: str) -> WorkerDiedError:
+    return WorkerDiedError(f"worker processes died {DEATHS} times in a row {where}; {ADVICE}")

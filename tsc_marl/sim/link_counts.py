@@ -1,0 +1,71 @@
+"""Vehicles by the signal link that they are bound for, which is what the classical controllers count."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tsc_marl.sim.engine import HALTING_MS, Vehicles
+from tsc_marl.sim.road_network import RoadNet
+from tsc_marl.sim.signal_timing import GREEN
+
+
+@dataclass(frozen=True)
+class Bound:
+    """The vehicles whose next signal is one of ours, K of them."""
+
+    link: np.ndarray
+    """[K] the link that they will pass, in the flat numbering of `Links`."""
+    distance_m: np.ndarray
+    """[K] to its stop line."""
+    halting: np.ndarray
+    """[K] bool."""
+
+
+class Links:
+    """The links of all signals, numbered signal after signal: L of them.
+
+    Attributes:
+        size: L.
+        first: per signal, the number of its first link.
+        green: per signal [P, L_i] bool, whether a phase gives a link green.
+        protected: likewise, whether that green yields to nobody (SUMO's `G`, not `g`).
+        following: [L, L] share of the vehicles of a link that are then bound for another: 1 / k where k links leave the
+            signal lanes that are reached next.
+    """
+
+    def __init__(self, net: RoadNet) -> None:
+        counts = [len(signal.phases[0]) for signal in net.signals]
+        self.size = sum(counts)
+        self.first = [sum(counts[:i]) for i in range(len(counts))]
+        self.green = [np.array([[c in GREEN for c in state] for state in s.phases]) for s in net.signals]
+        self.protected = [np.array([[c == "G" for c in state] for state in s.phases]) for s in net.signals]
+        self.following = np.zeros((self.size, self.size))
+        self._first = {signal.name: first for signal, first in zip(net.signals, self.first, strict=True)}
+        leaving: dict[str, list[int]] = {}
+        ways = [(first + m.link, m) for first, signal in zip(self.first, net.signals, strict=True) for m in signal.movements]
+        for link, movement in ways:
+            leaving.setdefault(movement.in_lane, []).append(link)
+        for link, movement in ways:
+            onward = [other for lane in movement.onward for other in leaving[lane]]
+            self.following[link, onward] = 1 / max(len(onward), 1)
+
+    def of(self, flat: np.ndarray, i: int) -> np.ndarray:
+        """Return signal i's part of a vector over all links."""
+        return flat[self.first[i] : self.first[i] + self.green[i].shape[1]]
+
+    def bound(self, vehicles: Vehicles, next_tls: Callable[[str], Any]) -> Bound:
+        """Return the vehicles bound for our links; `next_tls` is the environment's."""
+        rows = []
+        for vehicle, speed_ms in zip(vehicles.ids, vehicles.speed_ms.tolist(), strict=True):
+            ahead = next_tls(vehicle)
+            if ahead and ahead[0][0] in self._first:
+                signal, link, distance_m, _ = ahead[0]
+                rows.append((self._first[signal] + link, distance_m, speed_ms < HALTING_MS))
+        link, distance_m, halting = np.array(rows).reshape(-1, 3).T
+        return Bound(link.astype(int), distance_m, halting.astype(bool))
+
+    def count(self, bound: Bound, which: np.ndarray) -> np.ndarray:
+        """Return [L] veh: the vehicles `which` [K] bool picks, by their link."""
+        return np.bincount(bound.link[which], minlength=self.size).astype(float)

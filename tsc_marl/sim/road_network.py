@@ -1,0 +1,228 @@
+"""What a signal can see and do, read from the network file alone: no SUMO runs here."""
+
+import functools
+import heapq
+from collections.abc import Callable, Iterable, Iterator, Set
+from dataclasses import dataclass
+from pathlib import Path
+from xml.sax import SAXException
+
+import numpy as np
+import sumolib
+
+from tsc_marl.errors import UserError
+from tsc_marl.sim.detector_coverage import Detection, detect, following, interior
+
+DETECTION_M = 200.0
+
+
+@dataclass(frozen=True)
+class Movement:
+    """One link of a signal: from an incoming lane to an outgoing lane."""
+
+    link: int
+    """Index of its character in the signal's state string."""
+    in_lane: str
+    out_lane: str
+    onward: tuple[str, ...]
+    """Incoming lanes of other signals that are reached next, without turning back."""
+
+
+@dataclass(frozen=True)
+class Signal:
+    """One signalised intersection that has a choice: at least two green phases."""
+
+    name: str
+    phases: tuple[str, ...]
+    """SUMO state strings of its green phases, one character a link."""
+    lanes: tuple[str, ...]
+    """Incoming controlled lanes, in the order of their first link."""
+    movements: tuple[Movement, ...]
+    program: str
+    """The programID of the one that SUMO starts."""
+    neighbours: tuple[str, ...]
+    """Signals reached by road without passing another one, either way, by name."""
+    x: float
+    y: float
+
+
+@dataclass(frozen=True)
+class RoadNet:
+    """A road network as the signals see it. Lanes are numbered by `lane_index`."""
+
+    signals: tuple[Signal, ...]
+    """Sorted by name, which is SUMO's own order."""
+    fixed: tuple[str, ...]
+    """Signals with fewer than two green phases: they have no choice and keep their program."""
+    lane_index: dict[str, int]
+    lane_length_m: np.ndarray
+    """[L]"""
+    lane_limit_ms: np.ndarray
+    """[L] speed limit in m/s."""
+    approach: dict[str, str]
+    """Per edge, junction interiors too, the approach that a vehicle's delay there is charged to: the next edge downstream that
+    ends at a signal, else one behind."""
+    owner: np.ndarray
+    """[L] the number of that approach's signal."""
+    detection: Detection
+    notes: tuple[str, ...]
+    """What a user should know of how the signals are treated, a line each."""
+
+
+def edge_of(lane: str) -> str:
+    """Return the edge that a lane belongs to."""
+    return lane.rpartition("_")[0]
+
+
+@functools.lru_cache(maxsize=8)
+def read(path: Path, detection_m: float = DETECTION_M) -> RoadNet:
+    """Read a SUMO network file.
+
+    Raises:
+        UserError: when the file is not a SUMO network, or no signal in it has a choice.
+    """
+    try:
+        net = sumolib.net.readNet(str(path), withInternal=True, withPrograms=True)
+    except (SAXException, ValueError, KeyError, AttributeError) as error:
+        raise UserError(f"{path}: not a SUMO network file ({' '.join(str(error).split())}); make it with netconvert") from None
+    programs = {tls.getID(): _green_phases(tls) for tls in sorted(net.getTrafficLights(), key=lambda tls: tls.getID())}
+    names = [name for name, phases in programs.items() if len(phases) > 1]
+    fixed = tuple(name for name in programs if name not in names)
+    if not names:
+        raise UserError(
+            f"{path}: no signal with at least two green phases, so there is nothing to control "
+            f"(signals found: {', '.join(fixed) or 'none'}); add some with netconvert --tls.guess, or use another network"
+        )
+    for name in names:
+        _check_length(path, net.getTLS(name), programs[name])
+    lanes = [lane for edge in net.getEdges(withInternal=True) for lane in edge.getLanes()]
+    index = {lane.getID(): i for i, lane in enumerate(lanes)}
+    ends_at, approach = _approaches(net, names), _charged(net, names)
+    adjacency = _adjacency(net, names)
+    controlled = {in_lane.getID() for name in names for in_lane, _, _ in _links(net.getTLS(name))}
+    signals = tuple(_signal(net.getTLS(name), programs[name], adjacency[name], controlled) for name in names)
+    return RoadNet(
+        signals=signals,
+        fixed=fixed,
+        lane_index=index,
+        lane_length_m=np.array([lane.getLength() for lane in lanes]),
+        lane_limit_ms=np.array([lane.getSpeed() for lane in lanes]),
+        approach=approach,
+        owner=np.array([names.index(ends_at[approach[lane.getEdge().getID()]]) for lane in lanes]),
+        notes=_notes(net, programs),
+        detection=detect(net, index, [lane for signal in signals for lane in signal.lanes], detection_m),
+    )
+
+
+def _program(tls: "sumolib.net.TLS") -> "tuple[str, sumolib.net.TLSProgram | None]":
+    """Return the name and the program that SUMO starts: the last one in the file. A rail signal has none."""
+    return next(reversed(tls.getPrograms().items()), ("", None))
+
+
+def _green_phases(tls: "sumolib.net.TLS") -> tuple[str, ...]:
+    """Return the phases with a green and neither yellow nor red-yellow, in program order: else sumo-rl's rule."""
+    _, program = _program(tls)
+    states = [phase.state for phase in program.getPhases()] if program else []
+    return tuple(state for state in states if not set("yu") & set(state) and set("Gg") & set(state))
+
+
+def _check_length(path: Path, tls: "sumolib.net.TLS", phases: tuple[str, ...]) -> None:
+    needed, shortest = _links(tls)[-1][2] + 1, min(map(len, phases))
+    if shortest < needed:
+        raise UserError(
+            f"{path}: signal {tls.getID()} has {needed} links, but a phase of program {_program(tls)[0]} has only {shortest} "
+            "states; correct the tlLogic, or make the file again with netconvert"
+        )
+
+
+def _notes(net: "sumolib.net.Net", phases: dict[str, tuple[str, ...]]) -> tuple[str, ...]:
+    notes = []
+    for name, greens in phases.items():
+        _, program = _program(net.getTLS(name))
+        if len(greens) < 2:
+            notes.append(f"signal {name} has fewer than two green phases: it is no agent and keeps its program")
+        if program and program.getType() != "static":
+            notes.append(f"signal {name}: its {program.getType()} program is converted to static")
+    return tuple(notes)
+
+
+def _signal(tls: "sumolib.net.TLS", phases: tuple[str, ...], neighbours: tuple[str, ...], controlled: Set[str]) -> Signal:
+    others = controlled - {in_lane.getID() for in_lane, _, _ in _links(tls)}
+    movements = tuple(
+        Movement(link, in_lane.getID(), out_lane.getID(), following(out_lane, others)) for in_lane, out_lane, link in _links(tls)
+    )
+    x, y = _coord(tls)
+    lanes = tuple(dict.fromkeys(movement.in_lane for movement in movements))
+    return Signal(tls.getID(), phases, lanes, movements, _program(tls)[0], neighbours, x, y)
+
+
+def _links(tls: "sumolib.net.TLS") -> list[list]:
+    """Return (incoming lane, outgoing lane, link) of the roads, by link; pedestrian crossings left out."""
+    links = [link for link in tls.getConnections() if not link[0].getID().startswith(":")]
+    return sorted(links, key=lambda link: link[2])
+
+
+def _coord(tls: "sumolib.net.TLS") -> tuple[float, float]:
+    return _links(tls)[0][0].getEdge().getToNode().getCoord()
+
+
+def _approaches(net: "sumolib.net.Net", names: list[str]) -> dict[str, str]:
+    """Map the edges that end at a signal with a choice to its name."""
+    return {in_lane.getEdge().getID(): name for name in names for in_lane, _, _ in _links(net.getTLS(name))}
+
+
+def _charged(net: "sumolib.net.Net", names: list[str]) -> dict[str, str]:
+    """Map every edge, junction interiors too, to the approach that its delay is charged to."""
+    approach = {edge: edge for edge in _approaches(net, names)}
+    fallback = min(approach)
+    for step in (_upstream, _downstream, lambda edge: _upstream(edge) + _downstream(edge)):
+        for _, edge, source in _by_distance(net, approach, step):
+            approach.setdefault(edge, approach[source])
+    for edge in sorted(net.getEdges(withInternal=False), key=lambda edge: edge.getID()):
+        for connection in (c for some in edge.getOutgoing().values() for c in some):
+            charged = edge if connection.getTLSID() in names else connection.getTo()
+            for lane in interior(net, connection):
+                approach[lane.getEdge().getID()] = approach.get(charged.getID(), fallback)
+    return {edge.getID(): approach.get(edge.getID(), fallback) for edge in net.getEdges(withInternal=True)}
+
+
+def _upstream(edge: "sumolib.net.edge.Edge") -> list:
+    return [other for other in edge.getIncoming() if not other.getID().startswith(":")]
+
+
+def _downstream(edge: "sumolib.net.edge.Edge") -> list:
+    return [other for other in edge.getOutgoing() if not other.getID().startswith(":")]
+
+
+def _by_distance(net: "sumolib.net.Net", sources: Iterable[str], step: Callable) -> Iterator[tuple[float, str, str]]:
+    """Yield (metres, edge, the edge it was reached from) in order of distance from the sources, each edge once."""
+    heap = [(0.0, edge, edge) for edge in sorted(sources)]
+    done: set[str] = set()
+    while heap:
+        distance, name, before = heapq.heappop(heap)
+        if name in done:
+            continue
+        done.add(name)
+        yield distance, name, before
+        for other in step(net.getEdge(name)):
+            if other.getID() not in done:
+                heapq.heappush(heap, (distance + other.getLength(), other.getID(), name))
+
+
+def _adjacency(net: "sumolib.net.Net", names: list[str]) -> dict[str, tuple[str, ...]]:
+    """Return each signal's neighbours: those whose shortest way to it, or from it, passes no other signal."""
+    approaches = _approaches(net, names)
+    near: dict[str, set[str]] = {name: set() for name in names}
+    for name in names:
+        own = [edge for edge, signal in approaches.items() if signal == name]
+        passed: dict[str, bool] = {}
+        found: set[str] = {name}
+        for _, edge, before in _by_distance(net, own, _upstream):
+            passed[edge] = passed.get(before, False) or approaches.get(before, name) != name
+            other = approaches.get(edge, name)
+            if other not in found:
+                found.add(other)
+                if not passed[edge]:
+                    near[name].add(other)
+                    near[other].add(name)
+    return {name: tuple(sorted(others)) for name, others in near.items()}

@@ -1,0 +1,49 @@
+"""MLflow's pages, served on this machine."""
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from urllib.parse import quote, urlencode
+
+from tsc_marl.errors import UserError
+from tsc_marl.tracking.store import Tracker, uri
+
+BEST_FIRST = urlencode(
+    {
+        "workflowType": "machine_learning", "compareRunsMode": "CHART", "searchFilter": "tags.kind = 'training'",
+        "orderByKey": "metrics.`eval/delay`", "orderByAsc": "true",
+    },
+    quote_via=quote,
+)  # fmt: skip
+"""What MLflow's page of an experiment must be told: in its own order it hides trainings and their curves."""
+
+
+def serve(port: int, say: Callable[[str], None] = print) -> None:
+    """Serve MLflow's pages on this machine until Ctrl-C.
+
+    Raises:
+        UserError: when the port is taken.
+    """
+    if uri().startswith("http"):
+        raise UserError(f"the tracking store is a server with pages of its own: open {uri()} in a browser")
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except (OSError, OverflowError) as error:
+            raise UserError(f"port {port} cannot be used ({error}); give another with --port") from None
+    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri(), "--host", "127.0.0.1", "--port", str(port)]
+    quiet = {
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "GIT_PYTHON_REFRESH": "quiet",
+        "PYTHONWARNINGS": "ignore",
+        "MLFLOW_LOGGING_LEVEL": "WARNING",
+    }
+    pages = f"http://127.0.0.1:{port}/#/experiments"
+    for network, number in sorted(Tracker("Default").experiments().items()):  # every store has that one
+        if network != "Default":
+            say(f"{network}, curves of the trainings, best first: {pages}/{number}/runs?{BEST_FIRST}")
+    say(f"MLflow on {uri()}: {pages}?workflowType=machine_learning (in some seconds; Ctrl-C ends)")
+    subprocess.run([*command, "--workers", "1", "--uvicorn-opts", "--log-level warning"], check=False, env=os.environ | quiet)

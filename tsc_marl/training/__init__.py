@@ -1,0 +1,1 @@
+"""The training loop: one training run, a command with several, a study."""

@@ -1,0 +1,1 @@
+"""Pictures of an episode: maps, videos, sumo-gui."""

@@ -1,0 +1,93 @@
+"""What happens in a stretch of an episode, second by second, from the files that SUMO itself writes."""
+
+import tempfile
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tsc_marl.rollout.types import Policy, Task
+from tsc_marl.sim import route_files
+from tsc_marl.sim.engine import HALTING_MS
+from tsc_marl.sim.rewards import DelayReward
+from tsc_marl.viz.phase_values import Driver, Meaning
+
+MOST_FRAMES = 240
+"""A frame is a simulated second, or several in a stretch longer than this."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What is seen at one moment; M vehicles, N signals."""
+
+    second: int
+    """From the start of the window."""
+    vehicles: np.ndarray
+    """[M, 4]: x and y of the front [m], angle [degrees clockwise from north], speed [m/s]."""
+    states: tuple[str, ...]
+    """SUMO's state of each signal."""
+    worth: np.ndarray
+    """[N], as `opinion.Driver` has it."""
+    waiting: int
+    """Vehicles that wait to be inserted."""
+    lost_s: float
+    """Vehicle-seconds lost by all vehicles since the start of the window."""
+
+    @property
+    def halting(self) -> int:
+        return int((self.vehicles[:, 3] < HALTING_MS).sum())
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """What one controller did."""
+
+    frames: list[Frame]
+    meaning: Meaning | None
+    """Of the frames' `worth`."""
+
+
+def record(task: Task, policy: Policy, seed: int, from_s: int, to_s: int) -> Stretch:
+    """Play an episode to the end of a stretch and return what was seen in it."""
+    with tempfile.TemporaryDirectory() as folder, closing(policy.at(task).env()) as env:
+        out, begin_s = Path(folder), env.scenario.begin_s
+        traces = {
+            "--fcd-output": str(out / "traces.xml"), "--fcd-output.attributes": "x,y,angle,speed",
+            "--device.fcd.begin": str(begin_s + from_s),
+        }  # fmt: skip
+        driver = Driver(env, policy, seed, out=out, more=[word for pair in traces.items() for word in pair])
+        lose, decisions, lost_s = DelayReward(env.net, env.engine.api, task.timing.decision_s), [], 0.0
+        while env.now < begin_s + to_s:
+            chosen = driver.choose()
+            decisions.append((driver.worth, len(env.engine.api.simulation.getPendingVehicles()), lost_s))
+            env.step(chosen)
+            lost_s -= float(lose(env.vehicles).sum())
+        env.close()
+        seconds = range(from_s, to_s, -(-(to_s - from_s) // MOST_FRAMES))
+        vehicles, states = _traces(out / "traces.xml"), _states(out / f"tls_{seed}.xml")
+        frames = [
+            Frame(
+                second, vehicles[begin_s + second], tuple(states[begin_s + second][name] for name in env.names),
+                *decisions[second // task.timing.decision_s],
+            )
+            for second in seconds
+        ]  # fmt: skip
+    return Stretch(frames, driver.meaning)
+
+
+def _traces(path: Path) -> dict[int, np.ndarray]:
+    """Return the vehicles of each second, [M, 4], from SUMO's floating car data."""
+    keys = ("x", "y", "angle", "speed")
+    return {
+        int(float(step.get("time", ""))): np.array([[float(v.get(key, "")) for key in keys] for v in step]).reshape(-1, 4)
+        for step in route_files.elements(path)
+    }
+
+
+def _states(path: Path) -> dict[int, dict[str, str]]:
+    """Return the state of each signal in each second, from SUMO's log."""
+    found: dict[int, dict[str, str]] = {}
+    for element in route_files.elements(path):
+        found.setdefault(int(float(element.get("time", ""))), {})[element.get("id", "")] = element.get("state", "")
+    return found

@@ -1,0 +1,174 @@
+"""The picture of a video: a road map for each controller with vehicles, lights and what a policy thinks at each signal."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import sumolib
+
+from tsc_marl.rollout.types import Task
+from tsc_marl.sim import road_network
+from tsc_marl.sim import scenario as scenarios
+from tsc_marl.viz import phase_values
+from tsc_marl.viz.clip import Frame, Stretch
+from tsc_marl.viz.movement_paths import Way, ways
+
+DPI = 100
+PANEL = 620
+"""Width of a controller's map in pixels."""
+HEIGHTS = (360, 640)
+TOP, BOTTOM, GAP = 92, 112, 16
+"""Pixels above and below the maps, and around them."""
+POINTS = 72 / DPI
+"""A pixel in matplotlib's unit of line widths."""
+ROAD, FAST_MS = "0.8", 14.0
+LIGHTS = {"g": "#00a854", "y": "#f2b701"}
+VEHICLE_M = 5.0
+
+
+class Stage:
+    """A figure that shows one frame after the other.
+
+    Args:
+        task: network.
+        seed: SUMO seed, for the title.
+        stretches: what to show, by the name over the map.
+    """
+
+    def __init__(self, task: Task, seed: int, stretches: Mapping[str, Stretch]) -> None:
+        import matplotlib as mpl
+
+        mpl.use("Agg")
+        from matplotlib import pyplot as plt
+
+        loaded = scenarios.load(task.network)
+        self._net = sumolib.net.readNet(str(loaded.net))
+        low, high = (np.array(corner) for corner in self._net.getBBoxXY())
+        height = int(np.clip(PANEL * (high[1] - low[1]) / (high[0] - low[0]), *HEIGHTS))
+        self._pixel = float(max((high - low) / (np.array([PANEL, height]) - 2 * GAP)))
+        size = (len(stretches) * (PANEL + GAP) + GAP, TOP + height + BOTTOM)
+        size = (size[0] + size[0] % 2, size[1] + size[1] % 2)  # what video formats want
+        self.figure = plt.figure(figsize=(size[0] / DPI, size[1] / DPI), dpi=DPI)
+        self._signals = road_network.read(loaded.net).signals
+        self._heading = f"{task.network}, SUMO seed {seed}"
+        self._title = self.figure.text(0.5, 1 - 8 / size[1], "", ha="center", va="top", fontsize=13)
+        self._panels = []
+        for i, (name, stretch) in enumerate(stretches.items()):
+            box = (GAP + i * (PANEL + GAP), BOTTOM, PANEL, height)
+            axis = self.figure.add_axes((box[0] / size[0], box[1] / size[1], box[2] / size[0], box[3] / size[1]))
+            middle, half = (low + high) / 2, np.array([PANEL, height]) * self._pixel / 2
+            axis.set(xlim=(middle[0] - half[0], middle[0] + half[0]), ylim=(middle[1] - half[1], middle[1] + half[1]))
+            axis.set(xticks=[], yticks=[])
+            self._draw_roads(axis)
+            self._panels.append(_Panel(axis, name, stretch, self._signals, self._through(), self._pixel))
+            self._draw_scale(box, size, name, stretch)
+        self._draw_key(size)
+
+    def show(self, i: int) -> None:
+        """Show the frame with this number."""
+        for panel in self._panels:
+            panel.show(i)
+        minutes, seconds = divmod(self._panels[0].stretch.frames[i].second, 60)
+        self._title.set_text(f"{self._heading}, {minutes:02d}:{seconds:02d} after the start")
+
+    def close(self) -> None:
+        """Free the figure."""
+        from matplotlib import pyplot as plt
+
+        plt.close(self.figure)
+
+    def _through(self) -> list[list[Way]]:
+        def shape(lane: str) -> Any:
+            return self._net.getLane(lane).getShape()
+
+        return [ways(signal, shape, 26 * self._pixel) for signal in self._signals]
+
+    def _draw_roads(self, axis: Any) -> None:
+        from matplotlib.collections import LineCollection, PolyCollection
+
+        lanes = [lane for edge in self._net.getEdges() for lane in edge.getLanes()]
+        lines = [np.array(lane.getShape())[:, :2] for lane in lanes]
+        widths = [max(lane.getWidth() / self._pixel, 1.5) * POINTS for lane in lanes]
+        axis.add_collection(LineCollection(lines, colors=ROAD, linewidths=widths, zorder=2))
+        corners = [np.array(node.getShape())[:, :2] for node in self._net.getNodes() if len(node.getShape()) > 2]
+        axis.add_collection(PolyCollection(corners, facecolors=ROAD, edgecolors="none", zorder=2))
+
+    def _draw_scale(self, box: tuple[int, ...], size: tuple[int, int], name: str, stretch: Stretch) -> None:
+        """Write under a map what the colours of its discs say."""
+        left, centre = box[0], box[0] + PANEL / 2
+        if stretch.meaning is None:
+            text = f"grey discs: {name} puts no number on its choices"
+            self.figure.text(centre / size[0], (BOTTOM - 30) / size[1], text, ha="center", va="center", fontsize=9)
+            return
+        meaning, (middle, reach) = stretch.meaning, scale(stretch)
+        axis = self.figure.add_axes(((left + 150) / size[0], (BOTTOM - 22) / size[1], (PANEL - 300) / size[0], 12 / size[1]))
+        shown = np.linspace(-1, 1, 200)
+        axis.imshow(phase_values.colours(shown, 0.0, 1.0)[None], aspect="auto", extent=(-1, 1, 0, 1))
+        form = f"{'+' if meaning.around_zero else ''}.{0 if reach > 10 else 1}f"
+        ticks = (-1.0, -0.5, 0.0, 0.5, 1.0)
+        axis.set_xticks(ticks, [f"{middle + tick * reach:{form}}" for tick in ticks], fontsize=8)
+        axis.set_yticks([])
+        axis.set_xlabel(f"disc: {meaning.title}", fontsize=8, labelpad=2)
+        for x, side, text in ((left + 144, "right", meaning.low), (left + PANEL - 144, "left", meaning.high)):
+            self.figure.text(x / size[0], (BOTTOM - 16) / size[1], text, ha=side, va="center", fontsize=8)
+
+    def _draw_key(self, size: tuple[int, int]) -> None:
+        """Write at the bottom what vehicles and lines are."""
+        from matplotlib.lines import Line2D
+
+        entries = {
+            "standing": vehicle_colours(np.zeros(1))[0],
+            f"moving, {FAST_MS * 3.6:.0f} km/h": vehicle_colours(np.full(1, FAST_MS))[0],
+        }
+        lines = {f"vehicle {name}": colour for name, colour in entries.items()} | {
+            "movement with green": LIGHTS["g"],
+            "with yellow": LIGHTS["y"],
+        }
+        handles = [Line2D([], [], color=colour, linewidth=4, label=name) for name, colour in lines.items()]
+        self.figure.legend(handles=handles, loc="lower center", ncols=2 if size[0] < 1000 else 4, fontsize=8, frameon=False)
+
+
+class _Panel:
+    """One controller's map."""
+
+    def __init__(self, axis: Any, name: str, stretch: Stretch, signals: Any, through: list[list[Way]], pixel: float) -> None:
+        from matplotlib.collections import LineCollection
+
+        self.stretch, self._pixel, self._through = stretch, pixel, through
+        self._middle, self._reach = scale(stretch)
+        axis.set_title(name, fontsize=12, fontweight="bold", pad=22)
+        self._count = axis.text(0.5, 1.01, "", transform=axis.transAxes, ha="center", va="bottom", fontsize=10)
+        x, y = np.array([(signal.x, signal.y) for signal in signals]).T
+        self._discs = axis.scatter(x, y, s=(46 * POINTS) ** 2, edgecolors="0.35", linewidths=1, zorder=1)
+        self._lights = axis.add_collection(LineCollection([], linewidths=3 * POINTS, zorder=3))
+        width = max(1.8 / pixel, 3.0) * POINTS
+        self._vehicles = axis.add_collection(LineCollection([], linewidths=width, capstyle="butt", zorder=4))
+
+    def show(self, i: int) -> None:
+        frame: Frame = self.stretch.frames[i]
+        self._discs.set_facecolor(phase_values.colours(frame.worth, self._middle, self._reach) / 255)
+        pairs = zip(frame.states, self._through, strict=True)
+        lit = [(way.shape, light) for state, found in pairs for way in found if (light := way.light(state)) in LIGHTS]
+        self._lights.set_segments([shape for shape, _ in lit])
+        self._lights.set_color([LIGHTS[light] for _, light in lit])
+        front, angle = frame.vehicles[:, :2], np.radians(frame.vehicles[:, 2])
+        length = max(VEHICLE_M, 5 * self._pixel)
+        back = front - length * np.stack([np.sin(angle), np.cos(angle)], axis=1)
+        self._vehicles.set_segments(list(np.stack([back, front], axis=1)))
+        self._vehicles.set_color(vehicle_colours(frame.vehicles[:, 3]))
+        self._count.set_text(
+            f"{frame.halting} halting, {frame.waiting} waiting to enter, {frame.lost_s / 3600:.1f} vehicle-hours lost so far"
+        )
+
+
+def scale(stretch: Stretch) -> tuple[float, float]:
+    """Return the middle and the reach of the colours over a stretch."""
+    if stretch.meaning is None:
+        return 0.0, 1.0
+    return phase_values.scale(np.concatenate([frame.worth for frame in stretch.frames]), stretch.meaning)
+
+
+def vehicle_colours(speed_ms: np.ndarray) -> np.ndarray:
+    """Return [M, 3] in 0 .. 1: black where they stand, light blue at `FAST_MS`."""
+    share = np.clip(speed_ms / FAST_MS, 0, 1)[:, None]
+    return share * np.array([0.25, 0.68, 1.0])

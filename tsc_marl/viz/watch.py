@@ -1,0 +1,178 @@
+"""One episode in sumo-gui, driven by a trained policy or a classical controller, with what it thinks at each signal."""
+
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tsc_marl.rollout.types import Policy, Task
+from tsc_marl.sim.engine import closed_window
+from tsc_marl.sim.env import TrafficEnv
+from tsc_marl.viz import phase_values
+from tsc_marl.viz.movement_paths import Way, ways
+
+VIEW = """<viewsettings>
+  <scheme name="tsc_marl">
+    <background backgroundColor="235,238,240"/>
+    <edges widthExaggeration="{wide}"/>
+    <vehicles vehicleQuality="2" vehicle_minSize="1" vehicle_exaggeration="{large}"/>
+    <pois poiType_show="1" poiType_size="55" poiType_color="20,20,20" poiType_bgColor="235,238,240,210" poiType_constantSize="1"/>
+  </scheme>
+  <delay value="{delay_ms}"/>
+</viewsettings>
+"""
+"""Roads, signals and vehicles drawn larger than they are, so that they are seen with the whole network in the window."""
+
+CLEAR_M = 250.0
+"""A network of this extent is drawn to scale."""
+WINDOW = (1280, 900)
+FREE, LEGEND = (1200, 540), 130
+"""Pixels of the window for the network, and of the legend's height below it."""
+VIEW_ID = "View #0"
+RIM, SERVED, UNSEEN = (90, 90, 90, 255), (0, 230, 120, 255), (0, 0, 0, 0)
+SWATCHES = (-1.0, -0.5, 0.0, 0.5, 1.0)
+"""Places on the scale of colours that the legend shows."""
+
+
+def watch(
+    task: Task, policy: Policy, seed: int, delay_ms: int, quit_on_end: bool = False, say: Callable[[str], Any] = print
+) -> dict[str, float] | None:
+    """Open sumo-gui and drive one episode in it.
+
+    Args:
+        task: network, timing.
+        policy: what chooses the phases, with all its weights.
+        seed: SUMO seed.
+        delay_ms: real milliseconds for one simulated second.
+        quit_on_end: close the window at the end of the window of time.
+        say: told what happens, line by line.
+
+    Returns the episode's figures (`sim.metrics`); None when the window was closed before the end.
+
+    Raises:
+        UserError: when there is no display, or the weights do not fit the network.
+    """
+    with tempfile.TemporaryDirectory() as folder, closing(policy.at(task).env()) as env:
+        settings = Path(folder) / "view.xml"
+        wide = exaggeration(env)
+        settings.write_text(VIEW.format(delay_ms=delay_ms, wide=wide, large=1.5 * wide))
+        size = ",".join(map(str, WINDOW))
+        options = ["--start", "--gui-settings-file", str(settings), "--window-size", size, "--window-pos", "0,0"]
+        try:
+            driver = phase_values.Driver(env, policy, seed, gui=[*options, *(["--quit-on-end"] if quit_on_end else [])])
+            say(f"{policy.name} drives {task.network}, seed {seed}, in sumo-gui; close its window to stop")
+            overlay, done = Overlay(env, driver, policy.name), False
+            for line in overlay.legend:
+                say(line)
+            while not done:
+                chosen = driver.choose()
+                overlay.update(chosen)
+                _, done = env.step(chosen)
+            figures = env.metrics()
+        except closed_window():
+            say(f"the window was closed at second {env.now - env.scenario.begin_s:.0f}")
+            return None
+    say(
+        f"delay {figures['delay']:.1f} s, arrived {figures['arrived']:.0f} of {figures['scheduled']:.0f}, "
+        f"never inserted {figures['never_inserted']:.0f}"
+    )
+    return figures
+
+
+def exaggeration(env: TrafficEnv) -> float:
+    """Return how much larger than they are roads have to be drawn to be seen."""
+    corners = [(signal.x, signal.y) for signal in env.net.signals]
+    extent_m = max(max(axis) - min(axis) for axis in zip(*corners, strict=True))
+    return max(1.0, min(6.0, extent_m / CLEAR_M))
+
+
+class Overlay:
+    """At every signal a disc, the movements that have green, and a text; a legend below the network.
+
+    Args:
+        env: a running episode in sumo-gui.
+        driver: what drives it.
+        name: of the policy.
+    """
+
+    def __init__(self, env: TrafficEnv, driver: phase_values.Driver, name: str) -> None:
+        self._env, self._driver, self._api = env, driver, env.engine.api
+        self._past: list[np.ndarray] = []
+        self.legend = [f"{name} at each signal: lines are movements that have green; the number is the phase, counted from 0"]
+        if driver.meaning is None:
+            self.legend.append("there is no colour: it puts no number on its choices")
+        else:
+            shown = "colour, and number behind the colon" if driver.meaning.local else "colour, the same at all"
+            self.legend.append(f"{shown}: {driver.meaning.title}")
+        low, high = self._api.simulation.getNetBoundary()
+        sizes = [(top - bottom) / pixels for bottom, top, pixels in zip(low, high, FREE, strict=True)]
+        self._pixel = max(sizes)
+        for signal in env.net.signals:
+            self._disc(signal.name, signal.x, signal.y, 24 * self._pixel)
+            self._text(signal.name, signal.x + 44 * self._pixel, signal.y - 30 * self._pixel)
+        self._ways = [ways(signal, self._api.lane.getShape, 24 * self._pixel) for signal in env.net.signals]
+        self._served: set[str] = set()
+        self._draw_legend((low[0] + high[0]) / 2, low[1])
+        margin, bottom = 20 * self._pixel, LEGEND * self._pixel
+        self._api.gui.setBoundary(VIEW_ID, low[0] - margin, low[1] - bottom, high[0] + margin, high[1] + margin)
+
+    def update(self, chosen: np.ndarray) -> None:
+        """Show the phases [N] that are chosen now and what the policy thinks of them."""
+        meaning, worth, states = self._driver.meaning, self._driver.worth, self._driver.states(chosen)
+        texts = [number(signal.phases, state) for signal, state in zip(self._env.net.signals, states, strict=True)]
+        self._serve(
+            [way for state, through in zip(states, self._ways, strict=True) for way in through if way.light(state) == "g"]
+        )
+        if meaning is not None:
+            self._past.append(worth)
+            middle, reach = phase_values.scale(np.concatenate(self._past), meaning)
+            form = f"{'+' if meaning.around_zero else ''}.{0 if reach > 10 else 1}f"
+            if meaning.local:
+                texts = [text if np.isnan(x) else f"{text}: {x:{form}}" for text, x in zip(texts, worth, strict=True)]
+            for share in SWATCHES:
+                self._api.poi.setType(f"legend {share}", f"{middle + share * reach:{form}}")
+            for signal, colour in zip(self._env.names, phase_values.colours(worth, middle, reach), strict=True):
+                self._api.polygon.setColor(signal, (*colour.tolist(), 255))
+        for signal, text in zip(self._env.names, texts, strict=True):
+            self._api.poi.setType(signal, text)
+
+    def _serve(self, served: Sequence[Way]) -> None:
+        """Draw these ways and no others."""
+        names = {way.name for way in served}
+        for name in self._served - names:
+            self._api.polygon.remove(name)
+        for way in served:
+            if way.name not in self._served:
+                self._api.polygon.add(way.name, way.shape.tolist(), SERVED, fill=False, layer=10, lineWidth=1.5 * self._pixel)
+        self._served = names
+
+    def _draw_legend(self, x: float, top: float) -> None:
+        pixel, meaning = self._pixel, self._driver.meaning
+        for i, line in enumerate(self.legend):
+            self._text(f"legend line {i}", x, top - (30 + 24 * i) * pixel, line)
+        if meaning is None:
+            return
+        y = top - 90 * pixel
+        for share, colour in zip(SWATCHES, phase_values.colours(np.array(SWATCHES), 0.0, 1.0), strict=True):
+            self._disc(f"legend {share}", x + 150 * pixel * share, y, 12 * pixel, (*colour.tolist(), 255))
+            self._text(f"legend {share}", x + 150 * pixel * share, y - 26 * pixel)
+        self._text("legend low", x - 280 * pixel, y, meaning.low)
+        self._text("legend high", x + 280 * pixel, y, meaning.high)
+
+    def _disc(self, name: str, x: float, y: float, radius: float, colour: tuple[int, ...] = (*phase_values.NOTHING, 255)) -> None:
+        """Draw a disc with a rim below the roads."""
+        angles = np.linspace(0, 2 * np.pi, 33)
+        for suffix, size, shade, layer in ((" rim", 1.1 * radius, RIM, -2), ("", radius, colour, -1)):
+            shape = list(zip(x + size * np.cos(angles), y + size * np.sin(angles), strict=True))
+            self._api.polygon.add(name + suffix, shape, shade, fill=True, layer=layer)
+
+    def _text(self, name: str, x: float, y: float, text: str = "") -> None:
+        self._api.poi.add(name, x, y + 10 * self._pixel, UNSEEN, text)  # SUMO writes it below the point
+
+
+def number(phases: Sequence[str], state: str) -> str:
+    """Return the number of the phase with this state, `-` where it is none: SUMO's own program is changing."""
+    return str(phases.index(state)) if state in phases else "-"
