@@ -16,7 +16,7 @@ from helpers.cli import ROOT, one_line
 from tsc_marl.cli.main import VERBS, main
 from tsc_marl.config import parse, variants
 from tsc_marl.errors import UserError
-from tsc_marl.evaluation.evaluate import labels
+from tsc_marl.evaluation.evaluate import policy_labels
 
 pytest_plugins = ["helpers.fixtures"]
 
@@ -304,10 +304,10 @@ def test_checkpoints_are_told_apart_by_as_little_as_needed(tmp_path):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     one, two, three, four = map(str, paths)
-    assert labels([one, two, "random"]) == {one: "mappo-s0", two: "mappo-s1", "random": "random"}
-    assert labels([one, three]) == {one: "a_mappo-s0", three: "b_mappo-s0"}
-    assert labels([four, "mappo"]) == {four: "x", "mappo": "mappo"}
-    assert labels(["random"]) == {"random": "random"}
+    assert policy_labels([one, two, "random"]) == {one: "mappo-s0", two: "mappo-s1", "random": "random"}
+    assert policy_labels([one, three]) == {one: "a_mappo-s0", three: "b_mappo-s0"}
+    assert policy_labels([four, "mappo"]) == {four: "x", "mappo": "mappo"}
+    assert policy_labels(["random"]) == {"random": "random"}
 
 
 def test_evaluate_writes_what_its_figures_come_from(trained, tmp_path, capsys):

@@ -32,7 +32,7 @@ def home(new_home):
 def load(home, monkeypatch):
     monkeypatch.setenv("TSC_MARL_HOME", str(home.folder))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    return lambda where="": compare.load("cross", compare.Choice(where))
+    return lambda where="": compare.load("cross", compare.RunFilter(where))
 
 
 @pytest.fixture(scope="module")
@@ -73,19 +73,19 @@ def test_a_training_whose_curve_has_a_hole_is_refused(load, client):
 def test_only_classical_controllers_are_levels(load):
     """`mappo` was measured beside `ippo`, and is not among the chosen."""
     load()
-    found = compare.load("cross", compare.Choice(algos=("ippo",)))
+    found = compare.load("cross", compare.RunFilter(algos=("ippo",)))
     assert list(found.groups) == ["ippo"]
-    assert list(found.levels) == ["max_pressure"]
+    assert list(found.baseline_delays) == ["max_pressure"]
 
 
 def test_the_table_says_what_the_statistics_say(load):
     found = load()
-    found = replace(found, levels={compare.LEVEL: 1e9})
+    found = replace(found, levels={compare.THRESHOLD_CONTROLLER: 1e9})
     cells = compare.row(compare.summaries(found, "mappo")["ippo"])
     mine, theirs = compare.delays(found.groups["ippo"]), compare.delays(found.groups["mappo"])
     assert cells[:2] == ["2", f"{statistics.iqm(mine.ravel()):.1f}"]
     assert cells[3:5] == [f"{mine.mean():.1f}", f"{mine.mean(1).std(ddof=1):.1f}"]
-    assert cells[5] == f"{statistics.improvement(mine.mean(1).tolist(), theirs.mean(1).tolist())[0]:.2f}"
+    assert cells[5] == f"{statistics.probability_of_improvement(mine.mean(1).tolist(), theirs.mean(1).tolist())[0]:.2f}"
     assert cells[7] == "never"  # four episodes are fewer than the ten that the curve is averaged over
     with pytest.raises(UserError, match="no finished run of the reference qmix on cross; choose one of"):
         found.reference("qmix")

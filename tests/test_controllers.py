@@ -12,7 +12,7 @@ from tsc_marl.config import read_timing
 from tsc_marl.controllers import green_wave, webster
 from tsc_marl.errors import UserError
 from tsc_marl.rollout.types import Policy
-from tsc_marl.rollout.worker import start
+from tsc_marl.rollout.worker import start_policy
 from tsc_marl.sim import link_counts, road_network, scenario, signal_programs, turning_counts
 from tsc_marl.sim.env import TrafficEnv
 from tsc_marl.sim.signal_timing import Timing
@@ -32,7 +32,7 @@ def short(name):
 def play(env, name, out=None):
     """Play one episode and return its figures."""
     try:
-        act, done = start(env, Policy(name), SEED, out=out), False
+        act, done = start_policy(env, Policy(name), SEED, out=out), False
         while not done:
             _, done = env.step(act())
         return env.metrics()
@@ -54,7 +54,7 @@ def test_lights(name, net, timing, tmp_path):
     assert set(logged) == set(env.names)
     changes = 0
     for signal, states in logged.items():
-        changes += signal_log.check(states, timing, cut=controllers.find(name).native)
+        changes += signal_log.check(states, timing, cut=controllers.find(name).sumo_controlled)
         pairs = conflicts.of(signal)
         assert pairs
         for state in set(states):
@@ -80,7 +80,7 @@ def test_fixed_time_shows_the_program_of_the_network(net, tmp_path):
 def crossing(flow, other):
     """Return the demand at a junction of two one-lane streets, one phase each, flows as shares of saturation."""
     each = np.eye(2)
-    return webster.Demand(serves=each, turn=each.astype(bool), lane=each.astype(bool), flow=np.array([flow, other]))
+    return webster.PhaseDemand(serves=each, turn=each.astype(bool), lane=each.astype(bool), flow=np.array([flow, other]))
 
 
 def test_webster_by_hand():
@@ -115,7 +115,7 @@ def test_webster_with_many_phases():
     """Sixteen links in a ring, each phase with three of them: of 2^16 sets the small ones are tried."""
     serves = np.array([np.roll([1.0] * 3 + [0.0] * 13, k) for k in range(16)])
     each = np.eye(16, dtype=bool)
-    demand = webster.Demand(serves, each, each, np.full(16, 0.05))
+    demand = webster.PhaseDemand(serves, each, each, np.full(16, 0.05))
     sets = webster.candidates(demand)
     assert len(sets) == webster.MOST_SETS
     assert len(sets[0]) == 6
@@ -127,8 +127,8 @@ def test_webster_gives_a_protected_phase_to_a_turn_that_gaps_cannot_carry():
     """A left turn of half the saturation flow does not fit into permissive green, worth .4 of it."""
     serves = np.array([[1, 0.4, 0], [0, 1, 0], [0, 0, 1.0]])  # main street, its left turn alone, side street
     each = np.eye(3, dtype=bool)
-    weak = webster.Demand(serves, each, each, np.array([0.3, 0.05, 0.2]))
-    strong = webster.Demand(serves, each, each, np.array([0.3, 0.35, 0.2]))
+    weak = webster.PhaseDemand(serves, each, each, np.array([0.3, 0.05, 0.2]))
+    strong = webster.PhaseDemand(serves, each, each, np.array([0.3, 0.35, 0.2]))
     assert webster.best_plan(weak, Timing()).phases == (0, 2)
     assert webster.best_plan(strong, Timing()).phases == (0, 1, 2)
 
@@ -136,13 +136,13 @@ def test_webster_gives_a_protected_phase_to_a_turn_that_gaps_cannot_carry():
 def test_flows_are_counted_along_the_routes():
     net = road_network.read(scenario.load("grid4x4").net)
     a, b = net.signals[0], net.signals[1]
-    through = next(m for m in a.movements if any(n.in_lane == m.out_lane for n in b.movements))
-    after = next(m for m in b.movements if m.in_lane == through.out_lane)
+    through = next(m for m in a.links if any(n.in_lane == m.out_lane for n in b.links))
+    after = next(m for m in b.links if m.in_lane == through.out_lane)
     first, second = (tuple(map(road_network.edge_of, (m.in_lane, m.out_lane))) for m in (through, after))
     counted = turning_counts.count(net, {(*first, second[1]): 10, ("nowhere", *first): 5}, per_hour=2.0)
     one, two = (0, *first), (1, *second)
-    assert counted.turns == {one: 30.0, two: 20.0}
-    assert counted.onward == {(one, two): 20.0}
+    assert counted.vehicles_per_hour == {one: 30.0, two: 20.0}
+    assert counted.pairs_per_hour == {(one, two): 20.0}
     lane = net.lane_index[through.out_lane]
     assert counted.travel_s[one, two] == pytest.approx(net.lane_length_m[lane] / net.lane_limit_ms[lane])
 
@@ -161,7 +161,7 @@ def test_offsets_follow_a_one_way_street():
     turns = [(i, f"e{i}", f"e{i + 1}") for i in range(3)]
     green = np.arange(60) < 20
     pairs = list(itertools.pairwise(turns))
-    street = turning_counts.Flows(
+    street = turning_counts.TurningCounts(
         dict.fromkeys(turns, 400.0), dict.fromkeys(pairs, 400.0), dict(zip(pairs, (13.0, 31.0), strict=True))
     )
     shift = green_wave.offsets(street, dict.fromkeys(turns, green), 60, 3)
@@ -219,7 +219,7 @@ def at():
 def bound(*vehicles):
     """Return what a controller counts, vehicles given as (link, metres, halting)."""
     link, distance_m, halting = np.array(vehicles, dtype=float).reshape(-1, 3).T
-    return link_counts.Bound(link.astype(int), distance_m, halting.astype(bool))
+    return link_counts.ApproachingVehicles(link.astype(int), distance_m, halting.astype(bool))
 
 
 @pytest.mark.parametrize(("name", "expected"), [("longest_queue", [1, 1]), ("max_wave", [1, 0]), ("max_pressure", [2, 1])])
@@ -247,20 +247,20 @@ def test_max_pressure_subtracts_what_waits_at_the_next_signal(at):
 def test_no_link_with_traffic_waits_much_longer_than_the_guard(name):
     """On cologne8, where without it links wait for minutes; several may be due at once, hence the visits."""
     env = TrafficEnv(short("cologne8"))
-    act, done = start(env, Policy(name), SEED), False
-    numbering = link_counts.Links(env.net)
+    act, done = start_policy(env, Policy(name), SEED), False
+    numbering = link_counts.LinkCounts(env.net)
     red_s, worst = np.zeros(numbering.size), 0.0
     while not done:
-        seen = numbering.bound(env.seen, env.next_tls)
+        seen = numbering.approaching(env.detected, env.next_signals)
         near = numbering.count(seen, seen.distance_m <= env.config.detection_m)
         _, done = env.step(act())
         for i, timer in enumerate(env.timers):
-            own = numbering.of(red_s, i)
+            own = numbering.for_signal(red_s, i)
             own += env.timing.decision_s
-            own[numbering.green[i][timer.phase] | (numbering.of(near, i) == 0)] = 0
+            own[numbering.green[i][timer.phase] | (numbering.for_signal(near, i) == 0)] = 0
         worst = max(worst, red_s.max())
     env.close()
-    assert 10 < worst <= controllers.Greedy.MAX_RED_S + 3 * env.timing.visit_s
+    assert 10 < worst <= controllers.Greedy.MAX_RED_S + 3 * env.timing.min_service_s
 
 
 def test_sotl_waits_for_the_threshold_and_for_platoons(at, monkeypatch):

@@ -41,7 +41,7 @@ def test_a_store_that_takes_them_in_compares_the_same(trained, files, new_home, 
     assert f"1 taken in from {files}, 0 were there already" in capsys.readouterr().out
     assert (files / "README.md").read_text().count("| `") == 3
     ours, theirs = comparison(trained, monkeypatch), comparison(other, monkeypatch)
-    assert theirs.levels == ours.levels
+    assert theirs.baseline_delays == ours.baseline_delays
     for name, summary in compare.summaries(ours, "mappo").items():
         assert compare.row(compare.summaries(theirs, "mappo")[name]) == compare.row(summary)
     for name, trainings in ours.groups.items():

@@ -41,7 +41,7 @@ def matrix_game(sampled):
     batch = Batch(
         obs=torch.ones(2, rows, N, 1), avail=torch.ones(2, rows, N, A, dtype=torch.bool), state=torch.ones(2, rows, 1),
         action=action.unsqueeze(0), reward=reward.unsqueeze(0), terminated=end, truncated=~end,
-        extras={"probs": probs.unsqueeze(0), "logp": ops.taken(probs.log(), action).unsqueeze(0)},
+        extras={"probs": probs.unsqueeze(0), "logp": ops.gather_actions(probs.log(), action).unsqueeze(0)},
     )  # fmt: skip
     return spec, payoff, batch
 
@@ -194,7 +194,7 @@ def test_what_is_believed_is_weighed_on_rows_with_a_choice():
     unit = algorithm.residual.deviation.clone()
     with torch.no_grad():
         _, own, others = algorithm.critic(batch.obs[:-1], batch.state[:-1], batch.extras["probs"])
-    own, others = (unit * ops.taken(head, batch.action) for head in (own, others))
+    own, others = (unit * ops.gather_actions(head, batch.action) for head in (own, others))
     done = (batch.terminated, batch.truncated)
     target = ops.one_step_target(batch.reward, value, ops.gae(batch.reward, value, *done, 0.9, 0.8) + value[:-1], *done, 0.9)
     happened = (target - value[:-1] - own).roll(-1, dims=-1)
@@ -211,7 +211,7 @@ def test_tied_heads_have_the_own_and_the_joint_loss():
     algorithm, batch, _, _ = prepared(adv="mix", tie_heads=True)
     rows, _ = algorithm.prepare(batch)
     v, own, _ = algorithm.critic(rows["obs"], rows["state"], rows["probs"])
-    error = rows["residual"] - ops.taken(own, rows["action"])
+    error = rows["residual"] - ops.gather_actions(own, rows["action"])
     expected = ops.clipped_value_loss(v, rows["value"], rows["target"], algorithm.config.clip)
     expected = expected + (error**2).mean() + (error.sum(-1) ** 2).mean() / 3
     loss, bias = algorithm.critic_loss(rows), algorithm.critic.base.net.head.bias
@@ -289,8 +289,8 @@ def test_the_counterfactual_of_a_mixer():
             for b in range(4):
                 other = action.clone()
                 other[..., i] = b
-                mean += probs[..., i, b] * algorithm.critic.interaction(v, ops.taken(own, other), batch.state[:-1])
-            assert_close(result[..., i], algorithm.critic.interaction(v, ops.taken(own, action), batch.state[:-1]) - mean)
+                mean += probs[..., i, b] * algorithm.critic.interaction(v, ops.gather_actions(own, other), batch.state[:-1])
+            assert_close(result[..., i], algorithm.critic.interaction(v, ops.gather_actions(own, action), batch.state[:-1]) - mean)
     assert result.abs().max() > 0.01
 
 
@@ -369,7 +369,7 @@ def test_the_documents_losses(joint_weight, own_weight):
     algorithm, batch = noisy("jointq_doc", joint_weight=joint_weight, own_weight=own_weight)
     rows, _ = algorithm.prepare(batch)
     heads = algorithm.critic["heads"](rows["obs"], rows["state"])
-    q = ops.taken(heads[..., 1:], rows["action"])
+    q = ops.gather_actions(heads[..., 1:], rows["action"])
     joint = ((q.sum(-1) - rows["joint_target"]) ** 2).mean()
     joint = joint + ops.clipped_value_loss(heads[..., 0], rows["value"], rows["target"], algorithm.config.clip)
     own = ((q - rows["own_target"]) ** 2).mean()

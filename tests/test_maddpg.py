@@ -250,7 +250,7 @@ def test_epsilon_is_the_share_of_random_actions_while_exploring():
     obs, avail = torch.zeros(20_000, 3, 5), torch.ones(20_000, 3, 4, dtype=torch.bool)
     algorithm.config = dataclasses.replace(algorithm.config, epsilon_start=0.4, epsilon_end=0.1, epsilon_until=0.5)
     for progress, share in ((0.0, 0.4), (0.25, 0.25), (0.5, 0.1), (1.0, 0.1)):
-        assert algorithm.observe(played(algorithm), progress) == {"policy/epsilon": pytest.approx(share)}
+        assert algorithm.on_new_episodes(played(algorithm), progress) == {"policy/epsilon": pytest.approx(share)}
         action = algorithm.act(obs, avail, None, torch.Generator().manual_seed(0))[0]
         assert (action == 0).float().mean() == pytest.approx(1 - 0.75 * share, abs=0.01)
         assert (algorithm.act(obs, avail, None, None)[0] == 0).all()
@@ -267,7 +267,7 @@ class Plain(Maddpg):
         if generator is None:
             return ops.log_policy(logits, avail).argmax(-1), {}, None
         action = ops.gumbel_softmax(logits, avail, 1.0, generator).argmax(-1)
-        return ops.explore(action, avail, self.epsilon, generator), {"sub_policy": torch.full_like(action, -1)}, None
+        return ops.epsilon_greedy(action, avail, self.epsilon, generator), {"sub_policy": torch.full_like(action, -1)}, None
 
     def target(self, batch, x):
         with torch.no_grad():
@@ -313,7 +313,7 @@ def test_a_sub_policy_is_drawn_once_an_episode_and_uniformly():
 
 def test_every_sub_policy_plays_legal_actions():
     algorithm = build(ensemble=3)
-    obs, avail, _ = Noise(envs=300).observe()
+    obs, avail, _ = Noise(envs=300).on_new_episodes()
     for generator in (None, torch.Generator().manual_seed(0)):
         action, _, _ = algorithm.act(obs, avail, None, generator)
         assert avail.gather(-1, action.unsqueeze(-1)).all()
@@ -443,7 +443,7 @@ def test_the_inferred_policy_of_a_stationary_agent(weight):
     """KL < .01 to the script without an entropy bonus, else to the optimum that the bonus flattens."""
     spec = Spec("script", ("one", "other"), 3, 1, 1, ((1,), (0,)))
     algorithm, batch = build(spec=spec, infer="all", infer_entropy=weight, windows=1000, window=1, lr=3e-3), scripted()
-    algorithm.observe(batch, 0.0)
+    algorithm.on_new_episodes(batch, 0.0)
     for _ in range(400):
         algorithm._infer(algorithm.peers, batch)
     found = ops.log_policy(algorithm.peers(batch.obs[0, :1]), torch.ones(1, 2, 3, dtype=torch.bool))[0].double()

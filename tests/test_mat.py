@@ -33,11 +33,11 @@ def logits_of(algorithm, obs, action):
 def test_acting_one_by_one_gives_the_log_probabilities_of_the_parallel_evaluation(sharing):
     game = Noise(n=5, envs=64)
     algorithm = noisy(game=game, sharing=sharing)
-    obs, avail, _ = game.observe()
+    obs, avail, _ = game.on_new_episodes()
     action, extras, _ = algorithm.act(obs, avail, None, torch.Generator().manual_seed(0))
     rows = {"obs": obs.unsqueeze(0), "avail": avail.unsqueeze(0), "action": action.unsqueeze(0)}
     logp = algorithm.log_policy(rows)[0]
-    assert_close(ops.taken(logp, action), extras["logp"], atol=1e-5, rtol=0)
+    assert_close(ops.gather_actions(logp, action), extras["logp"], atol=1e-5, rtol=0)
     assert_close(logp.exp(), extras["probs"], atol=1e-5, rtol=0)
     assert extras["probs"].std(0).max() > 0.05
 
@@ -45,7 +45,7 @@ def test_acting_one_by_one_gives_the_log_probabilities_of_the_parallel_evaluatio
 def test_greedy_acting_takes_the_mode_given_the_actions_before():
     game = Noise(n=5, envs=64)
     algorithm = noisy(game=game)
-    obs, avail, _ = game.observe()
+    obs, avail, _ = game.on_new_episodes()
     action = algorithm.act(obs, avail, None, None)[0]
     assert torch.equal(action, ops.log_policy(logits_of(algorithm, obs, action), avail).argmax(-1))
 
@@ -53,7 +53,7 @@ def test_greedy_acting_takes_the_mode_given_the_actions_before():
 def test_masks_hold_at_every_step():
     game = Noise(n=5, envs=500)
     algorithm = noisy(game=game)
-    obs, avail, _ = game.observe()
+    obs, avail, _ = game.on_new_episodes()
     for generator in (None, torch.Generator().manual_seed(0)):
         action, extras, _ = algorithm.act(obs, avail, None, generator)
         assert avail.gather(-1, action.unsqueeze(-1)).all()

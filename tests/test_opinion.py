@@ -13,10 +13,10 @@ from tsc_marl.algos.mat_dec import MatDec
 from tsc_marl.algos.qmix import Qmix
 from tsc_marl.algos.vdn import Vdn
 from tsc_marl.rollout.types import Policy, Task
-from tsc_marl.rollout.worker import spec_of, start
+from tsc_marl.rollout.worker import spec_from_env, start_policy
 from tsc_marl.sim.env import SimConfig
 from tsc_marl.viz import phase_values
-from tsc_marl.viz.phase_values import NOTHING, Driver, Meaning
+from tsc_marl.viz.phase_values import NEUTRAL_COLOUR, PolicyRunner, ValueLegend
 
 
 def test_the_advantage_is_over_the_mean_of_the_other_legal_phases() -> None:
@@ -28,7 +28,7 @@ def test_the_advantage_is_over_the_mean_of_the_other_legal_phases() -> None:
 
 def test_the_scale_is_robust_and_leaves_out_what_is_not_known() -> None:
     numbers = np.array([*np.linspace(-1, 1, 99), 1000.0, np.nan])
-    around_zero, around_median = (Meaning("", "", "", zero) for zero in (True, False))
+    around_zero, around_median = (ValueLegend("", "", "", zero) for zero in (True, False))
     middle, reach = phase_values.scale(numbers, around_zero)
     assert middle == 0
     assert 0.9 < reach < 1
@@ -41,7 +41,7 @@ def test_colours_go_from_orange_over_white_to_purple() -> None:
     assert orange[0] > orange[1] > orange[2]
     assert white.min() > 240
     assert purple[2] > purple[0] > purple[1]
-    assert tuple(none) == NOTHING
+    assert tuple(none) == NEUTRAL_COLOUR
     assert (beyond == purple).all()
 
 
@@ -50,7 +50,7 @@ def trained(kind: type, task: Task, **settings: object) -> Policy:
     env.reset(0)
     env.close()
     torch.manual_seed(0)
-    algorithm = kind(spec_of(env), kind.Config(**settings))
+    algorithm = kind(spec_from_env(env), kind.Config(**settings))
     return Policy(kind.__module__.rpartition(".")[2], algorithm.config, algorithm.state_dict())
 
 
@@ -60,7 +60,7 @@ def trained(kind: type, task: Task, **settings: object) -> Policy:
 def test_without_advantages_there_are_values(kind: type, title: str, local: bool) -> None:
     task = Task("grid2x2")
     env = task.env()
-    driver = Driver(env, trained(kind, task), 1000)
+    driver = PolicyRunner(env, trained(kind, task), 1000)
     driver.choose()
     env.close()
     assert driver.meaning is not None
@@ -80,7 +80,7 @@ def test_without_advantages_there_are_values(kind: type, title: str, local: bool
 def test_it_says_whose_return_is_meant_and_in_what_unit(kind: type, reward: str, title: str) -> None:
     task = replace(TASK, sim=SimConfig(reward=reward))
     env = task.env()
-    meaning = Driver(env, trained(kind, task), 1000).meaning
+    meaning = PolicyRunner(env, trained(kind, task), 1000).meaning
     env.close()
     assert meaning is not None
     assert meaning.title.startswith(title)
@@ -89,7 +89,7 @@ def test_it_says_whose_return_is_meant_and_in_what_unit(kind: type, reward: str,
 def test_it_drives_as_everywhere_else_with_a_memory_too() -> None:
     policy, env = trained(Ippo, TASK, recurrent=True), TASK.env()
     actions = []
-    for begin in (lambda: Driver(env, policy, 1000).choose, lambda: start(env, policy, 1000)):
+    for begin in (lambda: PolicyRunner(env, policy, 1000).choose, lambda: start_policy(env, policy, 1000)):
         choose, taken = begin(), []
         for _ in range(40):
             taken.append(choose())
@@ -102,7 +102,7 @@ def test_it_drives_as_everywhere_else_with_a_memory_too() -> None:
 
 def test_the_worth_of_a_choice_stays_until_the_next() -> None:
     env = TASK.env()
-    driver, worths = Driver(env, biased(-3.0), 1000), []
+    driver, worths = PolicyRunner(env, biased(-3.0), 1000), []
     for _ in range(4):
         chosen = driver.choose()
         worths.append((bool(env.avail.sum() > 1), float(driver.worth[0])))

@@ -125,7 +125,7 @@ def test_one_step_target_at_a_cut_and_at_an_end():
 def test_ppo_at_ratio_1_is_the_plain_policy_gradient():
     logits = torch.randn(50, 4, requires_grad=True)
     advantage, active = torch.randn(50), (torch.rand(50) > 0.3).float()
-    logp = ops.taken(ops.log_policy(logits, torch.ones(50, 4, dtype=torch.bool)), torch.randint(4, (50,)))
+    logp = ops.gather_actions(ops.log_policy(logits, torch.ones(50, 4, dtype=torch.bool)), torch.randint(4, (50,)))
     ratio = (logp - logp.detach()).exp()
     ppo = torch.autograd.grad(ops.ppo_loss(ratio, advantage, active, 0.2), logits, retain_graph=True)
     plain = torch.autograd.grad(-(logp * advantage * active).sum() / active.sum(), logits)
@@ -151,7 +151,7 @@ def test_clipped_value_loss():
 
 def test_centred_sums_to_0_under_the_policy():
     values, probs = torch.randn(7, 3, 5), torch.randn(7, 3, 5).softmax(-1)
-    result = ops.centred(values, probs)
+    result = ops.centre_under_policy(values, probs)
     assert_close((probs * result).sum(-1), torch.zeros(7, 3), atol=1e-6, rtol=0)
     assert_close(result[..., 1:] - result[..., :1], values[..., 1:] - values[..., :1])
 

@@ -12,10 +12,10 @@ from mlflow import MlflowClient
 
 from tsc_marl.analysis import compare
 from tsc_marl.analysis.compare import Comparison, Training
-from tsc_marl.report.network_data import REWARD, Agents, Findings, find
+from tsc_marl.report.network_data import REWARD, SignalSeries, NetworkResults, find
 from tsc_marl.report.signal_plots import change_map, credit_panels
-from tsc_marl.report.style import FIRST, looks
-from tsc_marl.report.verdict import answers
+from tsc_marl.report.style import FIRST, series_styles
+from tsc_marl.report.verdict import verdicts
 
 pytest_plugins = ["helpers.fixtures"]
 
@@ -38,10 +38,10 @@ def said(levels=None, reference=None, **ends):
     levels = {"max_pressure": 28.0} if levels is None else levels
     comparison = Comparison("town", {name: group(name, values) for name, values in ends.items()}, levels)
     reference = comparison.reference(reference)
-    findings = Findings(
-        comparison, reference, compare.summaries(comparison, reference), {name: Agents(None, {}) for name in ends}
+    findings = NetworkResults(
+        comparison, reference, compare.summaries(comparison, reference), {name: SignalSeries(None, {}) for name in ends}
     )
-    return [str(answer) for answer in answers(findings)]
+    return [str(answer) for answer in verdicts(findings)]
 
 
 FIVE = {"good": (21, 22, 23, 22.5, 21.5), "bad": (35, 36, 37, 36.5, 35.5), "between": (20.6, 22.2, 23.4, 22.6, 21.2)}
@@ -76,8 +76,8 @@ def test_faster_only():
     for training in fast:
         training.curve["delay"] = np.where(episode > 20, training.delay[0], 100.0)
     comparison = Comparison("town", {"mappo": slow, "jointq": fast}, {"max_pressure": 28.0})
-    findings = Findings(comparison, "mappo", compare.summaries(comparison, "mappo"), {})
-    assert answers(findings)[0].verdict == (
+    findings = NetworkResults(comparison, "mappo", compare.summaries(comparison, "mappo"), {})
+    assert verdicts(findings)[0].verdict == (
         "On town jointq learns faster than mappo; which of the two ends better, these trainings cannot tell."
     )
 
@@ -117,10 +117,10 @@ def test_where_training_had_another_demand_there_is_no_level():
         for training in (training for trainings in groups.values() for training in trainings):
             training.settings.update({"demand.scale": scale, "eval_demand.scale": "1.0"})
         comparison = Comparison("town", groups, {"max_pressure": 28.0})
-        assert comparison.level == level
+        assert comparison.threshold == level
         found = compare.summaries(comparison, "mappo")
         assert bool(found["jointq"].episodes) == (level is not None)
-    (answer,) = answers(Findings(comparison, "mappo", found, {}))
+    (answer,) = verdicts(NetworkResults(comparison, "mappo", found, {}))
     assert "training had another demand than the evaluation" in answer.figures
 
 
@@ -128,7 +128,7 @@ def test_jams_that_decide_are_told():
     groups = {name: group(name, FIVE[ends]) for name, ends in (("mappo", "good"), ("jointq", "between"))}
     jammed = [dataclasses.replace(training, delay=np.array([20.0] * 9 + [400.0]), gridlock=0.1) for training in groups["jointq"]]
     comparison = Comparison("town", groups | {"jointq": jammed}, {})
-    (answer,) = answers(Findings(comparison, "mappo", compare.summaries(comparison, "mappo"), {}))
+    (answer,) = verdicts(NetworkResults(comparison, "mappo", compare.summaries(comparison, "mappo"), {}))
     assert "ends worse than mappo" in answer.verdict
     told = "20.0 s (95 % 20.0 .. 20.0, interquartile mean; mean 58.0 s, gridlock in 10% of the episodes)"
     assert f"jointq ends at {told} of delay" in answer.figures
@@ -143,7 +143,7 @@ def test_what_a_reader_should_know_of_the_figures():
             ]
             for name, letters in commits.items()
         }
-        return compare.caution(Comparison("town", groups, {}))
+        return compare.caveats(Comparison("town", groups, {}))
 
     few, mixed = "95 % intervals of few trainings are too narrow", "trainings of different git commits stand in one row: "
     assert caution(mappo="aaa", jointq="bbb").startswith(few)
@@ -176,16 +176,16 @@ def test_one_jam_does_not_make_the_other_maps_pale():
     names = ("mappo", "jointq", "ippo", "vdn")
     comparison = Comparison("cross", {name: group(name, FIVE["good"]) for name in names}, {})
     rewards = dict(zip(names, ({"A0": np.array([value])} for value in (-50.0, -40.0, -35.0, -9000.0)), strict=True))
-    agents = {name: Agents(np.array([2.0]), {REWARD: reward}) for name, reward in rewards.items()}
-    figure = change_map(Findings(comparison, "mappo", compare.summaries(comparison, "mappo"), agents))
+    agents = {name: SignalSeries(np.array([2.0]), {REWARD: reward}) for name, reward in rewards.items()}
+    figure = change_map(NetworkResults(comparison, "mappo", compare.summaries(comparison, "mappo"), agents))
     assert figure is not None
     assert figure.layout.coloraxis.cmax == 15
 
 
 def test_a_colour_each_and_the_same_everywhere():
-    one, other = looks(["mappo", "jointq"]), looks(["qmix", "iql", "jointq", "mappo", "jointq (kappa 0.5)"])
+    one, other = series_styles(["mappo", "jointq"]), series_styles(["qmix", "iql", "jointq", "mappo", "jointq (kappa 0.5)"])
     assert all(one[name] == other[name] for name in FIRST)
-    many = looks(map(str, range(20)))
+    many = series_styles(map(str, range(20)))
     assert len(set(many.values())) == len(many)
 
 

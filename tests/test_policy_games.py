@@ -96,7 +96,7 @@ def test_kl():
 def test_comas_advantage():
     """Q = (1, 2, 4), pi = (.5, .25, .25), a = 2: baseline 2, advantage 2; under the policy it averages to 0."""
     q, probs = torch.tensor([1.0, 2.0, 4.0]), torch.tensor([0.5, 0.25, 0.25])
-    centred = ops.centred(q, probs)
+    centred = ops.centre_under_policy(q, probs)
     assert centred[2].item() == pytest.approx(2)
     assert (probs * centred).sum().item() == pytest.approx(0, abs=1e-6)
 
@@ -134,8 +134,8 @@ def test_comas_differences_between_actions_depend_on_the_others_and_not_on_the_s
         for state, others in ((torch.zeros(1), joint), (torch.ones(1), joint), (torch.zeros(1), joint.roll(1, dims=-1)))
     )
     assert not torch.isclose(here, there).any()
-    assert_close(ops.centred(here, probs), ops.centred(there, probs))
-    assert not torch.isclose(ops.centred(here, probs), ops.centred(beside, probs)).all()
+    assert_close(ops.centre_under_policy(here, probs), ops.centre_under_policy(there, probs))
+    assert not torch.isclose(ops.centre_under_policy(here, probs), ops.centre_under_policy(beside, probs)).all()
 
 
 def test_conjugate_gradient_solves():
@@ -220,7 +220,7 @@ def test_happos_factor_is_the_product_of_the_ratios_of_those_before():
     first, second = seen
     assert torch.equal(seen[first], torch.ones_like(seen[first]))
     after = ops.log_policy(algorithm.actor(batch.obs[:-1]), batch.avail[:-1])
-    ratio = (ops.taken(after, batch.action) - batch.extras["logp"]).exp()
+    ratio = (ops.gather_actions(after, batch.action) - batch.extras["logp"]).exp()
     assert_close(seen[second][0, :, 0], ratio[0, :, first])
     assert not torch.isclose(ratio[0, :, first], torch.ones(())).all()
 
@@ -240,7 +240,7 @@ def test_happos_third_agent_gets_the_product_of_both_ratios():
     algorithm.update(batch, 0.0)
     first, second, third = seen
     after = ops.log_policy(algorithm.actor(batch.obs[:-1]), batch.avail[:-1])
-    ratio = (ops.taken(after, batch.action) - batch.extras["logp"]).exp()[0]
+    ratio = (ops.gather_actions(after, batch.action) - batch.extras["logp"]).exp()[0]
     assert_close(seen[third][0, :, 0], ratio[:, first] * ratio[:, second])
     assert (seen[third] - seen[second]).abs().max() > 1e-3
 

@@ -100,7 +100,7 @@ def test_the_score_is_the_gradient_of_the_log_policy():
         policy = cls(game.spec, cls.Config(hidden=(8,), sharing=sharing))
         batch = collect(game, policy, 5, torch.Generator().manual_seed(0))
         advantage = torch.randn(batch.reward.shape, generator=torch.Generator().manual_seed(1))
-        found = advantage_estimators.gradient(*advantage_estimators.scores(policy, batch), advantage)
+        found = advantage_estimators.gradient(*advantage_estimators.policy_scores(policy, batch), advantage)
         rows = {"obs": batch.obs[:-1], "avail": batch.avail[:-1]}
         logp = policy.log_policy(rows).gather(-1, batch.action.unsqueeze(-1)).squeeze(-1)
         loss = (logp * advantage).sum() / 5
@@ -123,7 +123,7 @@ def simulated(truth_noise, noise, cosine, random, episodes=32, size=200):
     deviates = torch.randn(2, 2, episodes // 2, 1, size, generator=random).double() / size**0.5
     truth = [true * (truth_noise >= 0) + abs(truth_noise) ** 0.5 * z for z in deviates[0]]
     x = [mean + (noise / 2) ** 0.5 * (z + w) for z, w in zip(*deviates, strict=True)]
-    found = gradient_statistics.findings({"truth": truth, "shared": truth, "x": x}, torch.zeros(1, dtype=torch.long), ["a"])
+    found = gradient_statistics.gradient_statistics({"truth": truth, "shared": truth, "x": x}, torch.zeros(1, dtype=torch.long), ["a"])
     return found.quality["x"]["a"]
 
 

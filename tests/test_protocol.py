@@ -116,7 +116,7 @@ def test_a_crash_in_one_episode_keeps_the_others(home, tmp_path, capsys, monkeyp
     monkeypatch.setenv("TSC_MARL_HOME", str(home.folder))
     task = Task("cross", sim=SimConfig(reward="test_protocol:dies_with_seed_2"))
     with Pool(2, console.say) as pool:
-        evaluation = session.Session(pool, (1, 2, 3), tmp_path, "fixed_time")
+        evaluation = session.EvaluationSession(pool, (1, 2, 3), tmp_path, "fixed_time")
         found = evaluation.measure(task, {"max_wave": Policy("max_wave")})
     assert [row["seed"] for row in found["max_wave"]] == [1, 3]
     assert session.crashed == 1

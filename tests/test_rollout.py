@@ -15,7 +15,7 @@ from tsc_marl import algos
 from tsc_marl.config import parse
 from tsc_marl.rollout.pool import Pool
 from tsc_marl.rollout.types import Job, Policy, Task
-from tsc_marl.rollout.worker import Worker, probe
+from tsc_marl.rollout.worker import Worker, read_spec
 from tsc_marl.training.replay import rollout_length
 from tsc_marl.types import Batch
 
@@ -41,7 +41,7 @@ def afresh(job):
 
 @pytest.fixture(scope="module")
 def spec():
-    return probe(TASK)
+    return read_spec(TASK)
 
 
 def policy(spec, seed, *options):
@@ -56,7 +56,7 @@ def parts_of(play, policies, length):
     while not (parts and parts[-1].figures):
         now = policies[min(len(parts), len(policies) - 1)]
         earlier = tuple(policies[min(i, len(policies) - 1)] for i in range(len(parts)))
-        parts.append(play(Job(0, TASK, now, SEED, explore_seed=7, rollout=length, earlier=earlier)))
+        parts.append(play(Job(0, TASK, now, SEED, explore_seed=7, rollout=length, previous_policies=earlier)))
     return parts
 
 
@@ -72,7 +72,7 @@ def test_parts_are_the_whole(spec, worker, recurrent):
     whole = afresh(Job(0, TASK, chosen, SEED, explore_seed=7))
     parts = parts_of(worker.play, [chosen], 45)
     assert [len(part.batch.action) for part in parts] == [40, 40, 40]
-    assert parts[-1].figures == whole.figures
+    assert parts[-1].figures == whole.metrics
     assert not any(part.figures for part in parts[:-1])
     np.testing.assert_allclose(np.sum([part.reward for part in parts], axis=0), whole.reward)
     for name in ("action", "reward"):
@@ -92,7 +92,7 @@ def test_each_rollout_has_the_policy_of_its_time(spec, worker):
     loaded = algos.find("ippo")(spec, second.config)
     loaded.load_state_dict(second.weights, strict=False)
     batch = parts[1].batch
-    probs = loaded.appraise(batch.obs[0], batch.avail[0], batch.state[0], None)["probs"]
+    probs = loaded.value_estimates(batch.obs[0], batch.avail[0], batch.state[0], None)["probs"]
     assert torch.allclose(probs, batch.extras["probs"][0])
 
 
@@ -121,13 +121,13 @@ def test_a_simulation_stands_still_between_rollouts(spec, worker, monkeypatch):
 def test_a_pool_plays_rollouts_side_by_side(spec, size, standing, processes):
     chosen = policy(spec, 0)
     jobs = [Job(n, TASK, chosen, SEED + n, explore_seed=n) for n in (4, 5)]
-    expected = {job.episode: afresh(job).figures for job in jobs}
+    expected = {job.episode: afresh(job).metrics for job in jobs}
     with Pool(size, standing=standing) as pool:
         assert len(pool.pids) == processes
         earlier, figures = (), {}
         while not figures:
             rollouts = [dataclasses.replace(job, rollout=60, earlier=earlier) for job in jobs]
-            figures = {part.job.episode: part.figures for part in pool.run(rollouts) if part.figures}
+            figures = {part.job.episode: part.metrics for part in pool.run(rollouts) if part.metrics}
             earlier = (*earlier, chosen)
     assert figures == expected
 
@@ -138,7 +138,7 @@ def test_an_episode_owes_nothing_to_earlier_ones(controller):
     jobs = [Job(i, Task("cologne1"), Policy(controller), 1000 + i % 4) for i in range(12)]
     with Pool(1) as pool:
         episodes = sorted(pool.run(jobs), key=lambda episode: episode.job.episode)
-    figures = [episode.figures for episode in episodes]
+    figures = [episode.metrics for episode in episodes]
     assert figures[:4] == figures[4:8] == figures[8:]
 
 
@@ -155,7 +155,7 @@ def test_an_episode_owes_nothing_to_earlier_ones(controller):
 )
 def test_equal_parts(spec, horizon, rollout, lengths):
     chosen = policy(spec, 0)
-    job = Job(0, TASK, chosen, SEED, rollout=rollout, earlier=(chosen,) * (len(lengths) - 1))
+    job = Job(0, TASK, chosen, SEED, rollout=rollout, previous_policies=(chosen,) * (len(lengths) - 1))
     assert job.lengths(horizon) == lengths
     assert [dataclasses.replace(job, earlier=(chosen,) * i).lengths(horizon)[-1] for i in range(len(lengths))] == lengths
 

@@ -10,11 +10,11 @@ import pytest
 
 from tsc_marl.errors import UserError
 from tsc_marl.rollout.types import Policy, Task
-from tsc_marl.rollout.worker import start
+from tsc_marl.rollout.worker import start_policy
 from tsc_marl.sim import demand as demands
 from tsc_marl.sim import road_network, scenario
 from tsc_marl.sim.demand import Demand
-from tsc_marl.sim.disturbances import GHOST, SUITE, Detectors, Stress
+from tsc_marl.sim.disturbances import FROZEN_PREFIX, SUITE, FaultyDetectors, Disturbance
 from tsc_marl.sim.engine import Vehicles
 from tsc_marl.sim.env import SimConfig, TrafficEnv
 
@@ -92,7 +92,7 @@ def test_a_profile_makes_a_peak(tmp_path):
 
 
 def test_turns_mix_the_ways_of_vehicles_from_the_same_edge(tmp_path):
-    before, after = planned("cologne8"), written("cologne8", Demand(turns=0.5), tmp_path)
+    before, after = planned("cologne8"), written("cologne8", Demand(reroute_share=0.5), tmp_path)
     ways = {}
     for vehicle in before:
         ways.setdefault(way(vehicle).split()[0], set()).add(way(vehicle))
@@ -223,7 +223,7 @@ def test_a_vehicle_with_a_stop_keeps_its_way(tmp_path):
     others = "".join(f'<trip id="t{k}" depart="{k}" from="left0A0" to="A0top0"/>' for k in range(5, 15))
     bus = f'<trip id="bus" depart="4" {AHEAD}><stop edge="A0right0" endPos="50" duration="20"/></trip>'
     scene = routed(tmp_path, bus + others)
-    assert len(due(scene, tmp_path, Demand(turns=1.0))[0]) == 11
+    assert len(due(scene, tmp_path, Demand(reroute_share=1.0))[0]) == 11
 
 
 @pytest.mark.parametrize(
@@ -249,7 +249,7 @@ def test_departures_that_cannot_be_understood(text, said, tmp_path):
 
 def test_every_episode_has_its_own_demand_and_the_same_seed_the_same(tmp_path):
     one, again, other = (
-        [(v.get("id"), v.get("depart"), way(v)) for v in written("cologne3", Demand(resample=0.5, turns=0.2), tmp_path, seed)]
+        [(v.get("id"), v.get("depart"), way(v)) for v in written("cologne3", Demand(resample=0.5, reroute_share=0.2), tmp_path, seed)]
         for seed in (1, 1, 2)
     )
     assert one == again != other
@@ -258,7 +258,7 @@ def test_every_episode_has_its_own_demand_and_the_same_seed_the_same(tmp_path):
 def test_an_episode_is_played_with_its_demand(tmp_path):
     task = Task("cologne3", demand=Demand(scale=0.5))
     env = task.env()
-    act, done = start(env, Policy("max_wave"), SEED, out=tmp_path), False
+    act, done = start_policy(env, Policy("max_wave"), SEED, out=tmp_path), False
     while not done:
         _, done = env.step(act())
     figures = env.metrics()
@@ -290,8 +290,8 @@ def test_a_demand_that_leaves_nobody(tmp_path):
 
 def episode(network, stress, policy="max_wave"):
     """Return the environment after an episode, its figures, the shown phases and rewards."""
-    env = Task(network, stress=stress).env()
-    act, done, phases, rewards = start(env, Policy(policy), SEED), False, [], []
+    env = Task(network, disturbance=stress).env()
+    act, done, phases, rewards = start_policy(env, Policy(policy), SEED), False, [], []
     try:
         while not done:
             reward, done = env.step(act())
@@ -305,7 +305,7 @@ def episode(network, stress, policy="max_wave"):
 @pytest.mark.parametrize("name", SUITE)
 def test_a_disturbance_disturbs_but_never_the_metric(name):
     """The traffic differs, and rewards still add up to the delay that SUMO reports."""
-    calm, disturbed = (episode("grid2x2", stress) for stress in (Stress(), SUITE[name]))
+    calm, disturbed = (episode("grid2x2", stress) for stress in (Disturbance(), SUITE[name]))
     assert disturbed[1]["delay"] != calm[1]["delay"]
     total_s = disturbed[1]["delay"] * disturbed[1]["scheduled"]
     # while a vehicle stands broken down SUMO counts no timeLoss for it
@@ -316,15 +316,15 @@ def test_a_disturbance_disturbs_but_never_the_metric(name):
 
 def test_a_stuck_signal_runs_its_program():
     """The same lights as under fixed time at that signal, not at the others."""
-    stuck = episode("grid2x2", Stress(stuck=1))
-    fixed = episode("grid2x2", Stress(), "fixed_time")
+    stuck = episode("grid2x2", Disturbance(stuck=1))
+    fixed = episode("grid2x2", Disturbance(), "fixed_time")
     same = [all(a[i] == b[i] for a, b in zip(stuck[2], fixed[2], strict=True)) for i in range(4)]
     assert sum(same) == 1
 
 
 def test_a_broken_down_vehicle_stands_for_ten_minutes(tmp_path):
-    env = Task("cologne8", stress=SUITE["lane-blocked"]).env()
-    act, done = start(env, Policy("max_wave"), SEED, out=tmp_path), False
+    env = Task("cologne8", disturbance=SUITE["lane-blocked"]).env()
+    act, done = start_policy(env, Policy("max_wave"), SEED, out=tmp_path), False
     while not done:
         _, done = env.step(act())
     env.metrics()
@@ -352,24 +352,24 @@ def test_blind_and_frozen_detectors():
     net = road_network.read(scenario.load("grid4x4").net)
     lanes = [lane for signal in net.signals for lane in signal.lanes]
     first, later = on_lanes(net, lanes), on_lanes(net, lanes[:1])
-    blind = Detectors(Stress(blind=0.3), net, SEED, 0.0, 100.0)
+    blind = FaultyDetectors(Disturbance(blind=0.3), net, SEED, 0.0, 100.0)
     shown = blind.show(first, 0.0, Api)
     assert 0.55 < len(shown.ids) / len(lanes) < 0.85
     assert shown.ids == blind.show(first, 50.0, Api).ids  # the same lanes throughout
-    frozen = Detectors(Stress(frozen=0.3), net, SEED, 0.0, 100.0)
+    frozen = FaultyDetectors(Disturbance(frozen=0.3), net, SEED, 0.0, 100.0)
     assert len(frozen.show(first, -1.0, Api).ids) == len(lanes)  # none has failed yet
     shown = frozen.show(first, 60.0, Api)
-    ghosts = [name for name in shown.ids if name.startswith(GHOST)]
+    ghosts = [name for name in shown.ids if name.startswith(FROZEN_PREFIX)]
     assert len(shown.ids) == len(lanes)
     assert 0.15 < len(ghosts) / len(lanes) < 0.45
-    assert {name for name in frozen.show(later, 70.0, Api).ids if name.startswith(GHOST)} == set(ghosts)
-    assert frozen.next_tls(ghosts[0], Api) == [("signal", 0, 1.0, ghosts[0].removeprefix(GHOST))]
+    assert {name for name in frozen.show(later, 70.0, Api).ids if name.startswith(FROZEN_PREFIX)} == set(ghosts)
+    assert frozen.next_signals(ghosts[0], Api) == [("signal", 0, 1.0, ghosts[0].removeprefix(FROZEN_PREFIX))]
 
 
 def test_missed_vehicles_are_others_each_time():
     net = road_network.read(scenario.load("grid4x4").net)
     everyone = on_lanes(net, [lane for signal in net.signals for lane in signal.lanes] * 10)
-    detectors = Detectors(Stress(missed=0.2), net, SEED, 0.0, 100.0)
+    detectors = FaultyDetectors(Disturbance(missed=0.2), net, SEED, 0.0, 100.0)
     one, two = (set(detectors.show(everyone, 0.0, Api).ids) for _ in range(2))
     assert len(one) / len(everyone.ids) == pytest.approx(0.8, abs=0.05)
     assert one != two
@@ -381,11 +381,11 @@ def test_missed_vehicles_are_others_each_time():
 )
 def test_a_stress_that_cannot_be(stress, said):
     with pytest.raises(UserError, match=said):
-        Stress(**stress)
+        Disturbance(**stress)
 
 
 def test_what_cannot_be_disturbed_here():
     with pytest.raises(UserError, match=r"stress\.stuck 5 is more than the 4 signals of grid2x2"):
-        Task("grid2x2", stress=Stress(stuck=5)).env()
+        Task("grid2x2", disturbance=Disturbance(stuck=5)).env()
     with pytest.raises(UserError, match="observation sumo-rl reads SUMO itself"):
-        dataclasses.replace(Task("grid2x2", stress=Stress(blind=0.2)), sim=SimConfig(observation="sumo-rl")).env()
+        dataclasses.replace(Task("grid2x2", disturbance=Disturbance(blind=0.2)), sim=SimConfig(observation="sumo-rl")).env()

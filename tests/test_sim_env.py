@@ -11,7 +11,7 @@ import sumolib
 from tsc_marl.controllers import find
 from tsc_marl.errors import UserError
 from tsc_marl.sim import engine, road_network, scenario
-from tsc_marl.sim.disturbances import Stress
+from tsc_marl.sim.disturbances import Disturbance
 from tsc_marl.sim.env import SimConfig, TrafficEnv
 from tsc_marl.sim.observations import LANE_FEATURES
 from tsc_marl.sim.signal_timing import Timing
@@ -381,14 +381,14 @@ def test_of_several_programs_sumo_starts_the_last(first, network, env_of):
     files = {"cross.net.xml": with_second_program((OURS / "cross" / "cross.net.xml").read_text(), first)}
     scene = scenario.load("mine", network(files=files))
     own = road_network.read(OURS / "cross" / "cross.net.xml").signals[0].phases
-    for native, stress in ((True, Stress()), (False, Stress(stuck=1))):
+    for native, stress in ((True, Disturbance()), (False, Disturbance(stuck=1))):
         env = TrafficEnv(scene, Timing(decision_s=1), stress=stress)
         assert env.net.signals[0].phases == (own if first else NIGHT)
-        env.reset(1, native=native)
+        env.reset(1, sumo_controlled=native)
         shown = set()
         for _ in range(70):
             env.step(np.zeros(1, dtype=int))
-            shown.update(env.engine.lights(env.names))
+            shown.update(env.engine.states(env.names))
         env.close()
         assert shown >= set(env.net.signals[0].phases)
         assert (RED_YELLOW in shown) == (not first)

@@ -62,17 +62,17 @@ def test_signals_hang_together(name):
     assert list(by_name) == sorted(by_name)
     for signal in net.signals:
         assert len(set(signal.lanes)) == len(signal.lanes)
-        assert set(signal.lanes) == {movement.in_lane for movement in signal.movements}
+        assert set(signal.lanes) == {movement.in_lane for movement in signal.links}
         for state in signal.phases:
             assert set("Gg") & set(state)
             assert "y" not in state
-            assert len(state) > max(movement.link for movement in signal.movements)
+            assert len(state) > max(movement.link for movement in signal.links)
         assert signal.name not in signal.neighbours
         for other in signal.neighbours:
             assert signal.name in by_name[other].neighbours
-    assert all(0 <= owner < len(net.signals) for owner in net.owner)
+    assert all(0 <= owner < len(net.signals) for owner in net.charged_signal)
     for i, signal in enumerate(net.signals):
-        assert all(net.owner[net.lane_index[lane]] == i for lane in signal.lanes)
+        assert all(net.charged_signal[net.lane_index[lane]] == i for lane in signal.lanes)
 
 
 @pytest.mark.parametrize("name", ["grid4x4", "arterial4x4"])
@@ -90,7 +90,7 @@ def test_grid_neighbours_are_the_grid(name):
 def test_detection_counts_every_vehicle_once(name):
     net = read(name)
     slots = [lane for signal in net.signals for lane in signal.lanes]
-    slot, weight, offset = net.detection.slot, net.detection.weight, net.detection.offset_m
+    slot, weight, offset = net.detector_coverage.slot, net.detector_coverage.weight, net.detector_coverage.offset_m
     assert slot.shape == weight.shape == offset.shape
     assert len(slot) == len(net.lane_index)
     seen = np.isfinite(offset)

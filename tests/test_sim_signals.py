@@ -43,9 +43,9 @@ def play(phases, timing, requests, start=0.0):
     """Drive a timer as the environment does; return the state shown in every second."""
     timer = SignalTimer("a", phases, timing, start)
     shown, requests = [], iter(requests)
-    state = timer.due(start)
+    state = timer.pop_due_state(start)
     for now in np.arange(start, start + SECONDS).tolist():
-        state = timer.due(now) or state
+        state = timer.pop_due_state(now) or state
         if (now - start) % timing.decision_s == 0:
             legal = timer.legal(now).copy()
             assert legal.shape == (len(phases),)
@@ -58,7 +58,7 @@ def play(phases, timing, requests, start=0.0):
                 assert executed == asked, "a legal wish was not granted"
             elif legal[before]:
                 assert executed == before, "an illegal wish must mean to stay"
-            state = timer.due(now) or state
+            state = timer.pop_due_state(now) or state
         assert timer.next_event_s() > now
         shown.append(state)
     return shown

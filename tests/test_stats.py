@@ -38,15 +38,15 @@ def test_the_interval_covers_the_truth():
 
 
 def test_improvement_is_mann_whitneys():
-    assert statistics.improvement([1, 2], [3, 4])[0] == 1
-    assert statistics.improvement([3, 4], [1, 2])[0] == 0
-    assert statistics.improvement([1, 3], [2, 3])[0] == pytest.approx((1 + 1 + 0 + 0.5) / 4)
-    assert np.isnan(statistics.improvement([1.0], [2.0, 3.0])[1:]).all()
+    assert statistics.probability_of_improvement([1, 2], [3, 4])[0] == 1
+    assert statistics.probability_of_improvement([3, 4], [1, 2])[0] == 0
+    assert statistics.probability_of_improvement([1, 3], [2, 3])[0] == pytest.approx((1 + 1 + 0 + 0.5) / 4)
+    assert np.isnan(statistics.probability_of_improvement([1.0], [2.0, 3.0])[1:]).all()
     rng = np.random.default_rng(0)
-    p, low, high = statistics.improvement(rng.normal(0, 1, 100), rng.normal(1, 1, 100))
+    p, low, high = statistics.probability_of_improvement(rng.normal(0, 1, 100), rng.normal(1, 1, 100))
     assert low < norm.cdf(1 / np.sqrt(2)) < high  # P(X < Y) of two normals one deviation apart
     assert p == pytest.approx(norm.cdf(1 / np.sqrt(2)), abs=0.05)
-    alike = [statistics.improvement(*rng.normal(0, 1, (2, 100))) for _ in range(20)]
+    alike = [statistics.probability_of_improvement(*rng.normal(0, 1, (2, 100))) for _ in range(20)]
     width = np.mean([high - low for _, low, high in alike])
     assert width == pytest.approx(2 * 1.96 * np.sqrt(201 / (12 * 100 * 100)), rel=0.1)  # Mann-Whitney's own deviation
 
@@ -58,19 +58,19 @@ def test_when_a_level_is_reached():
     assert np.isnan(statistics.smoothed(episode, delay)[:4]).all()
     assert statistics.smoothed(episode, delay)[4] == 90
     assert statistics.smoothed(episode, delay)[10] == pytest.approx((4 * 90 + 30) / 5)
-    assert statistics.reached(episode, episode, delay, 30) == 30
-    assert statistics.reached(episode / 10, episode, delay, 30) == 3
-    assert statistics.reached(episode, episode, delay, 80) == 22
-    assert statistics.reached(episode, episode, delay, 29) == np.inf
+    assert statistics.episodes_to_threshold(episode, episode, delay, 30) == 30
+    assert statistics.episodes_to_threshold(episode / 10, episode, delay, 30) == 3
+    assert statistics.episodes_to_threshold(episode, episode, delay, 80) == 22
+    assert statistics.episodes_to_threshold(episode, episode, delay, 29) == np.inf
 
 
 def test_area_and_drift():
     episode = np.array([2.0, 4.0, 8.0])
-    assert statistics.area(episode, np.array([10.0, 20.0, 40.0])) == pytest.approx((2 * 10 + 2 * 20 + 4 * 40) / 8)
+    assert statistics.mean_training_delay(episode, np.array([10.0, 20.0, 40.0])) == pytest.approx((2 * 10 + 2 * 20 + 4 * 40) / 8)
     episode = np.arange(1, 101.0)
-    assert statistics.drift(episode, np.maximum(50.0, 150 - 2 * episode)) == pytest.approx(0)
-    assert statistics.drift(episode, 150 - episode) == pytest.approx(-25)
-    assert np.isnan(statistics.drift(np.array([2.0]), np.array([5.0])))
+    assert statistics.final_slope(episode, np.maximum(50.0, 150 - 2 * episode)) == pytest.approx(0)
+    assert statistics.final_slope(episode, 150 - episode) == pytest.approx(-25)
+    assert np.isnan(statistics.final_slope(np.array([2.0]), np.array([5.0])))
 
 
 @pytest.mark.parametrize(("trainings", "share"), [(2, 0.54), (3, 0.74), (5, 0.86), (10, 0.94)])

@@ -12,11 +12,11 @@ from mlflow import MlflowClient
 
 from tsc_marl.config import parse
 from tsc_marl.errors import UserError
-from tsc_marl.evaluation.evaluate import measured
+from tsc_marl.evaluation.evaluate import load_matching_results
 from tsc_marl.sim.demand import Demand
 from tsc_marl.tracking.store import EVALUATION, FINISHED
 from tsc_marl.training import study
-from tsc_marl.training.loop import COMMAND, MEASURED, alone
+from tsc_marl.training.loop import COMMAND, MEASURED, run_lock
 
 pytest_plugins = ["helpers.fixtures"]
 
@@ -68,7 +68,7 @@ def test_a_study_is_completed_and_never_repeated(home, capsys, tmp_path):
 
 
 def test_other_settings_are_another_training():
-    cells = [study.cells(["cross"], ["ippo"], [0], ["--algo.epochs", epochs])[0] for epochs in "112"]
+    cells = [study.trials(["cross"], ["ippo"], [0], ["--algo.epochs", epochs])[0] for epochs in "112"]
     assert cells[0].folder == cells[1].folder != cells[2].folder
 
 
@@ -108,7 +108,7 @@ def test_one_that_fails_does_not_stop_the_others(home, capsys, monkeypatch):
     """Its folder holds a checkpoint that is none."""
     monkeypatch.setenv("TSC_MARL_HOME", str(home.folder))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    found = study.cells(["cross"], ["ippo", "mappo"], [0], QUICK.split())
+    found = study.trials(["cross"], ["ippo", "mappo"], [0], QUICK.split())
     study.prepare(found[0].folder, list(found[0].line))
     found[1].folder.mkdir()  # another one was cut short before it began
     (found[0].folder / "ippo-s0").mkdir()
@@ -123,14 +123,14 @@ def test_two_studies_share_the_work(home, capsys, monkeypatch):
     """A study leaves to others what they are at, and takes it when they have left it."""
     monkeypatch.setenv("TSC_MARL_HOME", str(home.folder))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    found = study.cells(["cross"], ["ippo", "mappo"], [0], QUICK.split())
+    found = study.trials(["cross"], ["ippo", "mappo"], [0], QUICK.split())
     study.prepare(found[0].folder, list(found[0].line))
     with ThreadPoolExecutor() as pool:
-        with alone(found[0].folder):
+        with run_lock(found[0].folder):
             work = pool.submit(study.run, found, 2)
             while not (found[1].finished or work.done()):
                 time.sleep(0.1)
-            assert found[0].played() == 0
+            assert found[0].episodes_done() == 0
         work.result()
     assert found[0].finished
     out = capsys.readouterr().out
@@ -151,14 +151,14 @@ def test_classical_controllers_play_once_in_a_study(home, monkeypatch):
     monkeypatch.setenv("TSC_MARL_HOME", str(home.folder))
     line = f"study --net cross --algos ippo --seeds 0 1 --jobs 1 {QUICK} max_pressure"
     assert home.main(line) == 0
-    first, second = study.cells(["cross"], ["ippo"], [0, 1], [*QUICK.split(), "max_pressure"])
+    first, second = study.trials(["cross"], ["ippo"], [0, 1], [*QUICK.split(), "max_pressure"])
     contents = [json.loads((cell.folder / EVALUATION).read_text())["results"] for cell in (first, second)]
     assert [sorted(content) for content in contents] == [["ippo", "max_pressure"]] * 2
     assert not (first.folder / MEASURED).exists()
     task, path = parse(list(second.line))[0].eval_task(), second.folder / MEASURED
-    assert measured(path, task, ("max_pressure", "sotl"), (1,)) == {"max_pressure": contents[1]["max_pressure"]}
-    assert measured(path, task, ("max_pressure",), (1, 2)) == {}
-    assert measured(path, replace(task, demand=Demand(scale=1.3)), ("max_pressure",), (1,)) == {}
+    assert load_matching_results(path, task, ("max_pressure", "sotl"), (1,)) == {"max_pressure": contents[1]["max_pressure"]}
+    assert load_matching_results(path, task, ("max_pressure",), (1, 2)) == {}
+    assert load_matching_results(path, replace(task, demand=Demand(scale=1.3)), ("max_pressure",), (1,)) == {}
     tampered = path.read_text().replace('"delay": ', '"delay": 9')
     path.write_text(tampered)
     (second.folder / EVALUATION).unlink()

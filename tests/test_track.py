@@ -17,10 +17,10 @@ from mlflow import MlflowClient
 
 from tsc_marl import algos, deploy
 from tsc_marl.config import as_dict, parse
-from tsc_marl.evaluation.evaluate import load_checkpoint, policy_of
+from tsc_marl.evaluation.evaluate import load_checkpoint, policy_from_checkpoint
 from tsc_marl.rollout.pool import Pool
 from tsc_marl.rollout.types import Policy, Task
-from tsc_marl.rollout.worker import load
+from tsc_marl.rollout.worker import load_algorithm
 from tsc_marl.types import Spec
 
 pytest_plugins = ["helpers.fixtures"]
@@ -121,7 +121,7 @@ def test_another_program_loads_the_policy_in_three_lines(runs, home, tmp_path):
     task, run = Task("cross"), runs["jointq", "1"]
     checkpoint = load_checkpoint(home.training / "jointq-s1" / "checkpoint.pt")
     with Pool(1, print) as pool:
-        spec = pool.probe(task)
+        spec = pool.read_spec(task)
     rng = np.random.default_rng(0)
     avail = rng.random((50, spec.n_agents, spec.n_actions)) < 0.5
     avail[..., 0] = True
@@ -138,7 +138,7 @@ def test_another_program_loads_the_policy_in_three_lines(runs, home, tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    algorithm = load(policy_of(checkpoint, task.network), spec)
+    algorithm = load_algorithm(policy_from_checkpoint(checkpoint, task.network), spec)
     expected = algorithm.act(torch.from_numpy(given["obs"]), torch.from_numpy(given["avail"]), None, None)[0].numpy()
     chosen = np.load(tmp_path / "chosen.npy")
     assert chosen.tolist() == expected.tolist()

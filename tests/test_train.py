@@ -22,7 +22,7 @@ from tsc_marl.errors import UserError
 from tsc_marl.evaluation import tables
 from tsc_marl.evaluation.evaluate import load_checkpoint
 from tsc_marl.sim.scenario import ROOT
-from tsc_marl.training.run import Run
+from tsc_marl.training.run import TrainingRun
 from tsc_marl.types import Spec
 
 pytest_plugins = ["helpers.fixtures"]
@@ -259,7 +259,7 @@ def test_three_deaths_end_the_run(home, capsys):
 
 def test_an_update_cut_short_is_not_saved(tmp_path):
     (config,) = parse(["--net", "cross", "--algos", "ippo"])
-    run = Run(config, "ippo", 0, Spec("cross", ("a",), 2, 3, 4, ((),)), tmp_path)
+    run = TrainingRun(config, "ippo", 0, Spec("cross", ("a",), 2, 3, 4, ((),)), tmp_path)
     algorithm = run.algorithm
     before = {name: value.clone() for name, value in algorithm.state_dict().items()}
     with torch.no_grad():
@@ -268,7 +268,7 @@ def test_an_update_cut_short_is_not_saved(tmp_path):
     run.save()
     saved = load_checkpoint(tmp_path / "checkpoint.pt")["training"]["weights"]
     assert all(torch.equal(saved[name], before[name]) for name in before)
-    run.mark()
+    run.stage_checkpoint()
     run.save()
     saved = load_checkpoint(tmp_path / "checkpoint.pt")["training"]["weights"]
     assert all(torch.equal(saved[name], value) for name, value in algorithm.state_dict().items())
@@ -276,7 +276,7 @@ def test_an_update_cut_short_is_not_saved(tmp_path):
 
 def test_a_disk_that_takes_no_checkpoint_keeps_the_last_one(tmp_path):
     (config,) = parse(["--net", "cross", "--algos", "ippo"])
-    run = Run(config, "ippo", 0, Spec("cross", ("a",), 2, 3, 4, ((),)), tmp_path)
+    run = TrainingRun(config, "ippo", 0, Spec("cross", ("a",), 2, 3, 4, ((),)), tmp_path)
     run.save()
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))

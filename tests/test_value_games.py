@@ -84,7 +84,7 @@ def test_epsilon_falls_over_its_share_of_training():
     batch = collect(Noise(), algorithm, 2, torch.Generator())
     levels = []
     for progress in (0.0, 0.25, 0.5, 0.9):
-        algorithm.observe(batch, progress)
+        algorithm.on_new_episodes(batch, progress)
         levels.append(float(algorithm.policy_state()["epsilon"]))
     assert levels == pytest.approx([0.9, 0.5, 0.1, 0.1])
 
@@ -100,11 +100,11 @@ def test_qmix_is_monotone_and_its_best_joint_action_is_everyones_best():
             parameter.normal_()
     q, state = torch.randn(200, 3, 4), torch.randn(200, 5)
     joint = torch.cartesian_prod(*[torch.arange(4)] * 3)
-    values = torch.stack([ops.taken(q, a.expand(200, 3)) for a in joint], dim=1).requires_grad_()
+    values = torch.stack([ops.gather_actions(q, a.expand(200, 3)) for a in joint], dim=1).requires_grad_()
     total = mixer(values, state.unsqueeze(1).expand(-1, len(joint), -1))
     total.sum().backward()
     assert (values.grad >= 0).all()
-    best = ops.taken(q, q.argmax(-1))
+    best = ops.gather_actions(q, q.argmax(-1))
     assert_close(total.max(1).values, mixer(best, state))
 
 

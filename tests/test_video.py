@@ -11,16 +11,16 @@ from PIL import Image
 
 from tsc_marl.cli.main import main
 from tsc_marl.rollout.types import Policy, Task
-from tsc_marl.rollout.worker import start
-from tsc_marl.viz.clip import MOST_FRAMES, Stretch, record
-from tsc_marl.viz.video_canvas import Stage, vehicle_colours
+from tsc_marl.rollout.worker import start_policy
+from tsc_marl.viz.clip import MOST_FRAMES, Clip, record_clip
+from tsc_marl.viz.video_canvas import VideoCanvas, vehicle_colours
 
 GRID = Task("grid2x2")
 
 
 @pytest.fixture(scope="module")
-def stretch() -> Stretch:
-    return record(GRID, Policy("max_pressure"), 1000, 290, 300)
+def stretch() -> Clip:
+    return record_clip(GRID, Policy("max_pressure"), 1000, 290, 300)
 
 
 def test_a_gif_of_two_controllers_side_by_side(tmp_path, capsys) -> None:
@@ -42,7 +42,7 @@ def test_a_gif_of_two_controllers_side_by_side(tmp_path, capsys) -> None:
 
 def test_what_is_recorded_is_the_episode_that_is_played_elsewhere(stretch) -> None:
     env = GRID.env()
-    act, lost_s, waiting = start(env, Policy("max_pressure"), 1000), 0.0, 0
+    act, lost_s, waiting = start_policy(env, Policy("max_pressure"), 1000), 0.0, 0
     while env.now < 300:
         waiting = len(env.engine.api.simulation.getPendingVehicles())
         before = lost_s
@@ -53,13 +53,13 @@ def test_what_is_recorded_is_the_episode_that_is_played_elsewhere(stretch) -> No
     np.testing.assert_allclose(np.sort(last.vehicles[:, 3]), np.sort(env.vehicles.speed_ms), atol=0.006)
     positions = np.array([env.engine.api.vehicle.getPosition(name) for name in env.vehicles.ids])
     np.testing.assert_allclose(np.sort(last.vehicles[:, 0]), np.sort(positions[:, 0]), atol=0.006)
-    assert list(last.states) == env.engine.lights(env.names)
+    assert list(last.states) == env.engine.states(env.names)
     assert (last.waiting, last.lost_s) == (waiting, pytest.approx(before))
     env.close()
 
 
 def test_a_vehicle_is_drawn_where_it_is(stretch) -> None:
-    stage = Stage(GRID, 1000, {"max_pressure": stretch})
+    stage = VideoCanvas(GRID, 1000, {"max_pressure": stretch})
     map_ = stage.figure.axes[0]
     for i in (0, 9):
         stage.show(i)
@@ -77,9 +77,9 @@ def test_a_vehicle_is_drawn_where_it_is(stretch) -> None:
 
 def test_the_discs_have_the_colour_of_the_advantage() -> None:
     for sign in (1.0, -1.0):
-        recorded = record(TASK, biased(sign), 1000, 20, 22)
+        recorded = record_clip(TASK, biased(sign), 1000, 20, 22)
         assert [frame.worth.tolist() for frame in recorded.frames] == [[pytest.approx(sign)]] * 2
-        stage = Stage(TASK, 1000, {"jointq": recorded})
+        stage = VideoCanvas(TASK, 1000, {"jointq": recorded})
         stage.show(1)
         (discs,) = (artist for artist in stage.figure.axes[0].collections if isinstance(artist, PathCollection))
         colour = discs.get_facecolor()[0]
@@ -88,7 +88,7 @@ def test_the_discs_have_the_colour_of_the_advantage() -> None:
 
 
 def test_a_long_stretch_has_no_more_frames_than_can_be_watched() -> None:
-    frames = record(TASK, Policy("fixed_time"), 1000, 0, 600).frames
+    frames = record_clip(TASK, Policy("fixed_time"), 1000, 0, 600).frames
     assert len(frames) == 200 <= MOST_FRAMES
     assert [frame.second for frame in frames[:3]] == [0, 3, 6]
     assert frames[0].vehicles.shape[1] == 4

@@ -15,7 +15,7 @@ from helpers.fake_policies import TASK, biased
 from tsc_marl.errors import UserError
 from tsc_marl.rollout.types import Job, Policy, Task
 from tsc_marl.rollout.worker import Worker
-from tsc_marl.viz.phase_values import NOTHING, Driver
+from tsc_marl.viz.phase_values import NEUTRAL_COLOUR, PolicyRunner
 from tsc_marl.viz.watch import Overlay, watch
 
 POLICY, SEED = Policy("max_pressure"), 1000
@@ -46,7 +46,7 @@ def test_the_window_shows_the_same_traffic_as_libsumo(display: None) -> None:
     policy = biased(1.0)
     shown = watch(TASK, policy, SEED, delay_ms=0, quit_on_end=True, say=said.append)
     worker = Worker()
-    assert shown == worker.play(Job(0, TASK, policy, SEED)).figures
+    assert shown == worker.play(Job(0, TASK, policy, SEED)).metrics
     worker.close()
     assert "close its window to stop" in said[0]
     assert said[2].startswith("colour, and number behind the colon: own advantage of the chosen phase")
@@ -54,13 +54,13 @@ def test_the_window_shows_the_same_traffic_as_libsumo(display: None) -> None:
 
 
 @pytest.fixture
-def window(display: None) -> Iterator[Callable[[Task, Policy, int], tuple[Driver, Any]]]:
+def window(display: None) -> Iterator[Callable[[Task, Policy, int], tuple[PolicyRunner, Any]]]:
     """Drive some decisions in a window and return the driver, with the overlay updated for the last, and SUMO."""
     envs = []
 
-    def drive(task: Task, policy: Policy, decisions: int) -> tuple[Driver, Any]:
+    def drive(task: Task, policy: Policy, decisions: int) -> tuple[PolicyRunner, Any]:
         envs.append(task.env())
-        driver = Driver(envs[-1], policy, SEED, gui=["--start", "--quit-on-end", "--window-size", "1280,900"])
+        driver = PolicyRunner(envs[-1], policy, SEED, gui=["--start", "--quit-on-end", "--window-size", "1280,900"])
         overlay = Overlay(envs[-1], driver, policy.name)
         for _ in range(decisions):
             chosen = driver.choose()
@@ -88,13 +88,13 @@ def test_the_colour_at_a_signal_has_the_sign_of_its_advantage(window: Callable, 
 
 def test_before_a_choice_there_is_no_colour(window: Callable) -> None:
     _, sumo = window(TASK, biased(1.0), 1)  # which the minimum green decides
-    assert sumo.polygon.getColor("A0")[:3] == NOTHING
+    assert sumo.polygon.getColor("A0")[:3] == NEUTRAL_COLOUR
 
 
 def test_a_controller_has_phases_but_no_colour(window: Callable) -> None:
     driver, sumo = window(TASK, Policy("fixed_time"), 3)
     assert driver.meaning is None
-    assert sumo.polygon.getColor("A0")[:3] == NOTHING
+    assert sumo.polygon.getColor("A0")[:3] == NEUTRAL_COLOUR
     assert sumo.poi.getType("legend line 1") == "there is no colour: it puts no number on its choices"
     state = sumo.trafficlight.getRedYellowGreenState("A0")
     drawn = [name for name in sumo.polygon.getIDList() if name.startswith("A0 ") and name != "A0 rim"]

@@ -92,7 +92,7 @@ class RunConfig(Generic[A]):
         check_eval_seeds(self.eval_seeds)
 
     @property
-    def standing(self) -> int:
+    def concurrent_episodes(self) -> int:
         """How many episodes stand still while the algorithm learns from their rollouts."""
         return self.episodes_per_update if getattr(self.algo, "rollout", 0) else 1
 

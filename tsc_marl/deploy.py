@@ -14,7 +14,7 @@ import torch
 
 from tsc_marl import algos
 from tsc_marl.rollout.types import Policy
-from tsc_marl.rollout.worker import load
+from tsc_marl.rollout.worker import load_algorithm
 from tsc_marl.types import Spec
 
 
@@ -34,7 +34,7 @@ class Trained:
     """Chooses phases greedily. A recurrent policy remembers the decisions since the last `start`."""
 
     def __init__(self, policy: Policy, spec: Spec) -> None:
-        self._algorithm = load(policy, spec)
+        self._algorithm = load_algorithm(policy, spec)
         self._carry: Any = None
 
     def predict(self, given: Mapping[str, np.ndarray], params: Mapping[str, Any] | None = None) -> np.ndarray:

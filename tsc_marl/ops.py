@@ -142,17 +142,17 @@ def explained_variance(guess: Tensor, target: Tensor) -> float:
     return float(1 - (target - guess).var() / spread) if spread > 0 else 0.0
 
 
-def legal(values: Float[Tensor, "*M A"], avail: Bool[Tensor, "*M A"]) -> Float[Tensor, "*M A"]:
+def mask_illegal(values: Float[Tensor, "*M A"], avail: Bool[Tensor, "*M A"]) -> Float[Tensor, "*M A"]:
     """Return the values, those of illegal actions far below all others but finite."""
     return values.masked_fill(~avail, ILLEGAL)
 
 
 def log_policy(logits: Float[Tensor, "*M A"], avail: Bool[Tensor, "*M A"]) -> Float[Tensor, "*M A"]:
     """Log-probabilities with the illegal actions excluded."""
-    return torch.log_softmax(legal(logits, avail), dim=-1)
+    return torch.log_softmax(mask_illegal(logits, avail), dim=-1)
 
 
-def mixed(logp: Float[Tensor, "*M A"], avail: Bool[Tensor, "*M A"], epsilon: Float[Tensor, ""]) -> Float[Tensor, "*M A"]:
+def epsilon_soft(logp: Float[Tensor, "*M A"], avail: Bool[Tensor, "*M A"], epsilon: Float[Tensor, ""]) -> Float[Tensor, "*M A"]:
     """Return the log-probabilities of a policy that with probability epsilon takes any legal action instead."""
     share = avail / avail.sum(-1, keepdim=True)
     return torch.where(avail, ((1 - epsilon) * logp.exp() + epsilon * share).clamp(min=1e-12).log(), logp)
@@ -163,7 +163,7 @@ def sample(probs: Float[Tensor, "*M A"], generator: torch.Generator) -> Tensor:
     return torch.multinomial(probs.flatten(0, -2), 1, generator=generator).view(probs.shape[:-1])
 
 
-def explore(
+def epsilon_greedy(
     action: Int[Tensor, "*M"], avail: Bool[Tensor, "*M A"], epsilon: Float[Tensor, ""], generator: torch.Generator
 ) -> Int[Tensor, "*M"]:
     """Replace each action by any legal one with probability epsilon."""
@@ -187,12 +187,12 @@ def entropy(logp: Float[Tensor, "*M A"]) -> Float[Tensor, "*M"]:
     return -(logp.exp() * logp).sum(-1)
 
 
-def taken(values: Float[Tensor, "*M A"], action: Tensor) -> Float[Tensor, "*M"]:
+def gather_actions(values: Float[Tensor, "*M A"], action: Tensor) -> Float[Tensor, "*M"]:
     """Pick the entry of the action taken."""
     return values.gather(-1, action.unsqueeze(-1)).squeeze(-1)
 
 
-def centred(values: Float[Tensor, "*M A"], probs: Float[Tensor, "*M A"]) -> Float[Tensor, "*M A"]:
+def centre_under_policy(values: Float[Tensor, "*M A"], probs: Float[Tensor, "*M A"]) -> Float[Tensor, "*M A"]:
     """Subtract the policy's mean, so that sum_a pi(a) result(a) = 0."""
     return values - (probs * values).sum(-1, keepdim=True)
 
@@ -210,7 +210,7 @@ def gumbel_softmax(
     Forward: the one-hot of argmax(l + g), g = -log(-log u) for u uniform, which is a draw from softmax(l) whatever the
     temperature tau. Backward: softmax((l + g) / tau). Without a generator, torch's global one draws.
     """
-    noisy = legal(logits, avail) + gumbel_like(logits, generator)
+    noisy = mask_illegal(logits, avail) + gumbel_like(logits, generator)
     soft = torch.softmax(noisy / temperature, dim=-1)
     hard = torch.zeros_like(soft).scatter(-1, noisy.argmax(-1, keepdim=True), 1.0)
     return hard + (soft - soft.detach())
@@ -230,7 +230,7 @@ def kl(logp: Float[Tensor, "*M A"], logq: Float[Tensor, "*M A"]) -> Float[Tensor
     return (logp.exp() * (logp - logq)).sum(-1)
 
 
-def view_weights(chosen: Bool[Tensor, "*M N"], k: Tensor, count: int) -> Float[Tensor, "*M N"]:
+def sub_policy_weights(chosen: Bool[Tensor, "*M N"], k: Tensor, count: int) -> Float[Tensor, "*M N"]:
     """Weights of a sum over rows that is 1/K times the mean over each sub-policy's own rows with a choice, summed over k.
 
     w = 1 / (K n_{i,k}) with n_{i,k} the rows in which agent i chose with sub-policy k (arXiv 1706.02275, 4.3).

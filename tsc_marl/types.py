@@ -59,7 +59,7 @@ class Batch:
     """What `act` returned beside the action, each [T, B, N, ...]."""
 
     @property
-    def memory(self) -> Tensor | None:
+    def initial_hidden(self) -> Tensor | None:
         """What a recurrent policy remembered at the first row [B, N, ...], None of one without memory."""
         return self.extras["memory"][0] if "memory" in self.extras else None
 
@@ -76,7 +76,7 @@ class Batch:
         return Batch(**{name: torch.cat([getattr(e, name) for e in episodes], dim=1) for name in names}, extras=extras)
 
 
-def averaged(steps: Sequence[dict[str, float]]) -> dict[str, float]:
+def mean_metrics(steps: Sequence[dict[str, float]]) -> dict[str, float]:
     """Return the mean of each metric over the steps that have it."""
     names = {name: None for step in steps for name in step}
     return {name: sum(found) / len(found) for name in names if (found := [step[name] for step in steps if name in step])}
@@ -87,7 +87,7 @@ class Algorithm(nn.Module, abc.ABC):
 
     Config: ClassVar[type]
     """Frozen dataclass of its settings; derived from OffPolicyConfig when it learns from past episodes."""
-    about: Literal["own", "team", "utility"] = "own"
+    value_scope: Literal["own", "team", "utility"] = "own"
     """What `appraise` speaks of: each agent's own return, the team's, or a `utility` without unit that only ranks phases."""
 
     def __init__(self, spec: Spec, config: Any) -> None:
@@ -116,11 +116,11 @@ class Algorithm(nn.Module, abc.ABC):
         On-policy: episodes or parts of them, just played. Off-policy: cuts of past episodes (`replay.Replay.sample`).
         """
 
-    def observe(self, batch: Batch, progress: float) -> dict[str, float]:
+    def on_new_episodes(self, batch: Batch, progress: float) -> dict[str, float]:
         """Look at new episodes before `update` gets samples of all; only off-policy algorithms are asked. Returns metrics."""
         return {}
 
-    def appraise(
+    def value_estimates(
         self, obs: Float[Tensor, "B N F"], avail: Bool[Tensor, "B N A"], state: Float[Tensor, "B S"], carry: Any
     ) -> dict[str, Tensor]:
         """Return what it thinks of a moment, in the reward's unit but for a utility; what it has no opinion on is missing.

@@ -6,7 +6,7 @@ import torch
 
 from tsc_marl.algos.jointq import Jointq
 from tsc_marl.rollout.types import Policy, Task
-from tsc_marl.rollout.worker import spec_of
+from tsc_marl.rollout.worker import spec_from_env
 
 TASK = Task("cross")
 
@@ -15,7 +15,7 @@ def biased(gain: float, task: Task = TASK) -> Policy:
     env = task.env()
     env.reset(0)
     env.close()
-    algorithm: Any = Jointq(spec_of(env), Jointq.Config())
+    algorithm: Any = Jointq(spec_from_env(env), Jointq.Config())
     with torch.no_grad():
         for head in (algorithm.actor.head, algorithm.critic.base.net.head):
             head.weight.zero_()

@@ -16,7 +16,7 @@ class EpsilonConfig:
     """Share of random actions at the start."""
     epsilon_end: float = 0.02
     """Share of random actions that is left."""
-    epsilon_until: float = 0.5
+    exploration_fraction: float = 0.5
     """Share of training over which epsilon falls (linear)."""
 
     def __post_init__(self) -> None:
@@ -27,7 +27,7 @@ class EpsilonConfig:
 
     def epsilon(self, progress: float) -> float:
         """Return the share of random actions when `progress` of training is done."""
-        done = min(1.0, progress / self.epsilon_until) if self.epsilon_until else 1.0
+        done = min(1.0, progress / self.exploration_fraction) if self.exploration_fraction else 1.0
         return self.epsilon_start + (self.epsilon_end - self.epsilon_start) * done
 
 
@@ -37,11 +37,11 @@ class OffPolicyConfig(EpsilonConfig):
 
     replay_episodes: int = 50
     """Episodes kept."""
-    windows: int = 64
+    batch_size: int = 64
     """Cuts of past episodes in one update."""
-    window: int = 4
+    sequence_length: int = 4
     """Decisions in one cut."""
-    updates: int = 100
+    gradient_steps: int = 100
     """Updates after each batch of new episodes."""
 
     def __post_init__(self) -> None:
@@ -58,23 +58,23 @@ class PpoConfig:
 
     lr: float = 1e-3
     """Learning rate of actor and critic (Adam)."""
-    lr_end: float = 0.1
+    lr_final_fraction: float = 0.1
     """Share of the learning rate that is left at the end of training (linear)."""
     gamma: float = 0.98
     """Discount per decision."""
-    lam: float = 0.5
+    gae_lambda: float = 0.5
     """Lambda of the generalised advantage estimate. In traffic values are predicted well and returns are noisy: .95 hides
     what one of many agents changed."""
-    rollout: int = 90
+    rollout_length: int = 90
     """Decisions, about, of each episode in one batch: equal parts, after each of which the policy learns while the episode
     stands still. 0: the whole episode."""
     epochs: int = 8
     """Passes over each batch."""
-    minibatches: int = 4
+    num_minibatches: int = 4
     """Gradient steps per pass."""
-    clip: float = 0.2
+    clip_coef: float = 0.2
     """Clip radius of the policy ratio and of the value's move."""
-    entropy: float = 0.01
+    entropy_coef: float = 0.01
     """Weight of the entropy bonus."""
     max_grad_norm: float = 10.0
     """Largest norm of a gradient step, actor and critic each."""
@@ -86,13 +86,13 @@ class PpoConfig:
     """Which agents share parameters: `full` (with a one-hot id), `full_no_id`, `none`, `seps` (learned clusters)."""
     recurrent: bool = False
     """Give the actor a memory (GRU); the critic has none."""
-    chunk: int = 10
+    bptt_length: int = 10
     """Decisions through which gradients flow back in a recurrent actor."""
     adv_norm: Literal["batch", "agent", "none"] = "batch"
     """Normalise advantages over all agents, each agent alone, or not."""
     popart: bool = False
     """Rescale the value head whenever the normaliser moves, so that its predictions stay."""
-    value_keep: float = 0.9
+    value_norm_decay: float = 0.9
     """Share of the value normaliser's moments kept at each update."""
 
     def __post_init__(self) -> None:
@@ -103,10 +103,10 @@ class PpoConfig:
         for name in ("lr", "clip", "max_grad_norm", "epochs", "minibatches", "chunk"):
             if not 0 < getattr(self, name) < inf:
                 raise UserError(f"algo.{name} must be positive and finite; got {getattr(self, name)}")
-        if self.rollout < 0:
-            raise UserError(f"algo.rollout must be at least 1, or 0 for the whole episode; got {self.rollout}")
-        if not self.entropy >= 0:
-            raise UserError(f"algo.entropy must not be negative; got {self.entropy}")
+        if self.rollout_length < 0:
+            raise UserError(f"algo.rollout must be at least 1, or 0 for the whole episode; got {self.rollout_length}")
+        if not self.entropy_coef >= 0:
+            raise UserError(f"algo.entropy must not be negative; got {self.entropy_coef}")
         for name in ("hidden", "critic_hidden"):
             widths = getattr(self, name)
             if min(widths, default=0) < 1:

@@ -32,7 +32,7 @@ from tsc_marl.types import Batch, Spec
 class ComaConfig(PpoConfig, EpsilonConfig):
     """Settings of COMA."""
 
-    lam: float = 0.8
+    gae_lambda: float = 0.8
     """Lambda of the critic's TD(lambda) targets."""
     critic_epochs: int = 8
     """Passes of the critic over each batch, after the actor's."""
@@ -82,8 +82,8 @@ class Coma(Ippo):
 
     def __init__(self, spec: Spec, config: ComaConfig) -> None:
         super().__init__(spec, config)
-        self.target_critic = agent.frozen_copy(self.critic)
-        self.residual = agent.Moments(config.value_keep)
+        self.target_critic = agent.target_copy(self.critic)
+        self.residual = agent.ValueNorm(config.value_norm_decay)
         self.register_buffer("epsilon", torch.tensor(config.epsilon_start))
 
     def build_critic(self) -> ComaCritic:
@@ -93,13 +93,13 @@ class Coma(Ippo):
     def update(self, batch: Batch, progress: float) -> dict[str, float]:
         """Learn from the batch, then move the target critic and lower epsilon."""
         metrics = super().update(batch, progress)
-        agent.blend(self.target_critic, self.critic, self.config.polyak)
+        agent.polyak_update(self.target_critic, self.critic, self.config.polyak)
         self.epsilon.fill_(self.config.epsilon(progress))
         return metrics | {"policy/epsilon": float(self.epsilon)}
 
-    def acting(self, logits: Float[Tensor, "*M A"], avail: Bool[Tensor, "*M A"]) -> Float[Tensor, "*M A"]:
+    def policy_log_probs(self, logits: Float[Tensor, "*M A"], avail: Bool[Tensor, "*M A"]) -> Float[Tensor, "*M A"]:
         """Return the log-probabilities of the mixture."""
-        return ops.mixed(ops.log_policy(logits, avail), avail, self.epsilon)
+        return ops.epsilon_soft(ops.log_policy(logits, avail), avail, self.epsilon)
 
     def policy_state(self) -> dict[str, Tensor]:
         """Return the actor's weights and epsilon."""
@@ -113,22 +113,22 @@ class Coma(Ippo):
         others = joint.unsqueeze(-3) * (1 - torch.eye(n)).unsqueeze(-1)
         return critic(torch.cat([obs, others.flatten(-2)], dim=-1), state, self.residual.deviation / self.returns.deviation)
 
-    def appraise(
+    def value_estimates(
         self, obs: Float[Tensor, "B N F"], avail: Bool[Tensor, "B N A"], state: Float[Tensor, "B S"], carry: Any
     ) -> dict[str, Tensor]:
         """Return the policy and its counterfactual advantages, the others acting as they do on average."""
-        probs = self.acting(self.actor.unroll(obs.unsqueeze(0), carry)[0][0], avail).exp()
-        return {"probs": probs, "own": ops.centred(self.q(self.critic, obs, state, probs), probs) * self.returns.deviation}
+        probs = self.policy_log_probs(self.actor.unroll(obs.unsqueeze(0), carry)[0][0], avail).exp()
+        return {"probs": probs, "own": ops.centre_under_policy(self.q(self.critic, obs, state, probs), probs) * self.returns.deviation}
 
     @torch.no_grad()
     def prepare(self, batch: Batch) -> tuple[Rows, dict[str, float]]:
         """Return the tensors [T, B, ...] that the losses need, and metrics."""
         config, done = self.config, (batch.terminated, batch.truncated)
-        last = self.acting(self.actor.unroll(batch.obs, batch.memory)[0][-1:], batch.avail[-1:]).exp()
+        last = self.policy_log_probs(self.actor.unroll(batch.obs, batch.initial_hidden)[0][-1:], batch.avail[-1:]).exp()
         joint = torch.cat([one_hot(batch.action, self.spec.n_actions).float(), last])
         played = (joint * self.returns.restore(self.q(self.target_critic, batch.obs, batch.state, joint))).sum(-1)
         team = batch.reward.sum(-1, keepdim=True).expand_as(batch.reward)
-        target = ops.td_lambda(team, played, *done, config.gamma, config.lam)
+        target = ops.td_lambda(team, played, *done, config.gamma, config.gae_lambda)
         self.returns.update(target)
         self.residual.update(target - played[:-1])
         rows = {
@@ -138,24 +138,24 @@ class Coma(Ippo):
         }  # fmt: skip
         return rows | ({"memory": batch.extras["memory"]} if config.recurrent else {}), {"value/mean": float(target.mean())}
 
-    def learn_from(self, rows: Rows) -> list[dict[str, float]]:
+    def fit(self, rows: Rows) -> list[dict[str, float]]:
         """Improve the policy by the critic's advantages, then the critic."""
-        rows |= self.scaled(self.counterfactual(rows), rows)
-        logged = [self.improve_policy(self.log_policy(some), some, self.actor) for some in self.minibatches(rows)]
-        return logged + [self.improve_critic(some) for _ in range(self.config.critic_epochs) for some in self.minibatches(rows)]
+        rows |= self.normalise_advantages(self.counterfactual(rows), rows)
+        logged = [self.step_policy(self.log_policy(some), some, self.actor) for some in self.minibatches(rows)]
+        return logged + [self.step_critic(some) for _ in range(self.config.critic_epochs) for some in self.minibatches(rows)]
 
     @torch.no_grad()
     def counterfactual(self, rows: Rows) -> Float[Tensor, "L M N"]:
         """Return A^i, in the return's unit where nothing is to normalise it."""
         joint = one_hot(rows["action"], self.spec.n_actions).float()
         q = self.q(self.critic, rows["obs"], rows["state"], joint)
-        advantage = ops.taken(ops.centred(q, rows["probs"]), rows["action"])
+        advantage = ops.gather_actions(ops.centre_under_policy(q, rows["probs"]), rows["action"])
         return advantage * self.returns.deviation if self.config.adv_norm == "none" else advantage
 
     def critic_loss(self, rows: Rows) -> Tensor:
         """Return the mean squared error of the taken actions' Q."""
         joint = one_hot(rows["action"], self.spec.n_actions).float()
-        guess = ops.taken(self.q(self.critic, rows["obs"], rows["state"], joint), rows["action"])
+        guess = ops.gather_actions(self.q(self.critic, rows["obs"], rows["state"], joint), rows["action"])
         return ((guess - rows["target"]) ** 2).mean()
 
     def policy_loss(self, logp: Float[Tensor, "L M N"], rows: Rows) -> Tensor:

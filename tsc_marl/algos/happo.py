@@ -49,22 +49,22 @@ class Happo(Mappo):
             self._publish(i)
         self.actor_optimiser = torch.optim.Adam(self.learners.parameters(), lr=config.lr, eps=1e-5)
 
-    def learn_from(self, rows: Rows) -> list[dict[str, float]]:
+    def fit(self, rows: Rows) -> list[dict[str, float]]:
         """Improve the agents in a random order, then the critic."""
         factor = torch.ones_like(rows["advantage"][..., :1])
         logged = []
         for i in torch.randperm(self.spec.n_agents).tolist():
             own = {name: value[:, :, i : i + 1] for name, value in rows.items() if name not in ("state", "value", "target")}
             own["factor"] = factor
-            logged += self.improve_agent(i, own)
+            logged += self.step_agent(i, own)
             with torch.no_grad():
-                change = ops.taken(self.agent_log_policy(i, own), own["action"]) - own["logp"]
+                change = ops.gather_actions(self.agent_log_policy(i, own), own["action"]) - own["logp"]
             factor = factor * change.exp()
             self._publish(i)
         metrics = {"factor/min": float(factor.min()), "factor/max": float(factor.max())}
         metrics["factor/effective_share"] = float(factor.mean() ** 2 / (factor**2).mean())
         for some in self.minibatches(rows):
-            logged.append(self.improve_critic(some))
+            logged.append(self.step_critic(some))
         return [metrics, *logged]
 
     def agent_log_policy(self, i: int, rows: Rows) -> Float[Tensor, "L M 1 A"]:
@@ -72,12 +72,12 @@ class Happo(Mappo):
         memory = rows["memory"][0] if self.config.recurrent else None
         return ops.log_policy(self.learners[i].unroll(rows["obs"], memory)[0], rows["avail"])  # pyright: ignore[reportCallIssue]
 
-    def improve_agent(self, i: int, rows: Rows) -> list[dict[str, float]]:
+    def step_agent(self, i: int, rows: Rows) -> list[dict[str, float]]:
         """Take PPO's steps on agent i alone; the factor weighs its rows."""
         logged = []
         for some in self.minibatches(rows):
             some["advantage"] = some["factor"] * some["advantage"]
-            logged.append(self.improve_policy(self.agent_log_policy(i, some), some, self.learners[i]))
+            logged.append(self.step_policy(self.agent_log_policy(i, some), some, self.learners[i]))
         return logged
 
     @torch.no_grad()

@@ -21,7 +21,7 @@ from tsc_marl.errors import UserError
 class HatrpoConfig(HappoConfig):
     """Settings of HATRPO."""
 
-    entropy: float = 0.0
+    entropy_coef: float = 0.0
     """Must be 0: the trust region has no entropy bonus."""
     delta: float = 0.01
     """Largest mean KL divergence of an agent's step."""
@@ -39,8 +39,8 @@ class HatrpoConfig(HappoConfig):
     def __post_init__(self) -> None:
         """Refuse values outside their range."""
         super().__post_init__()
-        if self.entropy:
-            raise UserError(f"algo.entropy must be 0, hatrpo's trust region has no entropy bonus; got {self.entropy}")
+        if self.entropy_coef:
+            raise UserError(f"algo.entropy must be 0, hatrpo's trust region has no entropy bonus; got {self.entropy_coef}")
         for name in ("delta", "damping", "cg_steps", "backtracks"):
             if not getattr(self, name) > 0:
                 raise UserError(f"algo.{name} must be positive; got {getattr(self, name)}")
@@ -55,14 +55,14 @@ class Hatrpo(Happo):
     Config = HatrpoConfig
     config: HatrpoConfig  # pyright: ignore[reportIncompatibleVariableOverride]
 
-    def improve_agent(self, i: int, rows: Rows) -> list[dict[str, float]]:
+    def step_agent(self, i: int, rows: Rows) -> list[dict[str, float]]:
         """Take one trust-region step on agent i alone, or none."""
         config, parameters = self.config, list(self.learners[i].parameters())
         before, old = self.agent_log_policy(i, rows).detach(), parameters_to_vector(parameters).detach()
 
         def surrogate() -> tuple[Tensor, Tensor]:
             logp = self.agent_log_policy(i, rows)
-            ratio = (ops.taken(logp, rows["action"]) - rows["logp"]).exp()
+            ratio = (ops.gather_actions(logp, rows["action"]) - rows["logp"]).exp()
             gain = ops.masked_mean(ratio * rows["factor"] * rows["advantage"], rows["active"])
             return gain, ops.masked_mean(ops.kl(before, logp), rows["active"])
 

@@ -24,7 +24,7 @@ class A2cConfig(PpoConfig):
 
     epochs: int = 1
     """Passes over each batch: the loss has no ratio that would allow more than one."""
-    minibatches: int = 16
+    num_minibatches: int = 16
     """Gradient steps per pass."""
     estimator: Literal["nstep", "gae"] = "nstep"
     """`nstep` returns, or the generalised advantage estimate with `lam`."""
@@ -54,18 +54,18 @@ class Ia2c(Ippo):
 
     def __init__(self, spec: Spec, config: A2cConfig) -> None:
         super().__init__(spec, config)
-        self.target_critic = agent.frozen_copy(self.critic)
+        self.target_critic = agent.target_copy(self.critic)
 
     def update(self, batch: Batch, progress: float) -> dict[str, float]:
         """Learn as PPO does, then move the target critic."""
         metrics = super().update(batch, progress)
-        agent.blend(self.target_critic, self.critic, self.config.polyak)
+        agent.polyak_update(self.target_critic, self.critic, self.config.polyak)
         return metrics
 
-    def estimate(self, batch: Batch, reward: Float[Tensor, "T B K"], value: Float[Tensor, "T_1 B K"]) -> Float[Tensor, "T B K"]:
+    def return_residual(self, batch: Batch, reward: Float[Tensor, "T B K"], value: Float[Tensor, "T_1 B K"]) -> Float[Tensor, "T B K"]:
         """Return G^(n) - V, or the generalised advantage estimate."""
         if self.config.estimator == "gae":
-            return super().estimate(batch, reward, value)
+            return super().return_residual(batch, reward, value)
         online, self.critic = self.critic, self.target_critic
         later = self.returns.restore(self.normalised_values(batch.obs, batch.state))
         self.critic = online

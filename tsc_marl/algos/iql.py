@@ -36,9 +36,9 @@ class QConfig(OffPolicyConfig):
     """Give the agents a memory (GRU)."""
     polyak: float | None = 0.01
     """Share by which the target network moves at each update."""
-    hard_every_updates: int | None = None
+    target_update_interval: int | None = None
     """Copy to the target network after so many updates instead; needs `polyak None`."""
-    value_keep: float = 0.999
+    value_norm_decay: float = 0.999
     """Share of the target normaliser's moments kept at each update."""
 
     def __post_init__(self) -> None:
@@ -52,10 +52,10 @@ class QConfig(OffPolicyConfig):
                 raise UserError(f"algo.{name} must be positive; got {getattr(self, name)}")
         if min(self.hidden, default=0) < 1:
             raise UserError(f"algo.hidden needs at least one layer, none narrower than 1; got {self.hidden}")
-        if (self.polyak is None) == (self.hard_every_updates is None):
+        if (self.polyak is None) == (self.target_update_interval is None):
             raise UserError(
                 f"the target moves in exactly one way; got algo.polyak {self.polyak} and algo.hard_every_updates "
-                f"{self.hard_every_updates}, set one of them to None"
+                f"{self.target_update_interval}, set one of them to None"
             )
 
 
@@ -71,22 +71,22 @@ class Iql(Algorithm):
         self.config: QConfig = config
         sizes = (spec.n_agents, spec.obs_dim, config.hidden, spec.n_actions)
         self.actor = agent.AgentNet(*sizes, config.sharing, 0.01, config.recurrent)
-        self.joint = self.build_joint()
-        self.target_actor, self.target_joint = agent.frozen_copy(self.actor), agent.frozen_copy(self.joint)
-        self.optimiser = torch.optim.Adam([*self.actor.parameters(), *self.joint.parameters()], lr=config.lr, eps=1e-5)
-        self.returns = agent.Moments(config.value_keep)
+        self.mixer = self.build_mixer()
+        self.target_actor, self.target_mixer = agent.target_copy(self.actor), agent.target_copy(self.mixer)
+        self.optimiser = torch.optim.Adam([*self.actor.parameters(), *self.mixer.parameters()], lr=config.lr, eps=1e-5)
+        self.returns = agent.ValueNorm(config.value_norm_decay)
         self.register_buffer("epsilon", torch.tensor(config.epsilon_start))
         self.register_buffer("updates_done", torch.zeros((), dtype=torch.long))
 
-    def build_joint(self) -> nn.Module:
+    def build_mixer(self) -> nn.Module:
         """Return what makes the predicted values of the agents' Q; here nothing, each is one by itself."""
         return nn.Module()
 
-    def predicted(self, joint: nn.Module, q: Float[Tensor, "T B N"], batch: Batch, rows: slice) -> Float[Tensor, "T B K"]:
+    def mix(self, joint: nn.Module, q: Float[Tensor, "T B N"], batch: Batch, rows: slice) -> Float[Tensor, "T B K"]:
         """Return the values that targets are made for, of the agents' Q of some actions in some rows; normalised units."""
         return q
 
-    def stream(self, batch: Batch) -> Float[Tensor, "T B K"]:
+    def critic_reward(self, batch: Batch) -> Float[Tensor, "T B K"]:
         """Return the rewards that they predict."""
         return batch.reward
 
@@ -95,18 +95,18 @@ class Iql(Algorithm):
     ) -> tuple[Int[Tensor, "B N"], dict[str, Tensor], Any]:
         """Take the best legal action, or while exploring any legal one with probability epsilon."""
         q, after = self.actor.unroll(obs.unsqueeze(0), carry)
-        action = ops.legal(q[0], avail).argmax(-1)
+        action = ops.mask_illegal(q[0], avail).argmax(-1)
         if generator is None:
             return action, {}, after
-        action = ops.explore(action, avail, self.epsilon, generator)
+        action = ops.epsilon_greedy(action, avail, self.epsilon, generator)
         return action, {} if after is None else {"memory": torch.zeros_like(after) if carry is None else carry}, after
 
-    def appraise(
+    def value_estimates(
         self, obs: Float[Tensor, "B N F"], avail: Bool[Tensor, "B N A"], state: Float[Tensor, "B S"], carry: Any
     ) -> dict[str, Tensor]:
         """Return what each phase adds to the best one's Q; the policy is greedy but for epsilon."""
         q = self.actor.unroll(obs.unsqueeze(0), carry)[0][0]
-        best = ops.legal(q, avail).max(-1, keepdim=True).values
+        best = ops.mask_illegal(q, avail).max(-1, keepdim=True).values
         share = self.epsilon * avail / avail.sum(-1, keepdim=True)
         return {"probs": share + (1 - self.epsilon) * ((q == best) & avail), "own": (q - best) * self.returns.deviation}
 
@@ -114,7 +114,7 @@ class Iql(Algorithm):
         """Return the agents' networks and epsilon."""
         return {name: value for name, value in self.state_dict().items() if name.startswith("actor.") or name == "epsilon"}
 
-    def observe(self, batch: Batch, progress: float) -> dict[str, float]:
+    def on_new_episodes(self, batch: Batch, progress: float) -> dict[str, float]:
         """Lower epsilon."""
         self.epsilon.fill_(self.config.epsilon(progress))
         return {"policy/epsilon": float(self.epsilon)}
@@ -124,36 +124,36 @@ class Iql(Algorithm):
         loss, metrics = self.loss(batch)
         self.optimiser.zero_grad()
         loss.backward()
-        parameters = [*self.actor.parameters(), *self.joint.parameters()]
+        parameters = [*self.actor.parameters(), *self.mixer.parameters()]
         norm = nn.utils.clip_grad_norm_(parameters, self.config.max_grad_norm)
         self.optimiser.step()
         self.updates_done += 1
-        every = self.config.hard_every_updates
+        every = self.config.target_update_interval
         if every is None or int(self.updates_done) % every == 0:
             share = self.config.polyak if every is None else 1.0
-            agent.blend(self.target_actor, self.actor, share or 1.0)
-            agent.blend(self.target_joint, self.joint, share or 1.0)
+            agent.polyak_update(self.target_actor, self.actor, share or 1.0)
+            agent.polyak_update(self.target_mixer, self.mixer, share or 1.0)
         return metrics | {"loss/q": loss.item(), "grad_norm/q": float(norm)}
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         """Return the mean squared TD error in normalised units, and metrics."""
         q, greedy, later = self.utilities(batch)
-        guess = self.predicted(self.joint, ops.taken(q[:-1], batch.action), batch, slice(0, -1))
+        guess = self.mix(self.mixer, ops.gather_actions(q[:-1], batch.action), batch, slice(0, -1))
         with torch.no_grad():
-            value = self.returns.restore(self.predicted(self.target_joint, ops.taken(later, greedy), batch, slice(1, None)))
+            value = self.returns.restore(self.mix(self.target_mixer, ops.gather_actions(later, greedy), batch, slice(1, None)))
             wanted, metrics = self.normalised_target(batch, value)
         return ((guess - wanted) ** 2).mean(), metrics
 
     def utilities(self, batch: Batch) -> tuple[Float[Tensor, "T_1 B N A"], Int[Tensor, "T B N"], Float[Tensor, "T B N A"]]:
         """Return the agents' Q, and for the next rows their greedy legal actions and the target network's Q."""
-        q = self.actor.unroll(batch.obs, batch.memory)[0]
-        greedy = ops.legal(q[1:].detach(), batch.avail[1:]).argmax(-1)
+        q = self.actor.unroll(batch.obs, batch.initial_hidden)[0]
+        greedy = ops.mask_illegal(q[1:].detach(), batch.avail[1:]).argmax(-1)
         with torch.no_grad():
-            later = self.target_actor.unroll(batch.obs, batch.memory)[0][1:]
+            later = self.target_actor.unroll(batch.obs, batch.initial_hidden)[0][1:]
         return q, greedy, later
 
     def normalised_target(self, batch: Batch, value: Float[Tensor, "T B K"]) -> tuple[Float[Tensor, "T B K"], dict[str, float]]:
         """Return y = r + gamma (1 - terminated) value of the next rows (raw), in normalised units, and metrics."""
-        target = self.stream(batch) + self.config.gamma * (~batch.terminated).float().unsqueeze(-1) * value
+        target = self.critic_reward(batch) + self.config.gamma * (~batch.terminated).float().unsqueeze(-1) * value
         self.returns.update(target)
         return self.returns.normalise(target), {"value/mean": float(target.mean()), "value/deviation": float(target.std())}

@@ -31,53 +31,53 @@ EVIDENCE_KEPT = 0.95
 class JointqConfig(PpoConfig):
     """Settings of the joint-Q critic."""
 
-    adv: Literal["own", "mix", "doc1", "doc_lambda", "cf"] = "own"
+    advantage: Literal["own", "mix", "doc1", "doc_lambda", "cf"] = "own"
     """`own`: GAE^i + kappa [(1 - rho) A_e^i + rho sum of the others' GAE].
     `mix`: (1 - rho)(A_o^i + kappa A_e^i) + rho (GAE^i + kappa sum of the others' GAE).
     `doc1`: R^i + gamma V' - V with V the sum of all values; `doc_lambda`: the same plus the later team residuals.
     `cf`: the counterfactual of the joint Q."""
-    kappa: float = 1.0
+    others_weight: float = 1.0
     """Weight of the effect on others: 0 is selfish, 1 the team's objective."""
-    trust: Literal["measured", "full"] = "measured"
+    others_trust: Literal["measured", "full"] = "measured"
     """How far to believe the critic's effect on others: by the share of it that lately came true on data that the critic had
     not learned from (a slope in [0, 1]), or fully."""
-    rho: float = 0.0
+    sampled_share: float = 0.0
     """Share of sampled returns in `mix`, in `own` of the others' sampled returns: more variance, less bias of the critic."""
-    credit: Literal["neighbours", "all"] = "neighbours"
+    credit_scope: Literal["neighbours", "all"] = "neighbours"
     """Whose streams the externality head explains: the neighbours' on the road graph, or all others' jointly."""
     hops: int = 1
     """How far `neighbours` reach: those of the neighbours too with 2, and so on."""
     mixer: Literal["sum", "monotone"] = "sum"
     """Interactions M of the joint Q beside the additive part; `monotone` (QMIX's) needs credit `all`."""
-    tie_heads: bool = False
+    shared_head: bool = False
     """Ablation: one head for both losses, as a single Q^i; for `mix` or `cf`, which read it, and without a mixer."""
 
     def __post_init__(self) -> None:
         """Refuse contradictions."""
         super().__post_init__()
-        if not 0 <= self.rho <= 1:
-            raise UserError(f"algo.rho must lie in [0, 1]; got {self.rho}")
-        if self.mixer != "sum" and self.credit != "all":
-            raise UserError(f"algo.mixer {self.mixer} explains all streams jointly; got algo.credit {self.credit}, set it to all")
-        if self.adv == "cf" and self.credit != "all":
-            raise UserError(f"algo.adv cf needs the joint Q of all agents; got algo.credit {self.credit}, set it to all")
-        for name, value, default in (("rho", self.rho, 0), ("kappa", self.kappa, 1), ("trust", self.trust, "measured")):
-            if value != default and self.adv not in ("own", "mix"):
-                raise UserError(f"algo.{name} {value} has no effect with algo.adv {self.adv}; set algo.adv to own or mix")
+        if not 0 <= self.sampled_share <= 1:
+            raise UserError(f"algo.rho must lie in [0, 1]; got {self.sampled_share}")
+        if self.mixer != "sum" and self.credit_scope != "all":
+            raise UserError(f"algo.mixer {self.mixer} explains all streams jointly; got algo.credit {self.credit_scope}, set it to all")
+        if self.advantage == "cf" and self.credit_scope != "all":
+            raise UserError(f"algo.adv cf needs the joint Q of all agents; got algo.credit {self.credit_scope}, set it to all")
+        for name, value, default in (("rho", self.sampled_share, 0), ("kappa", self.others_weight, 1), ("trust", self.others_trust, "measured")):
+            if value != default and self.advantage not in ("own", "mix"):
+                raise UserError(f"algo.{name} {value} has no effect with algo.adv {self.advantage}; set algo.adv to own or mix")
         self._check_reach()
-        if self.tie_heads and self.adv not in ("mix", "cf"):
-            raise UserError(f"algo.tie_heads True has no effect with algo.adv {self.adv}; set algo.adv to mix or cf")
-        if self.tie_heads and self.mixer != "sum":
+        if self.shared_head and self.advantage not in ("mix", "cf"):
+            raise UserError(f"algo.tie_heads True has no effect with algo.adv {self.advantage}; set algo.adv to mix or cf")
+        if self.shared_head and self.mixer != "sum":
             raise UserError(f"algo.tie_heads True trains no mixer; got algo.mixer {self.mixer}, set it to sum")
 
     def _check_reach(self) -> None:
         if self.hops < 1:
             raise UserError(f"algo.hops must be at least 1; got {self.hops}; for none at all set algo.kappa 0")
-        if self.hops > 1 and self.credit == "all":
+        if self.hops > 1 and self.credit_scope == "all":
             raise UserError(f"algo.hops {self.hops} has no effect with algo.credit all; set algo.credit to neighbours")
-        for name, value, default in (("credit", self.credit, "neighbours"), ("hops", self.hops, 1)):
-            if value != default and self.adv.startswith("doc"):
-                raise UserError(f"algo.{name} {value} has no effect with algo.adv {self.adv}; set algo.adv to own")
+        for name, value, default in (("credit", self.credit_scope, "neighbours"), ("hops", self.hops, 1)):
+            if value != default and self.advantage.startswith("doc"):
+                raise UserError(f"algo.{name} {value} has no effect with algo.adv {self.advantage}; set algo.adv to own")
 
 
 class JointCritic(nn.Module):
@@ -93,7 +93,7 @@ class JointCritic(nn.Module):
     def forward(self, obs: Tensor, state: Tensor, probs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return v [..., N] and the centred heads [..., N, A], in normalised units."""
         v, own, others = self.base(obs, state).split([1, self.n_actions, self.n_actions], dim=-1)
-        return v.squeeze(-1), ops.centred(own, probs), ops.centred(others, probs)
+        return v.squeeze(-1), ops.centre_under_policy(own, probs), ops.centre_under_policy(others, probs)
 
     def interaction(self, v: Tensor, own_taken: Tensor, state: Tensor) -> Tensor:
         """Return M of the agents' Q^i(a^i) [..., N], summed to [...]."""
@@ -111,12 +111,12 @@ class Jointq(MappoInd):
 
     def __init__(self, spec: Spec, config: JointqConfig) -> None:
         super().__init__(spec, config)
-        self.residual = agent.Moments(config.value_keep)
+        self.residual = agent.ValueNorm(config.value_norm_decay)
         apart = 1 - torch.eye(spec.n_agents)
         near = torch.eye(spec.n_agents)
         for i, others in enumerate(spec.neighbours):
             near[i, list(others)] = 1
-        reach = apart if config.credit == "all" else apart * (near.matrix_power(config.hops) > 0)
+        reach = apart if config.credit_scope == "all" else apart * (near.matrix_power(config.hops) > 0)
         self.register_buffer("reach", reach, persistent=False)
         self.register_buffer("evidence", torch.zeros(2))
 
@@ -147,25 +147,25 @@ class Jointq(MappoInd):
         unit = self.residual.deviation
         self.residual.update(target - value[:-1])
         rows["residual"] = (target - value[:-1]) / self.residual.deviation
-        a_own, a_others = (unit * ops.taken(head, batch.action) for head in (own, others))
+        a_own, a_others = (unit * ops.gather_actions(head, batch.action) for head in (own, others))
         if self.critic.mixer is not None:  # whatever effect of an agent M has learned, its centred head has not
             a_others = a_others + unit * self._interaction_effect(v, own, rows)
         happened = (target - value[:-1] - a_own) @ self.reach.T * rows["active"]
         self._weigh(a_others, happened, metrics)  # forced: a_others is 0
         self._log_heads(rows, own * unit, self.trust * others * unit, value[:-1], metrics)
-        if config.adv in ("own", "mix"):
-            on_others = (1 - config.rho) * self.trust * a_others + config.rho * estimate @ self.reach.T
-            on_itself = estimate if config.adv == "own" else (1 - config.rho) * a_own + config.rho * estimate
-            return on_itself + config.kappa * on_others
-        if config.adv == "cf":
+        if config.advantage in ("own", "mix"):
+            on_others = (1 - config.sampled_share) * self.trust * a_others + config.sampled_share * estimate @ self.reach.T
+            on_itself = estimate if config.advantage == "own" else (1 - config.sampled_share) * a_own + config.sampled_share * estimate
+            return on_itself + config.others_weight * on_others
+        if config.advantage == "cf":
             return a_own + a_others
-        return self._document(batch, value, config.adv == "doc_lambda")
+        return self._document(batch, value, config.advantage == "doc_lambda")
 
     @property
     def trust(self) -> float:
         """Share of the predicted effects on others that is believed."""
         agreement, size = self.evidence.tolist()
-        return 1.0 if self.config.trust == "full" else min(max(agreement / max(size, 1e-9), 0.0), 1.0)
+        return 1.0 if self.config.others_trust == "full" else min(max(agreement / max(size, 1e-9), 0.0), 1.0)
 
     def _weigh(self, predicted: Tensor, happened: Tensor, metrics: dict[str, float]) -> None:
         """Compare what the heads, which have not seen this batch, predicted for the others with what their streams show.
@@ -183,55 +183,55 @@ class Jointq(MappoInd):
         config, done = self.config, (batch.terminated, batch.truncated)
         team, total = batch.reward.sum(-1, keepdim=True), value.sum(-1, keepdim=True)
         one_step = ops.gae(team, total, *done, config.gamma, 0.0)
-        later = ops.gae(team, total, *done, config.gamma, config.lam) - one_step if sampled else 0.0
+        later = ops.gae(team, total, *done, config.gamma, config.gae_lambda) - one_step if sampled else 0.0
         return batch.reward - team + one_step + later
 
     def _interaction_effect(self, v: Tensor, own: Tensor, rows: Rows) -> Tensor:
         """M(a) - sum_b pi^i(b) M(b, a^-i), normalised units, [T, B, N]."""
-        q, chosen = v.unsqueeze(-1) + own, ops.taken(own, rows["action"])
+        q, chosen = v.unsqueeze(-1) + own, ops.gather_actions(own, rows["action"])
         effects = []
         for i in range(self.spec.n_agents):
             swapped = (v + chosen).unsqueeze(-2).repeat(1, 1, self.spec.n_actions, 1)
             swapped[..., i] = q[..., i, :]
             state = rows["state"].unsqueeze(-2).expand(*swapped.shape[:-1], -1)
             m = self.critic.interaction(swapped, torch.zeros_like(swapped), state)
-            effects.append(ops.taken(m, rows["action"][..., i]) - (rows["probs"][..., i, :] * m).sum(-1))
+            effects.append(ops.gather_actions(m, rows["action"][..., i]) - (rows["probs"][..., i, :] * m).sum(-1))
         return torch.stack(effects, dim=-1)
 
     def critic_loss(self, rows: Rows) -> Tensor:
         """Value loss + own-stream loss + joint loss; the joint one leaves the own heads alone unless they are tied."""
         v, own, others = self.critic(rows["obs"], rows["state"], rows["probs"])
-        value_loss = ops.clipped_value_loss(v, rows["value"], rows["target"], self.config.clip)
-        own_taken = ops.taken(own, rows["action"])
+        value_loss = ops.clipped_value_loss(v, rows["value"], rows["target"], self.config.clip_coef)
+        own_taken = ops.gather_actions(own, rows["action"])
         own_loss = ((rows["residual"] - own_taken) ** 2).mean()
-        if self.config.tie_heads:
+        if self.config.shared_head:
             joint = rows["residual"].sum(-1) - own_taken.sum(-1)
             return value_loss + own_loss + (joint**2).mean() / self.spec.n_agents
         unexplained = (rows["residual"] - own_taken).detach()
-        effect = ops.taken(others, rows["action"])
-        if self.config.credit == "neighbours":
+        effect = ops.gather_actions(others, rows["action"])
+        if self.config.credit_scope == "neighbours":
             error = unexplained @ self.reach.T - effect
             return value_loss + own_loss + (error**2).mean() / self.reach.sum(-1).mean().clamp(min=1)
         joint = unexplained.sum(-1) - effect.sum(-1) - self.critic.interaction(v.detach(), own_taken.detach(), rows["state"])
         return value_loss + own_loss + (joint**2).mean() / self.spec.n_agents
 
-    def appraise(
+    def value_estimates(
         self, obs: Float[Tensor, "B N F"], avail: Bool[Tensor, "B N A"], state: Float[Tensor, "B S"], carry: Any
     ) -> dict[str, Tensor]:
         """Return the policy, the values and both heads, the effects on others as far as they are believed."""
-        known = super().appraise(obs, avail, state, carry)
+        known = super().value_estimates(obs, avail, state, carry)
         _, own, others = self.critic(obs, state, known["probs"])
         return known | {"own": own * self.residual.deviation, "others": self.trust * others * self.residual.deviation}
 
     def _log_heads(self, rows: Rows, own: Tensor, others: Tensor, value: Tensor, metrics: dict[str, float]) -> None:
         """Per agent, in the reward's unit: how it values its phases, and how much it matters to others."""
         active = rows["active"]
-        best = (own + self.config.kappa * others).masked_fill(~rows["avail"], float("-inf")).topk(2, dim=-1).values
+        best = (own + self.config.others_weight * others).masked_fill(~rows["avail"], float("-inf")).topk(2, dim=-1).values
         gap = torch.where(best.isfinite().all(-1), best[..., 0] - best[..., 1], 0.0)
-        size, size_others = (ops.agent_mean(ops.taken(head, rows["action"]).abs(), active) for head in (own, others))
+        size, size_others = (ops.agent_mean(ops.gather_actions(head, rows["action"]).abs(), active) for head in (own, others))
         metrics |= self.spec.per_agent({
             "value": value.mean((0, 1)), "own_effect": size, "effect_on_others": size_others,
             "share_on_others": size_others / (size + size_others).clamp(min=1e-8), "action_gap": ops.agent_mean(gap, active),
         })  # fmt: skip
         residual = rows["residual"] * self.residual.deviation
-        metrics["critic/own_explained"] = ops.explained_variance(ops.taken(own, rows["action"]), residual)
+        metrics["critic/own_explained"] = ops.explained_variance(ops.gather_actions(own, rows["action"]), residual)

@@ -66,14 +66,14 @@ class JointqDoc(MappoInd):
         """Return the layer whose first output is V."""
         return self.critic.get_submodule("heads.net.head")  # pyright: ignore[reportReturnType]
 
-    def stream(self, batch: Batch) -> Float[Tensor, "T B N"]:
+    def critic_reward(self, batch: Batch) -> Float[Tensor, "T B N"]:
         """Return the team's reward, once per agent."""
         return batch.reward.sum(-1, keepdim=True).expand_as(batch.reward)
 
-    def estimate(self, batch: Batch, reward: Float[Tensor, "T B N"], value: Float[Tensor, "T_1 B N"]) -> Float[Tensor, "T B N"]:
+    def return_residual(self, batch: Batch, reward: Float[Tensor, "T B N"], value: Float[Tensor, "T_1 B N"]) -> Float[Tensor, "T B N"]:
         """Return how much more than predicted the team's return was, and note the next Q^i before the normaliser moves."""
         self.next_q = self._next_q(batch)
-        return super().estimate(batch, reward, value)
+        return super().return_residual(batch, reward, value)
 
     def advantage(
         self,
@@ -86,7 +86,7 @@ class JointqDoc(MappoInd):
         """Return R^i + gamma V' - V, and put the targets of Q^J and of the Q^i into the rows."""
         config, done = self.config, (batch.terminated, batch.truncated)
         follows = (~batch.terminated).float().unsqueeze(-1)
-        joint = ops.one_step_target(self.stream(batch), value, estimate + value[:-1], *done, config.gamma)
+        joint = ops.one_step_target(self.critic_reward(batch), value, estimate + value[:-1], *done, config.gamma)
         own = batch.reward + config.gamma * follows * self.next_q
         n = self.spec.n_agents
         rows["joint_target"] = self.returns.normalise(joint)[..., 0]
@@ -96,25 +96,25 @@ class JointqDoc(MappoInd):
     def _next_q(self, batch: Batch) -> Float[Tensor, "T B N"]:
         """Return Q^i of the next action (SARSA), raw; where an episode is cut, its expectation under the policy."""
         q = self.critic["heads"](batch.obs[1:], batch.state[1:])[..., 1:]
-        probs = ops.log_policy(self.actor.unroll(batch.obs, batch.memory)[0][1:], batch.avail[1:]).exp()
+        probs = ops.log_policy(self.actor.unroll(batch.obs, batch.initial_hidden)[0][1:], batch.avail[1:]).exp()
         expected = (probs * q).sum(-1)
-        sampled = torch.cat([ops.taken(q[:-1], batch.action[1:]), expected[-1:]])
+        sampled = torch.cat([ops.gather_actions(q[:-1], batch.action[1:]), expected[-1:]])
         chosen = torch.where(batch.truncated.unsqueeze(-1), expected, sampled)
         return chosen * self.returns.deviation + self.returns.mean / self.spec.n_agents
 
-    def appraise(
+    def value_estimates(
         self, obs: Float[Tensor, "B N F"], avail: Bool[Tensor, "B N A"], state: Float[Tensor, "B S"], carry: Any
     ) -> dict[str, Tensor]:
         """Return the policy, the team's values, and the Q^i around their mean under the policy."""
-        known = super().appraise(obs, avail, state, carry)
+        known = super().value_estimates(obs, avail, state, carry)
         q = self.critic["heads"](obs, state)[..., 1:] * self.returns.deviation
-        return known | {"own": ops.centred(q, known["probs"])}
+        return known | {"own": ops.centre_under_policy(q, known["probs"])}
 
     def critic_loss(self, rows: Rows) -> Tensor:
         """Return L^joint + L^i in units of the team return's deviation."""
         heads = self.critic["heads"](rows["obs"], rows["state"])
-        value_loss = ops.clipped_value_loss(heads[..., 0], rows["value"], rows["target"], self.config.clip)
-        q = ops.taken(heads[..., 1:], rows["action"])
+        value_loss = ops.clipped_value_loss(heads[..., 0], rows["value"], rows["target"], self.config.clip_coef)
+        q = ops.gather_actions(heads[..., 1:], rows["action"])
         mixed = self.critic["mixer"](q, rows["state"]) if self.config.mixer == "monotone" else q.sum(-1)
         joint_loss = ((mixed - rows["joint_target"]) ** 2).mean()
         own_loss = ((q - rows["own_target"]) ** 2).mean()

@@ -54,11 +54,11 @@ class MaddpgConfig(OffPolicyConfig):
     """The next actions in the critics' targets: drawn from the target actors, or their most likely ones."""
     polyak: float | None = 0.01
     """Share by which the targets move at each update."""
-    hard_every_updates: int | None = None
+    target_update_interval: int | None = None
     """Copy to the targets after so many updates instead; needs `polyak None`."""
-    hard_every_episodes: int | None = None
+    target_update_interval_episodes: int | None = None
     """Copy to the targets after so many episodes instead; needs `polyak None`."""
-    value_keep: float = 0.999
+    value_norm_decay: float = 0.999
     """Share of the target normaliser's moments kept at each update."""
     infer: Literal["none", "neighbours", "all"] = "none"
     """Whose policies each agent infers for its target, one gradient step on the latest episodes before each update."""
@@ -106,14 +106,14 @@ class Maddpg(Algorithm):
         self.critic = critics.ActionCritic(n, f, a, size_x, config.critic_hidden, config.sharing)
         self.actor_optimiser = torch.optim.Adam(self.actor.parameters(), lr=config.lr, eps=1e-5)
         self.critic_optimiser = torch.optim.Adam(self.critic.parameters(), lr=config.lr, eps=1e-5)
-        self.target_actor, self.target_critic = agent.frozen_copy(self.actor), agent.frozen_copy(self.critic)
+        self.target_actor, self.target_critic = agent.target_copy(self.actor), agent.target_copy(self.critic)
         peers = spec.neighbours if config.infer == "neighbours" else [[j for j in range(n) if j != i] for i in range(n)]
-        self.peers: agent.PeerNet | None = None
+        self.peers: agent.PolicyInferenceNet | None = None
         if config.infer != "none" and any(peers):
-            self.peers = agent.PeerNet(peers, f, config.hidden, a)
-            self.target_peers = agent.frozen_copy(self.peers)
+            self.peers = agent.PolicyInferenceNet(peers, f, config.hidden, a)
+            self.target_peers = agent.target_copy(self.peers)
             self.peers_optimiser = torch.optim.Adam(self.peers.parameters(), lr=config.lr, eps=1e-5)
-        self.returns = agent.Moments(config.value_keep, n)  # one scale would let the largest agent's critic drown the others'
+        self.returns = agent.ValueNorm(config.value_norm_decay, n)  # one scale would let the largest agent's critic drown the others'
         self.latest: Batch | None = None
         self.register_buffer("epsilon", torch.tensor(config.epsilon_start))
         for name in ("updates_done", "episodes_seen"):
@@ -131,17 +131,17 @@ class Maddpg(Algorithm):
             carry = torch.randint(self.config.ensemble, obs.shape[:-1], generator=generator)
         k = torch.zeros(obs.shape[:-1], dtype=torch.long) if carry is None else carry
         action = ops.gumbel_softmax(self.actor(obs, k), avail, 1.0, generator).argmax(-1)
-        return ops.explore(action, avail, self.epsilon, generator), {"sub_policy": k}, carry
+        return ops.epsilon_greedy(action, avail, self.epsilon, generator), {"sub_policy": k}, carry
 
     def policy_state(self) -> dict[str, Tensor]:
         """Return the actors' weights and epsilon."""
         return {name: value for name, value in self.state_dict().items() if name.startswith("actor.") or name == "epsilon"}
 
-    def observe(self, batch: Batch, progress: float) -> dict[str, float]:
+    def on_new_episodes(self, batch: Batch, progress: float) -> dict[str, float]:
         """Lower epsilon, keep the new episodes for inference, and count them for targets that are copied by episodes."""
         self.epsilon.fill_(self.config.epsilon(progress))
         self.latest = batch
-        every, before = self.config.hard_every_episodes, int(self.episodes_seen)
+        every, before = self.config.target_update_interval_episodes, int(self.episodes_seen)
         self.episodes_seen += batch.terminated.shape[1]
         if every is not None and int(self.episodes_seen) // every > before // every:
             self._move_targets(1.0)
@@ -158,7 +158,7 @@ class Maddpg(Algorithm):
         self.updates_done += 1
         if config.polyak is not None:
             self._move_targets(config.polyak)
-        elif config.hard_every_updates is not None and int(self.updates_done) % config.hard_every_updates == 0:
+        elif config.target_update_interval is not None and int(self.updates_done) % config.target_update_interval == 0:
             self._move_targets(1.0)
         return metrics
 
@@ -196,7 +196,7 @@ class Maddpg(Algorithm):
     ) -> tuple[Tensor, Float[Tensor, "T B N A"], Float[Tensor, "T B N"]]:
         """Return the loss, the logits and each row's weight: sub-policies learn from their own rows, weighted 1/K."""
         obs, avail, k = batch.obs[:-1], batch.avail[:-1], batch.extras["sub_policy"]
-        weight = ops.view_weights(avail.sum(-1) > 1, k, self.config.ensemble)
+        weight = ops.sub_policy_weights(avail.sum(-1) > 1, k, self.config.ensemble)
         logits = self.actor(obs, k)
         own = ops.gumbel_softmax(logits, avail, temperature, None)
         values = self.critic(obs, x[:-1], ops.action_views(own.detach() if self.config.others == "current" else joint, own))
@@ -211,10 +211,10 @@ class Maddpg(Algorithm):
         figures = {"loss/policy": loss.item(), "policy/entropy": float(entropy.mean()), "policy/temperature": temperature}
         return figures | self.spec.per_agent({"entropy": entropy}) | {"grad_norm/actor": norm}
 
-    def _infer(self, peers: agent.PeerNet, latest: Batch) -> dict[str, float]:
+    def _infer(self, peers: agent.PolicyInferenceNet, latest: Batch) -> dict[str, float]:
         """Fit mu^_i^j to what j did in rows of the latest episodes: L = -E[log mu^(a_j | o_j) + lambda H(mu^)]."""
         steps, episodes = latest.terminated.shape
-        rows = torch.randint(steps * episodes, (self.config.windows * self.config.window,))
+        rows = torch.randint(steps * episodes, (self.config.batch_size * self.config.sequence_length,))
         data = {"obs": latest.obs[:-1], "avail": latest.avail[:-1], "action": latest.action, "k": latest.extras["sub_policy"]}
         data = {name: value.flatten(0, 1)[rows] for name, value in data.items()}
         watched = peers.watched
@@ -222,7 +222,7 @@ class Maddpg(Algorithm):
         active = (avail.sum(-1) > 1).float()
         logp = ops.log_policy(peers(data["obs"]), avail)
         entropy = ops.masked_mean(ops.entropy(logp), active)
-        loss = -ops.masked_mean(ops.taken(logp, action), active) - self.config.infer_entropy * entropy
+        loss = -ops.masked_mean(ops.gather_actions(logp, action), active) - self.config.infer_entropy * entropy
         self._descend(loss, peers, self.peers_optimiser)
         with torch.no_grad():
             true = ops.log_policy(self.actor(data["obs"], data["k"]), data["avail"])[:, watched]
@@ -234,10 +234,10 @@ class Maddpg(Algorithm):
         }
 
     def _move_targets(self, share: float) -> None:
-        agent.blend(self.target_actor, self.actor, share)
-        agent.blend(self.target_critic, self.critic, share)
+        agent.polyak_update(self.target_actor, self.actor, share)
+        agent.polyak_update(self.target_critic, self.critic, share)
         if self.peers is not None:
-            agent.blend(self.target_peers, self.peers, share)
+            agent.polyak_update(self.target_peers, self.peers, share)
 
     def _descend(self, loss: Tensor, module: nn.Module, optimiser: torch.optim.Optimizer) -> float:
         """Take a gradient step with one module alone."""

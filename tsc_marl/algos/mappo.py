@@ -25,6 +25,6 @@ class Mappo(Ippo):
         """Return V's last layer."""
         return self.critic.get_submodule("net.head")  # pyright: ignore[reportReturnType]
 
-    def stream(self, batch: Batch) -> Float[Tensor, "T B 1"]:
+    def critic_reward(self, batch: Batch) -> Float[Tensor, "T B 1"]:
         """Return the team's reward, the sum over agents."""
         return batch.reward.sum(-1, keepdim=True)

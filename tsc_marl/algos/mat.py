@@ -81,9 +81,9 @@ class Mat(MatDec):
         if generator is None:
             return action, {}, None
         logp = torch.stack(told, dim=1)
-        return action, {"logp": ops.taken(logp, action), "probs": logp.exp()}, None
+        return action, {"logp": ops.gather_actions(logp, action), "probs": logp.exp()}, None
 
-    def appraise(
+    def value_estimates(
         self, obs: Float[Tensor, "B N F"], avail: Bool[Tensor, "B N A"], state: Float[Tensor, "B S"], carry: Any
     ) -> dict[str, Tensor]:
         """Return the policies, each given the likeliest phases of the agents before, and the values."""
@@ -95,7 +95,7 @@ class Mat(MatDec):
         """Return the log-probabilities of all actions, each agent's given the taken actions of those before it."""
         return ops.log_policy(self.actor(rows["obs"], rows["action"]), rows["avail"])
 
-    def improve(self, rows: Rows) -> dict[str, float]:
+    def step(self, rows: Rows) -> dict[str, float]:
         """Take one step on both losses at once."""
         critic_loss = self.critic_loss(rows)
         policy_loss, metrics = self.actor_loss(self.log_policy(rows), rows)

@@ -22,7 +22,7 @@ class MatDecConfig(PpoConfig):
 
     lr: float = 5e-4
     """Learning rate (Adam)."""
-    clip: float = 0.05
+    clip_coef: float = 0.05
     """Clip radius of the policy ratio and of the value's move."""
     critic_hidden: tuple[int, ...] = (64,)
     """Widths of the encoder's blocks, all the same."""
@@ -55,7 +55,7 @@ class MatDec(Ippo):
 
     def __init__(self, spec: Spec, config: MatDecConfig) -> None:
         super().__init__(spec, config)
-        self.about = config.reward
+        self.value_scope = config.reward
 
     def build_critic(self) -> transformer.Encoder:
         """Return the encoder."""
@@ -72,7 +72,7 @@ class MatDec(Ippo):
         """Return the encoder's last layer."""
         return self.critic.get_submodule("value.head")  # pyright: ignore[reportReturnType]
 
-    def stream(self, batch: Batch) -> Float[Tensor, "T B K"]:
+    def critic_reward(self, batch: Batch) -> Float[Tensor, "T B K"]:
         """Return the team's reward, once per value, or each agent's own."""
         if self.config.reward == "own":
             return batch.reward

@@ -13,10 +13,10 @@ class Qmix(Vdn):
 
     about = "utility"
 
-    def build_joint(self) -> nn.Module:
+    def build_mixer(self) -> nn.Module:
         """Return f."""
         return critics.MonotoneMixer(self.spec.n_agents, self.spec.state_dim)
 
-    def predicted(self, joint: nn.Module, q: Float[Tensor, "T B N"], batch: Batch, rows: slice) -> Float[Tensor, "T B 1"]:
+    def mix(self, joint: nn.Module, q: Float[Tensor, "T B N"], batch: Batch, rows: slice) -> Float[Tensor, "T B 1"]:
         """Return f of the rows' state."""
         return joint(q, batch.state[rows]).unsqueeze(-1)

@@ -26,9 +26,9 @@ class QtranConfig(QConfig):
 
     joint_hidden: tuple[int, ...] = (64, 64)
     """Widths of the joint networks' hidden layers."""
-    opt: float = 1.0
+    lambda_opt: float = 1.0
     """Weight of L_opt."""
-    nopt: float = 0.1
+    lambda_nopt: float = 0.1
     """Weight of L_nopt."""
 
     def __post_init__(self) -> None:
@@ -41,7 +41,7 @@ class QtranConfig(QConfig):
             raise UserError(f"algo.joint_hidden needs at least one layer, none narrower than 1; got {self.joint_hidden}")
 
 
-class JointQ(nn.Module):
+class QtranNet(nn.Module):
     """Q^(s, sum_i e(o^i, a^i, i)) and V(s)."""
 
     def __init__(self, n_agents: int, obs_dim: int, n_actions: int, state_dim: int, hidden: tuple[int, ...]) -> None:
@@ -66,27 +66,27 @@ class Qtran(Vdn):
     Config = QtranConfig
     config: QtranConfig  # pyright: ignore[reportIncompatibleVariableOverride]
 
-    def build_joint(self) -> JointQ:
+    def build_mixer(self) -> QtranNet:
         """Return Q^ and V."""
         spec = self.spec
-        return JointQ(spec.n_agents, spec.obs_dim, spec.n_actions, spec.state_dim, self.config.joint_hidden)
+        return QtranNet(spec.n_agents, spec.obs_dim, spec.n_actions, spec.state_dim, self.config.joint_hidden)
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         """Return L_td + opt L_opt + nopt L_nopt in normalised units, and metrics."""
         q, greedy_next, _ = self.utilities(batch)
         obs, state = batch.obs[:-1], batch.state[:-1]
         with torch.no_grad():
-            later = self.target_joint(batch.obs[1:], batch.state[1:], greedy_next)
+            later = self.target_mixer(batch.obs[1:], batch.state[1:], greedy_next)
             wanted, metrics = self.normalised_target(batch, self.returns.restore(later))
-        guess = self.joint(obs, state, batch.action)
-        greedy = ops.legal(q[:-1].detach(), batch.avail[:-1]).argmax(-1)
+        guess = self.mixer(obs, state, batch.action)
+        greedy = ops.mask_illegal(q[:-1].detach(), batch.avail[:-1]).argmax(-1)
         with torch.no_grad():
-            best = self.joint(obs, state, greedy)
-        missed = self.joint.value(state)  # pyright: ignore[reportCallIssue]
-        at_best = ops.taken(q[:-1], greedy).sum(-1, keepdim=True) - best + missed
-        at_taken = ops.taken(q[:-1], batch.action).sum(-1, keepdim=True) - guess.detach() + missed
+            best = self.mixer(obs, state, greedy)
+        missed = self.mixer.value(state)  # pyright: ignore[reportCallIssue]
+        at_best = ops.gather_actions(q[:-1], greedy).sum(-1, keepdim=True) - best + missed
+        at_taken = ops.gather_actions(q[:-1], batch.action).sum(-1, keepdim=True) - guess.detach() + missed
         losses = {
             "td": ((guess - wanted) ** 2).mean(), "opt": (at_best**2).mean(), "nopt": (at_taken.clamp(max=0) ** 2).mean(),
         }  # fmt: skip
         metrics |= {f"loss/{name}": loss.item() for name, loss in losses.items()}
-        return losses["td"] + self.config.opt * losses["opt"] + self.config.nopt * losses["nopt"], metrics
+        return losses["td"] + self.config.lambda_opt * losses["opt"] + self.config.lambda_nopt * losses["nopt"], metrics

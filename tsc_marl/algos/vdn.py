@@ -12,10 +12,10 @@ class Vdn(Iql):
 
     about = "team"
 
-    def predicted(self, joint: nn.Module, q: Float[Tensor, "T B N"], batch: Batch, rows: slice) -> Float[Tensor, "T B 1"]:
+    def mix(self, joint: nn.Module, q: Float[Tensor, "T B N"], batch: Batch, rows: slice) -> Float[Tensor, "T B 1"]:
         """Return the sum; the mean of the targets is shared evenly by the agents."""
         return q.sum(-1, keepdim=True)
 
-    def stream(self, batch: Batch) -> Float[Tensor, "T B 1"]:
+    def critic_reward(self, batch: Batch) -> Float[Tensor, "T B 1"]:
         """Return the team's reward, the sum over agents."""
         return batch.reward.sum(-1, keepdim=True)

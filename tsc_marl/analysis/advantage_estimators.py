@@ -49,9 +49,9 @@ SWEEPS = 4
 
 def measure(
     policy: Ippo, batch: Batch, settings: Mapping[str, Any], sweeps: int = SWEEPS, truth_lam: float = 1.0
-) -> gradient_statistics.Findings:
+) -> gradient_statistics.GradientStatistics:
     """Return how good the estimators are; the arguments are those of `sampled`."""
-    return gradient_statistics.findings(
+    return gradient_statistics.gradient_statistics(
         sampled(policy, batch, settings, sweeps, truth_lam), policy.actor.head.group, policy.spec.names
     )
 
@@ -74,7 +74,7 @@ def sampled(
     found: dict[str, list[Tensor]] = {name: [] for name in recipes}
     for played, seen in (halves, halves[::-1]):
         fitted = {name: fit(build(policy.spec, (name, {}), settings), seen, sweeps) for name in ("mappo", "jointq")}
-        score = scores(policy, played)
+        score = policy_scores(policy, played)
         for name, recipe in recipes.items():
             algorithm = build(policy.spec, recipe, settings)
             algorithm.load_state_dict(fitted[recipe[0]].state_dict())
@@ -94,7 +94,7 @@ def build(spec: Spec, recipe: Recipe, settings: Mapping[str, Any]) -> Ippo:
 
 def fit(algorithm: Ippo, batch: Batch, sweeps: int) -> Ippo:
     """Train an algorithm's critic, and nothing else, by its own updates on episodes of a policy that does not move."""
-    algorithm.improve = algorithm.improve_critic
+    algorithm.step = algorithm.step_critic
     starts = range(0, batch.reward.shape[1], gradient_statistics.BATCH)
     parts = [batch.map(lambda x, i=i: x[:, i : i + gradient_statistics.BATCH]) for i in starts] * sweeps
     with torch.random.fork_rng():
@@ -105,7 +105,7 @@ def fit(algorithm: Ippo, batch: Batch, sweeps: int) -> Ippo:
 
 
 @torch.no_grad()
-def scores(policy: Ippo, batch: Batch) -> tuple[Float[Tensor, "T B N A"], Float[Tensor, "T B N H"]]:
+def policy_scores(policy: Ippo, batch: Batch) -> tuple[Float[Tensor, "T B N A"], Float[Tensor, "T B N H"]]:
     """Return onehot(a) - pi, zero where there was no choice, and what the last layer is fed, with a 1 for its bias."""
     fed: list[Tensor] = []
     hook = policy.actor.head.register_forward_pre_hook(lambda _, given: fed.append(given[0]))

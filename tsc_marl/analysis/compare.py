@@ -13,20 +13,20 @@ from tsc_marl.errors import UserError, unknown
 from tsc_marl.evaluation import statistics, tables
 from tsc_marl.tracking.store import Tracker
 
-SAME = ("signal.", "sim.", "demand.", "eval_demand.", "eval_seeds", "episodes", "SUMO")
+COMPARABLE_SETTINGS = ("signal.", "sim.", "demand.", "eval_demand.", "eval_seeds", "episodes", "SUMO")
 """What the settings begin with that two trainings must share to be compared."""
 MINOR = (
     "drift [s]", "minutes\nto level", "spread [s]", "area [s]", "its 95 %", "mean [s]", "gridlock", "episodes\nto level",
 )  # fmt: skip
 """Columns of the table that a narrow terminal can do without, the first of them first."""
-LEVEL = "max_pressure"
+THRESHOLD_CONTROLLER = "max_pressure"
 """The controller whose delay is to be reached."""
 REFERENCES = ("mappo", "mappo_ind", "ippo")
 """What the others are compared with unless something else is asked for, the first of them that was trained."""
 
 
 @dataclass(frozen=True)
-class Choice:
+class RunFilter:
     """Which of the finished trainings are meant; empty: all."""
 
     where: str = ""
@@ -74,7 +74,7 @@ class Comparison:
     network: str
     groups: dict[str, list[Training]]
     """In the order of their seeds."""
-    levels: dict[str, float]
+    baseline_delays: dict[str, float]
     """Mean delay [s] of each classical controller."""
 
     @property
@@ -89,14 +89,14 @@ class Comparison:
         return all(settings.get(f"eval_demand.{key}", value) == value for key, value in of.items())
 
     @property
-    def training_levels(self) -> dict[str, float]:
+    def training_thresholds(self) -> dict[str, float]:
         """The levels that training delays can be compared with: none where training had another demand."""
-        return self.levels if self.same_demand else {}
+        return self.baseline_delays if self.same_demand else {}
 
     @property
-    def level(self) -> float | None:
+    def threshold(self) -> float | None:
         """The delay [s] that training is to get down to; None where there is none."""
-        return self.training_levels.get(LEVEL)
+        return self.training_thresholds.get(THRESHOLD_CONTROLLER)
 
     def reference(self, wanted: str | None = None) -> str:
         """Return the group that the others are compared with: the wanted one, else the first of `REFERENCES` that is there.
@@ -146,7 +146,7 @@ class Summary:
     """Share of the evaluation episodes."""
 
 
-def load(network: str, choice: Choice = Choice()) -> Comparison:
+def load(network: str, choice: RunFilter = RunFilter()) -> Comparison:
     """Read the finished trainings of a network.
 
     Trainings of one algorithm with different settings of its own are different groups. Of two trainings that agree in
@@ -180,20 +180,20 @@ def load(network: str, choice: Choice = Choice()) -> Comparison:
         if training.seed not in {other.seed for other in groups[name]}:  # newest first
             groups[name].append(training)
     ordered = {name: sorted(trainings, key=lambda training: training.seed) for name, trainings in groups.items()}
-    return Comparison(network, ordered, _levels(tracker, runs))
+    return Comparison(network, ordered, _baseline_delays(tracker, runs))
 
 
 def summaries(comparison: Comparison, reference: str) -> dict[str, Summary]:
     """Return the figures of each group, best delay first."""
-    groups, level = comparison.groups, comparison.level
+    groups, level = comparison.groups, comparison.threshold
     found = {name: _summary(groups[name], groups[reference] if name != reference else None, level) for name in groups}
     return dict(sorted(found.items(), key=lambda entry: entry[1].delay))
 
 
 def table(comparison: Comparison, reference: str) -> Table:
     """Return the table, best first; the others are compared with the group `reference`."""
-    level = comparison.levels.get(LEVEL)
-    level_text = f", {LEVEL} {level:.1f} s" if level is not None else ""
+    level = comparison.baseline_delays.get(THRESHOLD_CONTROLLER)
+    level_text = f", {THRESHOLD_CONTROLLER} {level:.1f} s" if level is not None else ""
     level_text += "" if comparison.same_demand else "; training had another demand"
     result = Table(title=f"{comparison.network}: final greedy policies on held-out seeds{level_text}", title_justify="left")
     result.add_column("algorithm", no_wrap=True)
@@ -205,7 +205,7 @@ def table(comparison: Comparison, reference: str) -> Table:
     return result
 
 
-def caution(comparison: Comparison) -> str:
+def caveats(comparison: Comparison) -> str:
     """Return what a reader should know of the figures: how few trainings there are, and of how many versions; else nothing."""
     counts = {name: len(trainings) for name, trainings in comparison.groups.items()}
     said = []
@@ -225,7 +225,7 @@ def _on_two_lines(name: str) -> str:
     return name.replace(" (", "\n(")
 
 
-def listing(comparison: Comparison) -> Table:
+def runs_table(comparison: Comparison) -> Table:
     """Return a row for each training, best first."""
     result = Table(title=f"{comparison.network}: finished trainings", title_justify="left")
     result.add_column("algorithm", no_wrap=True)
@@ -257,13 +257,13 @@ def _summary(trainings: Sequence[Training], reference: Sequence[Training] | None
     ends, curves = values.mean(axis=1), [training.curve for training in trainings]
     better = float("nan"), float("nan"), float("nan")
     if reference is not None:
-        better = statistics.improvement(ends.tolist(), delays(reference).mean(axis=1).tolist())
+        better = statistics.probability_of_improvement(ends.tolist(), delays(reference).mean(axis=1).tolist())
     episodes, minutes = (_reached(trainings, axis, level) if level is not None else [] for axis in ("episode", "minutes"))
     return Summary(
         len(trainings), float(statistics.iqm(values.ravel())), statistics.bootstrap(values, statistics.iqm), float(values.mean()),
         float(ends.std(ddof=1)) if len(ends) > 1 else float("nan"), better, episodes, minutes,
-        float(np.mean([statistics.area(c["episode"], c["delay"]) for c in curves])),
-        float(np.mean([statistics.drift(c["episode"], c["delay"]) for c in curves])),
+        float(np.mean([statistics.mean_training_delay(c["episode"], c["delay"]) for c in curves])),
+        float(np.mean([statistics.final_slope(c["episode"], c["delay"]) for c in curves])),
         float(np.mean([training.gridlock for training in trainings])),
     )  # fmt: skip
 
@@ -274,7 +274,7 @@ def delays(trainings: Sequence[Training]) -> np.ndarray:
 
 
 def _reached(trainings: Sequence[Training], axis: str, level: float) -> list[float]:
-    return [statistics.reached(t.curve[axis], t.curve["episode"], t.curve["delay"], level) for t in trainings]
+    return [statistics.episodes_to_threshold(t.curve[axis], t.curve["episode"], t.curve["delay"], level) for t in trainings]
 
 
 def _training(tracker: Tracker, run: Any) -> Training:
@@ -303,7 +303,7 @@ def _check(found: Sequence[Training]) -> None:
     for other in found[1:]:
         for key in sorted(first.settings.keys() | other.settings.keys()):
             mine, theirs = first.settings.get(key), other.settings.get(key)
-            if mine != theirs and key.startswith(SAME):
+            if mine != theirs and key.startswith(COMPARABLE_SETTINGS):
                 pair = f"runs {first.run_id} ({first.algorithm}) and {other.run_id} ({other.algorithm})"
                 field = "tags.sumo_version" if key == "SUMO" else f"params.`{key}`"
                 advice = f"choose with --where, for example --where \"{field} = '{theirs if mine is None else mine}'\""
@@ -324,10 +324,10 @@ def _names(found: Sequence[Training]) -> list[str]:
     return names
 
 
-def _levels(tracker: Tracker, runs: Sequence[Any]) -> dict[str, float]:
+def _baseline_delays(tracker: Tracker, runs: Sequence[Any]) -> dict[str, float]:
     """Return the mean delays of the classical controllers that were measured beside these trainings."""
     parents = dict.fromkeys(run.data.tags.get("mlflow.parentRunId", "") for run in runs)
-    levels: dict[str, float] = {}
+    baseline_delays: dict[str, float] = {}
     for parent in filter(None, parents):
         try:
             content = tracker.evaluation(parent)
@@ -335,5 +335,5 @@ def _levels(tracker: Tracker, runs: Sequence[Any]) -> dict[str, float]:
             continue
         for name, rows in content["results"].items():
             if name in controllers.available():
-                levels.setdefault(name, tables.mean(rows, "delay"))
-    return levels
+                baseline_delays.setdefault(name, tables.mean(rows, "delay"))
+    return baseline_delays

@@ -21,7 +21,7 @@ from torch import Tensor
 from tsc_marl import ops
 from tsc_marl.errors import UserError
 from tsc_marl.rollout.types import Policy, Task
-from tsc_marl.rollout.worker import load, spec_of
+from tsc_marl.rollout.worker import load_algorithm, spec_from_env
 from tsc_marl.sim import road_network, scenario
 from tsc_marl.sim.env import TrafficEnv
 from tsc_marl.types import Spec
@@ -29,7 +29,7 @@ from tsc_marl.viz import delay_map
 
 
 @dataclass(frozen=True)
-class Story:
+class EpisodeTrace:
     """One greedy episode and what the policy thought in it."""
 
     spec: Spec
@@ -54,10 +54,10 @@ class Story:
 
     def taken(self, thought: str) -> Tensor:
         """Return what it thought of the phases that it chose, [T, N]."""
-        return ops.taken(self.thoughts[thought][:-1], self.action)
+        return ops.gather_actions(self.thoughts[thought][:-1], self.action)
 
 
-def play(task: Task, policy: Policy, seed: int) -> Story:
+def play(task: Task, policy: Policy, seed: int) -> EpisodeTrace:
     """Play one episode greedily and ask the policy at each decision.
 
     Raises:
@@ -65,20 +65,20 @@ def play(task: Task, policy: Policy, seed: int) -> Story:
     """
     if policy.config is None:
         raise UserError(f"{policy.name} is a classical controller, which values nothing; give a trained policy")
-    with closing(policy.at(task).env()) as env:
+    with closing(policy.task_for(task).env()) as env:
         return _play(env, policy, seed)
 
 
-def _play(env: TrafficEnv, policy: Policy, seed: int) -> Story:
+def _play(env: TrafficEnv, policy: Policy, seed: int) -> EpisodeTrace:
     env.reset(seed)
-    spec = spec_of(env)
-    algorithm, carry, done = load(policy, spec), None, False
+    spec = spec_from_env(env)
+    algorithm, carry, done = load_algorithm(policy, spec), None, False
     seen: list[tuple[np.ndarray, ...]] = []
     thoughts: list[dict[str, Tensor]] = []
     with torch.inference_mode():
         while True:
             now = (torch.from_numpy(env.obs)[None], torch.from_numpy(env.avail)[None])
-            thoughts.append(algorithm.appraise(*now, torch.from_numpy(env.state)[None], carry))
+            thoughts.append(algorithm.value_estimates(*now, torch.from_numpy(env.state)[None], carry))
             if not thoughts[0]:
                 raise UserError(
                     f"{policy.name} values no phase at a time, so there is nothing to explain; try jointq, mappo or iql"
@@ -92,24 +92,24 @@ def _play(env: TrafficEnv, policy: Policy, seed: int) -> Story:
     time_s, *arrays = (np.stack(column) for column in zip(*seen, strict=True))
     action, avail, reward = map(torch.from_numpy, arrays)
     known = {name: torch.cat([thought[name] for thought in thoughts]) for name in thoughts[0]}
-    happened = _happened(policy.config, known, action, reward.float())
-    return Story(spec, algorithm.about, env.n_phases, time_s, action, avail, reward.float(), known, happened, env.metrics())
+    happened = _outcomes(policy.config, known, action, reward.float())
+    return EpisodeTrace(spec, algorithm.value_scope, env.n_phases, time_s, action, avail, reward.float(), known, happened, env.metrics())
 
 
-def _happened(config: Any, known: Mapping[str, Tensor], action: Tensor, reward: Tensor) -> dict[str, Tensor]:
+def _outcomes(config: Any, known: Mapping[str, Tensor], action: Tensor, reward: Tensor) -> dict[str, Tensor]:
     if "others" not in known:  # its values are not of each agent's own reward
         return {}
     value, cut = known["value"].unsqueeze(1), torch.zeros(len(reward), 1, dtype=torch.bool)
     cut[-1] = True
     streams = (reward.unsqueeze(1), value, torch.zeros_like(cut), cut)
     gae = ops.gae(*streams, config.gamma, config.lam)
-    own = ops.taken(known["own"][:-1], action)
+    own = ops.gather_actions(known["own"][:-1], action)
     target = ops.one_step_target(streams[0], value, gae + value[:-1], *streams[2:], config.gamma).squeeze(1)
     q = known["value"][:-1] + own
     return {"gae": gae.squeeze(1), "residual": target - q, "implied_reward": q - config.gamma * known["value"][1:]}
 
 
-def write(path: Path, story: Story) -> None:
+def write(path: Path, story: EpisodeTrace) -> None:
     """Write a row per decision and signal; what each phase adds stands in `own_0`, `others_0` …, empty where it is not legal."""
     n_actions = story.avail.shape[-1]
     plain = [name for name in ("probs", "own", "others") if name in story.thoughts]
@@ -124,17 +124,17 @@ def write(path: Path, story: Story) -> None:
         for t, second in enumerate(story.time_s.tolist()):
             for i, name in enumerate(story.spec.names):
                 legal = story.avail[t, i].tolist()
-                row = [f"{second:.0f}", name, int(story.action[t, i]), sum(legal), _short(story.reward[t, i])]
-                row += [_short(values[t, i]) for values in columns.values()]
-                row += [_short(x) if ok else "" for key in plain for x, ok in zip(story.thoughts[key][t, i], legal, strict=True)]
+                row = [f"{second:.0f}", name, int(story.action[t, i]), sum(legal), _format(story.reward[t, i])]
+                row += [_format(values[t, i]) for values in columns.values()]
+                row += [_format(x) if ok else "" for key in plain for x, ok in zip(story.thoughts[key][t, i], legal, strict=True)]
                 writer.writerow(row)
 
 
-def _short(x: Tensor) -> str:
+def _format(x: Tensor) -> str:
     return f"{float(x) + 0:.5g}"  # no -0
 
 
-def summary(story: Story) -> dict[str, np.ndarray]:
+def summary(story: EpisodeTrace) -> dict[str, np.ndarray]:
     """Return per signal [N], over the decisions with a choice, the table's figures, in the reward's unit where they have one.
 
     `own` and `others`: how much depends on its choice, the largest less the smallest of the legal phases; `gap`: what the best
@@ -147,10 +147,10 @@ def summary(story: Story) -> dict[str, np.ndarray]:
         found["value"] = story.thoughts["value"].mean(0).expand(len(story.spec.names))
     heads = {name: story.thoughts[name][:-1] for name in ("own", "others") if name in story.thoughts}
     for name, head in heads.items():
-        span = ops.legal(head, avail).amax(-1) + ops.legal(-head, avail).amax(-1)
+        span = ops.mask_illegal(head, avail).amax(-1) + ops.mask_illegal(-head, avail).amax(-1)
         found[name] = ops.agent_mean(span, choice)
     if heads:
-        best = ops.legal(sum(heads.values(), torch.zeros(())), avail).topk(2, dim=-1).values
+        best = ops.mask_illegal(sum(heads.values(), torch.zeros(())), avail).topk(2, dim=-1).values
         found["gap"] = ops.agent_mean(best[..., 0] - best[..., 1], choice)
     if "others" in heads:
         found["share"] = found["others"] / (found["own"] + found["others"]).clamp(min=1e-9)
@@ -165,7 +165,7 @@ COLUMNS = {
 }  # fmt: skip
 
 
-def table(title: str, story: Story) -> Table:
+def table(title: str, story: EpisodeTrace) -> Table:
     """Return a row per signal; the one that matters most for others comes first, else for itself."""
     figures = summary(story)
     result = Table(title=title, title_justify="left")
@@ -186,7 +186,7 @@ WHOSE = {"own": "its own return", "team": "the team's return", "utility": "its u
 """What a choice has an effect on, by what the algorithm speaks of."""
 
 
-def legend(story: Story) -> str:
+def legend(story: EpisodeTrace) -> str:
     """Return what the columns of the table mean."""
     lines = ["reward, value: means in the reward's unit; entropy [nats] of the policy that explores"]
     if "own" in story.thoughts:
@@ -205,7 +205,7 @@ MANY = 30
 """Signals, more than which have no room for their names on the map."""
 
 
-def draw(path: Path, task: Task, story: Story, title: str) -> None:
+def draw(path: Path, task: Task, story: EpisodeTrace, title: str) -> None:
     """Draw on the map how much depends on each signal's choice: for itself, and where the policy knows it, for others."""
     import matplotlib as mpl
 

@@ -14,14 +14,14 @@ from rich.table import Table
 from tsc_marl import algos, console
 from tsc_marl.algos.ippo import Ippo
 from tsc_marl.analysis import advantage_estimators
-from tsc_marl.analysis.gradient_statistics import BATCH, SHARED, TOGETHER, TRUTH, Figure, Findings
+from tsc_marl.analysis.gradient_statistics import BATCH, SHARED, AGGREGATE_VIEWS, TRUTH, Estimate, GradientStatistics
 from tsc_marl.cli.options import make_folder
 from tsc_marl.errors import UserError
 from tsc_marl.evaluation import tables
-from tsc_marl.evaluation.evaluate import CHECKPOINT, find_checkpoint, load_checkpoint, policy_of
+from tsc_marl.evaluation.evaluate import CHECKPOINT, find_checkpoint, load_checkpoint, policy_from_checkpoint
 from tsc_marl.rollout.pool import Pool
 from tsc_marl.rollout.types import Job, Policy, Task
-from tsc_marl.rollout.worker import load
+from tsc_marl.rollout.worker import load_algorithm
 from tsc_marl.sim.signal_timing import Timing
 from tsc_marl.training.run import SNAPSHOTS
 from tsc_marl.types import Batch, Spec
@@ -61,9 +61,9 @@ def run(network: str, names: Sequence[str], episodes: int, truth_lam: float, out
     if len({subject.label for subject in subjects}) < len(subjects):
         subjects = [replace(subject, label=f"{subject.label} ({subject.path})") for subject in subjects]
     make_folder(out)
-    found: dict[str, Findings] = {}
+    found: dict[str, GradientStatistics] = {}
     with Pool(workers, console.say) as pool:
-        learners = [learner(subject.policy, pool.probe(subject.task)) for subject in subjects]
+        learners = [learner(subject.policy, pool.read_spec(subject.task)) for subject in subjects]
         for subject, algorithm in zip(subjects, learners, strict=True):
             console.say(f"{subject.label}: playing {episodes} episodes, then fitting critics …")
             settings = {name: getattr(subject.policy.config, name) for name in KEPT}
@@ -91,9 +91,9 @@ def checkpoints(name: str, network: str) -> list[Path]:
 
 def _subject(path: Path, network: str) -> Subject:
     saved = load_checkpoint(path)
-    policy = policy_of(saved, network)
+    policy = policy_from_checkpoint(saved, network)
     label = f"{saved['algorithm']} s{saved['seed']}, episode {saved['episode']}"
-    return Subject(path, label, policy.at(Task(network, Timing(**saved["signal"]))), policy)
+    return Subject(path, label, policy.task_for(Task(network, Timing(**saved["signal"]))), policy)
 
 
 def learner(policy: Policy, spec: Spec) -> Ippo:
@@ -102,7 +102,7 @@ def learner(policy: Policy, spec: Spec) -> Ippo:
     Raises:
         UserError: when it has no policy gradient per agent.
     """
-    algorithm = load(policy, spec)
+    algorithm = load_algorithm(policy, spec)
     if isinstance(algorithm, Ippo) and _softmax(type(algorithm)):
         return algorithm
     able = ", ".join(name for name in algos.available() if _softmax(algos.find(name)))
@@ -111,7 +111,7 @@ def learner(policy: Policy, spec: Spec) -> Ippo:
 
 def _softmax(kind: type) -> bool:
     """Return whether an algorithm's policy is the softmax of its actor's last layer, for each agent alone."""
-    return issubclass(kind, Ippo) and kind.acting is Ippo.acting and kind.build_actor is Ippo.build_actor
+    return issubclass(kind, Ippo) and kind.policy_log_probs is Ippo.policy_log_probs and kind.build_actor is Ippo.build_actor
 
 
 def collect(pool: Pool, subject: Subject, episodes: int) -> Batch:
@@ -122,7 +122,7 @@ def collect(pool: Pool, subject: Subject, episodes: int) -> Batch:
     return Batch.join([episode.batch for episode in played if episode.batch is not None])
 
 
-def table(title: str, found: Findings) -> Table:
+def table(title: str, found: GradientStatistics) -> Table:
     """Return the table of one policy, all agents together."""
     agree = found.reliability
     said = (
@@ -145,14 +145,14 @@ def table(title: str, found: Findings) -> Table:
     return result
 
 
-def _text(figure: Figure, form: str = ".3g") -> str:
+def _text(figure: Estimate, form: str = ".3g") -> str:
     """Return a figure with its interval as text."""
     if math.isnan(figure.value):
         return "noise"
     return f"{figure.value:{form}} ({tables.span(figure.low, figure.high, form)})"
 
 
-def write(folder: Path, what: dict[str, Any], found: dict[str, Findings]) -> None:
+def write(folder: Path, what: dict[str, Any], found: dict[str, GradientStatistics]) -> None:
     """Write everything as JSON and, a row per policy, estimator and agent, as CSV; what noise does not allow is left empty."""
     content = {**what, "policies": {label: asdict(findings) for label, findings in found.items()}}
     (folder / "probe.json").write_text(json.dumps(_plain(content), indent=1))
@@ -176,7 +176,7 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def draw(path: Path, title: str, found: dict[str, Findings]) -> None:
+def draw(path: Path, title: str, found: dict[str, GradientStatistics]) -> None:
     """Draw the gain over the number of episodes in a batch, and each agent's gain, a row per policy."""
     import matplotlib as mpl
 
@@ -193,12 +193,12 @@ def draw(path: Path, title: str, found: dict[str, Findings]) -> None:
     plt.close(figure)
 
 
-def _colours(findings: Findings) -> dict[str, str]:
+def _colours(findings: GradientStatistics) -> dict[str, str]:
     others = [name for name in findings.quality if name != TRUTH]
     return {TRUTH: "black"} | {name: f"C{i}" for i, name in enumerate(others)}
 
 
-def _curves(axis: Any, label: str, findings: Findings) -> None:
+def _curves(axis: Any, label: str, findings: GradientStatistics) -> None:
     """Draw the gain of all agents over the number of episodes, with its interval as a shade."""
     for name, colour in _colours(findings).items():
         counts, gains = zip(*findings.gains[name].items(), strict=True)
@@ -213,11 +213,11 @@ def _curves(axis: Any, label: str, findings: Findings) -> None:
     axis.grid(alpha=0.3)
 
 
-def _dots(axis: Any, findings: Findings) -> None:
+def _dots(axis: Any, findings: GradientStatistics) -> None:
     """Draw each agent's gain, filled where it is told from zero."""
     colours = _colours(findings)
     for i, (name, colour) in enumerate(colours.items()):
-        agents = [quality.gain for agent, quality in findings.quality[name].items() if agent not in TOGETHER]
+        agents = [quality.gain for agent, quality in findings.quality[name].items() if agent not in AGGREGATE_VIEWS]
         faces = [colour if gain.low > 0 or gain.high < 0 else "none" for gain in agents]
         axis.scatter(
             [gain.value for gain in agents], [i] * len(agents), edgecolors=colour, facecolors=faces, s=24, linewidths=0.9

@@ -24,17 +24,17 @@ TRUTH = "truth"
 """The name of the true gradient among the estimators."""
 SHARED = "shared"
 """The name of the estimator that the others are compared with."""
-TOGETHER = ("agents", "network")
+AGGREGATE_VIEWS = ("agents", "network")
 """Views of all agents: their gradients side by side, and added up where agents share parameters."""
 BATCH = 2
 """Episodes in one batch of learning."""
-COUNTS = tuple(2**k for k in range(7))
+BATCH_SIZES = tuple(2**k for k in range(7))
 """Episodes in a batch for which gains are given."""
 RESAMPLES = 2000
 
 
 @dataclass(frozen=True)
-class Figure:
+class Estimate:
     """A number with its 95 % bootstrap interval over episodes; nan where noise does not allow it."""
 
     value: float
@@ -43,28 +43,28 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Quality:
+class GradientQuality:
     """How good an estimator's gradient is."""
 
-    cosine: Figure
+    cosine: Estimate
     """Of its mean with the true gradient; nan unless both are told from zero."""
-    episodes: Figure
+    episodes: Estimate
     """So many have a mean with cosine 1/2 to its expectation; nan unless that is told from zero, but `low` is a bound always."""
-    gain: Figure
+    gain: Estimate
     """Of the return along the gradient of one batch, in reward per decision and unit of step."""
-    relative: Figure
+    relative: Estimate
     """The gain over that of `shared`; nan unless that is told from zero."""
 
 
 @dataclass(frozen=True)
-class Findings:
+class GradientStatistics:
     """What was found for one policy."""
 
-    quality: dict[str, dict[str, Quality]]
+    quality: dict[str, dict[str, GradientQuality]]
     """Per estimator for `agents` and `network` (see TOGETHER) and each agent by its name."""
-    gains: dict[str, dict[int, Figure]]
+    gains: dict[str, dict[int, Estimate]]
     """Per estimator the gain for `agents` by the number of episodes in a batch."""
-    reliability: Figure
+    reliability: Estimate
     """Cosine to expect for `agents` between two true gradients, each measured on half of the episodes."""
 
 
@@ -89,9 +89,9 @@ class Products:
         return self.true / self.power(episodes).sqrt()
 
 
-def findings(
+def gradient_statistics(
     gradients: Mapping[str, Sequence[Float[Tensor, "E N P"]]], group: Int[Tensor, "N"], names: Sequence[str]
-) -> Findings:
+) -> GradientStatistics:
     """Return all figures that the noise allows.
 
     Args:
@@ -110,11 +110,11 @@ def findings(
             _figures(x.gain(BATCH)),
             _figures(x.gain(BATCH) / shared, _low(shared) > 0),
         )
-        views = zip((*TOGETHER, *names), zip(*columns, strict=True), strict=True)
-        quality[name] = {view: Quality(*row) for view, row in views}
-    gains = {name: {n: _figures(x.gain(n))[0] for n in COUNTS} for name, x in found.items()}
+        views = zip((*AGGREGATE_VIEWS, *names), zip(*columns, strict=True), strict=True)
+        quality[name] = {view: GradientQuality(*row) for view, row in views}
+    gains = {name: {n: _figures(x.gain(n))[0] for n in BATCH_SIZES} for name, x in found.items()}
     half = sum(len(part) for part in gradients[TRUTH]) // 2
-    return Findings(quality, gains, _figures(truth.own.clamp(min=0) / truth.power(half))[0])
+    return GradientStatistics(quality, gains, _figures(truth.own.clamp(min=0) / truth.power(half))[0])
 
 
 def products(gradients: Mapping[str, Sequence[Float[Tensor, "E N P"]]], group: Int[Tensor, "N"]) -> dict[str, Products]:
@@ -159,8 +159,8 @@ def _low(samples: Float[Tensor, "R V"]) -> Float[Tensor, "V"]:
     return samples[1:].nanquantile(0.025, dim=0)
 
 
-def _figures(samples: Float[Tensor, "R V"], told: Bool[Tensor, "V"] | None = None) -> list[Figure]:
+def _figures(samples: Float[Tensor, "R V"], significant: Bool[Tensor, "V"] | None = None) -> list[Estimate]:
     """Return the figure of each view; its value only where it is told from noise."""
-    value = samples[0] if told is None else torch.where(told, samples[0], torch.nan)
+    value = samples[0] if significant is None else torch.where(significant, samples[0], torch.nan)
     ends = samples[1:].nanquantile(torch.tensor([0.025, 0.975], dtype=samples.dtype), dim=0, interpolation="nearest")
-    return [Figure(*row) for row in torch.stack([value, *ends], dim=1).tolist()]
+    return [Estimate(*row) for row in torch.stack([value, *ends], dim=1).tolist()]

@@ -8,8 +8,8 @@ from pathlib import Path
 from tsc_marl import console, controllers
 from tsc_marl.config import EVAL_SEEDS, read_timing
 from tsc_marl.evaluation import tables
-from tsc_marl.evaluation.evaluate import Results, measured, write
-from tsc_marl.evaluation.session import Session
+from tsc_marl.evaluation.evaluate import Results, load_matching_results, write_results
+from tsc_marl.evaluation.session import EvaluationSession
 from tsc_marl.rollout.pool import Pool
 from tsc_marl.rollout.types import Policy, Task
 from tsc_marl.sim import scenario
@@ -49,7 +49,7 @@ def run(workers: int, out: Path, page: Path) -> None:
     with Pool(workers, console.say) as pool:
         for network in NETWORKS:
             for timing in TIMINGS:
-                session = Session(pool, EVAL_SEEDS, out / timing, "fixed_time")
+                session = EvaluationSession(pool, EVAL_SEEDS, out / timing, "fixed_time")
                 found[network, timing] = _complete(session, Task(network, read_timing(timing)))
                 if session.crashed:
                     crashed.append(f"{network} with timing {timing}")
@@ -65,11 +65,11 @@ def run(workers: int, out: Path, page: Path) -> None:
     console.say(f"page: {page}")
 
 
-def _complete(session: Session, task: Task) -> Results:
+def _complete(session: EvaluationSession, task: Task) -> Results:
     """Measure the controllers that are not measured yet on a network; return the figures of all."""
     folder = session.out / task.network
     figures = folder / "metrics.json"
-    before = measured(figures, task, controllers.available(), session.seeds)
+    before = load_matching_results(figures, task, controllers.available(), session.seeds)
     known = {name: rows for name, rows in before.items() if (folder / name).exists()}
     policies = {name: Policy(name) for name in controllers.available() if name not in known}
     if not policies:
@@ -79,7 +79,7 @@ def _complete(session: Session, task: Task) -> Results:
         new = session.measure(task, policies)  # writes its own figures over those that are known
     finally:
         known |= {name: rows for name, rows in new.items() if len(rows) == len(session.seeds)}
-        write(figures, task, {name: known[name] for name in sorted(known)})
+        write_results(figures, task, {name: known[name] for name in sorted(known)})
     for name in new:
         for path in (folder / name).iterdir():
             if path.stem not in {f"{kind}_{EVAL_SEEDS[0]}" for kind in MAP_FILES}:

@@ -31,7 +31,7 @@ from tsc_marl.rollout.pool import Pool
 from tsc_marl.rollout.types import Job, Policy, Task
 from tsc_marl.sim import engine, metrics, scenario
 from tsc_marl.sim.env import TrafficEnv
-from tsc_marl.training.run import Run, iterate
+from tsc_marl.training.run import TrainingRun, train_iteration
 from tsc_marl.types import Algorithm, Batch, Spec
 
 PAIRS = 5
@@ -174,8 +174,8 @@ def _training() -> dict[str, Measure]:
     """Acting, learning and the second worker, with jointq's first updates on grid4x4."""
     acting, learning, speedup = [], [], []
     (config,) = parse(["--net", "grid4x4", "--algos", "jointq", "--workers", "2"])
-    with tempfile.TemporaryDirectory() as folder, Pool(1) as one, Pool(2, standing=config.standing) as two:
-        run = Run(config, "jointq", 0, two.probe(config.task()), Path(folder))
+    with tempfile.TemporaryDirectory() as folder, Pool(1) as one, Pool(2, standing=config.concurrent_episodes) as two:
+        run = TrainingRun(config, "jointq", 0, two.read_spec(config.task()), Path(folder))
         jobs = [Job(i, config.task(), run.policy(), SEED + i, explore_seed=i) for i in range(4)]
         for pool in (one, two):
             list(pool.run(jobs[: len(pool.pids)]))
@@ -186,7 +186,7 @@ def _training() -> dict[str, Measure]:
                 list(pool.run(jobs))
                 seconds.append(time.perf_counter() - start)
             speedup.append(seconds[0] / seconds[1])
-            spent = iterate(two, run)
+            spent = train_iteration(two, run)
             acting.append(spent["seconds/acting"] / (spent["seconds/simulation"] + spent["seconds/acting"]))
             learning.append(spent["seconds/learning"] / spent["seconds/total"])
     return {
@@ -206,7 +206,7 @@ def _first_policy(name: str, spec: Spec) -> tuple[Algorithm, Policy]:
 def _mat_rollout() -> dict[str, Measure]:
     ratios, task = [], Task("grid4x4")
     with Pool(1) as pool:
-        spec = pool.probe(task)
+        spec = pool.read_spec(task)
         jobs = {name: Job(0, task, _first_policy(name, spec)[1], SEED, explore_seed=0) for name in ("mat", "mappo")}
         for _ in range(PAIRS):
             spent = {name: sum(next(iter(pool.run([job]))).seconds.values()) for name, job in jobs.items()}
@@ -217,7 +217,7 @@ def _mat_rollout() -> dict[str, Measure]:
 def _sequential_updates() -> dict[str, Measure]:
     task, ratios = Task("ingolstadt21"), {"happo": [], "hatrpo": []}
     with Pool(1) as pool:
-        spec = pool.probe(task)
+        spec = pool.read_spec(task)
         learners = {name: _first_policy(name, spec) for name in ("mappo", "happo", "hatrpo")}
         algorithm, policy = learners["mappo"]
         jobs = [Job(i, task, policy, SEED + i, explore_seed=i, rollout=algorithm.config.rollout) for i in range(2)]

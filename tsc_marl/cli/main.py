@@ -51,12 +51,12 @@ def study(argv: list[str]) -> None:
         check_list(name, getattr(options, name))
     if options.jobs < 1:
         raise UserError(f"jobs must be at least 1; got {options.jobs}")
-    cells = module.cells(options.net, options.algos, options.seeds, rest)
+    cells = module.trials(options.net, options.algos, options.seeds, rest)
     module.run(cells, options.jobs)
     from tsc_marl.analysis import compare
     from tsc_marl.report import build
 
-    choice = compare.Choice(folders=[cell.folder.name for cell in cells])
+    choice = compare.RunFilter(folders=[cell.folder.name for cell in cells])
     comparisons = [compare.load(net, choice) for net in options.net]
     for comparison in comparisons:
         _show(comparison, None)
@@ -73,13 +73,13 @@ def evaluate(argv: list[str]) -> None:
     options = cli(EvaluateOptions, argv, "evaluate")
     from tsc_marl import controllers
     from tsc_marl.evaluation import session
-    from tsc_marl.evaluation.evaluate import labels
+    from tsc_marl.evaluation.evaluate import policy_labels
     from tsc_marl.sim.disturbances import SUITE
 
     wanted = tuple(controllers.available()) if options.controller == ("classical",) else options.controller
     check_list("controller", wanted)
     check_list("net", options.net)
-    known = [*wanted, *labels(wanted).values(), *controllers.available(), *algorithms()]
+    known = [*wanted, *policy_labels(wanted).values(), *controllers.available(), *algorithms()]
     if options.baseline not in known:
         raise unknown("baseline", options.baseline, dict.fromkeys(known))
     for name in options.stress or ():
@@ -111,15 +111,15 @@ def _trained(nets: tuple[str, ...], options: CompareOptions | ReportOptions) -> 
     check_list("net", nets)
     for net in nets:
         scenario.load(net)
-    return [module.load(net, module.Choice(options.where, options.algos)) for net in nets]
+    return [module.load(net, module.RunFilter(options.where, options.algos)) for net in nets]
 
 
 def _show(comparison: "Comparison", reference: str | None) -> None:
     from tsc_marl.analysis import compare as module
 
-    console.show(module.listing(comparison), ("median", "commit", "minutes", "episodes"))
+    console.show(module.runs_table(comparison), ("median", "commit", "minutes", "episodes"))
     console.show(module.table(comparison, comparison.reference(reference)), module.MINOR)
-    if caution := module.caution(comparison):
+    if caution := module.caveats(comparison):
         console.say(caution)
 
 
@@ -147,13 +147,13 @@ def report(argv: list[str]) -> None:
 def export(argv: list[str]) -> None:
     """Write finished trainings as files, to publish them or to take them to another store."""
     options = cli(ExportOptions, argv, "export")
-    from tsc_marl.analysis.compare import Choice
+    from tsc_marl.analysis.compare import RunFilter
     from tsc_marl.report import archive
     from tsc_marl.sim import scenario
 
     for net in options.net:
         scenario.load(net)
-    number = archive.write(options.net, Choice(options.where, options.algos), options.out, command_line("export", argv))
+    number = archive.write(options.net, RunFilter(options.where, options.algos), options.out, command_line("export", argv))
     console.say(f"{number} files of trainings: {options.out}; to read them elsewhere: make import FROM={options.out}")
 
 
@@ -183,14 +183,14 @@ def explain(argv: list[str]) -> None:
     """Show how a trained policy values its phases: a table of every decision, and which signals matter for others."""
     options = cli(ExplainOptions, argv, "explain")
     from tsc_marl.analysis import explain as module
-    from tsc_marl.evaluation.evaluate import find_policy, labels
+    from tsc_marl.evaluation.evaluate import find_policy, policy_labels
 
     task = _task(options.net, options.timing)
     check_eval_seeds((options.seed,), "seed")
     policy = find_policy(options.run, task)
     make_folder(options.out)
     story = module.play(task, policy, options.seed)
-    path = options.out / f"decisions_{options.net}_{labels([options.run])[options.run]}.csv"
+    path = options.out / f"decisions_{options.net}_{policy_labels([options.run])[options.run]}.csv"
     title = f"{policy.name} on {options.net}, seed {options.seed}: delay {story.figures['delay']:.1f} s"
     module.write(path, story)
     module.draw(path.with_suffix(".png"), task, story, f"{title}; how much depends on each signal's choice")
@@ -201,7 +201,7 @@ def explain(argv: list[str]) -> None:
 def video(argv: list[str]) -> None:
     """Draw a stretch of an episode as a video, one controller or two side by side."""
     options = cli(VideoOptions, argv, "video")
-    from tsc_marl.evaluation.evaluate import find_policy, labels
+    from tsc_marl.evaluation.evaluate import find_policy, policy_labels
     from tsc_marl.viz import video as module
 
     check_list("controller", options.controller)
@@ -209,8 +209,8 @@ def video(argv: list[str]) -> None:
         raise UserError(f"controller takes one or two, side by side; got {' '.join(options.controller)}")
     task = _task(options.net, options.timing)
     _check_seed(options.seed)
-    policies = {label: find_policy(name, task) for name, label in labels(options.controller).items()}
-    module.check(task, options.from_s, options.to_s, options.out)
+    policies = {label: find_policy(name, task) for name, label in policy_labels(options.controller).items()}
+    module.validate(task, options.from_s, options.to_s, options.out)
     module.write(task, policies, options.seed, options.from_s, options.to_s, options.out, console.say)
 
 
@@ -246,10 +246,10 @@ def _check_seed(seed: int) -> None:
 
 def _task(network: str, timing: str, demand: Demand | None = None) -> Any:
     from tsc_marl.rollout.types import Task
-    from tsc_marl.rollout.worker import check
+    from tsc_marl.rollout.worker import check_task
 
     task = Task(network, read_timing(timing), demand=demand or Demand())
-    for note in check(task):
+    for note in check_task(task):
         print(note)
     return task
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from tsc_marl.errors import unknown
 from tsc_marl.sim.env import TrafficEnv
-from tsc_marl.sim.link_counts import Bound, Links
+from tsc_marl.sim.link_counts import ApproachingVehicles, LinkCounts
 
 
 class Controller:
@@ -20,7 +20,7 @@ class Controller:
         UserError: at construction, when it cannot serve the network, in one line.
     """
 
-    native: ClassVar[bool] = False
+    sumo_controlled: ClassVar[bool] = False
     """True: SUMO's own signal programs run, and `act` is not asked."""
     programs: str = ""
     """These programs (`sim.programs.xml`); empty for the network's own."""
@@ -47,26 +47,26 @@ class Greedy(Controller):
 
     def __init__(self, env: TrafficEnv) -> None:
         super().__init__(env)
-        self.links = Links(env.net)
+        self.links = LinkCounts(env.net)
 
     def reset(self, seed: int) -> None:
         """Forget the reds of the last episode."""
         self._served_s = np.full(self.links.size, self.env.now)
 
-    def scores(self, bound: Bound) -> np.ndarray:
+    def scores(self, bound: ApproachingVehicles) -> np.ndarray:
         """Return what a second of green is worth on each link, [L] in the flat numbering of `Links`."""
         raise NotImplementedError
 
     def act(self) -> np.ndarray:
         """Return [N] int."""
-        bound = self.links.bound(self.env.seen, self.env.next_tls)
+        bound = self.links.approaching(self.env.detected, self.env.next_signals)
         near = self.links.count(bound, bound.distance_m <= self.env.config.detection_m)
         scores = self.scores(bound)
-        return np.array([self._choose(i, self.links.of(near, i), self.links.of(scores, i)) for i in range(len(self.env.names))])
+        return np.array([self._choose(i, self.links.for_signal(near, i), self.links.for_signal(scores, i)) for i in range(len(self.env.names))])
 
     def _choose(self, i: int, near: np.ndarray, worth: np.ndarray) -> int:
         green, present = self.links.green[i], self.env.timers[i].phase
-        served_s = self.links.of(self._served_s, i)
+        served_s = self.links.for_signal(self._served_s, i)
         served_s[green[present] | (near == 0)] = self.env.now
         score = np.round(green @ worth, 6) + 1e6 * (green @ (self.env.now - served_s >= self.MAX_RED_S))
         score = np.where(self.env.avail[i, : len(green)], score, -np.inf)

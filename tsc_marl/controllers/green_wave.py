@@ -21,7 +21,7 @@ from tsc_marl.sim.env import TrafficEnv
 from tsc_marl.sim.road_network import edge_of
 from tsc_marl.sim.signal_programs import Plan
 from tsc_marl.sim.signal_timing import GREEN
-from tsc_marl.sim.turning_counts import Flows, Turn, warm_up
+from tsc_marl.sim.turning_counts import TurningCounts, Movement, warm_up
 
 STARTS = 10
 
@@ -34,7 +34,7 @@ class GreenWave(Controller):
     def __init__(self, env: TrafficEnv) -> None:
         super().__init__(env)
         flows = warm_up(env)
-        if not flows.onward:
+        if not flows.pairs_per_hour:
             raise UserError(f"green_wave cannot serve {env.scenario.name}: no vehicle passes two signals one after the other")
         signals = env.net.signals
         demanded = demands(env.net, flows)
@@ -42,16 +42,16 @@ class GreenWave(Controller):
         cycle_s = max(plan.cycle_s(env.timing) for plan in alone)
         pairs = zip(alone, demanded, strict=True)
         plans = [replace(plan, green_s=splits(demand, plan.phases, cycle_s, env.timing)) for plan, demand in pairs]
-        greens = {turn: turn_green(env, plans[turn[0]], turn) for turn in flows.turns}
+        greens = {turn: turn_green(env, plans[turn[0]], turn) for turn in flows.vehicles_per_hour}
         shifts = offsets(flows, greens, cycle_s, len(signals))
         plans = [replace(plan, offset_s=int(shift)) for plan, shift in zip(plans, shifts, strict=True)]
         self.programs = signal_programs.xml(signals, plans, env.timing)
 
 
-def turn_green(env: TrafficEnv, plan: Plan, turn: Turn) -> np.ndarray:
+def turn_green(env: TrafficEnv, plan: Plan, turn: Movement) -> np.ndarray:
     """Return [C] bool: in which seconds of the cycle some link of a turn is green."""
     signal, timing = env.net.signals[turn[0]], env.timing
-    links = [m.link for m in signal.movements if (edge_of(m.in_lane), edge_of(m.out_lane)) == turn[1:]]
+    links = [m.link for m in signal.links if (edge_of(m.in_lane), edge_of(m.out_lane)) == turn[1:]]
     green = np.zeros(plan.cycle_s(timing), dtype=bool)
     for phase, start, length in zip(plan.phases, signal_programs.starts_s(plan, timing), plan.green_s, strict=True):
         if any(signal.phases[phase][link] in GREEN for link in links):
@@ -59,11 +59,11 @@ def turn_green(env: TrafficEnv, plan: Plan, turn: Turn) -> np.ndarray:
     return green
 
 
-def offsets(flows: Flows, greens: dict[Turn, np.ndarray], cycle_s: int, n: int) -> np.ndarray:
+def offsets(flows: TurningCounts, greens: dict[Movement, np.ndarray], cycle_s: int, n: int) -> np.ndarray:
     """Return [N] offsets [s] that minimise the flow-weighted waiting of platoons."""
     pairs = [
         (before[0], after[0], flow * waiting(greens[before], greens[after], flows.travel_s[before, after]))
-        for (before, after), flow in flows.onward.items()
+        for (before, after), flow in flows.pairs_per_hour.items()
         if before[0] != after[0]
     ]
     best, least = np.zeros(n, dtype=int), np.inf

@@ -7,12 +7,12 @@ queue detector per lane knows it where a lane serves one movement.
 import numpy as np
 
 from tsc_marl.controllers import Greedy
-from tsc_marl.sim.link_counts import Bound
+from tsc_marl.sim.link_counts import ApproachingVehicles
 
 
 class LongestQueue(Greedy):
     """Serves the longest queues."""
 
-    def scores(self, bound: Bound) -> np.ndarray:
+    def scores(self, bound: ApproachingVehicles) -> np.ndarray:
         """Return [L] veh."""
         return self.links.count(bound, bound.halting & (bound.distance_m <= self.env.config.detection_m))

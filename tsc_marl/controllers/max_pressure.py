@@ -11,7 +11,7 @@ does not know where a lane serves several: an upper bound for max pressure from 
 import numpy as np
 
 from tsc_marl.controllers import Greedy
-from tsc_marl.sim.link_counts import Bound
+from tsc_marl.sim.link_counts import ApproachingVehicles
 
 
 class MaxPressure(Greedy):
@@ -21,7 +21,7 @@ class MaxPressure(Greedy):
     """Weight of what waits downstream. 1 is the paper's; it proves that queues stay bounded where roads hold any queue, and
     is slower where they do not."""
 
-    def scores(self, bound: Bound) -> np.ndarray:
+    def scores(self, bound: ApproachingVehicles) -> np.ndarray:
         """Return [L] veh."""
         near = self.links.count(bound, bound.distance_m <= self.env.config.detection_m)
         return near - self.FOLLOWING * (self.links.following @ near)

@@ -13,7 +13,7 @@ import numpy as np
 
 from tsc_marl.controllers import Controller
 from tsc_marl.sim.env import TrafficEnv
-from tsc_marl.sim.link_counts import Links
+from tsc_marl.sim.link_counts import LinkCounts
 
 
 class MaxPressureLane(Controller):
@@ -21,12 +21,12 @@ class MaxPressureLane(Controller):
 
     def __init__(self, env: TrafficEnv) -> None:
         super().__init__(env)
-        links, index = Links(env.net), env.net.lane_index
+        links, index = LinkCounts(env.net), env.net.lane_index
         self._weight = []
         for i, signal in enumerate(env.net.signals):
             weight = np.zeros((len(signal.phases), len(index)))
             for phase, green in enumerate(links.green[i]):
-                for movement in signal.movements:
+                for movement in signal.links:
                     if green[movement.link]:
                         weight[phase, index[movement.in_lane]] += 1
                         weight[phase, index[movement.out_lane]] -= 1
@@ -34,7 +34,7 @@ class MaxPressureLane(Controller):
 
     def act(self) -> np.ndarray:
         """Return [N] int."""
-        on_lane = np.bincount(self.env.seen.lane, minlength=len(self.env.net.lane_index))
+        on_lane = np.bincount(self.env.detected.lane, minlength=len(self.env.net.lane_index))
         chosen = []
         for weight, legal, timer in zip(self._weight, self.env.avail, self.env.timers, strict=True):
             score = np.where(legal[: len(weight)], weight @ on_lane, -np.inf)

@@ -8,7 +8,7 @@ every stop line comes close to it.
 import numpy as np
 
 from tsc_marl.controllers import Greedy
-from tsc_marl.sim.link_counts import Bound
+from tsc_marl.sim.link_counts import ApproachingVehicles
 
 REACH_M = 50.0
 
@@ -16,6 +16,6 @@ REACH_M = 50.0
 class MaxWave(Greedy):
     """Serves the most vehicles at the stop line."""
 
-    def scores(self, bound: Bound) -> np.ndarray:
+    def scores(self, bound: ApproachingVehicles) -> np.ndarray:
         """Return [L] veh."""
         return self.links.count(bound, bound.distance_m <= REACH_M)

@@ -9,7 +9,7 @@ import numpy as np
 
 from tsc_marl.controllers import Controller
 from tsc_marl.sim.env import TrafficEnv
-from tsc_marl.sim.link_counts import Links
+from tsc_marl.sim.link_counts import LinkCounts
 
 REACH_M = 80.0
 THRESHOLD_VEH_S = 40.0
@@ -22,7 +22,7 @@ class Sotl(Controller):
 
     def __init__(self, env: TrafficEnv) -> None:
         super().__init__(env)
-        self.links = Links(env.net)
+        self.links = LinkCounts(env.net)
 
     def reset(self, seed: int) -> None:
         """Forget who waited in the last episode."""
@@ -30,14 +30,14 @@ class Sotl(Controller):
 
     def act(self) -> np.ndarray:
         """Return [N] int."""
-        bound = self.links.bound(self.env.seen, self.env.next_tls)
+        bound = self.links.approaching(self.env.detected, self.env.next_signals)
         self._waited_veh_s += self.links.count(bound, bound.distance_m <= REACH_M) * self.env.timing.decision_s
         platoon = self.links.count(bound, ~bound.halting & (bound.distance_m <= PLATOON_M))
-        return np.array([self._choose(i, self.links.of(platoon, i)) for i in range(len(self.env.names))])
+        return np.array([self._choose(i, self.links.for_signal(platoon, i)) for i in range(len(self.env.names))])
 
     def _choose(self, i: int, platoon: np.ndarray) -> int:
         green, present = self.links.green[i], self.env.timers[i].phase
-        waited = self.links.of(self._waited_veh_s, i)
+        waited = self.links.for_signal(self._waited_veh_s, i)
         waited[green[present]] = 0
         score = np.where(self.env.avail[i, : len(green)], green @ waited, -np.inf)
         passing = 0 < platoon[green[present]].sum() <= PLATOON_VEH

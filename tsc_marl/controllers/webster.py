@@ -22,10 +22,10 @@ from scipy.optimize import linprog
 from tsc_marl.controllers import Controller
 from tsc_marl.sim import signal_programs
 from tsc_marl.sim.env import TrafficEnv
-from tsc_marl.sim.link_counts import Links
-from tsc_marl.sim.road_network import RoadNet, Signal, edge_of
+from tsc_marl.sim.link_counts import LinkCounts
+from tsc_marl.sim.road_network import RoadNetwork, Signal, edge_of
 from tsc_marl.sim.signal_timing import Timing
-from tsc_marl.sim.turning_counts import Flows, warm_up
+from tsc_marl.sim.turning_counts import TurningCounts, warm_up
 
 SATURATION_VEH_H = 1800.0
 PERMISSIVE = 0.4
@@ -50,7 +50,7 @@ class Webster(Controller):
 
 
 @dataclass(frozen=True)
-class Demand:
+class PhaseDemand:
     """What a signal's phases must carry: M turns over K links. Links that no phase serves are left out."""
 
     serves: np.ndarray
@@ -63,26 +63,26 @@ class Demand:
     """[M] share of a lane's saturation flow."""
 
 
-def demands(net: RoadNet, flows: Flows) -> list[Demand]:
+def demands(net: RoadNetwork, flows: TurningCounts) -> list[PhaseDemand]:
     """Return the demand at each signal."""
-    links = Links(net)
+    links = LinkCounts(net)
     return [demand(signal, links.green[i], links.protected[i], flows, i) for i, signal in enumerate(net.signals)]
 
 
-def demand(signal: Signal, green: np.ndarray, protected: np.ndarray, flows: Flows, i: int) -> Demand:
+def demand(signal: Signal, green: np.ndarray, protected: np.ndarray, flows: TurningCounts, i: int) -> PhaseDemand:
     """Return the demand at signal number i."""
-    used = [movement for movement in signal.movements if green[:, movement.link].any()]
+    used = [movement for movement in signal.links if green[:, movement.link].any()]
     turns = [(i, edge_of(movement.in_lane), edge_of(movement.out_lane)) for movement in used]
     lanes = [movement.in_lane for movement in used]
-    return Demand(
+    return PhaseDemand(
         serves=np.where(protected, 1.0, np.where(green, PERMISSIVE, 0.0))[:, [movement.link for movement in used]],
         turn=np.array([[turn == other for turn in turns] for other in dict.fromkeys(turns)]),
         lane=np.array([[lane == other for lane in lanes] for other in dict.fromkeys(lanes)]),
-        flow=np.array([max(flows.turns.get(turn, 0.0), LEAST_VEH_H) for turn in dict.fromkeys(turns)]) / SATURATION_VEH_H,
+        flow=np.array([max(flows.vehicles_per_hour.get(turn, 0.0), LEAST_VEH_H) for turn in dict.fromkeys(turns)]) / SATURATION_VEH_H,
     )
 
 
-def best_plan(demand: Demand, timing: Timing) -> signal_programs.Plan:
+def best_plan(demand: PhaseDemand, timing: Timing) -> signal_programs.Plan:
     """Return the plan with Webster's cycle."""
     lost_s = timing.change_s + LOST_S
     found: tuple[float, tuple[int, ...]] | None = None
@@ -101,19 +101,19 @@ def best_plan(demand: Demand, timing: Timing) -> signal_programs.Plan:
     return signal_programs.Plan(phases, splits(demand, phases, cycle_s, timing))
 
 
-def candidates(demand: Demand) -> list[tuple[int, ...]]:
+def candidates(demand: PhaseDemand) -> list[tuple[int, ...]]:
     """Return the sets of two phases or more that serve every turn, fewest phases first, and no more than `MOST_SETS`."""
     able = (demand.serves > 0) @ demand.turn.T
     sets = itertools.chain.from_iterable(itertools.combinations(range(len(able)), k) for k in range(2, len(able) + 1))
     return list(itertools.islice((phases for phases in sets if able[list(phases)].any(axis=0).all()), MOST_SETS))
 
 
-def flow_ratio(demand: Demand, phases: Sequence[int]) -> float:
+def flow_ratio(demand: PhaseDemand, phases: Sequence[int]) -> float:
     """Return Y, the least sum of the phases' shares that carries the demand."""
     return float(_program(demand, phases)[: len(phases)].sum())
 
 
-def splits(demand: Demand, phases: Sequence[int], cycle_s: int, timing: Timing) -> tuple[int, ...]:
+def splits(demand: PhaseDemand, phases: Sequence[int], cycle_s: int, timing: Timing) -> tuple[int, ...]:
     """Return the greens [s] of a cycle that maximise the least reserve of capacity; whole seconds, the least green kept."""
     green_s, n = cycle_s - len(phases) * timing.change_s, len(phases)
     shares = _program(demand, phases, (green_s - n * LOST_S) / cycle_s, max(0.0, timing.min_green_s - LOST_S) / cycle_s)[:n]
@@ -124,7 +124,7 @@ def splits(demand: Demand, phases: Sequence[int], cycle_s: int, timing: Timing) 
     return tuple(int(g) for g in whole)
 
 
-def _program(demand: Demand, phases: Sequence[int], total: float | None = None, least: float = 0.0) -> np.ndarray:
+def _program(demand: PhaseDemand, phases: Sequence[int], total: float | None = None, least: float = 0.0) -> np.ndarray:
     """Solve the linear program over (shares [P], flows [K], reserve); `total` None minimises the shares for reserve 1."""
     serves = demand.serves[list(phases)]
     n_phases, n_links = serves.shape

@@ -13,7 +13,7 @@ import torch
 from tsc_marl import algos, controllers
 from tsc_marl.errors import UserError, unknown
 from tsc_marl.rollout.pool import Failure, Pool
-from tsc_marl.rollout.types import Episode, Job, Policy, Task
+from tsc_marl.rollout.types import RolloutResult, Job, Policy, Task
 from tsc_marl.sim.env import SimConfig
 from tsc_marl.sim.signal_timing import Timing
 from tsc_marl.tracking.store import IMPORTED, Tracker
@@ -45,16 +45,16 @@ def evaluate(
     """
     pairs = [(name, seed) for name in policies for seed in seeds]
     jobs = [
-        Job(i, policies[name].at(task), policies[name], seed, out=out / name if out is not None else None, detail=True)
+        Job(i, policies[name].task_for(task), policies[name], seed, out=out / name if out is not None else None, measure_approaches=True)
         for i, (name, seed) in enumerate(pairs)
     ]
     found: dict[int, dict[str, float]] = {}
-    for outcome in pool.attempt(jobs):
+    for outcome in pool.run_with_failures(jobs):
         error = outcome.error if isinstance(outcome, Failure) else None
         if error is not None and watch is None:
             raise error
-        if isinstance(outcome, Episode):
-            found[outcome.job.episode] = outcome.figures
+        if isinstance(outcome, RolloutResult):
+            found[outcome.job.episode] = outcome.metrics
         if watch is not None:
             watch(*pairs[outcome.job.episode], error)
     results: Results = {name: [] for name in policies}
@@ -64,7 +64,7 @@ def evaluate(
     return {name: rows for name, rows in results.items() if rows}
 
 
-def write(path: Path, task: Task, results: Results) -> None:
+def write_results(path: Path, task: Task, results: Results) -> None:
     """Write the figures of every episode as JSON and, a row each, as CSV, with what they were measured on."""
     path.parent.mkdir(parents=True, exist_ok=True)
     content = {**_measured_on(task), "results": results}
@@ -76,7 +76,7 @@ def write(path: Path, task: Task, results: Results) -> None:
         writer.writerows(rows)
 
 
-def measured(path: Path, task: Task, names: Sequence[str], seeds: Sequence[int]) -> Results:
+def load_matching_results(path: Path, task: Task, names: Sequence[str], seeds: Sequence[int]) -> Results:
     """Return what a file that `write` wrote has of these controllers, where it is of the same task and seeds; else nothing."""
     if not path.exists():
         return {}
@@ -91,7 +91,7 @@ def measured(path: Path, task: Task, names: Sequence[str], seeds: Sequence[int])
 
 
 def _measured_on(task: Task) -> dict[str, Any]:
-    parts = {"signal": task.timing, "sim": task.sim, "demand": task.demand, "stress": task.stress}
+    parts = {"signal": task.timing, "sim": task.sim, "demand": task.demand, "stress": task.disturbance}
     return {"network": task.network, "sumo": version("eclipse-sumo")} | {name: asdict(part) for name, part in parts.items()}
 
 
@@ -114,7 +114,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     return content
 
 
-def policy_of(checkpoint: dict[str, Any], network: str) -> Policy:
+def policy_from_checkpoint(checkpoint: dict[str, Any], network: str) -> Policy:
     """Return the trained policy of a checkpoint.
 
     Raises:
@@ -131,7 +131,7 @@ def policy_of(checkpoint: dict[str, Any], network: str) -> Policy:
     return Policy(name, kind(**settings), checkpoint["training"]["weights"], SimConfig(**checkpoint["sim"]))
 
 
-def labels(names: Sequence[str]) -> dict[str, str]:
+def policy_labels(names: Sequence[str]) -> dict[str, str]:
     """Return what each policy is called in tables and folders: its name, or as much of its checkpoint's path as tells it apart.
 
     The file name `checkpoint.pt`, which all trainings use, is left out: `mappo-s0` for runs/x/mappo-s0/checkpoint.pt.
@@ -166,7 +166,7 @@ def find_policy(name: str, task: Task, say: Callable[[str], Any] = print) -> Pol
     )
     if differ:
         say(f"note: the policy of {name} learned with other signal timing: {differ}; --timing chooses it")
-    return policy_of(saved, task.network)
+    return policy_from_checkpoint(saved, task.network)
 
 
 def find_checkpoint(name: str, network: str) -> Path:

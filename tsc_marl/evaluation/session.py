@@ -11,16 +11,16 @@ from tsc_marl import console
 from tsc_marl.cli.options import EvaluateOptions, make_folder
 from tsc_marl.errors import UserError
 from tsc_marl.evaluation import tables
-from tsc_marl.evaluation.evaluate import Results, evaluate, find_policy, labels, write
+from tsc_marl.evaluation.evaluate import Results, evaluate, find_policy, policy_labels, write_results
 from tsc_marl.rollout.pool import Pool, WorkerDiedError
 from tsc_marl.rollout.types import Policy, Task
-from tsc_marl.rollout.worker import is_blind
+from tsc_marl.rollout.worker import hides_detectors
 from tsc_marl.sim import scenario
 from tsc_marl.sim.disturbances import SUITE
 from tsc_marl.tracking.store import Tracker
 from tsc_marl.viz import delay_map
 
-CALM = "undisturbed"
+UNDISTURBED = "undisturbed"
 
 
 def networks(given: Sequence[str]) -> list[str]:
@@ -37,7 +37,7 @@ def run(tasks: Sequence[Task], names: Sequence[str], options: EvaluateOptions) -
     """
     make_folder(options.out)
     with Pool(options.workers, console.say) as pool:
-        session = Session(pool, options.eval_seeds, options.out, options.baseline)
+        session = EvaluationSession(pool, options.eval_seeds, options.out, options.baseline)
         measured = False
         for task in tasks:
             policies = session.policies(names, task, alone=len(tasks) == 1)
@@ -51,7 +51,7 @@ def run(tasks: Sequence[Task], names: Sequence[str], options: EvaluateOptions) -
         raise SystemExit(f"{session.crashed} episodes failed, as said above; they are missing in {options.out}")
 
 
-class Session:
+class EvaluationSession:
     """Evaluates on one network after the other and remembers what failed: `crashed` episodes, and why policies were `left_out`.
 
     Args:
@@ -69,7 +69,7 @@ class Session:
     def policies(self, names: Sequence[str], task: Task, alone: bool) -> dict[str, Policy]:
         """Find the policies; one that this network does not have is left out with a line, unless the network is alone."""
         found = {}
-        for name, label in labels(names).items():
+        for name, label in policy_labels(names).items():
             try:
                 found[label] = find_policy(name, task, console.say)
             except UserError as error:
@@ -84,7 +84,7 @@ class Session:
         results = self._play(task, policies, folder, task.network)
         if not results:
             return results
-        write(folder / "metrics.json", task, results)
+        write_results(folder / "metrics.json", task, results)
         picture = folder / "delay_map.png"
         best_first = sorted(results, key=lambda name: tables.mean(results[name], "delay"))
         played = {name: [int(row["seed"]) for row in results[name]] for name in best_first}
@@ -98,14 +98,14 @@ class Session:
 
     def stress(self, task: Task, policies: Mapping[str, Policy], calm: Results, disturbances: Sequence[str]) -> None:
         """Play disturbances and print how much worse it gets; detectors that SUMO keeps to itself cannot be disturbed."""
-        found: dict[str, Results] = {CALM: calm}
+        found: dict[str, Results] = {UNDISTURBED: calm}
         for name in disturbances:
             stress = SUITE[name]
-            able = {label: p for label, p in policies.items() if label in calm and not (stress.blurs and is_blind(p))}
+            able = {label: p for label, p in policies.items() if label in calm and not (stress.affects_detectors and hides_detectors(p))}
             found[name] = self._play(replace(task, stress=stress), able, None, f"{task.network}, {name}")
-            write(self.out / task.network / f"stress_{name}.json", replace(task, stress=stress), found[name])
+            write_results(self.out / task.network / f"stress_{name}.json", replace(task, stress=stress), found[name])
         title = f"{task.network}: delay [s] under disturbances (ratio to undisturbed), mean over {len(self.seeds)} seeds"
-        console.show(tables.stress_table(title, found, CALM))
+        console.show(tables.stress_table(title, found, UNDISTURBED))
 
     def _leave_out(self, task: Task, name: str, error: UserError) -> None:
         self.left_out.append(str(error))

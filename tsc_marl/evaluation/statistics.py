@@ -37,7 +37,7 @@ def bootstrap(values: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray],
     return float(low), float(high)
 
 
-def improvement(values: Sequence[float], reference: Sequence[float]) -> tuple[float, float, float]:
+def probability_of_improvement(values: Sequence[float], reference: Sequence[float]) -> tuple[float, float, float]:
     """Return the probability that a training ends with less delay than one of the reference, and its 95 % interval.
 
     P = mean over pairs of 1 (less), 0.5 (equal) or 0 (more): the Mann-Whitney statistic. No interval for a single training.
@@ -53,7 +53,7 @@ def improvement(values: Sequence[float], reference: Sequence[float]) -> tuple[fl
     return float(wins.mean()), float(low), float(high)
 
 
-def by_chance(values: Sequence[float], reference: Sequence[float]) -> float:
+def permutation_p_value(values: Sequence[float], reference: Sequence[float]) -> float:
     """Return how often two groups that are alike would come out at least as far apart (Mann-Whitney by permutation, two-sided).
 
     It answers what `improvement`'s interval cannot: whether so few trainings can show anything. Undefined (nan) for a single
@@ -79,18 +79,18 @@ def smoothed(episode: np.ndarray, delay: np.ndarray) -> np.ndarray:
     return mean
 
 
-def reached(x: np.ndarray, episode: np.ndarray, delay: np.ndarray, level: float) -> float:
+def episodes_to_threshold(x: np.ndarray, episode: np.ndarray, delay: np.ndarray, level: float) -> float:
     """Return `x` (episodes, minutes) where the smoothed training delay first is at a level or below; infinity if it never is."""
     below = np.flatnonzero(smoothed(episode, delay) <= level)
     return float(x[below[0]]) if len(below) else float("inf")
 
 
-def area(episode: np.ndarray, delay: np.ndarray) -> float:
+def mean_training_delay(episode: np.ndarray, delay: np.ndarray) -> float:
     """Return the mean delay over all training episodes: the area under the learning curve, over its length."""
     return float(np.average(delay, weights=np.diff(episode, prepend=0)))
 
 
-def drift(episode: np.ndarray, delay: np.ndarray) -> float:
+def final_slope(episode: np.ndarray, delay: np.ndarray) -> float:
     """Return by how much the training delay changes over its last quarter [s], along a straight line; near 0 it is flat."""
     last = episode >= 0.75 * episode[-1]
     if last.sum() < 2:

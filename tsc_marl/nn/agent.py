@@ -46,13 +46,13 @@ class GroupLinear(nn.Module):
         return out.expand(*out.shape[:-2], len(self.group), size_out) if count == 1 else out[..., self.group, :]
 
 
-def frozen_copy(module: Net) -> Net:
+def target_copy(module: Net) -> Net:
     """Return a copy that no gradient moves: a target network."""
     return deepcopy(module).requires_grad_(False)
 
 
 @torch.no_grad()
-def blend(target: nn.Module, online: nn.Module, share: float) -> None:
+def polyak_update(target: nn.Module, online: nn.Module, share: float) -> None:
     """Move a target network: target <- (1 - share) target + share online; a share of 1 copies (arXiv 1509.02971)."""
     for old, new in zip(target.parameters(), online.parameters(), strict=True):
         old.lerp_(new, share)
@@ -158,7 +158,7 @@ class Ensemble(nn.Module):
         return out.gather(-3, k[..., None, :, None].expand(*k.shape[:-1], 1, k.shape[-1], out.shape[-1])).squeeze(-3)
 
 
-class PeerNet(nn.Module):
+class PolicyInferenceNet(nn.Module):
     """What agents believe of others' policies (arXiv 1706.02275, 4.2): a perceptron per pair (i, j) on o^j, none shared."""
 
     watcher: Tensor
@@ -176,16 +176,16 @@ class PeerNet(nn.Module):
         return self.net(obs[..., self.watched, :])
 
 
-class Moments(nn.Module):
+class ValueNorm(nn.Module):
     """Debiased running mean and deviation of targets: ValueNorm of arXiv 2103.01955, one for all agents or one each."""
 
     mean_sum: Tensor
     square_sum: Tensor
     weight: Tensor
 
-    def __init__(self, keep: float, n_agents: int | None = None) -> None:
+    def __init__(self, decay: float, n_agents: int | None = None) -> None:
         super().__init__()
-        self.keep = keep
+        self.keep = decay
         for name in ("mean_sum", "square_sum", "weight"):
             self.register_buffer(name, torch.zeros(() if n_agents is None or name == "weight" else n_agents))
 

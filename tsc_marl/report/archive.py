@@ -17,7 +17,7 @@ import numpy as np
 from pydantic import BaseModel, Field, StringConstraints, ValidationError
 
 from tsc_marl.analysis import compare
-from tsc_marl.analysis.compare import Choice
+from tsc_marl.analysis.compare import RunFilter
 from tsc_marl.errors import UserError
 from tsc_marl.evaluation import tables
 from tsc_marl.tracking.store import EVALUATION, FINISHED, Tracker, home
@@ -31,7 +31,7 @@ minutes: median of the trainings' wall time, whatever else the machine did; grid
 SUFFIX = ".json.gz"
 
 
-def write(networks: Sequence[str], choice: Choice, out: Path, command: str) -> int:
+def write(networks: Sequence[str], choice: RunFilter, out: Path, command: str) -> int:
     """Write finished trainings as `out/<network>/<folder of the run>.json.gz`, and their figures as `out/README.md`.
 
     All that one command trained is one file, also where some of it is chosen; one that was written before is written anew. Of
@@ -74,7 +74,7 @@ def write(networks: Sequence[str], choice: Choice, out: Path, command: str) -> i
     return len(files)
 
 
-def _contents(network: str, choice: Choice) -> dict[str, dict[str, Any]]:
+def _contents(network: str, choice: RunFilter) -> dict[str, dict[str, Any]]:
     """Return what each file is to hold, by the name of the run's folder."""
     tracker = Tracker(network)
     chosen = {run.data.tags.get("mlflow.parentRunId") for run in tracker.finished(choice.where) if choice.takes(run.data.tags)}
@@ -95,7 +95,7 @@ def _told(tracker: Tracker, run_id: str) -> dict[str, Any]:
     return {"run": tracker.record(run_id), "evaluation": tracker.evaluation(run_id)}
 
 
-def _section(network: str, choice: Choice) -> str:
+def _section(network: str, choice: RunFilter) -> str:
     """Return the table of a network's trainings, or why they cannot stand in one."""
     try:
         comparison = compare.load(network, choice)
@@ -119,7 +119,7 @@ def _section(network: str, choice: Choice) -> str:
         figures = f"{summary.delay:.1f} | {tables.span(*summary.interval)} | {ends} | {reached}"
         minutes = np.median([training.curve["minutes"][-1] for training in comparison.groups[name]])
         lines.append(f"| `{name}` | {seeds} | {figures} | {summary.area:.0f} | {minutes:.1f} | {summary.gridlock:.0%} |")
-    classical = sorted(comparison.levels.items(), key=lambda entry: entry[1])
+    classical = sorted(comparison.baseline_delays.items(), key=lambda entry: entry[1])
     return "\n".join([*lines, *(f"| `{name}` | | {delay:.1f} |" + " |" * 6 for name, delay in classical)])
 
 
@@ -168,7 +168,7 @@ class _Evaluation(BaseModel):
     results: Annotated[dict[str, Annotated[list[_Row], Field(min_length=1)]], Field(min_length=1)]
 
 
-class _Told(BaseModel):
+class _RunRecord(BaseModel):
     name: str
     start_ms: int
     end_ms: int | None
@@ -179,7 +179,7 @@ class _FamilyTags(BaseModel):
     folder: Name
 
 
-class _Family(_Told):
+class _ParentRun(_RunRecord):
     tags: _FamilyTags
     metrics: dict[str, Points]
 
@@ -198,13 +198,13 @@ class _Curves(BaseModel):
     minutes: Points
 
 
-class _Training(_Told):
+class _TrainingRecord(_RunRecord):
     tags: _TrainingTags
     metrics: _Curves
 
 
-class _Child(BaseModel):
-    run: _Training
+class _TrainingRun(BaseModel):
+    run: _TrainingRecord
     evaluation: _Evaluation
 
 
@@ -212,9 +212,9 @@ class _File(BaseModel):
     """What a file must hold; it may hold more."""
 
     network: Name
-    run: _Family
+    run: _ParentRun
     evaluation: _Evaluation
-    trainings: Annotated[list[_Child], Field(min_length=1)]
+    trainings: Annotated[list[_TrainingRun], Field(min_length=1)]
     format: int
 
 

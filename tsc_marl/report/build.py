@@ -13,13 +13,13 @@ from rich.table import Table
 
 from tsc_marl import console
 from tsc_marl.analysis import compare
-from tsc_marl.analysis.compare import SAME, Comparison
+from tsc_marl.analysis.compare import COMPARABLE_SETTINGS, Comparison
 from tsc_marl.config import TRAIN_SEEDS
 from tsc_marl.errors import UserError
 from tsc_marl.report import curves, print_plots, signal_plots
-from tsc_marl.report.network_data import Findings, find
-from tsc_marl.report.style import looks
-from tsc_marl.report.verdict import Answer, answers
+from tsc_marl.report.network_data import NetworkResults, find
+from tsc_marl.report.style import series_styles
+from tsc_marl.report.verdict import Verdict, verdicts
 from tsc_marl.tracking.store import Tracker, versions
 
 TEMPLATE = "page.html"
@@ -30,8 +30,8 @@ SHOWN = {"displaylogo": False, "modeBarButtonsToRemove": ["select2d", "lasso2d",
 class Section:
     """One network on the page."""
 
-    findings: Findings
-    answers: list[Answer]
+    findings: NetworkResults
+    answers: list[Verdict]
     figures: dict[str, str]
     """HTML by name; those without data are left out."""
 
@@ -49,7 +49,7 @@ def run(comparisons: Sequence[Comparison], reference: str | None, out: Path, com
         UserError: when the reference was not trained on one of them, or the files cannot be written.
     """
     found = [find(comparison, reference) for comparison in comparisons]
-    look = looks([name for findings in found for name in findings.groups])
+    look = series_styles([name for findings in found for name in findings.groups])
     sections = [_section(findings, look) for findings in found]
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -67,13 +67,13 @@ def run(comparisons: Sequence[Comparison], reference: str | None, out: Path, com
     )
 
 
-def _section(findings: Findings, look: dict[str, Any]) -> Section:
+def _section(findings: NetworkResults, look: dict[str, Any]) -> Section:
     drawn = {
         "curves": curves.learning_curves(findings, look), "final": curves.final_delays(findings, look),
         "map": signal_plots.change_map(findings), "credit": signal_plots.credit_panels(findings),
     }  # fmt: skip
     html = {name: _html(figure, f"{findings.network}-{name}") for name, figure in drawn.items() if figure is not None}
-    return Section(findings, answers(findings), html)
+    return Section(findings, verdicts(findings), html)
 
 
 def text(sections: Sequence[Section], command: str) -> str:
@@ -83,7 +83,7 @@ def text(sections: Sequence[Section], command: str) -> str:
     return template.render(
         sections=sections, command=command, made=f"{datetime.now():%Y-%m-%d %H:%M}", versions=versions(), plotly=get_plotlyjs(),
         table=lambda findings: _cells(compare.table(findings.comparison, findings.reference)), shared=_shared, commands=_commands,
-        train_seeds=TRAIN_SEEDS, level=compare.LEVEL, caution=compare.caution,
+        train_seeds=TRAIN_SEEDS, level=compare.THRESHOLD_CONTROLLER, caution=compare.caveats,
     )  # fmt: skip
 
 
@@ -97,13 +97,13 @@ def _cells(table: Table) -> tuple[list[str], list[tuple[str, ...]]]:
     return header, [tuple(map(str, row)) for row in zip(*(column.cells for column in table.columns), strict=True)]
 
 
-def _shared(findings: Findings) -> str:
+def _shared(findings: NetworkResults) -> str:
     """Return the settings that all trainings of a network share, as their command line has them."""
     settings = findings.first.settings
-    return ", ".join(f"{key} {settings[key]}" for key in sorted(settings) if key.startswith(SAME) and key != "SUMO")
+    return ", ".join(f"{key} {settings[key]}" for key in sorted(settings) if key.startswith(COMPARABLE_SETTINGS) and key != "SUMO")
 
 
-def _commands(findings: Findings) -> list[str]:
+def _commands(findings: NetworkResults) -> list[str]:
     """Return the command lines of the trainings; those of older versions did not keep them."""
     return list(dict.fromkeys(training.tags.get("command", "") for training in findings.trainings))
 

@@ -10,8 +10,8 @@ from plotly.subplots import make_subplots
 from tsc_marl.analysis import compare
 from tsc_marl.analysis.compare import Summary, Training
 from tsc_marl.evaluation import tables
-from tsc_marl.report.network_data import Findings, band
-from tsc_marl.report.style import FONT, GREY, Look, shade
+from tsc_marl.report.network_data import NetworkResults, band
+from tsc_marl.report.style import FONT, GREY, SeriesStyle, shade
 
 WIDTH = 960
 """Pixels; fits a laptop's screen and a landscape page."""
@@ -30,7 +30,7 @@ LOG = {"type": "log", "tickvals": TICKS, "ticktext": [f"{tick:g}" for tick in TI
 """A logarithmic axis with labels at 1, 2, 3 and 5 times each power of ten."""
 
 
-def learning_curves(findings: Findings, looks: Mapping[str, Look]) -> go.Figure:
+def learning_curves(findings: NetworkResults, looks: Mapping[str, SeriesStyle]) -> go.Figure:
     """Return the training delay over episodes and over minutes: median of the trainings, and a band from least to largest."""
     axes = {"episode": f"training episodes (of {findings.steps_per_episode:.0f} decisions)", "minutes": "minutes of training"}
     figure = make_subplots(1, 2, shared_yaxes=True, horizontal_spacing=0.03)
@@ -40,7 +40,7 @@ def learning_curves(findings: Findings, looks: Mapping[str, Look]) -> go.Figure:
         for name, curve in curves.items():
             _curve(figure, column, name, looks[name], opacity, curve)
         longest = max(x[-1] for x, *_ in curves.values())
-        for name, level in findings.comparison.training_levels.items():
+        for name, level in findings.comparison.training_thresholds.items():
             _level(figure, column, name, level, longest)
         figure.update_xaxes(title=title, rangemode="tozero", row=1, col=column)
     figure.update_yaxes(LOG)
@@ -48,7 +48,7 @@ def learning_curves(findings: Findings, looks: Mapping[str, Look]) -> go.Figure:
     return framed(figure, 400)
 
 
-def _curve(figure: go.Figure, column: int, name: str, look: Look, opacity: float, curve: tuple[np.ndarray, ...]) -> None:
+def _curve(figure: go.Figure, column: int, name: str, look: SeriesStyle, opacity: float, curve: tuple[np.ndarray, ...]) -> None:
     x, low, middle, high = curve
     group = {"legendgroup": name, "name": name}
     edge = {"mode": "lines", "line": {"width": 0}, "hoverinfo": "skip", "showlegend": False, **group}
@@ -72,13 +72,13 @@ def _level(figure: go.Figure, column: int, name: str, level: float, longest: flo
         figure.add_annotation(**label, **where)
 
 
-def final_delays(findings: Findings, looks: Mapping[str, Look]) -> go.Figure:
+def final_delays(findings: NetworkResults, looks: Mapping[str, SeriesStyle]) -> go.Figure:
     """Return the final delay of each algorithm with its interval and trainings, beside the classical controllers."""
     figure, told = go.Figure(), {}
     for name, summary in findings.summaries.items():
         _ends(figure, name, looks[name], findings.groups[name], summary)
         told[name] = (summary.delay, f"<b>{summary.delay:.1f}</b>{_interval(summary)}")
-    for name, level in findings.comparison.levels.items():
+    for name, level in findings.comparison.baseline_delays.items():
         _mark(figure, name, [level], {"color": GREY, "symbol": "diamond", "size": 9})
         told[name] = (level, f"<b>{level:.1f}</b>")
     order = sorted(told, key=lambda name: -told[name][0])
@@ -91,7 +91,7 @@ def final_delays(findings: Findings, looks: Mapping[str, Look]) -> go.Figure:
     return framed(figure, 100 + 30 * len(told))
 
 
-def _ends(figure: go.Figure, name: str, look: Look, trainings: Sequence[Training], summary: Summary) -> None:
+def _ends(figure: go.Figure, name: str, look: SeriesStyle, trainings: Sequence[Training], summary: Summary) -> None:
     ring = {"color": look.faint(0), "size": 7, "line": {"color": look.colour, "width": 1}}
     seeds = [f", training seed {training.seed}" for training in trainings]
     _mark(figure, name, compare.delays(trainings).mean(axis=1).tolist(), ring, text=seeds)

@@ -25,7 +25,7 @@ LAST = 0.1
 
 
 @dataclass(frozen=True)
-class Agents:
+class SignalSeries:
     """What the trainings of one group logged of each signal, averaged over them."""
 
     episode: np.ndarray
@@ -40,14 +40,14 @@ class Agents:
 
 
 @dataclass(frozen=True)
-class Findings:
+class NetworkResults:
     """What the page tells of one network."""
 
     comparison: Comparison
     reference: str
     summaries: dict[str, Summary]
     """By group, best delay first."""
-    agents: dict[str, Agents]
+    agents: dict[str, SignalSeries]
     """By group."""
 
     @property
@@ -78,7 +78,7 @@ class Findings:
         return float(self.first.curve["steps"][-1] / self.first.curve["episode"][-1])
 
 
-def find(comparison: Comparison, reference: str | None) -> Findings:
+def find(comparison: Comparison, reference: str | None) -> NetworkResults:
     """Read what the trainings of a comparison have left in MLflow.
 
     Raises:
@@ -87,7 +87,7 @@ def find(comparison: Comparison, reference: str | None) -> Findings:
     reference = comparison.reference(reference)
     tracker = Tracker(comparison.network)
     agents = {name: _agents(tracker, trainings) for name, trainings in comparison.groups.items()}
-    return Findings(comparison, reference, compare.summaries(comparison, reference), agents)
+    return NetworkResults(comparison, reference, compare.summaries(comparison, reference), agents)
 
 
 def band(trainings: Sequence[Training], axis: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -98,7 +98,7 @@ def band(trainings: Sequence[Training], axis: str) -> tuple[np.ndarray, np.ndarr
     return x, delays.min(axis=0), np.median(delays, axis=0), delays.max(axis=0)
 
 
-def _agents(tracker: Tracker, trainings: Sequence[Training]) -> Agents:
+def _agents(tracker: Tracker, trainings: Sequence[Training]) -> SignalSeries:
     episode = trainings[0].curve["episode"]
     series: dict[str, dict[str, list[np.ndarray]]] = {}
     for training in trainings:
@@ -109,4 +109,4 @@ def _agents(tracker: Tracker, trainings: Sequence[Training]) -> Agents:
                 played = np.interp(step, training.curve["steps"], training.curve["episode"])
                 series.setdefault(figure, {}).setdefault(name, []).append(np.interp(episode, played, value))
     means = {figure: {name: np.mean(found, axis=0) for name, found in names.items()} for figure, names in series.items()}
-    return Agents(episode, means)
+    return SignalSeries(episode, means)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from tsc_marl.analysis import compare
 from tsc_marl.report.curves import DELAY
-from tsc_marl.report.network_data import Findings, band
-from tsc_marl.report.style import GREY, Look, shade
+from tsc_marl.report.network_data import NetworkResults, band
+from tsc_marl.report.style import GREY, SeriesStyle, shade
 
 AXES = {"episode": "training episodes", "minutes": "minutes of training"}
 FAR = 1.5
@@ -14,7 +14,7 @@ FAR = 1.5
 STYLES = {"solid": "-", "dash": "--", "dot": ":", "dashdot": "-."}
 
 
-def draw(folder: Path, found: Sequence[Findings], looks: Mapping[str, Look]) -> list[list[Path]]:
+def draw(folder: Path, found: Sequence[NetworkResults], looks: Mapping[str, SeriesStyle]) -> list[list[Path]]:
     """Write `<network>_learning_curves` and `<network>_final_delay` as PNG and PDF; of several networks `all_networks` too.
 
     Returns the files of each network.
@@ -41,9 +41,9 @@ def draw(folder: Path, found: Sequence[Findings], looks: Mapping[str, Look]) -> 
         ]
 
 
-def _together(plt, found: Sequence[Findings], looks: Mapping[str, Look]):
+def _together(plt, found: Sequence[NetworkResults], looks: Mapping[str, SeriesStyle]):
     """Draw a column for each network: learning curves above, final delays below."""
-    rows = max(len(findings.groups) + len(findings.comparison.levels) for findings in found)
+    rows = max(len(findings.groups) + len(findings.comparison.baseline_delays) for findings in found)
     size = (1.2 + 3.0 * len(found), 3.5 + 0.2 * rows)
     figure, axes = plt.subplots(
         2, len(found), figsize=size, layout="constrained", height_ratios=(2.4, 0.5 + 0.2 * rows), squeeze=False
@@ -59,7 +59,7 @@ def _together(plt, found: Sequence[Findings], looks: Mapping[str, Look]):
     return figure
 
 
-def _curves(plt, findings: Findings, looks: Mapping[str, Look]):
+def _curves(plt, findings: NetworkResults, looks: Mapping[str, SeriesStyle]):
     figure, axes = plt.subplots(1, 2, figsize=(7, 2.8), sharey=True, layout="constrained")
     for axis, key in zip(axes, AXES, strict=True):
         _draw_curves(axis, findings, looks, key)
@@ -69,13 +69,13 @@ def _curves(plt, findings: Findings, looks: Mapping[str, Look]):
     return figure
 
 
-def _draw_curves(axis, findings: Findings, looks: Mapping[str, Look], key: str) -> None:
+def _draw_curves(axis, findings: NetworkResults, looks: Mapping[str, SeriesStyle], key: str) -> None:
     for name, trainings in findings.groups.items():
         x, low, middle, high = band(trainings, key)
         look = looks[name]
         axis.fill_between(x, low, high, color=look.colour, alpha=shade(len(findings.groups)), linewidth=0)
         axis.plot(x, middle, color=look.colour, linestyle=STYLES[look.dash], linewidth=1.4, label=name)
-    for level in findings.comparison.training_levels.values():
+    for level in findings.comparison.training_thresholds.values():
         axis.axhline(level, color=GREY, linestyle="--", linewidth=0.8)
     axis.set_xlabel(AXES[key])
     axis.set_xlim(left=0)
@@ -83,23 +83,23 @@ def _draw_curves(axis, findings: Findings, looks: Mapping[str, Look], key: str) 
     _logarithmic(axis.yaxis, (1, 2, 3, 5))
 
 
-def _name_levels(axis, findings: Findings) -> None:
+def _name_levels(axis, findings: NetworkResults) -> None:
     """Write the classical controllers' names right of their lines."""
-    for name, level in findings.comparison.training_levels.items():
+    for name, level in findings.comparison.training_thresholds.items():
         place = {"xycoords": ("axes fraction", "data"), "ha": "left", "va": "center"}
         axis.annotate(name, (1.01, level), fontsize=7, color=GREY, **place)
 
 
-def _final(plt, findings: Findings, looks: Mapping[str, Look]):
-    rows = len(findings.groups) + len(findings.comparison.levels)
+def _final(plt, findings: NetworkResults, looks: Mapping[str, SeriesStyle]):
+    rows = len(findings.groups) + len(findings.comparison.baseline_delays)
     figure, axis = plt.subplots(figsize=(5, 0.7 + 0.28 * rows), layout="constrained")
     _draw_ends(axis, findings, looks)
     return figure
 
 
-def _draw_ends(axis, findings: Findings, looks: Mapping[str, Look]) -> None:
+def _draw_ends(axis, findings: NetworkResults, looks: Mapping[str, SeriesStyle]) -> None:
     """Draw the final delays; a classical controller far above all trainings is a number at the edge."""
-    means = {name: summary.delay for name, summary in findings.summaries.items()} | dict(findings.comparison.levels)
+    means = {name: summary.delay for name, summary in findings.summaries.items()} | dict(findings.comparison.baseline_delays)
     order = sorted(means, key=lambda name: -means[name])
     largest = FAR * max(training.delay.mean() for training in findings.trainings)
     for y, name in enumerate(order):
@@ -117,7 +117,7 @@ def _draw_ends(axis, findings: Findings, looks: Mapping[str, Look]) -> None:
             edge = {"xycoords": ("axes fraction", "data"), "ha": "right", "va": "center", "color": GREY}
             axis.annotate(f"{means[name]:.0f} →", (1, y), **edge)
     shown = [training.delay.mean() for training in findings.trainings]
-    shown += [level for level in findings.comparison.levels.values() if level <= largest]
+    shown += [level for level in findings.comparison.baseline_delays.values() if level <= largest]
     if max(shown) > 4 * min(shown):
         axis.set_xscale("log")
         _logarithmic(axis.xaxis, (1, 2, 5))

@@ -8,16 +8,16 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from tsc_marl.report.curves import WIDTH, framed
-from tsc_marl.report.network_data import CREDIT, REWARD, Agents, Findings
+from tsc_marl.report.network_data import CREDIT, REWARD, SignalSeries, NetworkResults
 from tsc_marl.report.style import WORSE_TO_BETTER
-from tsc_marl.report.verdict import QUESTION
+from tsc_marl.report.verdict import FOCUS_ALGORITHM
 from tsc_marl.sim import road_network, scenario
 from tsc_marl.viz import delay_map
 
 COLUMNS = 3
-MAPS = WIDTH - 160
+MAP_WIDTH_PX = WIDTH - 160
 """Pixels beside the colour scale."""
-GAP = 40
+ROW_GAP_PX = 40
 """Pixels between the rows of maps, for their titles."""
 BEST = 5
 """Algorithms whose credit is drawn, beside the reference and that which is asked about."""
@@ -27,7 +27,7 @@ LONGEST = 16
 """Characters of a signal's name beside its row."""
 
 
-def change_map(findings: Findings) -> go.Figure | None:
+def change_map(findings: NetworkResults) -> go.Figure | None:
     """Return a map for each other group: signals coloured by how much better their local reward is than the reference's.
 
     None where there is no other group, or the local rewards were not logged.
@@ -43,9 +43,9 @@ def change_map(findings: Findings) -> go.Figure | None:
     x, y = np.concatenate(lines).T
     rows, columns = -(-len(rewards) // COLUMNS), min(COLUMNS, len(rewards))
     titles = [f"{name} against {findings.reference}" for name in rewards]
-    panel = MAPS / columns * np.ptp(y[np.isfinite(y)]) / np.ptp(x[np.isfinite(x)])
-    height = 50 + rows * int(np.clip(panel, 120, 460)) + (rows - 1) * GAP
-    figure = make_subplots(rows, columns, subplot_titles=titles, horizontal_spacing=0.02, vertical_spacing=GAP / height)
+    panel = MAP_WIDTH_PX / columns * np.ptp(y[np.isfinite(y)]) / np.ptp(x[np.isfinite(x)])
+    height = 50 + rows * int(np.clip(panel, 120, 460)) + (rows - 1) * ROW_GAP_PX
+    figure = make_subplots(rows, columns, subplot_titles=titles, horizontal_spacing=0.02, vertical_spacing=ROW_GAP_PX / height)
     for i, (name, own) in enumerate(rewards.items()):
         row, column = i // COLUMNS + 1, i % COLUMNS + 1
         road = {"color": "#b4b4b4", "width": 1.5}
@@ -67,7 +67,7 @@ def change_map(findings: Findings) -> go.Figure | None:
     return _flat(framed(figure, height))
 
 
-def _told(findings: Findings, signal: str, name: str, own: float, base: float) -> str:
+def _told(findings: NetworkResults, signal: str, name: str, own: float, base: float) -> str:
     """Return the text of one signal."""
     share = f" ({(own - base) / abs(base):+.0%})" if base else ""
     figures = f"{name} {own:.0f}<br>{findings.reference} {base:.0f}<br>change {own - base:+.0f}{share}"
@@ -84,14 +84,14 @@ def _flat(figure: go.Figure) -> go.Figure:
     return figure
 
 
-def credit_panels(findings: Findings) -> go.Figure | None:
+def credit_panels(findings: NetworkResults) -> go.Figure | None:
     """Return a panel for each figure of `CREDIT` that a group logged: signals over training, darker is more.
 
     Signals stand in the order in which they matter to others at the end. Of many groups the best are drawn, the reference, and
     those that are asked about. None where nothing was logged.
     """
     groups = findings.groups
-    wanted = {findings.reference, *list(groups)[:BEST], *findings.comparison.of(QUESTION)}
+    wanted = {findings.reference, *list(groups)[:BEST], *findings.comparison.of(FOCUS_ALGORITHM)}
     panels = [(kind, name) for kind in CREDIT for name in groups if name in wanted and _largest(findings.agents[name], kind) > 0]
     if not panels:
         return None
@@ -120,7 +120,7 @@ def credit_panels(findings: Findings) -> go.Figure | None:
     return framed(figure, height)
 
 
-def _heatmap(agents: Agents, kind: str, name: str, order: Sequence[str], most: float) -> go.Heatmap:
+def _heatmap(agents: SignalSeries, kind: str, name: str, order: Sequence[str], most: float) -> go.Heatmap:
     bar = {"xanchor": "left", "xpad": 0, "ypad": 0, "thickness": 8, "nticks": 5, "tickfont": {"size": 10}}
     return go.Heatmap(
         x=agents.episode, y=order, z=[agents.figures[kind][signal] for signal in order], zmin=0, zmax=most,
@@ -129,16 +129,16 @@ def _heatmap(agents: Agents, kind: str, name: str, order: Sequence[str], most: f
     )  # fmt: skip
 
 
-def _largest(agents: Agents, kind: str) -> float:
+def _largest(agents: SignalSeries, kind: str) -> float:
     return max((float(np.abs(series).max()) for series in agents.figures.get(kind, {}).values()), default=0.0)
 
 
-def _order(findings: Findings, kind: str, name: str) -> list[str]:
+def _order(findings: NetworkResults, kind: str, name: str) -> list[str]:
     last = findings.agents[name].last(kind)
     return sorted(last, key=lambda signal: -last[signal])
 
 
-def _scale(drawn: Sequence[Agents], kind: str) -> float:
+def _scale(drawn: Sequence[SignalSeries], kind: str) -> float:
     """Return where the scale of a figure ends: at the 99th percentile of the group in the middle.
 
     Neither single outliers nor one group must make the rest pale.

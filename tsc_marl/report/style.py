@@ -14,7 +14,7 @@ FONT = "Helvetica, Arial, sans-serif"
 
 
 @dataclass(frozen=True)
-class Look:
+class SeriesStyle:
     """How one group is drawn."""
 
     colour: str
@@ -31,7 +31,7 @@ def shade(count: int) -> float:
     return 0.18 * min(1.0, 5 / count)
 
 
-def looks(groups: Iterable[str]) -> dict[str, Look]:
+def series_styles(groups: Iterable[str]) -> dict[str, SeriesStyle]:
     """Return the look of each group, told apart by dashes too where there are more of them than colours."""
     others = sorted(set(groups) - set(FIRST))
-    return {name: Look(COLOURS[i % len(COLOURS)], DASHES[i // len(COLOURS) % 4]) for i, name in enumerate((*FIRST, *others))}
+    return {name: SeriesStyle(COLOURS[i % len(COLOURS)], DASHES[i // len(COLOURS) % 4]) for i, name in enumerate((*FIRST, *others))}

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from tsc_marl.analysis import compare
-from tsc_marl.analysis.compare import LEVEL, Summary
+from tsc_marl.analysis.compare import THRESHOLD_CONTROLLER, Summary
 from tsc_marl.evaluation import statistics
-from tsc_marl.report.network_data import Findings
+from tsc_marl.report.network_data import NetworkResults
 
-QUESTION = "jointq"
+FOCUS_ALGORITHM = "jointq"
 """The algorithm that is asked about, where it was trained; else the best is."""
-SAME_REWARDS = "mappo_ind"
+ABLATION_ALGORITHM = "mappo_ind"
 """That which has each agent's own reward too, but no credit for its effect on others."""
 JAMS = 0.05
 """Share of the interquartile mean by which the mean must differ to be told."""
@@ -20,7 +20,7 @@ CHANCE = 0.05
 
 
 @dataclass(frozen=True)
-class Answer:
+class Verdict:
     """One comparison in words."""
 
     verdict: str
@@ -30,37 +30,37 @@ class Answer:
         return f"{self.verdict} {self.figures}"
 
 
-def answers(findings: Findings) -> list[Answer]:
+def verdicts(findings: NetworkResults) -> list[Verdict]:
     """Return an answer for each training of the question against the reference, then against that with the same rewards."""
     groups = findings.groups
     others = [name for name in groups if name != findings.reference]
     if not others:
         return [_alone(findings)]
-    question = [name for name in others if groups[name][0].algorithm == QUESTION]
-    asked, same = question or others[:1], findings.comparison.of(SAME_REWARDS)[:1] if question else []
+    question = [name for name in others if groups[name][0].algorithm == FOCUS_ALGORITHM]
+    asked, same = question or others[:1], findings.comparison.of(ABLATION_ALGORITHM)[:1] if question else []
     against = dict.fromkeys([findings.reference, *same])
     return [_answer(findings, name, other) for name in asked for other in against if name != other]
 
 
-def _alone(findings: Findings) -> Answer:
+def _alone(findings: NetworkResults) -> Verdict:
     ((name, summary),) = findings.summaries.items()
-    level = findings.comparison.levels.get(LEVEL)
+    level = findings.comparison.baseline_delays.get(THRESHOLD_CONTROLLER)
     beside = f", max pressure at {level:.1f} s" if level is not None else ""
-    return Answer(
+    return Verdict(
         f"On {findings.network} only {name} is chosen, or was trained, so there is nothing to compare it with.",
         f"It ends at {_delay(summary)}{beside}.",
     )
 
 
-def _answer(findings: Findings, name: str, other: str) -> Answer:
+def _answer(findings: NetworkResults, name: str, other: str) -> Verdict:
     mine, theirs = findings.summaries[name], findings.summaries[other]
     algorithms = [findings.groups[group][0].algorithm for group in (name, other)]
-    note = " (same rewards, no credit)" if algorithms == [QUESTION, SAME_REWARDS] else ""
+    note = " (same rewards, no credit)" if algorithms == [FOCUS_ALGORITHM, ABLATION_ALGORITHM] else ""
     ends = f"{name} ends at {_delay(mine)} of delay against {_delay(theirs)} for {other}{note}"
-    return Answer(_verdict(findings, name, other), f"{ends}; {_soon(findings, name, other)}; {_sure(findings, name, other)}.")
+    return Verdict(_verdict(findings, name, other), f"{ends}; {_soon(findings, name, other)}; {_sure(findings, name, other)}.")
 
 
-def _verdict(findings: Findings, name: str, other: str) -> str:
+def _verdict(findings: NetworkResults, name: str, other: str) -> str:
     on, counts = f"On {findings.network}", [len(findings.groups[group]) for group in (name, other)]
     if not _separate(*counts) < CHANCE:
         return f"{on} there are too few trainings ({counts[0]} and {counts[1]}) to tell {name} from {other}."
@@ -78,32 +78,32 @@ def _verdict(findings: Findings, name: str, other: str) -> str:
 
 def _decided(mine: list[float], theirs: list[float]) -> int:
     """Return 1 where mine are smaller, -1 where they are larger, 0 where chance may have made it so."""
-    if not statistics.by_chance(mine, theirs) < CHANCE:
+    if not statistics.permutation_p_value(mine, theirs) < CHANCE:
         return 0
-    return 1 if statistics.improvement(mine, theirs)[0] > 0.5 else -1
+    return 1 if statistics.probability_of_improvement(mine, theirs)[0] > 0.5 else -1
 
 
-def _ends(findings: Findings, *names: str) -> list[list[float]]:
+def _ends(findings: NetworkResults, *names: str) -> list[list[float]]:
     """Return the final delay of each training, per group."""
     return [compare.delays(findings.groups[name]).mean(axis=1).tolist() for name in names]
 
 
-def _speeds(findings: Findings, *names: str) -> list[list[float]]:
+def _speeds(findings: NetworkResults, *names: str) -> list[list[float]]:
     """Return how soon each training was good, per group: episodes to the level; where none of them got there, the area."""
     if _reached(findings, *names):
         return [findings.summaries[name].episodes for name in names]
     curves = [[training.curve for training in findings.groups[name]] for name in names]
-    return [[statistics.area(curve["episode"], curve["delay"]) for curve in group] for group in curves]
+    return [[statistics.mean_training_delay(curve["episode"], curve["delay"]) for curve in group] for group in curves]
 
 
-def _reached(findings: Findings, *names: str) -> bool:
+def _reached(findings: NetworkResults, *names: str) -> bool:
     """Return whether any training got down to the level."""
     return bool(np.isfinite([value for name in names for value in findings.summaries[name].episodes]).any())
 
 
-def _soon(findings: Findings, name: str, other: str) -> str:
+def _soon(findings: NetworkResults, name: str, other: str) -> str:
     mine, theirs = findings.summaries[name], findings.summaries[other]
-    level, played = findings.comparison.level, findings.first.curve["episode"][-1]
+    level, played = findings.comparison.threshold, findings.first.curve["episode"][-1]
     chance = _p(*_speeds(findings, name, other))
     chance = f", {chance}" if chance else ""
     mean = f"the delay averaged over all {played:.0f} training episodes is {mine.area:.1f} s against {theirs.area:.1f} s{chance}"
@@ -126,14 +126,14 @@ def _after(summary: Summary) -> str:
     return f"after {median:.0f} episodes" + (f" ({arrived} of {n} trainings)" if n > 1 else "")
 
 
-def _sure(findings: Findings, name: str, other: str) -> str:
+def _sure(findings: NetworkResults, name: str, other: str) -> str:
     counts = {group: len(findings.groups[group]) for group in (name, other)}
     single = [group for group, count in counts.items() if count < 2]
     if single:
         have = "have one training seed each" if len(single) > 1 else "has one training seed"
         return f"{' and '.join(single)} {have}, and how much trainings vary is unknown: add seeds"
     mine, theirs = _ends(findings, name, other)
-    share, low, high = statistics.improvement(mine, theirs)
+    share, low, high = statistics.probability_of_improvement(mine, theirs)
     separate = _separate(counts[name], counts[other])
     few = f"; {counts[name]} and {counts[other]} trainings cannot show more than p = {separate:.2g}, add seeds"
     probability = f"the probability that a training of {name} ends better than one of {other} is {share:.2f}"
@@ -142,11 +142,11 @@ def _sure(findings: Findings, name: str, other: str) -> str:
 
 def _separate(mine: int, theirs: int) -> float:
     """Return how often chance alone would make all of one group better than all of the other."""
-    return statistics.by_chance([0.0] * mine, [1.0] * theirs)
+    return statistics.permutation_p_value([0.0] * mine, [1.0] * theirs)
 
 
 def _p(mine: list[float], theirs: list[float]) -> str:
-    chance = statistics.by_chance(mine, theirs)
+    chance = statistics.permutation_p_value(mine, theirs)
     return f"p = {chance:.2g}" if chance == chance else ""
 
 

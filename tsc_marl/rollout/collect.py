@@ -21,17 +21,17 @@ class Rollout:
     """[N] sum over them."""
     carry: Any
     """As the algorithm's `act` gave it back."""
-    acting: float
+    acting_s: float
     """Wall time of acting in s."""
-    over: bool
+    finished: bool
     """Whether the episode has ended with them."""
     batch: Batch | None
     """[T, 1, ...] where the algorithm explored."""
 
 
-def roll(env: TrafficEnv, algorithm: Algorithm, carry: Any, generator: torch.Generator | None, decisions: int) -> Rollout:
+def collect_rollout(env: TrafficEnv, algorithm: Algorithm, carry: Any, generator: torch.Generator | None, decisions: int) -> Rollout:
     """Play so many decisions of the episode that runs; greedily without a generator."""
-    record = Record() if generator is not None else None
+    record = TransitionBuffer() if generator is not None else None
     total, over, acting = np.zeros(len(env.names)), False, 0.0
     for _ in range(decisions):
         before = time.perf_counter()
@@ -49,7 +49,7 @@ def roll(env: TrafficEnv, algorithm: Algorithm, carry: Any, generator: torch.Gen
     return Rollout(total, carry, acting, over, batch)
 
 
-class Record:
+class TransitionBuffer:
     """Collects the arrays of decisions in a row."""
 
     def __init__(self) -> None:

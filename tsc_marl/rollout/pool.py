@@ -9,11 +9,11 @@ from multiprocessing.connection import wait
 from typing import Any
 
 from tsc_marl.errors import UserError
-from tsc_marl.rollout.process import Member
-from tsc_marl.rollout.types import Episode, Job, Task
+from tsc_marl.rollout.process import WorkerHandle
+from tsc_marl.rollout.types import RolloutResult, Job, Task
 from tsc_marl.types import Spec
 
-DEATHS = 3
+MAX_DEATHS = 3
 """So many deaths of workers in a row on one episode end the run."""
 ADVICE = "if memory ran out, use fewer --workers"
 
@@ -49,7 +49,7 @@ class Pool:
             raise UserError(f"workers must be at least 1; got {size}")
         self._say, self._size = say, size
         self._folder = tempfile.TemporaryDirectory(prefix="tsc_marl_", ignore_cleanup_errors=True)
-        self._members = [Member(self._folder.name) for _ in range(max(size, standing))]
+        self._workers = [WorkerHandle(self._folder.name) for _ in range(max(size, standing))]
 
     def __enter__(self) -> "Pool":
         return self
@@ -60,19 +60,19 @@ class Pool:
     @property
     def pids(self) -> list[int]:
         """Process ids of the workers."""
-        return [member.process.pid or 0 for member in self._members]
+        return [member.process.pid or 0 for member in self._workers]
 
-    def probe(self, task: Task) -> Spec:
+    def read_spec(self, task: Task) -> Spec:
         """Return what an algorithm must know of a task.
 
         Raises:
             WorkerDiedError: after `DEATHS` deaths in a row.
             UserError: when the network's files cannot be used.
         """
-        member = self._members[0]
-        for _ in range(DEATHS):
+        member = self._workers[0]
+        for _ in range(MAX_DEATHS):
             try:
-                kind, value = member.probe(task)
+                kind, value = member.read_spec(task)
             except (EOFError, OSError):
                 member.restart()
                 self._say(f"a worker process died while reading {task.network}; restarted")
@@ -82,7 +82,7 @@ class Pool:
                 return value
         raise _died(f"while reading {task.network}")
 
-    def run(self, jobs: Iterable[Job]) -> Iterator[Episode]:
+    def run(self, jobs: Iterable[Job]) -> Iterator[RolloutResult]:
         """Play all jobs and yield the episodes as they end, in any order.
 
         Raises:
@@ -90,66 +90,66 @@ class Pool:
             UserError: what a worker raised because of the user's files.
             RuntimeError: any other error of a worker, with its traceback.
         """
-        with contextlib.closing(self.attempt(jobs)) as outcomes:
+        with contextlib.closing(self.run_with_failures(jobs)) as outcomes:
             for outcome in outcomes:
                 if isinstance(outcome, Failure):
                     raise outcome.error
                 yield outcome
 
-    def attempt(self, jobs: Iterable[Job]) -> Generator[Episode | Failure, None, None]:
+    def run_with_failures(self, jobs: Iterable[Job]) -> Generator[RolloutResult | Failure, None, None]:
         """Play all jobs and yield what came of each, in any order.
 
         A worker that dies is replaced and its episode played again with the same seeds, `DEATHS` times at most.
         """
         waiting, deaths = deque(jobs), Counter[int]()
         try:
-            while waiting or any(member.job for member in self._members):
-                self._hand_out(waiting)
+            while waiting or any(member.job for member in self._workers):
+                self._assign(waiting)
                 for member in self._ready():
-                    job, answer = member.collect()
+                    job, answer = member.result()
                     if answer is not None:
                         yield _outcome(job, answer)
                         continue
                     deaths[id(job)] += 1
-                    if deaths[id(job)] == DEATHS:
+                    if deaths[id(job)] == MAX_DEATHS:
                         yield Failure(job, _died(f"on episode {job.episode}"))
                         continue
                     waiting.appendleft(job)
                     self._say(f"a worker process died on episode {job.episode}; restarted, the episode is played again")
         finally:
-            for member in self._members:
+            for member in self._workers:
                 if member.job is not None:
                     member.restart()
 
-    def _hand_out(self, waiting: deque[Job]) -> None:
+    def _assign(self, waiting: deque[Job]) -> None:
         for _ in range(len(waiting)):
             job = waiting.popleft()
-            member = self._free_for(job)
+            member = self._worker_for(job)
             if member is None:
                 waiting.append(job)
             else:
-                member.give(job)
+                member.submit(job)
 
-    def _free_for(self, job: Job) -> "Member | None":
-        free = [member for member in self._members if member.job is None]
-        if len(self._members) - len(free) >= self._size:
+    def _worker_for(self, job: Job) -> "WorkerHandle | None":
+        free = [member for member in self._workers if member.job is None]
+        if len(self._workers) - len(free) >= self._size:
             return None
-        fitting = [self._members[job.episode % len(self._members)]] if job.rollout else free
+        fitting = [self._workers[job.episode % len(self._workers)]] if job.rollout else free
         return next((member for member in fitting if member in free), None)
 
-    def _ready(self) -> list["Member"]:
-        busy = [member for member in self._members if member.job is not None]
+    def _ready(self) -> list["WorkerHandle"]:
+        busy = [member for member in self._workers if member.job is not None]
         done = set(wait([x for member in busy for x in (member.connection, member.process.sentinel)]))
         return [member for member in busy if {member.connection, member.process.sentinel} & done]
 
     def close(self) -> None:
         """End all workers."""
-        for member in self._members:
+        for member in self._workers:
             member.stop()
         self._folder.cleanup()
 
 
-def _outcome(job: Job, answer: tuple[str, Any]) -> Episode | Failure:
+def _outcome(job: Job, answer: tuple[str, Any]) -> RolloutResult | Failure:
     kind, value = answer
     return value if kind == "ok" else Failure(job, _error(kind, value))
 
@@ -159,4 +159,4 @@ def _error(kind: str, text: str) -> Exception:
 
 
 def _died(where: str) -> WorkerDiedError:
-    return WorkerDiedError(f"worker processes died {DEATHS} times in a row {where}; {ADVICE}")
+    return WorkerDiedError(f"worker processes died {MAX_DEATHS} times in a row {where}; {ADVICE}")

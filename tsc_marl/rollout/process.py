@@ -18,15 +18,15 @@ from typing import Any
 
 from tsc_marl.errors import UserError
 from tsc_marl.rollout.types import Job, Task
-from tsc_marl.rollout.worker import Worker, probe
+from tsc_marl.rollout.worker import Worker, read_spec
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload([__name__, "tsc_marl.sim._libsumo", "torch._dynamo"])  # torch imports the last for an optimizer
-LONGEST = 70
+MAX_SOCKET_FOLDER = 70
 """Characters of a folder in which the socket of the process that forks has a legal path: systems allow 104 in all."""
 
 
-class Member:
+class WorkerHandle:
     """A place for one worker process after another, seen from the parent."""
 
     def __init__(self, folder: str) -> None:
@@ -42,15 +42,15 @@ class Member:
             self.process.start()
         theirs.close()
 
-    def probe(self, task: Task) -> tuple[str, Any]:
+    def read_spec(self, task: Task) -> tuple[str, Any]:
         """Return the answer to a task: what an algorithm must know of it."""
         self._fresh = False
         send(self.connection, task)
         return receive(self.connection)
 
-    def give(self, job: Job) -> None:
+    def submit(self, job: Job) -> None:
         """Have a job played, in a new process if an episode begins with it."""
-        if not (self._fresh or job.earlier):
+        if not (self._fresh or job.previous_policies):
             self.restart()
         self.job, self._fresh = job, False
         try:
@@ -58,7 +58,7 @@ class Member:
         except OSError:  # it died while idle; collect() finds out
             self.process.join(timeout=5)
 
-    def collect(self) -> tuple[Job, Any]:
+    def result(self) -> tuple[Job, Any]:
         """Return the job and its answer; None when the process died, which is then replaced."""
         job, self.job = self.job, None
         assert job is not None
@@ -95,7 +95,7 @@ def receive(connection: Connection) -> Any:
 def _short_address() -> Iterator[None]:
     """Start the process that forks where its socket's path is legal, also if the folder of temporary files has a long one."""
     before = tempfile.tempdir
-    if len(tempfile.gettempdir()) > LONGEST:
+    if len(tempfile.gettempdir()) > MAX_SOCKET_FOLDER:
         tempfile.tempdir = "/tmp"
     try:
         yield
@@ -130,7 +130,7 @@ def _serve(connection: Connection, folder: str) -> None:
         except (EOFError, OSError):
             return
         try:
-            answer: tuple[str, Any] = ("ok", probe(job) if isinstance(job, Task) else worker.play(job))
+            answer: tuple[str, Any] = ("ok", read_spec(job) if isinstance(job, Task) else worker.play(job))
         except UserError as error:
             worker.close()
             answer = ("user_error", str(error))

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tsc_marl.sim import scenario as scenarios
 from tsc_marl.sim.demand import Demand
-from tsc_marl.sim.disturbances import Stress
+from tsc_marl.sim.disturbances import Disturbance
 from tsc_marl.sim.env import SimConfig, TrafficEnv
 from tsc_marl.sim.signal_timing import Timing
 from tsc_marl.types import Batch
@@ -24,11 +24,11 @@ class Task:
     timing: Timing = field(default_factory=Timing)
     sim: SimConfig = field(default_factory=SimConfig)
     demand: Demand = field(default_factory=Demand)
-    stress: Stress = field(default_factory=Stress)
+    disturbance: Disturbance = field(default_factory=Disturbance)
 
     def env(self) -> TrafficEnv:
         """Return the environment; no simulation runs yet."""
-        return TrafficEnv(scenarios.load(self.network), self.timing, self.sim, self.demand, self.stress)
+        return TrafficEnv(scenarios.load(self.network), self.timing, self.sim, self.demand, self.disturbance)
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Policy:
     sim: SimConfig | None = None
     """What it sees and is paid for; None: as the task has it."""
 
-    def at(self, task: Task) -> Task:
+    def task_for(self, task: Task) -> Task:
         """Return the task as this policy sees it."""
         return replace(task, sim=self.sim or task.sim)
 
@@ -59,26 +59,26 @@ class Job:
     """Sample actions with this seed and return the Batch; None acts greedily and returns figures only."""
     out: Path | None = None
     """Keep SUMO's files in this folder."""
-    detail: bool = False
+    measure_approaches: bool = False
     """Measure approaches, gridlock and emissions too."""
     rollout: int = 0
     """Play one of the equal parts, of about so many decisions, into which the episode is cut; 0 plays to the end."""
-    earlier: tuple[Policy, ...] = ()
+    previous_policies: tuple[Policy, ...] = ()
     """What drove the episode's rollouts before this one, so that a worker which did not play them can."""
 
     def lengths(self, horizon: int) -> list[int]:
         """Return the decisions of each rollout of an episode of so many, to the job's own."""
         parts = max(1, round(horizon / self.rollout)) if self.rollout else 1
-        ends = [horizon * i // parts for i in range(len(self.earlier) + 2)]
+        ends = [horizon * i // parts for i in range(len(self.previous_policies) + 2)]
         return [end - begin for begin, end in pairwise(ends)]
 
 
 @dataclass(frozen=True)
-class Episode:
+class RolloutResult:
     """What came of a job: an episode, or one rollout of it."""
 
     job: Job
-    figures: dict[str, float]
+    metrics: dict[str, float]
     """As in `sim.metrics`; empty as long as the episode goes on."""
     reward: np.ndarray
     """[N] sum over the decisions, in the reward's unit."""
@@ -87,7 +87,7 @@ class Episode:
     batch: Batch | None = None
 
 
-def light(job: Job) -> Job:
+def without_weights(job: Job) -> Job:
     """Drop the weights: they need not travel back."""
-    earlier = tuple(replace(policy, weights=None) for policy in job.earlier)
+    earlier = tuple(replace(policy, weights=None) for policy in job.previous_policies)
     return replace(job, policy=replace(job.policy, weights=None), earlier=earlier)

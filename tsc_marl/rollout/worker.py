@@ -10,15 +10,15 @@ import torch
 
 from tsc_marl import algos, controllers
 from tsc_marl.errors import UserError
-from tsc_marl.rollout.collect import roll
-from tsc_marl.rollout.types import Episode, Job, Policy, Task, light
+from tsc_marl.rollout.collect import collect_rollout
+from tsc_marl.rollout.types import RolloutResult, Job, Policy, Task, without_weights
 from tsc_marl.sim import road_network
 from tsc_marl.sim import scenario as scenarios
 from tsc_marl.sim.env import TrafficEnv
 from tsc_marl.types import Algorithm, Spec
 
 
-def spec_of(env: TrafficEnv) -> Spec:
+def spec_from_env(env: TrafficEnv) -> Spec:
     """Return what an algorithm must know of this environment; needs no running simulation but one reset."""
     rank = {name: i for i, name in enumerate(env.names)}
     near = tuple(tuple(rank[other] for other in signal.neighbours) for signal in env.net.signals)
@@ -26,7 +26,7 @@ def spec_of(env: TrafficEnv) -> Spec:
     return Spec(env.scenario.name, env.names, n_actions, env.obs.shape[1], state_dim, near)
 
 
-def check(task: Task) -> tuple[str, ...]:
+def check_task(task: Task) -> tuple[str, ...]:
     """Read a task's files before anything starts; return what a user should know of its signals, a line each.
 
     Raises:
@@ -37,20 +37,20 @@ def check(task: Task) -> tuple[str, ...]:
     return road_network.read(loaded.net, task.sim.detection_m).notes
 
 
-def probe(task: Task) -> Spec:
+def read_spec(task: Task) -> Spec:
     """Start and end one simulation to learn the sizes; run it in a worker, libsumo stays in the process."""
     env = task.env()
     env.reset(0)
     env.close()
-    return spec_of(env)
+    return spec_from_env(env)
 
 
-def is_blind(policy: Policy) -> bool:
+def hides_detectors(policy: Policy) -> bool:
     """Return whether SUMO's own programs drive, whose detectors are out of our reach."""
-    return policy.config is None and controllers.find(policy.name).native
+    return policy.config is None and controllers.find(policy.name).sumo_controlled
 
 
-def start(env: TrafficEnv, policy: Policy, seed: int, **options: Any) -> Callable[[], np.ndarray]:
+def start_policy(env: TrafficEnv, policy: Policy, seed: int, **options: Any) -> Callable[[], np.ndarray]:
     """Reset the environment and return the function that chooses the phases [N] at each decision, greedily.
 
     Args:
@@ -61,11 +61,11 @@ def start(env: TrafficEnv, policy: Policy, seed: int, **options: Any) -> Callabl
     """
     if policy.config is None:
         controller = controllers.find(policy.name)(env)
-        env.reset(seed, native=controller.native, programs=controller.programs, **options)
+        env.reset(seed, sumo_controlled=controller.sumo_controlled, programs=controller.programs, **options)
         controller.reset(seed)
         return controller.act
     env.reset(seed, **options)
-    algorithm = load(policy, spec_of(env))
+    algorithm = load_algorithm(policy, spec_from_env(env))
     carry: Any = None
 
     def act() -> np.ndarray:
@@ -77,7 +77,7 @@ def start(env: TrafficEnv, policy: Policy, seed: int, **options: Any) -> Callabl
     return act
 
 
-def load(policy: Policy, spec: Spec) -> Algorithm:
+def load_algorithm(policy: Policy, spec: Spec) -> Algorithm:
     """Return a policy's algorithm with its weights; those that it lacks, which only learning needs, stay as initialised."""
     algorithm = algos.find(policy.name)(spec, policy.config)
     _fill(algorithm, policy)
@@ -96,7 +96,7 @@ def _fill(algorithm: Algorithm, policy: Policy) -> None:
 
 
 @dataclass
-class _Standing:
+class PausedEpisode:
     """An episode that stands still after some of its rollouts."""
 
     played: Job
@@ -104,9 +104,9 @@ class _Standing:
     carry: Any
     generator: torch.Generator | None
 
-    def leads_to(self, job: Job) -> bool:
+    def precedes(self, job: Job) -> bool:
         """Return whether a job is the next rollout."""
-        return light(job) == replace(self.played, earlier=(*self.played.earlier, self.played.policy))
+        return without_weights(job) == replace(self.played, earlier=(*self.played.previous_policies, self.played.policy))
 
 
 class Worker:
@@ -116,14 +116,14 @@ class Worker:
         self._env: TrafficEnv | None = None
         self._task: Task | None = None
         self._algorithm: tuple[tuple[str, Any, Spec], Algorithm] | None = None
-        self._standing: _Standing | None = None
+        self._paused: PausedEpisode | None = None
 
-    def play(self, job: Job) -> Episode:
+    def play(self, job: Job) -> RolloutResult:
         """Play one episode, or one rollout of it."""
         if self._env is None or job.task != self._task:
             self._env = job.task.env()
             self._task = job.task
-        standing, self._standing = self._standing, None
+        standing, self._paused = self._paused, None
         if job.policy.config is None:
             return self._play_controller(self._env, job)
         return self._play_algorithm(self._env, job, standing)
@@ -133,9 +133,9 @@ class Worker:
         if self._env is not None:
             self._env.close()
 
-    def _play_controller(self, env: TrafficEnv, job: Job) -> Episode:
+    def _play_controller(self, env: TrafficEnv, job: Job) -> RolloutResult:
         begun = time.perf_counter()
-        act = start(env, job.policy, job.sumo_seed, out=job.out, detail=job.detail)
+        act = start_policy(env, job.policy, job.sumo_seed, out=job.out, detail=job.measure_approaches)
         total, done, acting = np.zeros(len(env.names)), False, 0.0
         while not done:
             before = time.perf_counter()
@@ -145,33 +145,33 @@ class Worker:
             total += reward
         figures = _figures(env, job)
         seconds = {"simulation": time.perf_counter() - begun - acting, "acting": acting}
-        return Episode(light(job), figures, total, seconds)
+        return RolloutResult(without_weights(job), figures, total, seconds)
 
-    def _play_algorithm(self, env: TrafficEnv, job: Job, standing: _Standing | None) -> Episode:
+    def _play_algorithm(self, env: TrafficEnv, job: Job, standing: PausedEpisode | None) -> RolloutResult:
         begun = time.perf_counter()
-        if standing is None or not standing.leads_to(job):
-            standing = self._catch_up(env, job)
+        if standing is None or not standing.precedes(job):
+            standing = self._replay_until(env, job)
         length = job.lengths(env.horizon)[-1]
-        rollout = roll(env, self._loaded(job.policy, spec_of(env)), standing.carry, standing.generator, length)
-        figures = _figures(env, job) if rollout.over else {}
-        if not rollout.over:
-            self._standing = _Standing(light(job), rollout.carry, standing.generator)
-        seconds = {"simulation": time.perf_counter() - begun - rollout.acting, "acting": rollout.acting}
-        return Episode(light(job), figures, rollout.reward, seconds, rollout.batch)
+        rollout = collect_rollout(env, self._loaded(job.policy, spec_from_env(env)), standing.carry, standing.generator, length)
+        figures = _figures(env, job) if rollout.finished else {}
+        if not rollout.finished:
+            self._paused = PausedEpisode(without_weights(job), rollout.carry, standing.generator)
+        seconds = {"simulation": time.perf_counter() - begun - rollout.acting_s, "acting": rollout.acting_s}
+        return RolloutResult(without_weights(job), figures, rollout.reward, seconds, rollout.batch)
 
-    def _catch_up(self, env: TrafficEnv, job: Job) -> _Standing:
+    def _replay_until(self, env: TrafficEnv, job: Job) -> PausedEpisode:
         """Start the job's episode and play what comes before the job, just as it was played."""
-        env.reset(job.sumo_seed, out=job.out, detail=job.detail)
+        env.reset(job.sumo_seed, out=job.out, detail=job.measure_approaches)
         generator = torch.Generator().manual_seed(job.explore_seed) if job.explore_seed is not None else None
         carry: Any = None
-        for policy, length in zip(job.earlier, job.lengths(env.horizon), strict=False):
-            carry = roll(env, self._loaded(policy, spec_of(env)), carry, generator, length).carry
-        return _Standing(job, carry, generator)
+        for policy, length in zip(job.previous_policies, job.lengths(env.horizon), strict=False):
+            carry = collect_rollout(env, self._loaded(policy, spec_from_env(env)), carry, generator, length).carry
+        return PausedEpisode(job, carry, generator)
 
     def _loaded(self, policy: Policy, spec: Spec) -> Algorithm:
         key = (policy.name, policy.config, spec)
         if self._algorithm is None or self._algorithm[0] != key:
-            self._algorithm = (key, load(policy, spec))
+            self._algorithm = (key, load_algorithm(policy, spec))
         else:
             _fill(self._algorithm[1], policy)
         return self._algorithm[1]

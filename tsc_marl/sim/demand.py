@@ -13,9 +13,9 @@ from tsc_marl.errors import UserError
 from tsc_marl.sim import route_files
 from tsc_marl.sim.scenario import Scenario
 
-APART_S = 60.0
+COPY_JITTER_S = 60.0
 """A copy of a vehicle departs at most this much earlier or later than the vehicle itself."""
-WAY = ("route", "from", "to", "via", "fromJunction", "toJunction", "fromTaz", "toTaz")
+ROUTE_ATTRIBUTES = ("route", "from", "to", "via", "fromJunction", "toJunction", "fromTaz", "toTaz")
 """Attributes that say where a vehicle drives."""
 
 Timed = tuple[float, ElementTree.Element]
@@ -32,7 +32,7 @@ class Demand:
     """Share of the vehicles that come 0, 1, 2 … times (Poisson, on average once) instead of once."""
     profile: tuple[float, ...] = ()
     """Factors on as many equal parts of the window, beside `scale`: `0.5 1.5 0.5` is a peak in the middle."""
-    turns: float = 0.0
+    reroute_share: float = 0.0
     """Share of the vehicles that drive where another vehicle that starts on the same edge drives."""
 
     def __post_init__(self) -> None:
@@ -60,7 +60,7 @@ def write(scenario: Scenario, demand: Demand, seed: int, path: Path) -> None:
     rng = np.random.default_rng([seed, 1])
     planned, others = _read(scenario, rng)
     named = {element.get("id", ""): element.get("edges", "").split()[0] for _, element in others if element.tag == "route"}
-    _mix_ways([vehicle for _, vehicle in planned], demand.turns, rng, named)
+    _swap_routes([vehicle for _, vehicle in planned], demand.reroute_share, rng, named)
     expected = np.array([demand.scale * _factor(depart, demand, scenario) for depart, _ in planned])
     times = np.floor(expected + rng.random(len(planned))).astype(int)
     chance = rng.random(len(planned)) < demand.resample
@@ -73,7 +73,7 @@ def write(scenario: Scenario, demand: Demand, seed: int, path: Path) -> None:
             when = depart
             if k:
                 again.set("id", f"{vehicle.get('id')}_again{k}")
-                when = min(max(depart + rng.uniform(-APART_S, APART_S), scenario.begin_s), scenario.end_s - 1)
+                when = min(max(depart + rng.uniform(-COPY_JITTER_S, COPY_JITTER_S), scenario.begin_s), scenario.end_s - 1)
             again.set("depart", f"{when:.2f}")
             played.append((when, again))
     if not played:
@@ -117,16 +117,16 @@ def _factor(depart: float, demand: Demand, scenario: Scenario) -> float:
     return demand.profile[int((depart - scenario.begin_s) / scenario.duration_s * len(demand.profile))]
 
 
-def _mix_ways(vehicles: Sequence[ElementTree.Element], share: float, rng: np.random.Generator, named: dict[str, str]) -> None:
+def _swap_routes(vehicles: Sequence[ElementTree.Element], share: float, rng: np.random.Generator, named: dict[str, str]) -> None:
     """Give a share of the vehicles the way of another one that starts on the same edge; `named` has the routes' first edges."""
     ways: dict[str, list[tuple[dict[str, str], list[ElementTree.Element]]]] = defaultdict(list)
     starts = [_start(vehicle, named) for vehicle in vehicles]
     for vehicle, start in zip(vehicles, starts, strict=True):
-        ways[start].append(({name: vehicle.attrib[name] for name in WAY if name in vehicle.attrib}, vehicle.findall("route")))
+        ways[start].append(({name: vehicle.attrib[name] for name in ROUTE_ATTRIBUTES if name in vehicle.attrib}, vehicle.findall("route")))
     for vehicle, start in zip(vehicles, starts, strict=True):
         if rng.random() < share and vehicle.find("stop") is None:  # elsewhere it would not pass its stop
             attributes, inline = ways[start][int(rng.integers(len(ways[start])))]
-            for name in WAY:
+            for name in ROUTE_ATTRIBUTES:
                 vehicle.attrib.pop(name, None)
             vehicle.attrib.update(attributes)
             for own in vehicle.findall("route"):

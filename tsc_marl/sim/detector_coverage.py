@@ -9,7 +9,7 @@ import sumolib
 
 
 @dataclass(frozen=True)
-class Detection:
+class DetectorCoverage:
     """Which signal lanes see a vehicle on each lane: K of them at most, padded with an infinite offset.
 
     A lane that can feed several signal lanes counts 1/k for each of them, so that every vehicle counts once.
@@ -34,7 +34,7 @@ def interior(net: "sumolib.net.Net", connection: "sumolib.net.connection.Connect
     return lanes
 
 
-def detect(net: "sumolib.net.Net", index: dict[str, int], slots: Sequence[str], reach_m: float) -> Detection:
+def detector_coverage(net: "sumolib.net.Net", index: dict[str, int], slots: Sequence[str], reach_m: float) -> DetectorCoverage:
     """Follow every signal lane upstream to `reach_m`, through stubs, junction interiors and plain junctions."""
     seen: list[dict[int, float]] = [{} for _ in index]
     for slot, name in enumerate(slots):
@@ -57,7 +57,7 @@ def detect(net: "sumolib.net.Net", index: dict[str, int], slots: Sequence[str], 
                     before += inner.getLength()
                 queue.append((back, before))
     shape = (len(seen), max(map(len, seen)))
-    found = Detection(np.zeros(shape, dtype=int), np.full(shape, np.inf), np.zeros(shape))
+    found = DetectorCoverage(np.zeros(shape, dtype=int), np.full(shape, np.inf), np.zeros(shape))
     for i, row in enumerate(seen):
         found.slot[i, : len(row)] = sorted(row)
         found.offset_m[i, : len(row)] = [row[slot] for slot in sorted(row)]
@@ -65,7 +65,7 @@ def detect(net: "sumolib.net.Net", index: dict[str, int], slots: Sequence[str], 
     return found
 
 
-def following(lane: "sumolib.net.lane.Lane", controlled: Set[str]) -> tuple[str, ...]:
+def next_signal_lanes(lane: "sumolib.net.lane.Lane", controlled: Set[str]) -> tuple[str, ...]:
     """Return the controlled lanes that are reached from a lane, itself included, before any other and without turning back."""
     queue, seen, found = [lane], {lane.getID()}, []
     while queue:

@@ -10,14 +10,14 @@ import numpy as np
 
 from tsc_marl.errors import UserError
 from tsc_marl.sim.engine import Vehicles
-from tsc_marl.sim.road_network import RoadNet, edge_of
+from tsc_marl.sim.road_network import RoadNetwork, edge_of
 
-GHOST = "frozen:"
+FROZEN_PREFIX = "frozen:"
 """Before the name of a vehicle that only a frozen detector still shows."""
 
 
 @dataclass(frozen=True)
-class Stress:
+class Disturbance:
     """One way to disturb an episode; where and when is drawn from the episode's seed. The defaults disturb nothing."""
 
     demand: float = 1.0
@@ -42,24 +42,24 @@ class Stress:
             raise UserError(f"stress needs demand in (0, 5], blocked_s and stuck of at least 0; got {self}")
 
     @property
-    def blurs(self) -> bool:
+    def affects_detectors(self) -> bool:
         """Whether detectors are disturbed."""
         return bool(self.blind or self.frozen or self.missed)
 
 
 SUITE = {
-    "demand-0.7": Stress(demand=0.7),
-    "demand-1.3": Stress(demand=1.3),
-    "lane-blocked": Stress(blocked_s=600),
-    "blind-20%": Stress(blind=0.2),
-    "frozen-20%": Stress(frozen=0.2),
-    "missed-20%": Stress(missed=0.2),
-    "signal-stuck": Stress(stuck=1),
+    "demand-0.7": Disturbance(demand=0.7),
+    "demand-1.3": Disturbance(demand=1.3),
+    "lane-blocked": Disturbance(blocked_s=600),
+    "blind-20%": Disturbance(blind=0.2),
+    "frozen-20%": Disturbance(frozen=0.2),
+    "missed-20%": Disturbance(missed=0.2),
+    "signal-stuck": Disturbance(stuck=1),
 }
 """What `make evaluate ARGS=--stress` plays."""
 
 
-class Detectors:
+class FaultyDetectors:
     """What the detectors show of the vehicles on the road during one episode.
 
     Args:
@@ -70,7 +70,7 @@ class Detectors:
         duration_s: its length.
     """
 
-    def __init__(self, stress: Stress, net: RoadNet, seed: int, begin_s: float, duration_s: float) -> None:
+    def __init__(self, stress: Disturbance, net: RoadNetwork, seed: int, begin_s: float, duration_s: float) -> None:
         self._stress, self._rng = stress, np.random.default_rng([seed, 2])
         draw = self._rng.random(len(net.lane_length_m))
         self._blind = draw < stress.blind
@@ -83,19 +83,19 @@ class Detectors:
         """Return the vehicles that the detectors show; those on a frozen lane stay as they were, under another name."""
         for lane in np.flatnonzero(self._frozen & (self._freezes_s <= now)).tolist():
             if lane not in self._shown:
-                self._shown[lane] = self._freeze(_some(vehicles, vehicles.lane == lane), api)
+                self._shown[lane] = self._freeze(_select(vehicles, vehicles.lane == lane), api)
         off = self._blind.copy()
         off[list(self._shown)] = True
         seen = ~off[vehicles.lane] & (self._rng.random(len(vehicles.ids)) >= self._stress.missed)
-        return _joined([_some(vehicles, seen), *self._shown.values()])
+        return _concat([_select(vehicles, seen), *self._shown.values()])
 
-    def next_tls(self, vehicle: str, api: Any) -> Any:
+    def next_signals(self, vehicle: str, api: Any) -> Any:
         """Return SUMO's `vehicle.getNextTLS`, as it was for a vehicle on a frozen lane."""
         return self._ahead[vehicle] if vehicle in self._ahead else api.vehicle.getNextTLS(vehicle)
 
     def _freeze(self, vehicles: Vehicles, api: Any) -> Vehicles:
-        self._ahead |= {GHOST + name: api.vehicle.getNextTLS(name) for name in vehicles.ids}
-        return replace(vehicles, ids=[GHOST + name for name in vehicles.ids])
+        self._ahead |= {FROZEN_PREFIX + name: api.vehicle.getNextTLS(name) for name in vehicles.ids}
+        return replace(vehicles, ids=[FROZEN_PREFIX + name for name in vehicles.ids])
 
 
 class Breakdown:
@@ -107,14 +107,14 @@ class Breakdown:
 
     ROOM_M, BEFORE_M = 60.0, 10.0
 
-    def __init__(self, duration_s: int, net: RoadNet, from_s: float) -> None:
+    def __init__(self, duration_s: int, net: RoadNetwork, from_s: float) -> None:
         self._duration_s, self._from_s = duration_s, from_s
         long = {lane: net.lane_length_m[i] - self.BEFORE_M for lane, i in net.lane_index.items() if not lane.startswith(":")}
         long = {lane: float(stop_m) for lane, stop_m in long.items() if stop_m > self.ROOM_M}
         several = {lane: stop_m for lane, stop_m in long.items() if f"{edge_of(lane)}_1" in net.lane_index}
         self._stops_m = several or long
 
-    def happen(self, now: float, api: Any) -> None:
+    def apply(self, now: float, api: Any) -> None:
         """Stop a vehicle if it is time and there is one with enough room to brake."""
         if now < self._from_s:
             return
@@ -132,11 +132,11 @@ class Breakdown:
         return api.vehicle.getRoute(vehicle)[-1] != edge_of(lane)
 
 
-def _some(vehicles: Vehicles, which: np.ndarray) -> Vehicles:
+def _select(vehicles: Vehicles, which: np.ndarray) -> Vehicles:
     columns = {field.name: getattr(vehicles, field.name)[which] for field in fields(Vehicles) if field.name != "ids"}
     return Vehicles([name for name, wanted in zip(vehicles.ids, which.tolist(), strict=True) if wanted], **columns)
 
 
-def _joined(parts: list[Vehicles]) -> Vehicles:
+def _concat(parts: list[Vehicles]) -> Vehicles:
     columns = {f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Vehicles) if f.name != "ids"}
     return Vehicles([name for part in parts for name in part.ids], **columns)

@@ -45,7 +45,7 @@ class Vehicles:
 
 
 def command(
-    scenario: Scenario, seed: int, out: Path, tls: Sequence[str] = (), detail: bool = False, plans: str = ""
+    scenario: Scenario, seed: int, out: Path, tls: Sequence[str] = (), detail: bool = False, programs: str = ""
 ) -> list[str]:
     """Return SUMO's options for one episode; its output files go to the folder `out`.
 
@@ -78,7 +78,7 @@ def command(
             f"<edgeData id='edges' file='edges_{seed}.xml' period='{PERIOD_S}' excludeEmpty='true' withInternal='true'/>"
         )
         options["--device.emissions.probability"] = "1"
-    files = {"programs": plans, "orders": f"<additional>{''.join(orders)}</additional>" if orders else ""}
+    files = {"programs": programs, "orders": f"<additional>{''.join(orders)}</additional>" if orders else ""}
     written = {out / f"{name}_{seed}.add.xml": content for name, content in files.items() if content}
     for path, content in written.items():
         path.write_text(content)
@@ -102,7 +102,7 @@ def binary(name: str) -> str:
     return found
 
 
-def closed_window() -> type[Exception]:
+def window_closed_error() -> type[Exception]:
     """Return the kind of error that any call raises after sumo-gui's window was closed."""
     import traci
 
@@ -130,7 +130,7 @@ class Engine:
         self._name = scenario.name
         self._gui = gui is not None
         self.api: Any = self._start_gui([*options, *gui]) if gui is not None else self._start(scenario, options)
-        self._reads = self._readers()
+        self._vehicle_getters = self._find_vehicle_getters()
         Engine._running = self
 
     @staticmethod
@@ -179,11 +179,11 @@ class Engine:
     def _refusals(self) -> tuple[type[Exception], ...]:
         return () if self._gui else (self.api.TraCIException, self.api.libsumo.FatalTraCIError)
 
-    def light(self, signal: str, state: str) -> None:
+    def set_state(self, signal: str, state: str) -> None:
         """Show a state on a signal from now on."""
         self.api.trafficlight.setRedYellowGreenState(signal, state)
 
-    def lights(self, signals: Sequence[str]) -> list[str]:
+    def states(self, signals: Sequence[str]) -> list[str]:
         """Return the states that signals show."""
         return [self.api.trafficlight.getRedYellowGreenState(signal) for signal in signals]
 
@@ -202,7 +202,7 @@ class Engine:
 
     def vehicles(self, lane_index: dict[str, int]) -> Vehicles:
         """Return every vehicle on the road."""
-        lane, pos, speed, wait, lost = self._reads
+        lane, pos, speed, wait, lost = self._vehicle_getters
         ids = self.api.vehicle.getIDList()
         speeds = list(map(speed, ids))
         waiting = [wait(v) if s < HALTING_MS else 0.0 for v, s in zip(ids, speeds, strict=True)]
@@ -210,7 +210,7 @@ class Engine:
         columns = (list(map(pos, ids)), speeds, waiting, list(map(lost, ids)))
         return Vehicles(ids, np.array(lanes, dtype=int), *(np.array(column, dtype=float) for column in columns))
 
-    def _readers(self) -> tuple[Callable[[str], Any], ...]:
+    def _find_vehicle_getters(self) -> tuple[Callable[[str], Any], ...]:
         """Return the functions that read one vehicle: in libsumo the compiled ones, without their Python wrappers."""
         names = ("getLaneID", "getLanePosition", "getSpeed", "getWaitingTime", "getTimeLoss")
         if self._gui:
@@ -221,5 +221,5 @@ class Engine:
         """End the simulation; SUMO completes its output files."""
         if Engine._running is self:
             Engine._running = None
-            with contextlib.suppress(*([closed_window()] if self._gui else [])):
+            with contextlib.suppress(*([window_closed_error()] if self._gui else [])):
                 self.api.close()

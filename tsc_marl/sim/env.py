@@ -13,7 +13,7 @@ from tsc_marl.errors import UserError, unknown
 from tsc_marl.sim import demand as demands
 from tsc_marl.sim import engine, metrics, road_network, route_files
 from tsc_marl.sim.demand import Demand
-from tsc_marl.sim.disturbances import Breakdown, Detectors, Stress
+from tsc_marl.sim.disturbances import Breakdown, FaultyDetectors, Disturbance
 from tsc_marl.sim.engine import Engine, Vehicles
 from tsc_marl.sim.observations import LanesObservation
 from tsc_marl.sim.rewards import DelayReward
@@ -67,20 +67,20 @@ class TrafficEnv:
 
     def __init__(
         self, scenario: Scenario, timing: Timing | None = None, config: SimConfig | None = None,
-        demand: Demand | None = None, stress: Stress | None = None,
+        demand: Demand | None = None, stress: Disturbance | None = None,
     ) -> None:  # fmt: skip
         self.scenario, self.timing, self.config = scenario, timing or Timing(), config or SimConfig()
-        self.demand, self.stress = demand or Demand(), stress or Stress()
+        self.demand, self.disturbance = demand or Demand(), stress or Disturbance()
         self.net = road_network.read(scenario.net, self.config.detection_m)
         self.names = tuple(signal.name for signal in self.net.signals)
         self.n_phases = tuple(len(signal.phases) for signal in self.net.signals)
         self.horizon = -(-scenario.duration_s // self.timing.decision_s)
         self._lanes = LanesObservation(self.net, self.config.detection_m, self.timing.decision_s)
-        if self.stress.blurs and self.config.observation != "lanes":
+        if self.disturbance.affects_detectors and self.config.observation != "lanes":
             raise UserError(f"observation {self.config.observation} reads SUMO itself: its detectors cannot fail; use lanes")
-        if self.stress.stuck > len(self.names):
-            raise UserError(f"stress.stuck {self.stress.stuck} is more than the {len(self.names)} signals of {scenario.name}")
-        self._foreign = self.config.observation != "lanes" or self.config.reward != "delay"
+        if self.disturbance.stuck > len(self.names):
+            raise UserError(f"stress.stuck {self.disturbance.stuck} is more than the {len(self.names)} signals of {scenario.name}")
+        self._uses_sumo_rl = self.config.observation != "lanes" or self.config.reward != "delay"
         self._temporary = tempfile.TemporaryDirectory(prefix="tsc_marl_")
         self._engine: Engine | None = None
         self.timers: list[SignalTimer] = []
@@ -94,8 +94,8 @@ class TrafficEnv:
         return self._engine
 
     def reset(
-        self, seed: int, *, out: Path | None = None, native: bool = False, programs: str = "",
-        gui: list[str] | None = None, detail: bool = False, more: Sequence[str] = (),
+        self, seed: int, *, out: Path | None = None, sumo_controlled: bool = False, programs: str = "",
+        gui: list[str] | None = None, detail: bool = False, extra_options: Sequence[str] = (),
     ) -> np.ndarray:  # fmt: skip
         """Start an episode with a SUMO seed and return obs [N, F].
 
@@ -109,22 +109,22 @@ class TrafficEnv:
             more: further options of SUMO.
         """
         self.close()
-        self.seed, self.native, self.detail = seed, native, detail
+        self.seed, self.sumo_controlled, self.detail = seed, sumo_controlled, detail
         self.out = out or Path(self._temporary.name)
         self.out.mkdir(parents=True, exist_ok=True)
         logged = self.names if out is not None else ()
-        played = self._played()
+        played = self._episode_scenario()
         command = engine.command(played, seed, self.out, logged, detail, programs)
-        self._engine = Engine(played, [*command, *more], gui)
+        self._engine = Engine(played, [*command, *extra_options], gui)
         self.now = self._engine.now
         self.timers = [SignalTimer(s.name, s.phases, self.timing, self.now) for s in self.net.signals]
-        for name in (*self.names, *self.net.fixed) if native and not programs else self.net.fixed:
+        for name in (*self.names, *self.net.fixed) if sumo_controlled and not programs else self.net.fixed:
             self._engine.make_static(name)
         self._disturb(self._engine)
-        if not native:
-            self._show_due(self._obeying)
+        if not sumo_controlled:
+            self._show_due(self._controlled_timers)
         self._delay = DelayReward(self.net, self._engine.api, self.timing.decision_s)
-        if self._foreign:
+        if self._uses_sumo_rl:
             observation = self.config.observation if ":" in self.config.observation else None
             reward = self.config.reward if self.config.reward != "delay" else "queue"
             self._view = SumoRlView(self.names, self.timing, self._engine.api, observation, reward)
@@ -140,11 +140,11 @@ class TrafficEnv:
         end = min(self.now + self.timing.decision_s, float(self.scenario.end_s))
         changing: list[SignalTimer] = []
         if self._breakdown is not None:
-            self._breakdown.happen(self.now, self.engine.api)
-        if not self.native:
+            self._breakdown.apply(self.now, self.engine.api)
+        if not self.sumo_controlled:
             pairs = zip(self.timers, actions.tolist(), strict=True)
             self.executed = np.array([timer.request(action, self.now) for timer, action in pairs])
-            changing = [timer for timer in self._obeying if timer.next_event_s() <= end]
+            changing = [timer for timer in self._controlled_timers if timer.next_event_s() <= end]
             self._show_due(changing)
         while self.now < end:
             self.now = min([end, *(timer.next_event_s() for timer in changing)])
@@ -153,9 +153,9 @@ class TrafficEnv:
         self._measure()
         return self._reward(), self.now >= self.scenario.end_s
 
-    def next_tls(self, vehicle: str) -> Any:
+    def next_signals(self, vehicle: str) -> Any:
         """Return what SUMO's `vehicle.getNextTLS` says of a vehicle that is `seen`."""
-        return self._detectors.next_tls(vehicle, self.engine.api)
+        return self._detectors.next_signals(vehicle, self.engine.api)
 
     def metrics(self) -> dict[str, float]:
         """End the episode and return its figures (`sim.metrics`)."""
@@ -174,9 +174,9 @@ class TrafficEnv:
             self._engine.close()
             self._engine = None
 
-    def _played(self) -> Scenario:
+    def _episode_scenario(self) -> Scenario:
         """Return the scenario with this episode's demand, in files of its own where it differs or is not sorted by departure."""
-        demand, begin_s = replace(self.demand, scale=self.demand.scale * self.stress.demand), self.scenario.begin_s
+        demand, begin_s = replace(self.demand, scale=self.demand.scale * self.disturbance.demand), self.scenario.begin_s
         path = self.out / f"demand_{self.seed}.rou.xml"
         if demand.varies:
             demands.write(self.scenario, demand, self.seed, path)
@@ -189,27 +189,27 @@ class TrafficEnv:
     def _disturb(self, engine: Engine) -> None:
         """Draw what goes wrong in this episode."""
         drawn = np.random.default_rng([self.seed, 3]).permutation(len(self.names))
-        stuck = drawn[: self.stress.stuck].tolist()
+        stuck = drawn[: self.disturbance.stuck].tolist()
         for i in stuck:
             engine.restore(self.names[i], self.net.signals[i].program)
-        self._obeying = [timer for i, timer in enumerate(self.timers) if i not in stuck]
-        self._detectors = Detectors(self.stress, self.net, self.seed, self.now, self.scenario.duration_s)
+        self._controlled_timers = [timer for i, timer in enumerate(self.timers) if i not in stuck]
+        self._detectors = FaultyDetectors(self.disturbance, self.net, self.seed, self.now, self.scenario.duration_s)
         from_s = self.now + self.scenario.duration_s / 3
-        self._breakdown = Breakdown(self.stress.blocked_s, self.net, from_s) if self.stress.blocked_s else None
+        self._breakdown = Breakdown(self.disturbance.blocked_s, self.net, from_s) if self.disturbance.blocked_s else None
 
     def _show_due(self, timers: Sequence[SignalTimer]) -> None:
         for timer in timers:
-            state = timer.due(self.now)
+            state = timer.pop_due_state(self.now)
             if state is not None:
-                self.engine.light(timer.name, state)
+                self.engine.set_state(timer.name, state)
 
     def _measure(self) -> None:
         self.vehicles: Vehicles = self.engine.vehicles(self.net.lane_index)
-        self.seen = self._detectors.show(self.vehicles, self.now, self.engine.api) if self.stress.blurs else self.vehicles
-        if self._foreign:
+        self.detected = self._detectors.show(self.vehicles, self.now, self.engine.api) if self.disturbance.affects_detectors else self.vehicles
+        if self._uses_sumo_rl:
             self._view.show(self.timers, self.now)
         if self.config.observation == "lanes":
-            self.obs = self._lanes(self.seen, self.timers, self.now)
+            self.obs = self._lanes(self.detected, self.timers, self.now)
             real = self._lanes.real
         else:
             rows = self._view.observe()

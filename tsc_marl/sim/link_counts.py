@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 from tsc_marl.sim.engine import HALTING_MS, Vehicles
-from tsc_marl.sim.road_network import RoadNet
+from tsc_marl.sim.road_network import RoadNetwork
 from tsc_marl.sim.signal_timing import GREEN
 
 
 @dataclass(frozen=True)
-class Bound:
+class ApproachingVehicles:
     """The vehicles whose next signal is one of ours, K of them."""
 
     link: np.ndarray
@@ -23,7 +23,7 @@ class Bound:
     """[K] bool."""
 
 
-class Links:
+class LinkCounts:
     """The links of all signals, numbered signal after signal: L of them.
 
     Attributes:
@@ -35,7 +35,7 @@ class Links:
             signal lanes that are reached next.
     """
 
-    def __init__(self, net: RoadNet) -> None:
+    def __init__(self, net: RoadNetwork) -> None:
         counts = [len(signal.phases[0]) for signal in net.signals]
         self.size = sum(counts)
         self.first = [sum(counts[:i]) for i in range(len(counts))]
@@ -44,18 +44,18 @@ class Links:
         self.following = np.zeros((self.size, self.size))
         self._first = {signal.name: first for signal, first in zip(net.signals, self.first, strict=True)}
         leaving: dict[str, list[int]] = {}
-        ways = [(first + m.link, m) for first, signal in zip(self.first, net.signals, strict=True) for m in signal.movements]
+        ways = [(first + m.link, m) for first, signal in zip(self.first, net.signals, strict=True) for m in signal.links]
         for link, movement in ways:
             leaving.setdefault(movement.in_lane, []).append(link)
         for link, movement in ways:
-            onward = [other for lane in movement.onward for other in leaving[lane]]
+            onward = [other for lane in movement.next_lanes for other in leaving[lane]]
             self.following[link, onward] = 1 / max(len(onward), 1)
 
-    def of(self, flat: np.ndarray, i: int) -> np.ndarray:
+    def for_signal(self, flat: np.ndarray, i: int) -> np.ndarray:
         """Return signal i's part of a vector over all links."""
         return flat[self.first[i] : self.first[i] + self.green[i].shape[1]]
 
-    def bound(self, vehicles: Vehicles, next_tls: Callable[[str], Any]) -> Bound:
+    def approaching(self, vehicles: Vehicles, next_tls: Callable[[str], Any]) -> ApproachingVehicles:
         """Return the vehicles bound for our links; `next_tls` is the environment's."""
         rows = []
         for vehicle, speed_ms in zip(vehicles.ids, vehicles.speed_ms.tolist(), strict=True):
@@ -64,8 +64,8 @@ class Links:
                 signal, link, distance_m, _ = ahead[0]
                 rows.append((self._first[signal] + link, distance_m, speed_ms < HALTING_MS))
         link, distance_m, halting = np.array(rows).reshape(-1, 3).T
-        return Bound(link.astype(int), distance_m, halting.astype(bool))
+        return ApproachingVehicles(link.astype(int), distance_m, halting.astype(bool))
 
-    def count(self, bound: Bound, which: np.ndarray) -> np.ndarray:
+    def count(self, bound: ApproachingVehicles, which: np.ndarray) -> np.ndarray:
         """Return [L] veh: the vehicles `which` [K] bool picks, by their link."""
         return np.bincount(bound.link[which], minlength=self.size).astype(float)

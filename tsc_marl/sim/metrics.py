@@ -36,7 +36,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from tsc_marl.sim.road_network import RoadNet, edge_of
+from tsc_marl.sim.road_network import RoadNetwork, edge_of
 
 PERIOD_S = 300
 """Edges are counted in stretches of this length [s]."""
@@ -95,7 +95,7 @@ class Approach:
         return self.lost_s / max(self.vehicles, 1.0)
 
 
-def detail(out: Path, seed: int, net: RoadNet) -> tuple[dict[str, float], dict[str, Approach]]:
+def detail(out: Path, seed: int, net: RoadNetwork) -> tuple[dict[str, float], dict[str, Approach]]:
     """Return the detailed figures but emissions, and each approach by its edge, from `edges_<seed>.xml` and the others."""
     approaches: dict[str, Approach] = defaultdict(Approach)
     used: dict[str, float] = defaultdict(float)
@@ -124,7 +124,7 @@ def detail(out: Path, seed: int, net: RoadNet) -> tuple[dict[str, float], dict[s
     return figures, dict(approaches)
 
 
-def _add_insertion(out: Path, seed: int, net: RoadNet, approaches: dict[str, Approach]) -> None:
+def _add_insertion(out: Path, seed: int, net: RoadNetwork, approaches: dict[str, Approach]) -> None:
     """Charge what vehicles waited to be inserted to the approaches that they would have come to first."""
     pending = json.loads((out / f"pending_{seed}.json").read_text())
     for element in _trips(out, seed):

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tsc_marl.sim.engine import HALTING_MS, Vehicles
-from tsc_marl.sim.road_network import RoadNet
+from tsc_marl.sim.road_network import RoadNetwork
 from tsc_marl.sim.signal_timing import SignalTimer
 
 LANE_FEATURES = ("queue", "approaching", "arriving", "speed", "waiting")
@@ -29,7 +29,7 @@ class LanesObservation:
     A lane that can feed several signal lanes counts in equal shares (`roadnet.Detection`).
     """
 
-    def __init__(self, net: RoadNet, detection_m: float, decision_s: int) -> None:
+    def __init__(self, net: RoadNetwork, detection_m: float, decision_s: int) -> None:
         self._net, self._detection_m, self._decision_s = net, detection_m, decision_s
         self._lanes = [len(signal.lanes) for signal in net.signals]
         self._slots = sum(self._lanes)
@@ -58,7 +58,7 @@ class LanesObservation:
 
     def _lane_features(self, vehicles: Vehicles) -> np.ndarray:
         """Return [features, all signal lanes]."""
-        detection, length_m = self._net.detection, self._net.lane_length_m
+        detection, length_m = self._net.detector_coverage, self._net.lane_length_m
         to_end_m = length_m[vehicles.lane] - vehicles.pos_m
         vehicle, column = np.nonzero(detection.offset_m[vehicles.lane] <= (self._detection_m - to_end_m)[:, None])
         lane = vehicles.lane[vehicle]

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from tsc_marl.sim.engine import Vehicles
-from tsc_marl.sim.road_network import RoadNet
+from tsc_marl.sim.road_network import RoadNetwork
 
 
 class DelayReward:
@@ -17,7 +17,7 @@ class DelayReward:
     and its arrival is not reported by SUMO; it is taken as half a decision at its last speed.
     """
 
-    def __init__(self, net: RoadNet, api: Any, decision_s: int) -> None:
+    def __init__(self, net: RoadNetwork, api: Any, decision_s: int) -> None:
         self._net, self._api, self._decision_s = net, api, decision_s
         self._lost: dict[str, float] = {}
         self._last: Vehicles | None = None
@@ -46,8 +46,8 @@ class DelayReward:
         return -charge
 
     def _charge(self, lane: np.ndarray, seconds: np.ndarray) -> np.ndarray:
-        return np.bincount(self._net.owner[lane], weights=seconds, minlength=len(self._net.signals)).astype(float)
+        return np.bincount(self._net.charged_signal[lane], weights=seconds, minlength=len(self._net.signals)).astype(float)
 
     def _first_signal(self, name: str) -> int:
         edge = self._api.vehicle.getRoute(name)[0]
-        return int(self._net.owner[self._net.lane_index[f"{edge}_0"]])
+        return int(self._net.charged_signal[self._net.lane_index[f"{edge}_0"]])

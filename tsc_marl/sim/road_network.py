@@ -11,20 +11,20 @@ import numpy as np
 import sumolib
 
 from tsc_marl.errors import UserError
-from tsc_marl.sim.detector_coverage import Detection, detect, following, interior
+from tsc_marl.sim.detector_coverage import DetectorCoverage, detector_coverage, next_signal_lanes, interior
 
 DETECTION_M = 200.0
 
 
 @dataclass(frozen=True)
-class Movement:
+class Link:
     """One link of a signal: from an incoming lane to an outgoing lane."""
 
     link: int
     """Index of its character in the signal's state string."""
     in_lane: str
     out_lane: str
-    onward: tuple[str, ...]
+    next_lanes: tuple[str, ...]
     """Incoming lanes of other signals that are reached next, without turning back."""
 
 
@@ -37,7 +37,7 @@ class Signal:
     """SUMO state strings of its green phases, one character a link."""
     lanes: tuple[str, ...]
     """Incoming controlled lanes, in the order of their first link."""
-    movements: tuple[Movement, ...]
+    links: tuple[Link, ...]
     program: str
     """The programID of the one that SUMO starts."""
     neighbours: tuple[str, ...]
@@ -47,7 +47,7 @@ class Signal:
 
 
 @dataclass(frozen=True)
-class RoadNet:
+class RoadNetwork:
     """A road network as the signals see it. Lanes are numbered by `lane_index`."""
 
     signals: tuple[Signal, ...]
@@ -62,9 +62,9 @@ class RoadNet:
     approach: dict[str, str]
     """Per edge, junction interiors too, the approach that a vehicle's delay there is charged to: the next edge downstream that
     ends at a signal, else one behind."""
-    owner: np.ndarray
+    charged_signal: np.ndarray
     """[L] the number of that approach's signal."""
-    detection: Detection
+    detector_coverage: DetectorCoverage
     notes: tuple[str, ...]
     """What a user should know of how the signals are treated, a line each."""
 
@@ -75,7 +75,7 @@ def edge_of(lane: str) -> str:
 
 
 @functools.lru_cache(maxsize=8)
-def read(path: Path, detection_m: float = DETECTION_M) -> RoadNet:
+def read(path: Path, detection_m: float = DETECTION_M) -> RoadNetwork:
     """Read a SUMO network file.
 
     Raises:
@@ -97,20 +97,20 @@ def read(path: Path, detection_m: float = DETECTION_M) -> RoadNet:
         _check_length(path, net.getTLS(name), programs[name])
     lanes = [lane for edge in net.getEdges(withInternal=True) for lane in edge.getLanes()]
     index = {lane.getID(): i for i, lane in enumerate(lanes)}
-    ends_at, approach = _approaches(net, names), _charged(net, names)
+    ends_at, approach = _approaches(net, names), _charged_approach(net, names)
     adjacency = _adjacency(net, names)
-    controlled = {in_lane.getID() for name in names for in_lane, _, _ in _links(net.getTLS(name))}
+    controlled = {in_lane.getID() for name in names for in_lane, _, _ in _connections_by_link(net.getTLS(name))}
     signals = tuple(_signal(net.getTLS(name), programs[name], adjacency[name], controlled) for name in names)
-    return RoadNet(
+    return RoadNetwork(
         signals=signals,
         fixed=fixed,
         lane_index=index,
         lane_length_m=np.array([lane.getLength() for lane in lanes]),
         lane_limit_ms=np.array([lane.getSpeed() for lane in lanes]),
         approach=approach,
-        owner=np.array([names.index(ends_at[approach[lane.getEdge().getID()]]) for lane in lanes]),
+        charged_signal=np.array([names.index(ends_at[approach[lane.getEdge().getID()]]) for lane in lanes]),
         notes=_notes(net, programs),
-        detection=detect(net, index, [lane for signal in signals for lane in signal.lanes], detection_m),
+        detector_coverage=detector_coverage(net, index, [lane for signal in signals for lane in signal.lanes], detection_m),
     )
 
 
@@ -127,7 +127,7 @@ def _green_phases(tls: "sumolib.net.TLS") -> tuple[str, ...]:
 
 
 def _check_length(path: Path, tls: "sumolib.net.TLS", phases: tuple[str, ...]) -> None:
-    needed, shortest = _links(tls)[-1][2] + 1, min(map(len, phases))
+    needed, shortest = _connections_by_link(tls)[-1][2] + 1, min(map(len, phases))
     if shortest < needed:
         raise UserError(
             f"{path}: signal {tls.getID()} has {needed} links, but a phase of program {_program(tls)[0]} has only {shortest} "
@@ -147,36 +147,36 @@ def _notes(net: "sumolib.net.Net", phases: dict[str, tuple[str, ...]]) -> tuple[
 
 
 def _signal(tls: "sumolib.net.TLS", phases: tuple[str, ...], neighbours: tuple[str, ...], controlled: Set[str]) -> Signal:
-    others = controlled - {in_lane.getID() for in_lane, _, _ in _links(tls)}
+    others = controlled - {in_lane.getID() for in_lane, _, _ in _connections_by_link(tls)}
     movements = tuple(
-        Movement(link, in_lane.getID(), out_lane.getID(), following(out_lane, others)) for in_lane, out_lane, link in _links(tls)
+        Link(link, in_lane.getID(), out_lane.getID(), next_signal_lanes(out_lane, others)) for in_lane, out_lane, link in _connections_by_link(tls)
     )
     x, y = _coord(tls)
     lanes = tuple(dict.fromkeys(movement.in_lane for movement in movements))
     return Signal(tls.getID(), phases, lanes, movements, _program(tls)[0], neighbours, x, y)
 
 
-def _links(tls: "sumolib.net.TLS") -> list[list]:
+def _connections_by_link(tls: "sumolib.net.TLS") -> list[list]:
     """Return (incoming lane, outgoing lane, link) of the roads, by link; pedestrian crossings left out."""
     links = [link for link in tls.getConnections() if not link[0].getID().startswith(":")]
     return sorted(links, key=lambda link: link[2])
 
 
 def _coord(tls: "sumolib.net.TLS") -> tuple[float, float]:
-    return _links(tls)[0][0].getEdge().getToNode().getCoord()
+    return _connections_by_link(tls)[0][0].getEdge().getToNode().getCoord()
 
 
 def _approaches(net: "sumolib.net.Net", names: list[str]) -> dict[str, str]:
     """Map the edges that end at a signal with a choice to its name."""
-    return {in_lane.getEdge().getID(): name for name in names for in_lane, _, _ in _links(net.getTLS(name))}
+    return {in_lane.getEdge().getID(): name for name in names for in_lane, _, _ in _connections_by_link(net.getTLS(name))}
 
 
-def _charged(net: "sumolib.net.Net", names: list[str]) -> dict[str, str]:
+def _charged_approach(net: "sumolib.net.Net", names: list[str]) -> dict[str, str]:
     """Map every edge, junction interiors too, to the approach that its delay is charged to."""
     approach = {edge: edge for edge in _approaches(net, names)}
     fallback = min(approach)
     for step in (_upstream, _downstream, lambda edge: _upstream(edge) + _downstream(edge)):
-        for _, edge, source in _by_distance(net, approach, step):
+        for _, edge, source in _dijkstra(net, approach, step):
             approach.setdefault(edge, approach[source])
     for edge in sorted(net.getEdges(withInternal=False), key=lambda edge: edge.getID()):
         for connection in (c for some in edge.getOutgoing().values() for c in some):
@@ -194,7 +194,7 @@ def _downstream(edge: "sumolib.net.edge.Edge") -> list:
     return [other for other in edge.getOutgoing() if not other.getID().startswith(":")]
 
 
-def _by_distance(net: "sumolib.net.Net", sources: Iterable[str], step: Callable) -> Iterator[tuple[float, str, str]]:
+def _dijkstra(net: "sumolib.net.Net", sources: Iterable[str], neighbours_of: Callable) -> Iterator[tuple[float, str, str]]:
     """Yield (metres, edge, the edge it was reached from) in order of distance from the sources, each edge once."""
     heap = [(0.0, edge, edge) for edge in sorted(sources)]
     done: set[str] = set()
@@ -204,7 +204,7 @@ def _by_distance(net: "sumolib.net.Net", sources: Iterable[str], step: Callable)
             continue
         done.add(name)
         yield distance, name, before
-        for other in step(net.getEdge(name)):
+        for other in neighbours_of(net.getEdge(name)):
             if other.getID() not in done:
                 heapq.heappush(heap, (distance + other.getLength(), other.getID(), name))
 
@@ -217,7 +217,7 @@ def _adjacency(net: "sumolib.net.Net", names: list[str]) -> dict[str, tuple[str,
         own = [edge for edge, signal in approaches.items() if signal == name]
         passed: dict[str, bool] = {}
         found: set[str] = {name}
-        for _, edge, before in _by_distance(net, own, _upstream):
+        for _, edge, before in _dijkstra(net, own, _upstream):
             passed[edge] = passed.get(before, False) or approaches.get(before, name) != name
             other = approaches.get(edge, name)
             if other not in found:

@@ -143,7 +143,7 @@ def expected(flow: Element, path: Path, begin_s: float, end_s: float) -> float:
 
 
 @dataclass(frozen=True)
-class _Plan:
+class _FlowSchedule:
     """A flow: at most `number` vehicles in [first_s, last_s), `per_s` a second on average."""
 
     first_s: float
@@ -153,10 +153,10 @@ class _Plan:
     law: str = "even"
 
 
-def _plan(flow: Element, path: Path, begin_s: float) -> _Plan:
+def _plan(flow: Element, path: Path, begin_s: float) -> _FlowSchedule:
     first = departure(flow, path, begin_s)
     if first is None:
-        return _Plan(begin_s, begin_s, 0, 1.0)
+        return _FlowSchedule(begin_s, begin_s, 0, 1.0)
     number = int(_number(flow, "number", path, int, "a whole number")) if "number" in flow.attrib else sys.maxsize
     rate = next((name for name in RATES if name in flow.attrib), None)
     last = first + DAY_S if rate is None or "number" not in flow.attrib else math.inf
@@ -164,11 +164,11 @@ def _plan(flow: Element, path: Path, begin_s: float) -> _Plan:
         last = _number(flow, "end", path, _seconds, f"{TIME}, from begin on", least=first)
     if rate is not None:
         law = "probability" if rate == "probability" else "exp" if flow.attrib[rate].startswith("exp(") else "even"
-        return _Plan(first, last, number, _per_second(flow, rate, path), law)
+        return _FlowSchedule(first, last, number, _per_second(flow, rate, path), law)
     if "number" not in flow.attrib:
         raise UserError(f"{path}: flow {flow.get('id')} needs number or one of {', '.join(RATES)}; it has none")
     last = max(last, first + TICK_S)
-    return _Plan(first, last, number, max(number, 1) / (last - first))
+    return _FlowSchedule(first, last, number, max(number, 1) / (last - first))
 
 
 def _per_second(flow: Element, rate: str, path: Path) -> float:

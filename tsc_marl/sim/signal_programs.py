@@ -7,7 +7,7 @@ from xml.sax.saxutils import quoteattr
 import numpy as np
 
 from tsc_marl.sim.road_network import Signal
-from tsc_marl.sim.signal_timing import GREEN, Timing, cover_rows, transition
+from tsc_marl.sim.signal_timing import GREEN, Timing, greedy_set_cover, transition
 
 NAME = "tsc_marl"
 """The programID."""
@@ -64,7 +64,7 @@ def needed(phases: Sequence[str]) -> tuple[int, ...]:
     Picked greedily, the phase with the most links that still miss theirs first; in program order.
     """
     best = np.array([["rgG".find(c) if c in GREEN else 0 for c in state] for state in phases])
-    return tuple(sorted(cover_rows((best == best.max(axis=0)) & (best > 0), [])))
+    return tuple(sorted(greedy_set_cover((best == best.max(axis=0)) & (best > 0), [])))
 
 
 def longest_green_s(n_phases: int, timing: Timing, most_s: int) -> int:

@@ -50,7 +50,7 @@ class Timing:
         return self.yellow_s + self.all_red_s
 
     @property
-    def visit_s(self) -> int:
+    def min_service_s(self) -> int:
         """Seconds from the decision for a phase to the first decision that may leave it."""
         return math.ceil((self.change_s + self.min_green_s) / self.decision_s) * self.decision_s
 
@@ -62,7 +62,7 @@ def transition(before: str, after: str, char: str) -> str:
     return "".join(char if old in GREEN and new not in GREEN else old for old, new in links)
 
 
-def cover_rows(serves: np.ndarray, picked: list[int]) -> list[int]:
+def greedy_set_cover(serves: np.ndarray, picked: list[int]) -> list[int]:
     """Add rows of [P, L] bool to those picked, greedily, until every column that some row serves is served."""
     missing = serves.any(axis=0) & ~serves[picked].any(axis=0)
     while missing.any():
@@ -119,7 +119,7 @@ class SignalTimer:
         """Return when the lights change next; infinity when nothing is due."""
         return self._stages[0][0] if self._stages else NEVER
 
-    def due(self, now: float) -> str | None:
+    def pop_due_state(self, now: float) -> str | None:
         """Return the state to show from now on, None when it stays."""
         state = None
         while self._stages and self._stages[0][0] <= now:
@@ -141,8 +141,8 @@ class SignalTimer:
 
         The first phase is one of them, needed or not: it is shown at the start.
         """
-        cover = cover_rows(self._green, [0])
-        cycle_s = (len(cover) - 1) * self.timing.visit_s + self.timing.change_s
+        cover = greedy_set_cover(self._green, [0])
+        cycle_s = (len(cover) - 1) * self.timing.min_service_s + self.timing.change_s
         limit_s = self.timing.max_red_s
         if limit_s is not None and cycle_s > limit_s:
             raise UserError(
@@ -169,12 +169,12 @@ class SignalTimer:
         """
         red_since, then = self._red_since, now + self.timing.decision_s
         if phase != self.phase:
-            red_since, then = red_since.copy(), now + self.timing.visit_s
+            red_since, then = red_since.copy(), now + self.timing.min_service_s
             red_since[self._green[self.phase]] = now + self.timing.yellow_s
             waiting = self._green[phase] & ~self._green[self.phase]
             if waiting.any() and red_since[waiting].min() + (self.timing.max_red_s or NEVER) < now + self.timing.change_s:
                 return False
-        starts = then + self.timing.change_s + self.timing.visit_s * np.arange(len(self._cover))
+        starts = then + self.timing.change_s + self.timing.min_service_s * np.arange(len(self._cover))
         return bool((starts <= np.sort(self._deadlines(red_since, phase))).all())
 
     def _most_urgent(self, legal: np.ndarray) -> int:

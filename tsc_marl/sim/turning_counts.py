@@ -15,30 +15,30 @@ import numpy as np
 from tsc_marl.errors import UserError
 from tsc_marl.sim.demand import Demand
 from tsc_marl.sim.env import TrafficEnv
-from tsc_marl.sim.road_network import RoadNet, edge_of
+from tsc_marl.sim.road_network import RoadNetwork, edge_of
 from tsc_marl.sim.scenario import Scenario
 from tsc_marl.sim.signal_timing import Timing
 
 WARM_UP_SEED = 2_000_000_000
 """SUMO seed that neither training nor evaluation uses."""
 
-Turn = tuple[int, str, str]
+Movement = tuple[int, str, str]
 """A movement as drivers see it: the signal's number, the edge they come from, the edge they go to."""
 
 
 @dataclass(frozen=True)
-class Flows:
+class TurningCounts:
     """Vehicles scheduled in the window, whether they got through or not."""
 
-    turns: dict[Turn, float]
+    vehicles_per_hour: dict[Movement, float]
     """Vehicles per hour that take a turn at a signal."""
-    onward: dict[tuple[Turn, Turn], float]
+    pairs_per_hour: dict[tuple[Movement, Movement], float]
     """Vehicles per hour that take a turn at one signal and then one at the next."""
-    travel_s: dict[tuple[Turn, Turn], float]
+    travel_s: dict[tuple[Movement, Movement], float]
     """Seconds between those two stop lines, at the speed limits."""
 
 
-def warm_up(env: TrafficEnv) -> Flows:
+def warm_up(env: TrafficEnv) -> TurningCounts:
     """Play one episode under the network's own programs and count the routes of its vehicles.
 
     It plays in a process of its own, so that the episode after it owes nothing to it. What goes wrong (`env.stress`) is
@@ -54,14 +54,14 @@ def warm_up(env: TrafficEnv) -> Flows:
     if isinstance(routes, UserError):
         raise routes
     flows = count(env.net, routes, 3600 / env.scenario.duration_s)
-    if not flows.turns:
+    if not flows.vehicles_per_hour:
         raise UserError(f"{env.scenario.name}: no vehicle passes a signal that has a choice, so there is no demand to plan for")
     return flows
 
 
 def _play(scenario: Scenario, timing: Timing, demand: Demand) -> Counter[tuple[str, ...]]:
     env = TrafficEnv(scenario, timing, demand=demand)
-    env.reset(WARM_UP_SEED, native=True)
+    env.reset(WARM_UP_SEED, sumo_controlled=True)
     vehicle, simulation = env.engine.api.vehicle, env.engine.api.simulation
     routes: Counter[tuple[str, ...]] = Counter(vehicle.getRoute(name) for name in vehicle.getIDList())
     done = False
@@ -86,31 +86,31 @@ def _answer() -> None:
         pickle.dump(routes, answer)
 
 
-def count(net: RoadNet, routes: Counter[tuple[str, ...]], per_hour: float) -> Flows:
+def count(net: RoadNetwork, routes: Counter[tuple[str, ...]], per_hour: float) -> TurningCounts:
     """Count turns along routes of edges; `per_hour` turns vehicles into vehicles per hour."""
     at: dict[tuple[str, str], int] = {}
     for i, signal in enumerate(net.signals):
-        for movement in signal.movements:
+        for movement in signal.links:
             at[edge_of(movement.in_lane), edge_of(movement.out_lane)] = i
-    turns: Counter[Turn] = Counter()
-    onward: Counter[tuple[Turn, Turn]] = Counter()
-    travel_s: dict[tuple[Turn, Turn], float] = {}
+    vehicles_per_hour: Counter[Movement] = Counter()
+    pairs_per_hour: Counter[tuple[Movement, Movement]] = Counter()
+    travel_s: dict[tuple[Movement, Movement], float] = {}
     for route, vehicles in routes.items():
-        last: tuple[Turn, int] | None = None
+        last: tuple[Movement, int] | None = None
         for k, (edge, after) in enumerate(itertools.pairwise(route)):
             if (edge, after) not in at:
                 continue
             turn = (at[edge, after], edge, after)
-            turns[turn] += vehicles
+            vehicles_per_hour[turn] += vehicles
             if last is not None:
-                onward[last[0], turn] += vehicles
+                pairs_per_hour[last[0], turn] += vehicles
                 travel_s[last[0], turn] = _seconds(net, route[last[1] + 1 : k + 1])
             last = (turn, k)
-    hourly = {turn: vehicles * per_hour for turn, vehicles in turns.items()}
-    return Flows(hourly, {pair: vehicles * per_hour for pair, vehicles in onward.items()}, travel_s)
+    hourly = {turn: vehicles * per_hour for turn, vehicles in vehicles_per_hour.items()}
+    return TurningCounts(hourly, {pair: vehicles * per_hour for pair, vehicles in pairs_per_hour.items()}, travel_s)
 
 
-def _seconds(net: RoadNet, edges: Sequence[str]) -> float:
+def _seconds(net: RoadNetwork, edges: Sequence[str]) -> float:
     lanes = [net.lane_index[f"{edge}_0"] for edge in edges]
     return float((net.lane_length_m[lanes] / net.lane_limit_ms[lanes]).sum())
 

@@ -18,13 +18,13 @@ from tsc_marl import console, deploy
 from tsc_marl.config import RunConfig, as_dict, command_line, parse
 from tsc_marl.errors import UserError, unknown
 from tsc_marl.evaluation import tables
-from tsc_marl.evaluation.evaluate import CHECKPOINT, Results, evaluate, measured, write
+from tsc_marl.evaluation.evaluate import CHECKPOINT, Results, evaluate, load_matching_results, write_results
 from tsc_marl.rollout.pool import Pool, WorkerDiedError
 from tsc_marl.rollout.types import Policy
-from tsc_marl.rollout.worker import check
+from tsc_marl.rollout.worker import check_task
 from tsc_marl.sim.scenario import ROOT
 from tsc_marl.tracking.store import EVALUATION, FINISHED, Tracker, home
-from tsc_marl.training.run import Run, iterate
+from tsc_marl.training.run import TrainingRun, train_iteration
 from tsc_marl.types import Spec
 
 COMMAND = "command.json"
@@ -42,22 +42,22 @@ def train(argv: list[str]) -> None:
     if configs[0].resume:
         configs, folder = _resumed(configs[0], argv)
     first = configs[0]
-    for note in check(first.task()):
+    for note in check_task(first.task()):
         console.say(note)
     tracker = Tracker(first.net, console.say)
     with contextlib.ExitStack() as held:
         if folder is not None:
-            held.enter_context(alone(folder))
-        pool = held.enter_context(Pool(first.workers, console.say, max(config.standing for config in configs)))
-        spec = pool.probe(first.task())
+            held.enter_context(run_lock(folder))
+        pool = held.enter_context(Pool(first.workers, console.say, max(config.concurrent_episodes for config in configs)))
+        spec = pool.read_spec(first.task())
         if folder is None:
             folder = _new_folder(first.net, argv)
-            held.enter_context(alone(folder))
+            held.enter_context(run_lock(folder))
         _train_all(pool, tracker, configs, spec, folder)
 
 
 @contextlib.contextmanager
-def alone(folder: Path) -> Iterator[None]:
+def run_lock(folder: Path) -> Iterator[None]:
     """Refuse a training that another process is at: the two would write the same checkpoints."""
     lock = FileLock(folder / "lock", timeout=0)
     try:
@@ -73,14 +73,14 @@ def alone(folder: Path) -> Iterator[None]:
 def _train_all(pool: Pool, tracker: Tracker, configs: list[RunConfig[Any]], spec: Spec, folder: Path) -> None:
     first = configs[0]
     parent = _parent(tracker, first, folder)
-    runs: list[Run] = []
+    runs: list[TrainingRun] = []
     status = "FAILED"
     try:
         for config, name in zip(configs, first.algos, strict=True):
             for seed in first.seeds:
-                runs.append(_open(tracker, config, name, seed, spec, folder, parent))
+                runs.append(_open_run(tracker, config, name, seed, spec, folder, parent))
                 _learn(pool, tracker, runs[-1])
-        _conclude(pool, tracker, runs, folder, parent)
+        _evaluate_and_report(pool, tracker, runs, folder, parent)
         status = "FINISHED"
     except KeyboardInterrupt:
         status = "KILLED"
@@ -151,18 +151,18 @@ def _parent(tracker: Tracker, config: RunConfig[Any], folder: Path) -> str:
     return run_id
 
 
-def _open(tracker: Tracker, config: RunConfig[Any], name: str, seed: int, spec: Spec, folder: Path, parent: str) -> Run:
+def _open_run(tracker: Tracker, config: RunConfig[Any], name: str, seed: int, spec: Spec, folder: Path, parent: str) -> TrainingRun:
     """Start a run, or take it up where its checkpoint left it."""
-    run = Run(config, name, seed, spec, folder / f"{name}-s{seed}")
+    run = TrainingRun(config, name, seed, spec, folder / f"{name}-s{seed}")
     if not (run.mlflow_id and tracker.reopen(run.mlflow_id)):
         tags = {"kind": "training", "network": config.net, "algorithm": name, "seed": str(seed), "timing": config.timing}
         tags |= {"folder": folder.name, "command": _command(folder)}
         run.mlflow_id = tracker.start(f"{name} seed {seed} ({folder.name})", tags, as_dict(config), parent)
-        run.mark()
+        run.stage_checkpoint()
     return run
 
 
-def _learn(pool: Pool, tracker: Tracker, run: Run) -> None:
+def _learn(pool: Pool, tracker: Tracker, run: TrainingRun) -> None:
     """Train to the end; the checkpoint is saved whatever happens, and the policy kept at each quarter of the way."""
     config = run.config
     progress = console.Progress(f"{run.label:>12s}", config.episodes, run.episode)
@@ -175,8 +175,8 @@ def _learn(pool: Pool, tracker: Tracker, run: Run) -> None:
         while run.episode < config.episodes:
             if run.episode in quarters:
                 run.snapshot()
-            metrics = iterate(pool, run)
-            run.mark()
+            metrics = train_iteration(pool, run)
+            run.stage_checkpoint()
             times += 1
             step = int(run.history[-1]["steps"])
             if step > logged:
@@ -188,17 +188,17 @@ def _learn(pool: Pool, tracker: Tracker, run: Run) -> None:
         run.save()
 
 
-def _conclude(pool: Pool, tracker: Tracker, runs: list[Run], folder: Path, parent: str) -> None:
+def _evaluate_and_report(pool: Pool, tracker: Tracker, runs: list[TrainingRun], folder: Path, parent: str) -> None:
     """Evaluate the final policies beside the classical controllers; table, files, artifacts, next commands."""
     config = runs[0].config
     console.say(f"evaluating on {len(config.eval_seeds)} held-out seeds …")
-    known = measured(folder / MEASURED, config.eval_task(), config.baselines, config.eval_seeds)
+    known = load_matching_results(folder / MEASURED, config.eval_task(), config.baselines, config.eval_seeds)
     policies = {name: Policy(name) for name in config.baselines if name not in known} | {run.label: run.policy() for run in runs}
     results = known | evaluate(pool, config.eval_task(), policies, config.eval_seeds)
-    write(folder / EVALUATION, config.eval_task(), results)
+    write_results(folder / EVALUATION, config.eval_task(), results)
     levels = {name: float(np.mean([f["delay"] for f in results[name]])) for name in config.baselines}
     for run in runs:
-        _record(tracker, run, results, levels)
+        _log_evaluation(tracker, run, results, levels)
     curve = folder / "learning_curve.png"
     tables.learning_curve(curve, {run.label: run.history for run in runs}, levels, f"{config.net}: {', '.join(config.algos)}")
     for path in (folder / EVALUATION, curve):
@@ -214,25 +214,25 @@ def _conclude(pool: Pool, tracker: Tracker, runs: list[Run], folder: Path, paren
     console.say("\n".join([f"\nlearning curve: {curve}", "next:", *(f"  make {verb}" for verb in verbs)]))
 
 
-def _record(tracker: Tracker, run: Run, results: Results, levels: dict[str, float]) -> None:
+def _log_evaluation(tracker: Tracker, run: TrainingRun, results: Results, levels: dict[str, float]) -> None:
     rows = results[run.label]
     means = {f"eval/{key}": float(np.mean([f[key] for f in rows])) for key in rows[0] if key != "seed"}
     means["eval/median_delay"] = float(np.median([f["delay"] for f in rows]))
     step = int(run.history[-1]["steps"])
     if tracker.logged_until(run.mlflow_id, "eval/delay") < step:
         tracker.log(run.mlflow_id, means, step)
-    write(run.folder / EVALUATION, run.config.eval_task(), {run.label: rows})
+    write_results(run.folder / EVALUATION, run.config.eval_task(), {run.label: rows})
     (run.folder / "config.json").write_text(json.dumps(as_dict(run.config), indent=1))
     tables.learning_curve(run.folder / "learning_curve.png", {run.label: run.history}, levels, f"{run.config.net}: {run.label}")
     for name in (CHECKPOINT, EVALUATION, "config.json", "learning_curve.png"):
         tracker.artifact(run.mlflow_id, run.folder / name)
-    _hand_out(tracker, run)
+    _log_policy_model(tracker, run)
     uses = f'mlflow.pyfunc.load_model("runs:/{run.mlflow_id}/policy").predict({{"obs": obs, "avail": avail}})'
     beside = {name: results[name] for name in results if name in (run.label, *levels)}
     tracker.describe(run.mlflow_id, f"{tables.markdown(beside)}\n\nThe policy in another program: `{uses}`")
 
 
-def _hand_out(tracker: Tracker, run: Run) -> None:
+def _log_policy_model(tracker: Tracker, run: TrainingRun) -> None:
     """Keep the policy for other programs."""
     spec = run.algorithm.spec
     path = run.folder / "policy.pt"

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from tsc_marl.algos.base import OffPolicyConfig, PpoConfig
 from tsc_marl.nn import agent, seps
-from tsc_marl.types import Algorithm, Batch, averaged
+from tsc_marl.types import Algorithm, Batch, mean_metrics
 
 
 class Replay:
@@ -35,9 +35,9 @@ class Replay:
         if self._data is None:
             raise RuntimeError("the replay is empty; add episodes first")
         steps, episodes = self._data.terminated.shape
-        length = min(self._config.window, steps)
-        episode = torch.randint(episodes, (self._config.windows,))
-        time = torch.randint(steps - length + 1, (self._config.windows,)) + torch.arange(length + 1).unsqueeze(1)
+        length = min(self._config.sequence_length, steps)
+        episode = torch.randint(episodes, (self._config.batch_size,))
+        time = torch.randint(steps - length + 1, (self._config.batch_size,)) + torch.arange(length + 1).unsqueeze(1)
 
         def cut(x: Tensor) -> Tensor:
             return x[time if len(x) > steps else time[:-1], episode]
@@ -62,7 +62,7 @@ def rollout_length(algorithm: Algorithm, progress: float) -> int:
     """Return after how many decisions of an episode to learn, 0 for the whole: past episodes and clusters need whole ones."""
     if not isinstance(algorithm.config, PpoConfig) or (progress == 0.0 and _shares_by_likeness(algorithm)):
         return 0
-    return algorithm.config.rollout
+    return algorithm.config.rollout_length
 
 
 def learn(algorithm: Algorithm, replay: Replay | None, batch: Batch, progress: float) -> dict[str, float]:
@@ -71,9 +71,9 @@ def learn(algorithm: Algorithm, replay: Replay | None, batch: Batch, progress: f
     if replay is None:
         return first | algorithm.update(batch, progress)
     replay.add(batch)
-    metrics = [algorithm.observe(batch, progress)]
+    metrics = [algorithm.on_new_episodes(batch, progress)]
     metrics += [algorithm.update(replay.sample(), progress) for _ in range(algorithm.config.updates)]
-    return first | averaged(metrics)
+    return first | mean_metrics(metrics)
 
 
 def _shares_by_likeness(algorithm: Algorithm) -> bool:

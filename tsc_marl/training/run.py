@@ -15,15 +15,15 @@ from tsc_marl.config import RunConfig, train_seed
 from tsc_marl.errors import UserError
 from tsc_marl.evaluation.evaluate import CHECKPOINT, FORMAT, load_checkpoint
 from tsc_marl.rollout.pool import Pool
-from tsc_marl.rollout.types import Episode, Job, Policy
+from tsc_marl.rollout.types import RolloutResult, Job, Policy
 from tsc_marl.training.replay import learn, replay_of, rollout_length
-from tsc_marl.types import Batch, Spec, averaged
+from tsc_marl.types import Batch, Spec, mean_metrics
 
 SNAPSHOTS = "snapshots"
 """Folder of a run's earlier policies, `<episodes played>.pt`."""
 
 
-class Run:
+class TrainingRun:
     """One algorithm with one seed; it starts where the checkpoint in its folder stands, if there is one.
 
     Raises:
@@ -40,7 +40,7 @@ class Run:
         self.mlflow_id = ""
         if (folder / CHECKPOINT).exists():
             self._load(folder / CHECKPOINT)
-        self.mark()
+        self.stage_checkpoint()
 
     @property
     def minutes(self) -> float:
@@ -55,13 +55,13 @@ class Run:
         weights = {key: value.detach().clone() for key, value in self.algorithm.policy_state().items()}
         return Policy(self.name, self.config.algo, weights)
 
-    def mark(self) -> None:
+    def stage_checkpoint(self) -> None:
         """Keep the state as it is now for `save`: an update that is cut short is never saved.
 
         A finished training needs no replay any more.
         """
         past = self.replay.state() if self.replay is not None and self.episode < self.config.episodes else None
-        self._whole = {
+        self._staged = {
             "format": FORMAT, "network": self.config.net, "algorithm": self.name, "seed": self.seed,
             "sim": asdict(self.config.sim), "signal": asdict(self.config.signal), "config": asdict(self.config.algo),
             "training": copy.deepcopy(self.algorithm.training_state()), "episode": self.episode,
@@ -74,11 +74,11 @@ class Run:
         Raises:
             UserError: when the disk does not take it.
         """
-        self._write(self._whole, self.folder / CHECKPOINT)
+        self._write(self._staged, self.folder / CHECKPOINT)
 
     def snapshot(self) -> None:
         """Keep the policy of the marked state for good: a checkpoint to look at, not to go on from."""
-        self._write(self._whole | {"replay": None}, self.folder / SNAPSHOTS / f"{self.episode:06d}.pt")
+        self._write(self._staged | {"replay": None}, self.folder / SNAPSHOTS / f"{self.episode:06d}.pt")
 
     def _write(self, content: dict[str, Any], path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -110,15 +110,15 @@ class Run:
             self.replay.load(saved["replay"])
 
 
-def iterate(pool: Pool, run: Run) -> dict[str, float]:
+def train_iteration(pool: Pool, run: TrainingRun) -> dict[str, float]:
     """Play a few episodes side by side and learn from them, once or after each of their rollouts."""
     start, config = time.monotonic(), run.config
     progress, learning = run.episode / config.episodes, 0.0
     length = rollout_length(run.algorithm, progress)
-    rollouts: list[list[Episode]] = []
+    rollouts: list[list[RolloutResult]] = []
     metrics: list[dict[str, float]] = []
     policies: list[Policy] = []
-    while not (rollouts and rollouts[-1][0].figures):
+    while not (rollouts and rollouts[-1][0].metrics):
         policy = run.policy()
         rollouts.append(_play(pool, run, policy, length, tuple(policies)))
         policies.append(policy)
@@ -126,24 +126,24 @@ def iterate(pool: Pool, run: Run) -> dict[str, float]:
         batch = Batch.join([part.batch for part in rollouts[-1] if part.batch is not None])
         metrics.append(learn(run.algorithm, run.replay, batch, progress))
         learning += time.monotonic() - collected
-    return _account(run, rollouts, time.monotonic() - start, learning) | averaged(metrics)
+    return _account(run, rollouts, time.monotonic() - start, learning) | mean_metrics(metrics)
 
 
-def _play(pool: Pool, run: Run, policy: Policy, length: int, earlier: tuple[Policy, ...]) -> list[Episode]:
+def _play(pool: Pool, run: TrainingRun, policy: Policy, length: int, earlier: tuple[Policy, ...]) -> list[RolloutResult]:
     """Return the next rollout of each episode that is played now."""
     task = run.config.task()
     numbers = range(run.episode, run.episode + run.config.episodes_per_update)
     seeds = {n: train_seed(run.seed, n) for n in numbers}
-    jobs = [Job(n, task, policy, seed, explore_seed=seed, rollout=length, earlier=earlier) for n, seed in seeds.items()]
+    jobs = [Job(n, task, policy, seed, explore_seed=seed, rollout=length, previous_policies=earlier) for n, seed in seeds.items()]
     return sorted(pool.run(jobs), key=lambda episode: episode.job.episode)
 
 
-def _account(run: Run, rollouts: list[list[Episode]], took: float, learning: float) -> dict[str, float]:
+def _account(run: TrainingRun, rollouts: list[list[RolloutResult]], took: float, learning: float) -> dict[str, float]:
     """Add the episodes that were just played to the run's history; return their figures."""
     last, parts = rollouts[-1], [part for rollout in rollouts for part in rollout]
     run.episode += len(last)
     before = run.history[-1] if run.history else {"steps": 0.0, "minutes": 0.0}
-    figures = {f"traffic/{key}": float(np.mean([e.figures[key] for e in last])) for key in last[0].figures}
+    figures = {f"traffic/{key}": float(np.mean([e.metrics[key] for e in last])) for key in last[0].metrics}
     reward = np.sum([part.reward for part in parts], axis=0) / len(last)
     steps = sum(len(part.batch.reward) for part in parts if part.batch is not None)
     run.history.append({

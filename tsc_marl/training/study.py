@@ -17,7 +17,7 @@ from tsc_marl import console
 from tsc_marl.config import as_dict, parse
 from tsc_marl.errors import UserError
 from tsc_marl.tracking.store import EVALUATION, FINISHED, home, uri
-from tsc_marl.training.loop import COMMAND, MEASURED, alone, prepare
+from tsc_marl.training.loop import COMMAND, MEASURED, run_lock, prepare
 
 LOG = "log.txt"
 STOP_S = 60
@@ -25,7 +25,7 @@ STOP_S = 60
 
 
 @dataclass(frozen=True)
-class Cell:
+class Trial:
     """One training of the study."""
 
     net: str
@@ -51,17 +51,17 @@ class Cell:
         return (self.folder / FINISHED).exists()
 
     @property
-    def busy(self) -> bool:
+    def is_locked(self) -> bool:
         """Whether another process is training it."""
         if not self.folder.exists():
             return False
         try:
-            with alone(self.folder):
+            with run_lock(self.folder):
                 return False
         except UserError:
             return True
 
-    def played(self) -> int:
+    def episodes_done(self) -> int:
         """Return how many training episodes its log tells of."""
         if self.finished:
             return self.episodes
@@ -69,7 +69,7 @@ class Cell:
         told = re.findall(r"episode +(\d+)/", log.read_text()) if log.exists() else []
         return int(told[-1]) if told else 0
 
-    def start(self, workers: int, like: "Cell | None") -> "subprocess.Popen[bytes]":
+    def start(self, workers: int, like: "Trial | None") -> "subprocess.Popen[bytes]":
         """Start it, or go on where it was; the classical controllers that `like` has measured are not measured again."""
         if self.folder.exists() and not (self.folder / COMMAND).exists():  # in this order: `prepare` makes both at once
             shutil.rmtree(self.folder)
@@ -83,7 +83,7 @@ class Cell:
             return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
 
 
-def cells(nets: Sequence[str], algorithms: Sequence[str], seeds: Sequence[int], options: Sequence[str]) -> list[Cell]:
+def trials(nets: Sequence[str], algorithms: Sequence[str], seeds: Sequence[int], options: Sequence[str]) -> list[Trial]:
     """Return the trainings, all algorithms of a seed before the next seed; `options` are `train`'s.
 
     Raises:
@@ -97,11 +97,11 @@ def cells(nets: Sequence[str], algorithms: Sequence[str], seeds: Sequence[int], 
                 config = parse(list(line))[0]
                 settings = as_dict(replace(config, workers=1))  # how many simulate changes nothing
                 digest = hashlib.sha256(repr(sorted(settings.items())).encode()).hexdigest()[:8]
-                found.append(Cell(net, algorithm, seed, line, config.episodes, digest))
+                found.append(Trial(net, algorithm, seed, line, config.episodes, digest))
     return found
 
 
-def run(study: Sequence[Cell], jobs: int) -> None:
+def run(study: Sequence[Trial], jobs: int) -> None:
     """Train what is not finished, `jobs` at a time, and show how far it is; what another study is at is left to that one.
 
     Raises:
@@ -112,13 +112,13 @@ def run(study: Sequence[Cell], jobs: int) -> None:
     console.say(
         f"{len(study)} trainings, {len(study) - len(waiting)} of them finished already; logs: {home()}/runs/study-*/{LOG}"
     )
-    running: dict[Cell, subprocess.Popen[bytes]] = {}
-    ended: dict[str, Cell] = {}
+    running: dict[Trial, subprocess.Popen[bytes]] = {}
+    ended: dict[str, Trial] = {}
     failed: list[str] = []
     progress = _Progress(study)
     try:
         while waiting or running:
-            for cell in list(islice((cell for cell in waiting if not cell.busy), jobs - len(running))):
+            for cell in list(islice((cell for cell in waiting if not cell.is_locked), jobs - len(running))):
                 workers = max(1, (os.cpu_count() or 1) // min(jobs, len(waiting) + len(running)))
                 waiting.remove(cell)
                 if not cell.finished:
@@ -126,7 +126,7 @@ def run(study: Sequence[Cell], jobs: int) -> None:
             time.sleep(1)
             for cell in [cell for cell, process in running.items() if process.poll() is not None]:
                 code = running.pop(cell).returncode
-                if code and cell.busy:  # another study was quicker to begin it
+                if code and cell.is_locked:  # another study was quicker to begin it
                     waiting.append(cell)
                 elif code or not cell.finished:
                     failed.append(f"{cell.name}: {_reason(cell, code)}")
@@ -154,7 +154,7 @@ def _stop(processes: "Collection[subprocess.Popen[bytes]]") -> None:
             console.say(f"a training still saves its checkpoint after {STOP_S} s and is left alone (process {process.pid})")
 
 
-def _reason(cell: Cell, code: int) -> str:
+def _reason(cell: Trial, code: int) -> str:
     if not code:
         return f"its results did not reach {uri()}"
     lines = (cell.folder / LOG).read_text().strip().splitlines()
@@ -166,20 +166,20 @@ class _Progress:
 
     EVERY_S = 60.0
 
-    def __init__(self, study: Sequence[Cell]) -> None:
+    def __init__(self, study: Sequence[Trial]) -> None:
         self._study, self._live = study, sys.stdout.isatty()
         self._total = sum(cell.episodes for cell in study)
         self._first, self._start, self._said = self._played(), time.monotonic(), time.monotonic()
 
     def _played(self) -> int:
-        return sum(cell.played() for cell in self._study)
+        return sum(cell.episodes_done() for cell in self._study)
 
-    def show(self, running: Sequence[Cell]) -> None:
+    def show(self, running: Sequence[Trial]) -> None:
         if not self._live and time.monotonic() - self._said < self.EVERY_S:
             return
         self._said, played = time.monotonic(), self._played()
         left_s = (time.monotonic() - self._start) / max(1, played - self._first) * (self._total - played)
         to_go = f"{left_s / 3600:.1f} h" if played > self._first else "?"
-        now = ", ".join(f"{cell.name} {cell.played()}/{cell.episodes}" for cell in running)
+        now = ", ".join(f"{cell.name} {cell.episodes_done()}/{cell.episodes}" for cell in running)
         line = f"{played}/{self._total} episodes, to go {to_go}; now: {now}"
         print(f"\r\x1b[2K{line}" if self._live else line, end="" if self._live else "\n", flush=True)

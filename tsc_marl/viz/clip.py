@@ -11,7 +11,7 @@ from tsc_marl.rollout.types import Policy, Task
 from tsc_marl.sim import route_files
 from tsc_marl.sim.engine import HALTING_MS
 from tsc_marl.sim.rewards import DelayReward
-from tsc_marl.viz.phase_values import Driver, Meaning
+from tsc_marl.viz.phase_values import PolicyRunner, ValueLegend
 
 MOST_FRAMES = 240
 """A frame is a simulated second, or several in a stretch longer than this."""
@@ -40,23 +40,23 @@ class Frame:
 
 
 @dataclass(frozen=True)
-class Stretch:
+class Clip:
     """What one controller did."""
 
     frames: list[Frame]
-    meaning: Meaning | None
+    meaning: ValueLegend | None
     """Of the frames' `worth`."""
 
 
-def record(task: Task, policy: Policy, seed: int, from_s: int, to_s: int) -> Stretch:
+def record_clip(task: Task, policy: Policy, seed: int, from_s: int, to_s: int) -> Clip:
     """Play an episode to the end of a stretch and return what was seen in it."""
-    with tempfile.TemporaryDirectory() as folder, closing(policy.at(task).env()) as env:
+    with tempfile.TemporaryDirectory() as folder, closing(policy.task_for(task).env()) as env:
         out, begin_s = Path(folder), env.scenario.begin_s
         traces = {
             "--fcd-output": str(out / "traces.xml"), "--fcd-output.attributes": "x,y,angle,speed",
             "--device.fcd.begin": str(begin_s + from_s),
         }  # fmt: skip
-        driver = Driver(env, policy, seed, out=out, more=[word for pair in traces.items() for word in pair])
+        driver = PolicyRunner(env, policy, seed, out=out, more=[word for pair in traces.items() for word in pair])
         lose, decisions, lost_s = DelayReward(env.net, env.engine.api, task.timing.decision_s), [], 0.0
         while env.now < begin_s + to_s:
             chosen = driver.choose()
@@ -73,7 +73,7 @@ def record(task: Task, policy: Policy, seed: int, from_s: int, to_s: int) -> Str
             )
             for second in seconds
         ]  # fmt: skip
-    return Stretch(frames, driver.meaning)
+    return Clip(frames, driver.meaning)
 
 
 def _traces(path: Path) -> dict[int, np.ndarray]:

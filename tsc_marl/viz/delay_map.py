@@ -71,7 +71,7 @@ def _middle(values: Sequence[Sequence[float]]) -> float:
     return max(1.0, float(np.median([max(found, default=0.0) for found in values])))
 
 
-def _mean(net: road_network.RoadNet, folder: Path, seeds: Sequence[int]) -> dict[str, metrics.Approach]:
+def _mean(net: road_network.RoadNetwork, folder: Path, seeds: Sequence[int]) -> dict[str, metrics.Approach]:
     """Return the approach, averaged over episodes, for every road that leads to it."""
     total: dict[str, metrics.Approach] = defaultdict(metrics.Approach)
     for seed in seeds:

@@ -12,14 +12,14 @@ from tsc_marl.rollout.types import Policy
 from tsc_marl.sim.env import TrafficEnv
 from tsc_marl.types import Algorithm
 
-NOTHING = (190, 190, 190)
+NEUTRAL_COLOUR = (190, 190, 190)
 """Colour of a signal about whose choice nothing is known."""
-WIDEST = 0.95
+COLOUR_QUANTILE = 0.95
 """Quantile of the distances from the middle that gets the strongest colour: a rare extreme must not pale all others."""
 
 
 @dataclass(frozen=True)
-class Meaning:
+class ValueLegend:
     """How to read the numbers of a policy."""
 
     title: str
@@ -32,7 +32,7 @@ class Meaning:
     """Whether signals differ in it."""
 
 
-def meaning(algorithm: Algorithm, known: Mapping[str, torch.Tensor], reward: str) -> Meaning | None:
+def value_legend(algorithm: Algorithm, known: Mapping[str, torch.Tensor], reward: str) -> ValueLegend | None:
     """Return how to read what an algorithm says of its choices; None where it says nothing.
 
     Args:
@@ -40,24 +40,24 @@ def meaning(algorithm: Algorithm, known: Mapping[str, torch.Tensor], reward: str
         known: what its `appraise` returned.
         reward: that it learned from, as in `SimConfig`.
     """
-    unit, team = "vehicle-seconds" if reward == "delay" else reward, algorithm.about == "team"
-    if "own" in known and algorithm.about == "utility":
+    unit, team = "vehicle-seconds" if reward == "delay" else reward, algorithm.value_scope == "team"
+    if "own" in known and algorithm.value_scope == "utility":
         title = "utility of the chosen phase over that of the signal's other phases (no unit, it only ranks them)"
-        return Meaning(title, "others rank higher", "ranks highest", True)
+        return ValueLegend(title, "others rank higher", "ranks highest", True)
     if "own" in known:
         whose, where = ("the team's", "for all together") if team else ("own", "for this signal")
         title = f"{whose} advantage of the chosen phase over the signal's other phases [{unit}]"
-        return Meaning(title, f"worse {where}", f"better {where}", True)
+        return ValueLegend(title, f"worse {where}", f"better {where}", True)
     if "value" not in known:
         return None
     where, whose = ("at all signals together", "the team's") if team else ("at the signal", "its")
     what, less, more = ("minus the delay", "more delay", "less delay") if reward == "delay" else ("the reward", "less", "more")
     title = f"{what} to come {where}, discounted ({whose} value) [{unit}]"
     local = known["value"].shape[-1] == algorithm.spec.n_agents
-    return Meaning(title, f"{less} than usual", f"{more} than usual", False, local)
+    return ValueLegend(title, f"{less} than usual", f"{more} than usual", False, local)
 
 
-class Driver:
+class PolicyRunner:
     """Starts an episode, chooses the phases, greedily, and keeps what the policy thinks of its choices.
 
     The advantage of a choice is own^i(a) less the mean of own^i over the signal's other legal phases (`Algorithm.appraise`).
@@ -81,13 +81,13 @@ class Driver:
         self._env, self._carry, self._algorithm = env, None, None
         self.worth, self.meaning = np.full(len(env.names), np.nan), None
         if policy.config is None:
-            self._act = worker.start(env, policy, seed, **options)
+            self._act = worker.start_policy(env, policy, seed, **options)
             return
         env.reset(seed, **options)
-        self._algorithm = worker.load(policy, worker.spec_of(env))
+        self._algorithm = worker.load_algorithm(policy, worker.spec_from_env(env))
         with torch.inference_mode():
-            known = self._algorithm.appraise(*self._seen(), None)
-        self.meaning = meaning(self._algorithm, known, env.config.reward)
+            known = self._algorithm.value_estimates(*self._seen(), None)
+        self.meaning = value_legend(self._algorithm, known, env.config.reward)
 
     def choose(self) -> np.ndarray:
         """Return the phases [N] for this decision; `worth` is of them from now on."""
@@ -95,7 +95,7 @@ class Driver:
             return self._act()
         obs, avail, state = self._seen()
         with torch.inference_mode():
-            known = self._algorithm.appraise(obs, avail, state, self._carry)
+            known = self._algorithm.value_estimates(obs, avail, state, self._carry)
             action, _, self._carry = self._algorithm.act(obs, avail, self._carry, None)
         chosen = action[0].numpy()
         if "own" in known:
@@ -108,8 +108,8 @@ class Driver:
     def states(self, chosen: np.ndarray) -> list[str]:
         """Return the SUMO state that each signal shows, or changes to, once these phases [N] are asked for."""
         env = self._env
-        if env.native:
-            return env.engine.lights(env.names)
+        if env.sumo_controlled:
+            return env.engine.states(env.names)
         signals = zip(env.net.signals, env.timers, chosen.tolist(), env.avail, strict=True)
         return [signal.phases[action if legal[action] else timer.phase] for signal, timer, action, legal in signals]
 
@@ -134,13 +134,13 @@ def advantage(own: np.ndarray, avail: np.ndarray, chosen: np.ndarray) -> np.ndar
     return np.where(count > 0, own[rows, chosen] - mean, np.nan)
 
 
-def scale(numbers: np.ndarray, meaning: Meaning) -> tuple[float, float]:
+def scale(numbers: np.ndarray, meaning: ValueLegend) -> tuple[float, float]:
     """Return the number in the middle of the colours, and the distance from it of the strongest ones; nan are left out."""
     known = numbers[~np.isnan(numbers)]
     if not len(known):
         return 0.0, 1.0
     middle = 0.0 if meaning.around_zero else float(np.median(known))
-    return middle, max(float(np.quantile(np.abs(known - middle), WIDEST)), 1e-6)
+    return middle, max(float(np.quantile(np.abs(known - middle), COLOUR_QUANTILE)), 1e-6)
 
 
 def colours(numbers: np.ndarray, middle: float, reach: float) -> np.ndarray:
@@ -149,4 +149,4 @@ def colours(numbers: np.ndarray, middle: float, reach: float) -> np.ndarray:
 
     share = np.clip((numbers - middle) / reach, -1, 1)
     rgb = colormaps["PuOr"](0.5 + 0.42 * np.nan_to_num(share), bytes=True)[..., :3]
-    return np.where(np.isnan(share)[..., None], np.array(NOTHING, dtype=np.uint8), rgb)
+    return np.where(np.isnan(share)[..., None], np.array(NEUTRAL_COLOUR, dtype=np.uint8), rgb)

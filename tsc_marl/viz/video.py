@@ -7,14 +7,14 @@ from typing import Any
 from tsc_marl.errors import UserError
 from tsc_marl.rollout.types import Policy, Task
 from tsc_marl.sim import scenario
-from tsc_marl.viz.clip import Stretch, record
-from tsc_marl.viz.video_canvas import Stage
+from tsc_marl.viz.clip import Clip, record_clip
+from tsc_marl.viz.video_canvas import VideoCanvas
 
 FPS = 10
 WRITERS = {".gif": "pillow", ".mp4": "ffmpeg"}
 
 
-def check(task: Task, from_s: int, to_s: int, out: Path) -> None:
+def validate(task: Task, from_s: int, to_s: int, out: Path) -> None:
     """Refuse a stretch that is not in the window, and a file that cannot be written, before anything runs.
 
     Raises:
@@ -56,18 +56,18 @@ def write(
     stretches = {}
     for name, policy in policies.items():
         say(f"{name} plays {task.network}, seed {seed}, to second {to_s}")
-        stretches[name] = record(task, policy, seed, from_s, to_s)
+        stretches[name] = record_clip(task, policy, seed, from_s, to_s)
     frames = len(next(iter(stretches.values())).frames)
     say(f"drawing {frames} frames")
     draw(out, task, seed, stretches)
     say(f"video: {out} ({out.stat().st_size / 1e6:.1f} MB, {frames / FPS:.0f} s)")
 
 
-def draw(out: Path, task: Task, seed: int, stretches: Mapping[str, Stretch]) -> None:
+def draw(out: Path, task: Task, seed: int, stretches: Mapping[str, Clip]) -> None:
     """Draw stretches of one length side by side and write the video."""
     from matplotlib.animation import writers
 
-    stage = Stage(task, seed, stretches)
+    stage = VideoCanvas(task, seed, stretches)
     writer = writers[WRITERS[out.suffix]](fps=FPS)
     with writer.saving(stage.figure, str(out), stage.figure.dpi):
         for i in range(len(next(iter(stretches.values())).frames)):

@@ -10,8 +10,8 @@ from tsc_marl.rollout.types import Task
 from tsc_marl.sim import road_network
 from tsc_marl.sim import scenario as scenarios
 from tsc_marl.viz import phase_values
-from tsc_marl.viz.clip import Frame, Stretch
-from tsc_marl.viz.movement_paths import Way, ways
+from tsc_marl.viz.clip import Frame, Clip
+from tsc_marl.viz.movement_paths import MovementPath, movement_paths
 
 DPI = 100
 PANEL = 620
@@ -26,7 +26,7 @@ LIGHTS = {"g": "#00a854", "y": "#f2b701"}
 VEHICLE_M = 5.0
 
 
-class Stage:
+class VideoCanvas:
     """A figure that shows one frame after the other.
 
     Args:
@@ -35,7 +35,7 @@ class Stage:
         stretches: what to show, by the name over the map.
     """
 
-    def __init__(self, task: Task, seed: int, stretches: Mapping[str, Stretch]) -> None:
+    def __init__(self, task: Task, seed: int, stretches: Mapping[str, Clip]) -> None:
         import matplotlib as mpl
 
         mpl.use("Agg")
@@ -60,7 +60,7 @@ class Stage:
             axis.set(xlim=(middle[0] - half[0], middle[0] + half[0]), ylim=(middle[1] - half[1], middle[1] + half[1]))
             axis.set(xticks=[], yticks=[])
             self._draw_roads(axis)
-            self._panels.append(_Panel(axis, name, stretch, self._signals, self._through(), self._pixel))
+            self._panels.append(_ControllerPanel(axis, name, stretch, self._signals, self._through(), self._pixel))
             self._draw_scale(box, size, name, stretch)
         self._draw_key(size)
 
@@ -77,11 +77,11 @@ class Stage:
 
         plt.close(self.figure)
 
-    def _through(self) -> list[list[Way]]:
+    def _through(self) -> list[list[MovementPath]]:
         def shape(lane: str) -> Any:
             return self._net.getLane(lane).getShape()
 
-        return [ways(signal, shape, 26 * self._pixel) for signal in self._signals]
+        return [movement_paths(signal, shape, 26 * self._pixel) for signal in self._signals]
 
     def _draw_roads(self, axis: Any) -> None:
         from matplotlib.collections import LineCollection, PolyCollection
@@ -93,14 +93,14 @@ class Stage:
         corners = [np.array(node.getShape())[:, :2] for node in self._net.getNodes() if len(node.getShape()) > 2]
         axis.add_collection(PolyCollection(corners, facecolors=ROAD, edgecolors="none", zorder=2))
 
-    def _draw_scale(self, box: tuple[int, ...], size: tuple[int, int], name: str, stretch: Stretch) -> None:
+    def _draw_scale(self, box: tuple[int, ...], size: tuple[int, int], name: str, stretch: Clip) -> None:
         """Write under a map what the colours of its discs say."""
         left, centre = box[0], box[0] + PANEL / 2
         if stretch.meaning is None:
             text = f"grey discs: {name} puts no number on its choices"
             self.figure.text(centre / size[0], (BOTTOM - 30) / size[1], text, ha="center", va="center", fontsize=9)
             return
-        meaning, (middle, reach) = stretch.meaning, scale(stretch)
+        meaning, (middle, reach) = stretch.meaning, value_scale(stretch)
         axis = self.figure.add_axes(((left + 150) / size[0], (BOTTOM - 22) / size[1], (PANEL - 300) / size[0], 12 / size[1]))
         shown = np.linspace(-1, 1, 200)
         axis.imshow(phase_values.colours(shown, 0.0, 1.0)[None], aspect="auto", extent=(-1, 1, 0, 1))
@@ -128,14 +128,14 @@ class Stage:
         self.figure.legend(handles=handles, loc="lower center", ncols=2 if size[0] < 1000 else 4, fontsize=8, frameon=False)
 
 
-class _Panel:
+class _ControllerPanel:
     """One controller's map."""
 
-    def __init__(self, axis: Any, name: str, stretch: Stretch, signals: Any, through: list[list[Way]], pixel: float) -> None:
+    def __init__(self, axis: Any, name: str, stretch: Clip, signals: Any, through: list[list[MovementPath]], pixel: float) -> None:
         from matplotlib.collections import LineCollection
 
         self.stretch, self._pixel, self._through = stretch, pixel, through
-        self._middle, self._reach = scale(stretch)
+        self._middle, self._reach = value_scale(stretch)
         axis.set_title(name, fontsize=12, fontweight="bold", pad=22)
         self._count = axis.text(0.5, 1.01, "", transform=axis.transAxes, ha="center", va="bottom", fontsize=10)
         x, y = np.array([(signal.x, signal.y) for signal in signals]).T
@@ -148,7 +148,7 @@ class _Panel:
         frame: Frame = self.stretch.frames[i]
         self._discs.set_facecolor(phase_values.colours(frame.worth, self._middle, self._reach) / 255)
         pairs = zip(frame.states, self._through, strict=True)
-        lit = [(way.shape, light) for state, found in pairs for way in found if (light := way.light(state)) in LIGHTS]
+        lit = [(way.shape, light) for state, found in pairs for way in found if (light := way.signal_colour(state)) in LIGHTS]
         self._lights.set_segments([shape for shape, _ in lit])
         self._lights.set_color([LIGHTS[light] for _, light in lit])
         front, angle = frame.vehicles[:, :2], np.radians(frame.vehicles[:, 2])
@@ -161,7 +161,7 @@ class _Panel:
         )
 
 
-def scale(stretch: Stretch) -> tuple[float, float]:
+def value_scale(stretch: Clip) -> tuple[float, float]:
     """Return the middle and the reach of the colours over a stretch."""
     if stretch.meaning is None:
         return 0.0, 1.0

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from tsc_marl.rollout.types import Policy, Task
-from tsc_marl.sim.engine import closed_window
+from tsc_marl.sim.engine import window_closed_error
 from tsc_marl.sim.env import TrafficEnv
 from tsc_marl.viz import phase_values
-from tsc_marl.viz.movement_paths import Way, ways
+from tsc_marl.viz.movement_paths import MovementPath, movement_paths
 
 VIEW = """<viewsettings>
   <scheme name="tsc_marl">
@@ -55,14 +55,14 @@ def watch(
     Raises:
         UserError: when there is no display, or the weights do not fit the network.
     """
-    with tempfile.TemporaryDirectory() as folder, closing(policy.at(task).env()) as env:
+    with tempfile.TemporaryDirectory() as folder, closing(policy.task_for(task).env()) as env:
         settings = Path(folder) / "view.xml"
         wide = exaggeration(env)
         settings.write_text(VIEW.format(delay_ms=delay_ms, wide=wide, large=1.5 * wide))
         size = ",".join(map(str, WINDOW))
         options = ["--start", "--gui-settings-file", str(settings), "--window-size", size, "--window-pos", "0,0"]
         try:
-            driver = phase_values.Driver(env, policy, seed, gui=[*options, *(["--quit-on-end"] if quit_on_end else [])])
+            driver = phase_values.PolicyRunner(env, policy, seed, gui=[*options, *(["--quit-on-end"] if quit_on_end else [])])
             say(f"{policy.name} drives {task.network}, seed {seed}, in sumo-gui; close its window to stop")
             overlay, done = Overlay(env, driver, policy.name), False
             for line in overlay.legend:
@@ -72,7 +72,7 @@ def watch(
                 overlay.update(chosen)
                 _, done = env.step(chosen)
             figures = env.metrics()
-        except closed_window():
+        except window_closed_error():
             say(f"the window was closed at second {env.now - env.scenario.begin_s:.0f}")
             return None
     say(
@@ -98,7 +98,7 @@ class Overlay:
         name: of the policy.
     """
 
-    def __init__(self, env: TrafficEnv, driver: phase_values.Driver, name: str) -> None:
+    def __init__(self, env: TrafficEnv, driver: phase_values.PolicyRunner, name: str) -> None:
         self._env, self._driver, self._api = env, driver, env.engine.api
         self._past: list[np.ndarray] = []
         self.legend = [f"{name} at each signal: lines are movements that have green; the number is the phase, counted from 0"]
@@ -113,7 +113,7 @@ class Overlay:
         for signal in env.net.signals:
             self._disc(signal.name, signal.x, signal.y, 24 * self._pixel)
             self._text(signal.name, signal.x + 44 * self._pixel, signal.y - 30 * self._pixel)
-        self._ways = [ways(signal, self._api.lane.getShape, 24 * self._pixel) for signal in env.net.signals]
+        self._ways = [movement_paths(signal, self._api.lane.getShape, 24 * self._pixel) for signal in env.net.signals]
         self._served: set[str] = set()
         self._draw_legend((low[0] + high[0]) / 2, low[1])
         margin, bottom = 20 * self._pixel, LEGEND * self._pixel
@@ -124,7 +124,7 @@ class Overlay:
         meaning, worth, states = self._driver.meaning, self._driver.worth, self._driver.states(chosen)
         texts = [number(signal.phases, state) for signal, state in zip(self._env.net.signals, states, strict=True)]
         self._serve(
-            [way for state, through in zip(states, self._ways, strict=True) for way in through if way.light(state) == "g"]
+            [way for state, through in zip(states, self._ways, strict=True) for way in through if way.signal_colour(state) == "g"]
         )
         if meaning is not None:
             self._past.append(worth)
@@ -139,7 +139,7 @@ class Overlay:
         for signal, text in zip(self._env.names, texts, strict=True):
             self._api.poi.setType(signal, text)
 
-    def _serve(self, served: Sequence[Way]) -> None:
+    def _serve(self, served: Sequence[MovementPath]) -> None:
         """Draw these ways and no others."""
         names = {way.name for way in served}
         for name in self._served - names:
@@ -162,7 +162,7 @@ class Overlay:
         self._text("legend low", x - 280 * pixel, y, meaning.low)
         self._text("legend high", x + 280 * pixel, y, meaning.high)
 
-    def _disc(self, name: str, x: float, y: float, radius: float, colour: tuple[int, ...] = (*phase_values.NOTHING, 255)) -> None:
+    def _disc(self, name: str, x: float, y: float, radius: float, colour: tuple[int, ...] = (*phase_values.NEUTRAL_COLOUR, 255)) -> None:
         """Draw a disc with a rim below the roads."""
         angles = np.linspace(0, 2 * np.pi, 33)
         for suffix, size, shade, layer in ((" rim", 1.1 * radius, RIM, -2), ("", radius, colour, -1)):
