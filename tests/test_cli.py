@@ -31,7 +31,7 @@ MISTAKES = [
     ("train --algos", "algos needs at least one entry"),
     ("train --algos mappo mappo", "got mappo mappo"),
     ("train --bogus 3", "Unrecognized options: --bogus"),
-    ("train --algos mappo --algo.rho 0.5", "Unrecognized options: --algo.rho"),
+    ("train --algos mappo --algo.sampled_share 0.5", "Unrecognized options: --algo.sampled_share"),
     ("evaluate --net cross cross", "net needs at least one entry and none twice; got cross cross"),
     ("evaluate --net cross --stress nix", "disturbance nix not found"),
     ("evaluate --net cross --demand.scale 0", "demand.scale must lie in (0, 5]; got 0.0"),
@@ -42,7 +42,10 @@ MISTAKES = [
     ("train --algo.lr fast", "--algo.lr: could not convert string to float: 'fast'"),
     ("train --algo.sharing some", "invalid choice 'some' for argument '--algo.sharing'"),
     ("train --algo.gamma 1.5", "algo.gamma must lie in [0, 1]; got 1.5"),
-    ("train --algos jointq --algo.adv doc1 --algo.rho 0.5", "algo.rho 0.5 has no effect with algo.adv doc1"),
+    (
+        "train --algos jointq --algo.advantage one_step_team --algo.sampled_share 0.5",
+        "algo.sampled_share 0.5 has no effect with algo.advantage one_step_team",
+    ),
     ("train --episodes 5", "episodes 5 is not a multiple of episodes-per-update 2"),
     ("train --episodes 2000000", "episodes must be at most 1000000"),
     ("train --signal.max-red-s 5", "signal.max_red_s 5 is shorter than one change and one green (signal.yellow_s 2"),
@@ -127,9 +130,9 @@ def test_the_command_line_wins_over_files(configs):
 def test_a_variant_is_its_algorithm_with_other_settings(configs):
     (configs / "algos" / "jointq.yaml").write_text("lr: 1e-4\nkappa: 0.7\n")
     plain, selfish = parse(["--algos", "jointq", "jointq-selfish"], configs)
-    assert (plain.algo.lr, plain.algo.kappa) == (1e-4, 0.7)
-    assert selfish.algo == dataclasses.replace(plain.algo, kappa=0.0)
-    assert parse(["--algos", "jointq-selfish", "--algo.kappa", "0.2"], configs)[0].algo.kappa == 0.2
+    assert (plain.algo.lr, plain.algo.others_weight) == (1e-4, 0.7)
+    assert selfish.algo == dataclasses.replace(plain.algo, others_weight=0.0)
+    assert parse(["--algos", "jointq-selfish", "--algo.others_weight", "0.2"], configs)[0].algo.others_weight == 0.2
 
 
 @pytest.mark.parametrize("name", variants())

@@ -53,7 +53,7 @@ def test_what_is_read_is_what_was_written(load, home):
             assert training.delay.tolist() == [row["delay"] for row in content[f"{name} s{training.seed}"]]
             assert training.curve["episode"].tolist() == [2, 4]
             assert len(training.curve["delay"]) == len(training.curve["minutes"]) == 2
-    assert found.levels == {"max_pressure": pytest.approx(np.mean([row["delay"] for row in content["max_pressure"]]))}
+    assert found.baseline_delays == {"max_pressure": pytest.approx(np.mean([row["delay"] for row in content["max_pressure"]]))}
 
 
 def test_a_training_whose_curve_has_a_hole_is_refused(load, client):
@@ -133,16 +133,16 @@ def test_other_settings_of_an_algorithm_are_another_group_and_the_newest_counts(
     monkeypatch.setenv("TSC_MARL_HOME", str(home.folder))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     for lam in ("0.5", "0.5", "0.9"):
-        assert home.main(f"{QUICK} --algos ippo --algo.lam {lam}") == 0
+        assert home.main(f"{QUICK} --algos ippo --algo.gae_lambda {lam}") == 0
     found = compare.load("cross")
     assert {name: len(trainings) for name, trainings in found.groups.items()} == {"ippo (lam 0.9)": 1, "ippo (lam 0.5)": 1}
     client = MlflowClient(f"sqlite:///{home.folder / 'mlflow.db'}")
     runs = client.search_runs(
-        [client.get_experiment_by_name("cross").experiment_id], "params.`algo.lam` = '0.5' and tags.seed = '0'"
+        [client.get_experiment_by_name("cross").experiment_id], "params.`algo.gae_lambda` = '0.5' and tags.seed = '0'"
     )
     newest = max(runs, key=lambda run: run.info.start_time)
     assert found.groups["ippo (lam 0.5)"][0].run_id == newest.info.run_id
-    assert home.main(f"{QUICK} --algos ippo --algo.lam 0.5 --seeds 1") == 0
+    assert home.main(f"{QUICK} --algos ippo --algo.gae_lambda 0.5 --seeds 1") == 0
     found = compare.load("cross")
     assert found.of("ippo") == ["ippo (lam 0.5)", "ippo (lam 0.9)"]
     assert found.reference("ippo") == "ippo (lam 0.5)"
@@ -152,7 +152,7 @@ def test_other_settings_of_an_algorithm_are_another_group_and_the_newest_counts(
 def test_a_setting_that_older_trainings_do_not_have_is_not_told_of_them(load):
     """As after an update of this program."""
     (training,) = (t for t in load().groups["ippo"] if t.seed == 0)
-    older = {key: value for key, value in training.settings.items() if key != "algo.rollout"}
+    older = {key: value for key, value in training.settings.items() if key != "algo.rollout_length"}
     names = compare._names([replace(training, settings=older), training])
     assert names == ["ippo", "ippo (rollout 90)"]
 

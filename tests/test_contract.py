@@ -15,7 +15,7 @@ from tsc_marl.nn import agent
 from tsc_marl.training.replay import learn, replay_of
 
 SMALL = {
-    "hidden": (16,), "critic_hidden": (16, 16), "minibatches": 2, "windows": 16, "updates": 2,
+    "hidden": (16,), "critic_hidden": (16, 16), "num_minibatches": 2, "batch_size": 16, "gradient_steps": 2,
 }  # fmt: skip
 MAY_REST: dict[str, tuple[str, ...]] = {}
 """Parameters that two updates need not move, by algorithm: none so far."""
@@ -238,7 +238,7 @@ def test_the_first_gradient_step_is_at_ratio_1(name, recurrent):
     if recurrent and (name, "full", recurrent) not in allowed():
         pytest.skip("refuses a memory")
     for chunk in (4, 10):  # of 12 decisions, so 4 begins in their midst too
-        algorithm = build(name, recurrent=recurrent, epochs=1, minibatches=1, chunk=chunk)
+        algorithm = build(name, recurrent=recurrent, epochs=1, num_minibatches=1, bptt_length=chunk)
         metrics = update(algorithm, play(algorithm), 0.0)
         assert abs(metrics["policy/kl"]) < 1e-6
         assert metrics["policy/clipped"] == 0
@@ -249,15 +249,15 @@ def test_the_memory_that_is_kept_is_that_before_the_decision(name):
     algorithm = build(name, recurrent=True)
     batch, carry = play(algorithm, steps=4), None
     for t in range(4):
-        expected = torch.zeros_like(batch.extras["memory"][t]) if carry is None else carry
-        assert_close(batch.extras["memory"][t], expected)
+        expected = torch.zeros_like(batch.extras["hidden"][t]) if carry is None else carry
+        assert_close(batch.extras["hidden"][t], expected)
         carry = algorithm.act(batch.obs[t], batch.avail[t], carry, None)[2]
-    assert batch.extras["memory"][3].abs().max() > 0
+    assert batch.extras["hidden"][3].abs().max() > 0
 
 
 @pytest.mark.parametrize("name", PPO)
 def test_the_learning_rate_falls_to_its_end(name):
-    algorithm = build(name, lr=0.01, lr_end=0.1)
+    algorithm = build(name, lr=0.01, lr_final_fraction=0.1)
     batch = play(algorithm)
     optimisers = [value for value in vars(algorithm).values() if isinstance(value, torch.optim.Optimizer)]
     for progress, expected in ((0.0, 0.01), (0.5, 0.0055), (1.0, 0.001)):
@@ -268,7 +268,7 @@ def test_the_learning_rate_falls_to_its_end(name):
 
 @valued
 def test_popart_keeps_every_prediction(name):
-    algorithm = build(name, popart=True, lam=0.95, estimator="gae")
+    algorithm = build(name, popart=True, gae_lambda=0.95, estimator="gae")
     for seed in (0, 1):
         batch = play(algorithm, seed)
         scaled = dataclasses.replace(batch, reward=10.0 * (seed + 1) * batch.reward + 5)
@@ -329,16 +329,16 @@ def test_a_part_of_an_episode_begins_with_what_was_remembered(name, later):
     part = whole.map(lambda x: x[2:])
     with torch.no_grad():
         assert_close(later(algorithm, part), later(algorithm, whole)[2:], atol=1e-4, rtol=1e-4)
-        forgotten = dataclasses.replace(part, extras=part.extras | {"memory": torch.zeros_like(part.extras["memory"])})
+        forgotten = dataclasses.replace(part, extras=part.extras | {"hidden": torch.zeros_like(part.extras["hidden"])})
         assert (later(algorithm, forgotten) - later(algorithm, part)).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("name", algos.available())
 @pytest.mark.parametrize(
     ("setting", "value"),
-    [("gamma", 1.5), ("gamma", float("nan")), ("lam", -0.1), ("value_keep", 2.0), ("lr_end", 1.1), ("lr", 0.0),
-     ("lr", float("nan")), ("clip", -0.2), ("max_grad_norm", 0.0), ("epochs", 0), ("minibatches", -1), ("entropy", -0.01),
-     ("hidden", ()), ("hidden", (64, 0)), ("critic_hidden", ()), ("chunk", 0), ("windows", 0), ("window", 0), ("updates", 0),
+    [("gamma", 1.5), ("gamma", float("nan")), ("gae_lambda", -0.1), ("value_norm_decay", 2.0), ("lr_final_fraction", 1.1), ("lr", 0.0),
+     ("lr", float("nan")), ("clip_coef", -0.2), ("max_grad_norm", 0.0), ("epochs", 0), ("num_minibatches", -1), ("entropy_coef", -0.01),
+     ("hidden", ()), ("hidden", (64, 0)), ("critic_hidden", ()), ("bptt_length", 0), ("batch_size", 0), ("sequence_length", 0), ("gradient_steps", 0),
      ("replay_episodes", 0)],
 )  # fmt: skip
 def test_config_refuses_bad_values(name, setting, value):
@@ -352,7 +352,7 @@ def test_config_refuses_bad_values(name, setting, value):
 
 
 @pytest.mark.parametrize(
-    "settings", [{"credit": "all", "mixer": "monotone"}, {"tie_heads": True, "adv": "mix"}, {"credit": "all"}]
+    "settings", [{"credit_scope": "all", "mixer": "monotone"}, {"shared_head": True, "advantage": "mix"}, {"credit_scope": "all"}]
 )
 def test_every_parameter_moves_under_jointqs_settings(settings):
     algorithm = build("jointq", **settings)

@@ -14,7 +14,7 @@ PPO = [name for name in algos.available() if issubclass(algos.find(name), algos.
 MEMORY = sorted({name for name in algos.available() if hasattr(algos.find(name).Config(), "recurrent")} - {"mat"})
 FORGETFUL = ("coma", "qtran")
 """What an action is worth comes from a net without memory here, and the actor learns from that alone."""
-SMALL = {"hidden": (16,), "critic_hidden": (32,), "lr": 3e-3, "lr_end": 1.0, "epochs": 4}
+SMALL = {"hidden": (16,), "critic_hidden": (32,), "lr": 3e-3, "lr_final_fraction": 1.0, "epochs": 4}
 
 
 def build(name, spec, seed=0, **settings):
@@ -39,7 +39,7 @@ def right(name, small, seed, **settings):
 @pytest.mark.parametrize("small", [1, 7])
 def test_small_agents_learn_from_their_own_reward_and_less_surely_from_a_shared_advantage(small):
     """Recorded over 20 seeds with 7 small agents; with one all algorithms are right on all seeds."""
-    settings = SMALL | {"epochs": 1, "minibatches": 1, "lr": 3e-2, "entropy": 0.001}
+    settings = SMALL | {"epochs": 1, "num_minibatches": 1, "lr": 3e-2, "entropy_coef": 0.001}
     found = {
         name: sum(right(name, small, seed, **settings) for seed in range(20)) / 20
         for name in ("ippo", "mappo_ind", "jointq", "mappo")
@@ -51,7 +51,7 @@ def test_small_agents_learn_from_their_own_reward_and_less_surely_from_a_shared_
 
 # G9: ring-dump
 
-RING = SMALL | {"gamma": 0.95, "lam": 0.95}
+RING = SMALL | {"gamma": 0.95, "gae_lambda": 0.95}
 
 
 def ring_dump(name, n, seed, updates, until=float("inf"), kind="delayed", **settings):
@@ -84,7 +84,7 @@ def last(name, n, updates=40, seeds=10, **settings):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "settings"), [("ippo", {}), ("mappo_ind", {}), ("ia2c", {"epochs": 1}), ("jointq", {"kappa": 0.0})]
+    ("name", "settings"), [("ippo", {}), ("mappo_ind", {}), ("ia2c", {"epochs": 1}), ("jointq", {"others_weight": 0.0})]
 )
 @pytest.mark.parametrize("n", [2, 8, 32])
 def test_selfish_learners_never_solve_ring_dump(name, settings, n):
@@ -105,11 +105,11 @@ def test_ring_dump_with_more_agents_costs_mappo_more_updates_and_jointq_none():
     assert middle["mappo", 32] > 2 * middle["jointq", 32]
 
 
-DOC1, DOC_LAMBDA = {"adv": "doc1"}, {"adv": "doc_lambda"}
+DOC1, DOC_LAMBDA = {"advantage": "one_step_team"}, {"advantage": "lambda_team"}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("settings", [DOC_LAMBDA, {"credit": "all"}], ids=["doc_lambda", "all"])
+@pytest.mark.parametrize("settings", [DOC_LAMBDA, {"credit_scope": "all"}], ids=["lambda_team", "all"])
 def test_ring_dump_with_more_agents_costs_more_where_a_critic_sums_over_all(settings):
     """Later residuals of the whole team are in the advantage, or one joint error for all heads has the noise of all."""
     few, many = (statistics.median(needed("jointq", n, 200, **settings)) for n in (8, 32))
@@ -119,7 +119,7 @@ def test_ring_dump_with_more_agents_costs_more_where_a_critic_sums_over_all(sett
 @pytest.mark.slow
 @pytest.mark.parametrize("n", [8, 32])
 def test_one_step_of_the_teams_value_waits_for_that_value(n):
-    """`doc1`: recorded 33 and 36 updates in the median, and three of twenty trainings that 200 are too few for.
+    """`one_step_team`: recorded 33 and 36 updates in the median, and three of twenty trainings that 200 are too few for.
 
     Tabular (algorithms.md 4.8) it needs 83 to 92 and 182 to 188: a table of the team's value is no slower with more agents.
     """
@@ -131,8 +131,8 @@ def test_one_step_of_the_teams_value_waits_for_that_value(n):
 @pytest.mark.parametrize("n", [2, 8, 32])
 def test_a_single_head_for_the_own_and_the_joint_loss_is_torn(n):
     """Two heads solve it on every seed (the critic alone, `mix`); one, which both losses pull, on 2, 4 and 3 of ten (4.3, 2)."""
-    assert max(needed("jointq", n, 40, adv="mix")) < 40
-    assert statistics.median(last("jointq", n, adv="mix", tie_heads=True)) < -0.15
+    assert max(needed("jointq", n, 40, advantage="mix")) < 40
+    assert statistics.median(last("jointq", n, advantage="mix", shared_head=True)) < -0.15
 
 
 @pytest.mark.slow
@@ -172,7 +172,7 @@ def gradient_deviation(name, n):
         loss, _ = algorithm.actor_loss(algorithm.log_policy(rows), rows)
         found.append(torch.autograd.grad(loss, head.bias)[0][0])
         if name == "jointq":
-            algorithm.improve_critic(rows)
+            algorithm.step_critic(rows)
     return torch.stack(found).var(0).sum().sqrt().item()
 
 
@@ -193,13 +193,13 @@ def test_a_cue_is_remembered_by_a_gru_and_by_nothing_else(name):
     """G12; `coma` and `qtran` cannot see from the present which answer was right."""
     settings = fitting(
         name,
-        **SMALL | {"epochs": 4, "minibatches": 1},
+        **SMALL | {"epochs": 4, "num_minibatches": 1},
         gamma=0.99,
-        lam=0.95,
-        chunk=6,
-        window=6,
-        windows=64,
-        updates=8,
+        gae_lambda=0.95,
+        bptt_length=6,
+        sequence_length=6,
+        batch_size=64,
+        gradient_steps=8,
         replay_episodes=640,
     )
     found = {
@@ -220,7 +220,9 @@ def test_a_cue_is_remembered_by_a_gru_and_by_nothing_else(name):
 @pytest.mark.parametrize("name", algos.available())
 def test_who_may_go_at_every_third_step_goes_then(name):
     """An illegal action raises."""
-    settings = fitting(name, **SMALL | {"minibatches": 1, "hidden": (32,)}, windows=64, updates=8, replay_episodes=160)
+    settings = fitting(
+        name, **SMALL | {"num_minibatches": 1, "hidden": (32,)}, batch_size=64, gradient_steps=8, replay_episodes=160
+    )
     if {"hidden", "critic_hidden"} <= settings.keys():
         settings["critic_hidden"] = settings["hidden"]
     algorithm = train(name, Gate(), 150 if name in ONE_PASS else 40, 12, 0, **settings)
@@ -232,9 +234,9 @@ def policy_after(algorithm, rows):
     copy = deepcopy(algorithm)
     torch.manual_seed(0)
     if hasattr(copy, "learners"):
-        copy.improve_agent(0, {name: value[..., :1, :] if value.dim() > 3 else value[..., :1] for name, value in rows.items()})
+        copy.step_agent(0, {name: value[..., :1, :] if value.dim() > 3 else value[..., :1] for name, value in rows.items()})
         return parameters_to_vector(copy.learners.parameters())
-    copy.improve_policy(copy.log_policy(rows), rows, copy.actor)
+    copy.step_policy(copy.log_policy(rows), rows, copy.actor)
     return parameters_to_vector(copy.actor.parameters())
 
 

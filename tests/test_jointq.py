@@ -74,7 +74,7 @@ def fitted(batch, spec, steps=600, **settings):
     return algorithm
 
 
-SMALL = {"hidden": (16,), "critic_hidden": (32,), "adv_norm": "none", "value_keep": 0.0, "clip": 100.0}
+SMALL = {"hidden": (16,), "critic_hidden": (32,), "adv_norm": "none", "value_norm_decay": 0.0, "clip_coef": 100.0}
 
 
 def heads(algorithm, batch):
@@ -108,7 +108,7 @@ def test_hops():
 def test_heads_are_the_effects_on_own_and_others_streams(credit, sharing):
     """Every joint action as often as the policy takes it: no sampling error, only the fit's (payoffs deviate by 3)."""
     spec, payoff, batch = matrix_game(sampled=0)
-    algorithm = fitted(batch, spec, credit=credit, sharing=sharing)
+    algorithm = fitted(batch, spec, credit_scope=credit, sharing=sharing)
     own, others = heads(algorithm, batch)
     effect = effects(payoff)
     assert_close(own, torch.einsum("iia->ia", effect), atol=0.01, rtol=0)
@@ -137,9 +137,9 @@ def test_effects_on_others_are_believed_as_far_as_they_come_true(told, trust):
             weights[:, -a:] *= told
     algorithm.evidence.zero_()
     selfish = deepcopy(algorithm)
-    selfish.config = replace(selfish.config, kappa=0.0)
+    selfish.config = replace(selfish.config, others_weight=0.0)
     full = deepcopy(algorithm)
-    full.config = replace(full.config, trust="full")
+    full.config = replace(full.config, others_trust="full")
     rows, metrics = algorithm.prepare(batch)
     assert metrics["critic/trust"] == pytest.approx(trust, abs=0.02)
     assert metrics["critic/others_slope"] == pytest.approx(1 / told, rel=0.02)
@@ -150,7 +150,7 @@ def test_effects_on_others_are_believed_as_far_as_they_come_true(told, trust):
 def test_effects_that_are_noise_are_not_believed():
     """Streams in which nobody's action matters, and heads that have learned the noise of 40 rows by heart."""
     game = Noise()
-    algorithm = build("jointq", game.spec, lr=1e-2, epochs=20, minibatches=1)
+    algorithm = build("jointq", game.spec, lr=1e-2, epochs=20, num_minibatches=1)
     policy = torch.Generator().manual_seed(0)
     for seed in range(30):
         metrics = algorithm.update(collect(Noise(seed=seed), algorithm, 5, policy), 0.0)
@@ -161,10 +161,10 @@ def test_effects_that_are_noise_are_not_believed():
 def test_the_advantage_of_an_action_is_its_effect_on_the_team(mixer):
     """E[A^i | a^i] = E[R^J | a^i] - E[R^J] for every estimator, and whatever the mixer is."""
     spec, payoff, batch = matrix_game(sampled=0)
-    algorithm = fitted(batch, spec, credit="all", mixer=mixer)
-    for adv, rho in (("own", 0.0), ("own", 0.5), ("mix", 0.0), ("mix", 0.5), ("mix", 1.0), ("cf", 0.0)):
+    algorithm = fitted(batch, spec, credit_scope="all", mixer=mixer)
+    for adv, rho in (("own_plus_others", 0.0), ("own_plus_others", 0.5), ("mix", 0.0), ("mix", 0.5), ("mix", 1.0), ("cf", 0.0)):
         trust = "measured" if adv == "cf" else "full"
-        algorithm.config = replace(algorithm.config, adv=adv, rho=rho, trust=trust)
+        algorithm.config = replace(algorithm.config, advantage=adv, sampled_share=rho, others_trust=trust)
         advantage = algorithm.prepare(batch)[0]["advantage"]
         assert_close(mean_by_action(advantage, batch.action), effects(payoff).sum(1), atol=0.01, rtol=0)
 
@@ -172,7 +172,7 @@ def test_the_advantage_of_an_action_is_its_effect_on_the_team(mixer):
 def prepared(**settings):
     """A critic with arbitrary weights on a random batch: the algorithm, the batch, V in raw units, advantage by options."""
     game = Noise()
-    algorithm = build("jointq", game.spec, adv_norm="none", gamma=0.9, lam=0.8, **settings)
+    algorithm = build("jointq", game.spec, adv_norm="none", gamma=0.9, gae_lambda=0.8, **settings)
     algorithm.update(collect(Noise(seed=1), algorithm, 5, torch.Generator().manual_seed(1)), 0.0)
     with torch.no_grad():
         algorithm.critic.base.net.head.weight.normal_()
@@ -208,11 +208,11 @@ def test_what_is_believed_is_weighed_on_rows_with_a_choice():
 
 def test_tied_heads_have_the_own_and_the_joint_loss():
     """sum_i (e^i - Q^i) and each e^i - Q^i, e the residual, on one head; that for the others is left alone."""
-    algorithm, batch, _, _ = prepared(adv="mix", tie_heads=True)
+    algorithm, batch, _, _ = prepared(advantage="mix", shared_head=True)
     rows, _ = algorithm.prepare(batch)
     v, own, _ = algorithm.critic(rows["obs"], rows["state"], rows["probs"])
     error = rows["residual"] - ops.gather_actions(own, rows["action"])
-    expected = ops.clipped_value_loss(v, rows["value"], rows["target"], algorithm.config.clip)
+    expected = ops.clipped_value_loss(v, rows["value"], rows["target"], algorithm.config.clip_coef)
     expected = expected + (error**2).mean() + (error.sum(-1) ** 2).mean() / 3
     loss, bias = algorithm.critic_loss(rows), algorithm.critic.base.net.head.bias
     assert_close(loss, expected)
@@ -225,12 +225,12 @@ def test_tied_heads_have_the_own_and_the_joint_loss():
 def test_doc1_is_own_reward_plus_the_step_of_the_teams_value():
     _, batch, value, advantage = prepared()
     total = value.sum(-1, keepdim=True)
-    assert_close(advantage(adv="doc1"), batch.reward + 0.9 * total[1:] - total[:-1], atol=1e-4, rtol=1e-4)
+    assert_close(advantage(advantage="one_step_team"), batch.reward + 0.9 * total[1:] - total[:-1], atol=1e-4, rtol=1e-4)
 
 
 def test_doc1_at_a_termination():
     algorithm, batch, value, _ = prepared()
-    algorithm.config = replace(algorithm.config, adv="doc1")
+    algorithm.config = replace(algorithm.config, advantage="one_step_team")
     ended = replace(batch, terminated=batch.truncated, truncated=batch.terminated)
     advantage = deepcopy(algorithm).prepare(ended)[0]["advantage"]
     assert_close(advantage[-1], batch.reward[-1] - value[-2].sum(-1, keepdim=True), atol=1e-4, rtol=1e-4)
@@ -240,45 +240,49 @@ def test_doc_lambda_adds_the_later_residuals_of_the_team():
     _, batch, value, advantage = prepared()
     total, team = value.sum(-1, keepdim=True), batch.reward.sum(-1, keepdim=True)
     residual = team + 0.9 * total[1:] - total[:-1]
-    result, doc1 = advantage(adv="doc_lambda"), advantage(adv="doc1")
+    result, one_step_team = advantage(advantage="lambda_team"), advantage(advantage="one_step_team")
     for t in range(5):
         tail = sum(0.72**k * residual[t + k] for k in range(1, 5 - t)) if t < 4 else torch.zeros_like(residual[0])
-        assert_close(result[t] - doc1[t], tail.expand_as(result[t]), atol=1e-4, rtol=1e-4)
+        assert_close(result[t] - one_step_team[t], tail.expand_as(result[t]), atol=1e-4, rtol=1e-4)
 
 
 def test_selfish_options_are_mappo_inds_advantage():
     algorithm, batch, value, advantage = prepared()
-    baseline = build("mappo_ind", algorithm.spec, adv_norm="none", gamma=0.9, lam=0.8)
+    baseline = build("mappo_ind", algorithm.spec, adv_norm="none", gamma=0.9, gae_lambda=0.8)
     baseline.normalised_values, baseline.returns = algorithm.normalised_values, deepcopy(algorithm.returns)
     expected = baseline.prepare(batch)[0]["advantage"]
     assert_close(expected, ops.gae(batch.reward, value, batch.terminated, batch.truncated, 0.9, 0.8))
-    assert_close(advantage(adv="own", kappa=0.0), expected)
-    assert_close(advantage(adv="mix", rho=1.0, kappa=0.0), expected)
-    assert not torch.isclose(advantage(adv="own", rho=0.0, kappa=1.0), expected, atol=1e-3).all()
+    assert_close(advantage(advantage="own_plus_others", others_weight=0.0), expected)
+    assert_close(advantage(advantage="mix", sampled_share=1.0, others_weight=0.0), expected)
+    assert not torch.isclose(
+        advantage(advantage="own_plus_others", sampled_share=0.0, others_weight=1.0), expected, atol=1e-3
+    ).all()
 
 
-@pytest.mark.parametrize("adv", ["own", "mix"])
+@pytest.mark.parametrize("adv", ["own_plus_others", "mix"])
 def test_rho_1_adds_the_neighbours_estimates(adv):
     _, batch, value, advantage = prepared()
     own = ops.gae(batch.reward, value, batch.terminated, batch.truncated, 0.9, 0.8)
-    assert_close(advantage(adv=adv, rho=1.0, kappa=0.5), own + 0.5 * own.roll(-1, dims=-1), atol=1e-4, rtol=1e-4)
+    assert_close(
+        advantage(advantage=adv, sampled_share=1.0, others_weight=0.5), own + 0.5 * own.roll(-1, dims=-1), atol=1e-4, rtol=1e-4
+    )
 
 
 def test_rho_of_own_lies_between_the_critic_and_the_neighbours_estimates():
     _, _, _, advantage = prepared()
-    critic, sampled = (advantage(adv="own", rho=rho) for rho in (0.0, 1.0))
-    assert_close(advantage(adv="own", rho=0.25), 0.75 * critic + 0.25 * sampled, atol=1e-4, rtol=1e-4)
+    critic, sampled = (advantage(advantage="own_plus_others", sampled_share=rho) for rho in (0.0, 1.0))
+    assert_close(advantage(advantage="own_plus_others", sampled_share=0.25), 0.75 * critic + 0.25 * sampled, atol=1e-4, rtol=1e-4)
     assert not torch.isclose(critic, sampled, atol=1e-3).all()
 
 
 def test_the_counterfactual_of_a_sum_is_the_critics_advantage():
-    _, _, _, advantage = prepared(credit="all")
-    assert_close(advantage(adv="cf"), advantage(adv="mix", rho=0.0, kappa=1.0, trust="full"))
+    _, _, _, advantage = prepared(credit_scope="all")
+    assert_close(advantage(advantage="cf"), advantage(advantage="mix", sampled_share=0.0, others_weight=1.0, others_trust="full"))
 
 
 def test_the_counterfactual_of_a_mixer():
     """M(a) - sum_b pi^i(b) M(b, a^-i), one agent and one action at a time."""
-    algorithm, batch, _, _ = prepared(credit="all", mixer="monotone")
+    algorithm, batch, _, _ = prepared(credit_scope="all", mixer="monotone")
     probs, action = batch.extras["probs"], batch.action
     with torch.no_grad():
         v, own, _ = algorithm.critic(batch.obs[:-1], batch.state[:-1], probs)
@@ -290,7 +294,9 @@ def test_the_counterfactual_of_a_mixer():
                 other = action.clone()
                 other[..., i] = b
                 mean += probs[..., i, b] * algorithm.critic.interaction(v, ops.gather_actions(own, other), batch.state[:-1])
-            assert_close(result[..., i], algorithm.critic.interaction(v, ops.gather_actions(own, action), batch.state[:-1]) - mean)
+            assert_close(
+                result[..., i], algorithm.critic.interaction(v, ops.gather_actions(own, action), batch.state[:-1]) - mean
+            )
     assert result.abs().max() > 0.01
 
 
@@ -310,21 +316,21 @@ def test_the_document_reads_the_next_q_in_the_unit_that_it_was_learned_in():
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
-        ({"adv": "cf", "credit": "all", "rho": 0.5}, ("algo.rho 0.5", "algo.adv cf")),
-        ({"mixer": "monotone"}, ("algo.mixer monotone", "algo.credit neighbours")),
-        ({"adv": "cf"}, ("algo.adv cf", "algo.credit neighbours")),
-        ({"tie_heads": True}, ("algo.tie_heads True", "algo.adv own")),
+        ({"advantage": "cf", "credit_scope": "all", "sampled_share": 0.5}, ("algo.sampled_share 0.5", "algo.advantage cf")),
+        ({"mixer": "monotone"}, ("algo.mixer monotone", "algo.credit_scope neighbours")),
+        ({"advantage": "cf"}, ("algo.advantage cf", "algo.credit_scope neighbours")),
+        ({"shared_head": True}, ("algo.shared_head True", "algo.advantage own_plus_others")),
         (
-            {"tie_heads": True, "adv": "mix", "credit": "all", "mixer": "monotone"},
-            ("algo.tie_heads True", "algo.mixer monotone"),
+            {"shared_head": True, "advantage": "mix", "credit_scope": "all", "mixer": "monotone"},
+            ("algo.shared_head True", "algo.mixer monotone"),
         ),
-        ({"adv": "doc1", "kappa": 0.5}, ("algo.kappa 0.5", "algo.adv doc1")),
-        ({"adv": "doc_lambda", "credit": "all"}, ("algo.credit all", "algo.adv doc_lambda")),
-        ({"adv": "mix", "rho": 1.5}, ("algo.rho", "1.5")),
-        ({"adv": "cf", "credit": "all", "trust": "full"}, ("algo.trust full", "algo.adv cf")),
+        ({"advantage": "one_step_team", "others_weight": 0.5}, ("algo.others_weight 0.5", "algo.advantage one_step_team")),
+        ({"advantage": "lambda_team", "credit_scope": "all"}, ("algo.credit_scope all", "algo.advantage lambda_team")),
+        ({"advantage": "mix", "sampled_share": 1.5}, ("algo.sampled_share", "1.5")),
+        ({"advantage": "cf", "credit_scope": "all", "others_trust": "full"}, ("algo.others_trust full", "algo.advantage cf")),
         ({"hops": 0}, ("algo.hops", "0")),
-        ({"hops": 2, "credit": "all"}, ("algo.hops 2", "algo.credit all")),
-        ({"hops": 2, "adv": "doc1"}, ("algo.hops 2", "algo.adv doc1")),
+        ({"hops": 2, "credit_scope": "all"}, ("algo.hops 2", "algo.credit_scope all")),
+        ({"hops": 2, "advantage": "one_step_team"}, ("algo.hops 2", "algo.advantage one_step_team")),
     ],
 )
 def test_contradictions_name_both_settings_and_values(settings, named):
@@ -349,7 +355,7 @@ def noisy(name, **settings):
 
 def test_the_documents_advantage_and_targets():
     """R^i + gamma V' - V; the joint Q learns the team's one-step target, the Q^i R^i + gamma Q^i'."""
-    algorithm, batch = noisy("jointq_doc", lam=0.5)
+    algorithm, batch = noisy("jointq_doc", gae_lambda=0.5)
     value = algorithm.returns.restore(algorithm.normalised_values(batch.obs, batch.state)).detach()
     follows = (~batch.terminated).float().unsqueeze(-1)
     next_q = algorithm._next_q(batch).detach()
@@ -371,13 +377,13 @@ def test_the_documents_losses(joint_weight, own_weight):
     heads = algorithm.critic["heads"](rows["obs"], rows["state"])
     q = ops.gather_actions(heads[..., 1:], rows["action"])
     joint = ((q.sum(-1) - rows["joint_target"]) ** 2).mean()
-    joint = joint + ops.clipped_value_loss(heads[..., 0], rows["value"], rows["target"], algorithm.config.clip)
+    joint = joint + ops.clipped_value_loss(heads[..., 0], rows["value"], rows["target"], algorithm.config.clip_coef)
     own = ((q - rows["own_target"]) ** 2).mean()
     assert_close(algorithm.critic_loss(rows), joint_weight * joint + own_weight * own)
 
 
 def test_comas_target_is_the_teams_and_its_advantage_has_mean_0():
-    algorithm, batch = noisy("coma", lam=0.0)
+    algorithm, batch = noisy("coma", gae_lambda=0.0)
     taken = torch.nn.functional.one_hot(batch.action, algorithm.spec.n_actions).float()
     joint = torch.cat([taken, taken[:1]])  # the last row is not looked at
     q = algorithm.returns.restore(algorithm.q(algorithm.target_critic, batch.obs, batch.state, joint)).detach()

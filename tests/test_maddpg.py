@@ -17,7 +17,7 @@ from tsc_marl.types import Batch, Spec
 
 GIVEN = {"epsilon_start": 0.0, "epsilon_end": 0.0}
 """The games were recorded without random actions beside the draws."""
-TINY = GIVEN | {"hidden": (16,), "critic_hidden": (16,), "windows": 16, "updates": 2}
+TINY = GIVEN | {"hidden": (16,), "critic_hidden": (16,), "batch_size": 16, "gradient_steps": 2}
 
 
 def build(seed=0, spec=None, **settings):
@@ -177,7 +177,7 @@ def distance(algorithm):
 
 def targets_after(updates, batches=1, **settings):
     """The distance of the target actors from the actors after each batch of updates."""
-    algorithm = build(updates=updates, **settings)
+    algorithm = build(gradient_steps=updates, **settings)
     replay, found = replay_of(algorithm), []
     for seed in range(batches):
         learn(algorithm, replay, played(algorithm, seed), 0.0)
@@ -186,14 +186,14 @@ def targets_after(updates, batches=1, **settings):
 
 
 def test_target_updates_by_updates():
-    assert targets_after(3, polyak=None, hard_every_updates=3) == [0]
-    assert targets_after(2, polyak=None, hard_every_updates=3)[0] > 0
-    assert [x == 0 for x in targets_after(2, 3, polyak=None, hard_every_updates=3)] == [False, False, True]
+    assert targets_after(3, polyak=None, target_update_interval=3) == [0]
+    assert targets_after(2, polyak=None, target_update_interval=3)[0] > 0
+    assert [x == 0 for x in targets_after(2, 3, polyak=None, target_update_interval=3)] == [False, False, True]
 
 
 def test_target_updates_by_episodes_copy_before_the_updates():
     """8 episodes a batch: a copy after 16 comes with every second batch, when the actors are as they were after the first."""
-    algorithm = build(polyak=None, hard_every_episodes=16)
+    algorithm = build(polyak=None, target_update_interval_episodes=16)
     replay, first, copied = replay_of(algorithm), deepcopy(algorithm.target_actor.state_dict()), []
     for seed in range(3):
         before = deepcopy(algorithm.actor.state_dict())
@@ -205,7 +205,7 @@ def test_target_updates_by_episodes_copy_before_the_updates():
 
 
 def test_polyak_moves_by_its_share():
-    algorithm = build(polyak=0.25, updates=1)
+    algorithm = build(polyak=0.25, gradient_steps=1)
     before = deepcopy(algorithm.target_critic.state_dict())
     learn(algorithm, replay_of(algorithm), played(algorithm), 0.0)
     for key, value in algorithm.critic.state_dict().items():
@@ -216,13 +216,13 @@ def test_polyak_moves_by_its_share():
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
-        ({"hard_every_updates": 200}, ("algo.polyak 0.01", "algo.hard_every_updates 200")),
-        ({"polyak": None, "hard_every_updates": 2, "hard_every_episodes": 3},
-         ("algo.hard_every_updates 2", "algo.hard_every_episodes 3")),
-        ({"polyak": None}, ("algo.polyak None", "algo.hard_every_updates None", "algo.hard_every_episodes None")),
+        ({"target_update_interval": 200}, ("algo.polyak 0.01", "algo.target_update_interval 200")),
+        ({"polyak": None, "target_update_interval": 2, "target_update_interval_episodes": 3},
+         ("algo.target_update_interval 2", "algo.target_update_interval_episodes 3")),
+        ({"polyak": None}, ("algo.polyak None", "algo.target_update_interval None", "algo.target_update_interval_episodes None")),
         ({"polyak": 0.0}, ("algo.polyak ", "0.0")),
         ({"polyak": 1.5}, ("algo.polyak ", "1.5")),
-        ({"polyak": None, "hard_every_episodes": 0}, ("algo.hard_every_episodes ", "0")),
+        ({"polyak": None, "target_update_interval_episodes": 0}, ("algo.target_update_interval_episodes ", "0")),
         ({"temperature": (1.0, 0.0)}, ("algo.temperature ", "(1.0, 0.0)")),
         ({"ensemble": 0}, ("algo.ensemble ", "0")),
         ({"logit_penalty": -1.0}, ("algo.logit_penalty ", "-1.0")),
@@ -248,7 +248,7 @@ def test_epsilon_is_the_share_of_random_actions_while_exploring():
             parameter.zero_()
         algorithm.actor.members[0].head.bias[..., 0] = 50.0
     obs, avail = torch.zeros(20_000, 3, 5), torch.ones(20_000, 3, 4, dtype=torch.bool)
-    algorithm.config = dataclasses.replace(algorithm.config, epsilon_start=0.4, epsilon_end=0.1, epsilon_until=0.5)
+    algorithm.config = dataclasses.replace(algorithm.config, epsilon_start=0.4, epsilon_end=0.1, exploration_fraction=0.5)
     for progress, share in ((0.0, 0.4), (0.25, 0.25), (0.5, 0.1), (1.0, 0.1)):
         assert algorithm.on_new_episodes(played(algorithm), progress) == {"policy/epsilon": pytest.approx(share)}
         action = algorithm.act(obs, avail, None, torch.Generator().manual_seed(0))[0]
@@ -373,7 +373,7 @@ def test_the_next_action_comes_from_the_sub_policy_that_goes_on():
 @pytest.mark.parametrize("settings", [{"ensemble": 3}, {"infer": "neighbours"}, {"infer": "all", "ensemble": 2},
                                       {"critic_input": "obs"}, {"others": "current", "target_action": "argmax"}])  # fmt: skip
 def test_every_parameter_moves_under_each_option(settings):
-    algorithm = build(sharing="none", updates=4, windows=64, **settings)
+    algorithm = build(sharing="none", gradient_steps=4, batch_size=64, **settings)
     before = {key: value.detach().clone() for key, value in algorithm.named_parameters()}
     for seed in (0, 1):
         metrics = learn(algorithm, replay_of(algorithm), played(algorithm, seed), 0.0)
@@ -382,7 +382,7 @@ def test_every_parameter_moves_under_each_option(settings):
     assert not rest
 
 
-@pytest.mark.parametrize("settings", [{"ensemble": 3}, {"infer": "all"}, {"polyak": None, "hard_every_updates": 3}])
+@pytest.mark.parametrize("settings", [{"ensemble": 3}, {"infer": "all"}, {"polyak": None, "target_update_interval": 3}])
 def test_training_resumes_under_each_option(settings):
     one, other = build(**settings), build(seed=9, **settings)
     learn(one, replay_of(one), played(one), 0.0)
@@ -442,7 +442,10 @@ def flattened(p, weight):
 def test_the_inferred_policy_of_a_stationary_agent(weight):
     """KL < .01 to the script without an entropy bonus, else to the optimum that the bonus flattens."""
     spec = Spec("script", ("one", "other"), 3, 1, 1, ((1,), (0,)))
-    algorithm, batch = build(spec=spec, infer="all", infer_entropy=weight, windows=1000, window=1, lr=3e-3), scripted()
+    algorithm, batch = (
+        build(spec=spec, infer="all", infer_entropy=weight, batch_size=1000, sequence_length=1, lr=3e-3),
+        scripted(),
+    )
     algorithm.on_new_episodes(batch, 0.0)
     for _ in range(400):
         algorithm._infer(algorithm.peers, batch)
@@ -458,7 +461,7 @@ def test_the_inferred_policy_of_a_stationary_agent(weight):
 
 
 def test_inference_takes_one_step_an_update_on_the_latest_episodes_alone():
-    algorithm, calls = build(infer="neighbours", updates=3), []
+    algorithm, calls = build(infer="neighbours", gradient_steps=3), []
     replay = replay_of(algorithm)
     learn(algorithm, replay, played(algorithm), 0.0)
     algorithm.peers.register_forward_hook(lambda _, given, __: calls.append(given[0]))
@@ -472,7 +475,7 @@ def test_inference_takes_one_step_an_update_on_the_latest_episodes_alone():
 
 # --- games
 
-ONE_SHOT = GIVEN | {"hidden": (16,), "critic_hidden": (32,), "lr": 1e-2, "updates": 4, "windows": 64, "window": 1, "gamma": 0.9,
+ONE_SHOT = GIVEN | {"hidden": (16,), "critic_hidden": (32,), "lr": 1e-2, "gradient_steps": 4, "batch_size": 64, "sequence_length": 1, "gamma": 0.9,
             "replay_episodes": 640}  # fmt: skip
 
 
@@ -555,7 +558,7 @@ def dump(seed, batches, **settings):
     """Greedy reward per agent and step on the ring of four, and the best batch's."""
     game, best = RingDump(4, seed=seed), []
     torch.manual_seed(seed)
-    config = ONE_SHOT | {"lr": 3e-3, "updates": 8, "window": 4, "gamma": 0.95, "replay_episodes": 160} | settings
+    config = ONE_SHOT | {"lr": 3e-3, "gradient_steps": 8, "sequence_length": 4, "gamma": 0.95, "replay_episodes": 160} | settings
     algorithm = Maddpg(game.spec, MaddpgConfig(**config))
     replay, generator = replay_of(algorithm), torch.Generator().manual_seed(seed)
     for n in range(batches):

@@ -161,8 +161,8 @@ def test_what_cannot_be_is_refused(name, settings, named):
 
 
 LEARN = {
-    "hidden": (16,), "critic_hidden": (16,), "lr": 1e-2, "lr_end": 1.0, "epochs": 3, "minibatches": 1, "gamma": 0.99,
-    "lam": 0.95,
+    "hidden": (16,), "critic_hidden": (16,), "lr": 1e-2, "lr_final_fraction": 1.0, "epochs": 3, "num_minibatches": 1, "gamma": 0.99,
+    "gae_lambda": 0.95,
 }  # fmt: skip
 ENVS = 256
 

@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 
 from tsc_marl.analysis import compare
 from tsc_marl.analysis.compare import Comparison, Training
-from tsc_marl.report.network_data import REWARD, SignalSeries, NetworkResults, find
+from tsc_marl.report.network_data import REWARD, NetworkResults, SignalSeries, find
 from tsc_marl.report.signal_plots import change_map, credit_panels
 from tsc_marl.report.style import FIRST, series_styles
 from tsc_marl.report.verdict import verdicts

@@ -31,17 +31,17 @@ SMALL = {
     "hidden": (32,),
     "critic_hidden": (32,),
     "lr": 3e-3,
-    "lr_end": 1.0,
+    "lr_final_fraction": 1.0,
     "gamma": 0.99,
-    "minibatches": 1,
-    "entropy": 0.0,
-    "lam": 0.95,
+    "num_minibatches": 1,
+    "entropy_coef": 0.0,
+    "gae_lambda": 0.95,
 }
 
 
 def settings(name, **more):
     """One set for all; the trust region needs more samples than 64 to see a better action that it has almost left."""
-    own = {"coma": {"polyak": 0.5, "lam": 0.8}, "happo": {"epochs": 4}, "ippo": {"epochs": 4}, "mappo": {"epochs": 4}}
+    own = {"coma": {"polyak": 0.5, "gae_lambda": 0.8}, "happo": {"epochs": 4}, "ippo": {"epochs": 4}, "mappo": {"epochs": 4}}
     return SMALL | own.get(name, {}) | more
 
 
@@ -165,7 +165,7 @@ def test_the_trust_regions_step():
         "action": torch.tensor([[[0], [1]]]), "logp": torch.full((1, 2, 1), 0.5).log(), "active": torch.ones(1, 2, 1),
         "advantage": torch.tensor([[[0.5], [-0.5]]]), "factor": torch.ones(1, 2, 1),
     }  # fmt: skip
-    (metrics,) = algorithm.improve_agent(0, rows)
+    (metrics,) = algorithm.step_agent(0, rows)
     assert metrics["trust/accepted"] == 1
     assert metrics["trust/tries"] == 1
     assert logit.item() == pytest.approx(0.2390, abs=1e-4)
@@ -177,7 +177,7 @@ def test_without_an_advantage_an_agent_stays():
     batch = collect(Matrix([[0.0] * 3] * 3), algorithm, 1, torch.Generator())
     rows = {name: ops.chunks(value, 1) for name, value in algorithm.prepare(batch)[0].items()}
     rows["advantage"] = torch.zeros_like(rows["advantage"])
-    metrics = algorithm.learn_from(rows)
+    metrics = algorithm.fit(rows)
     assert [step["trust/accepted"] for step in metrics if "trust/accepted" in step] == [0.0, 0.0]
     assert all(map(torch.equal, before, algorithm.learners.parameters()))
 
@@ -189,7 +189,7 @@ def test_shared_parameters_are_refused(name, sharing):
 
 
 def test_a2cs_gradient_is_ppos_first():
-    ratio_one = {"epochs": 1, "minibatches": 1, "adv_norm": "none"}
+    ratio_one = {"epochs": 1, "num_minibatches": 1, "adv_norm": "none"}
     gradients = []
     for name in ("ippo", "ia2c"):
         torch.manual_seed(0)
@@ -206,16 +206,16 @@ def test_a2cs_gradient_is_ppos_first():
 def test_happos_factor_is_the_product_of_the_ratios_of_those_before():
     torch.manual_seed(0)
     game = Matrix(CLIMBING)
-    algorithm = algos.find("happo")(game.spec, algos.find("happo").Config(epochs=2, minibatches=1, lr=0.05))
+    algorithm = algos.find("happo")(game.spec, algos.find("happo").Config(epochs=2, num_minibatches=1, lr=0.05))
     batch = collect(game, algorithm, 1, torch.Generator().manual_seed(0))
     seen = {}
-    improve = algorithm.improve_agent
+    improve = algorithm.step_agent
 
     def note(i, rows):
         seen[i] = rows["factor"].clone()
         return improve(i, rows)
 
-    algorithm.improve_agent = note
+    algorithm.step_agent = note
     algorithm.update(batch, 0.0)
     first, second = seen
     assert torch.equal(seen[first], torch.ones_like(seen[first]))
@@ -228,15 +228,15 @@ def test_happos_factor_is_the_product_of_the_ratios_of_those_before():
 def test_happos_third_agent_gets_the_product_of_both_ratios():
     torch.manual_seed(0)
     game = Noise(n=3)
-    algorithm = algos.find("happo")(game.spec, algos.find("happo").Config(epochs=2, minibatches=1, lr=0.05))
+    algorithm = algos.find("happo")(game.spec, algos.find("happo").Config(epochs=2, num_minibatches=1, lr=0.05))
     batch = collect(game, algorithm, 1, torch.Generator().manual_seed(0))
-    seen, improve = {}, algorithm.improve_agent
+    seen, improve = {}, algorithm.step_agent
 
     def note(i, rows):
         seen[i] = rows["factor"].clone()
         return improve(i, rows)
 
-    algorithm.improve_agent = note
+    algorithm.step_agent = note
     algorithm.update(batch, 0.0)
     first, second, third = seen
     after = ops.log_policy(algorithm.actor(batch.obs[:-1]), batch.avail[:-1])
@@ -300,7 +300,7 @@ def returns_per_update(name, seed, updates, **more):
 
 
 AT_ONCE = ("ia2c", "maa2c", "ippo", "mappo", "mappo_ind", "jointq", "mat_dec")
-LARGE = {"clip": 10.0, "lr": 0.2, "epochs": 4}
+LARGE = {"clip_coef": 10.0, "lr": 0.2, "epochs": 4}
 
 
 @pytest.mark.parametrize(("name", "more"), [("happo", LARGE), ("hatrpo", {"delta": 0.18, "accept": 0.1})])

@@ -15,7 +15,7 @@ from tsc_marl.analysis import advantage_estimators, gradient_probe, gradient_sta
 
 pytest_plugins = ["helpers.fixtures"]
 
-SETTINGS = {"gamma": 0.95, "lam": 0.95, "critic_hidden": (32,), "lr": 1e-2, "epochs": 2, "minibatches": 1}
+SETTINGS = {"gamma": 0.95, "gae_lambda": 0.95, "critic_hidden": (32,), "lr": 1e-2, "epochs": 2, "num_minibatches": 1}
 STEPS = 25
 WORTH = {"delayed": 1 - 2 * 0.95, "instant": 1 - 2}
 """To act rather than not is worth this to the team (gamma .95), and 1 to oneself, where nobody minds its bit."""
@@ -123,7 +123,9 @@ def simulated(truth_noise, noise, cosine, random, episodes=32, size=200):
     deviates = torch.randn(2, 2, episodes // 2, 1, size, generator=random).double() / size**0.5
     truth = [true * (truth_noise >= 0) + abs(truth_noise) ** 0.5 * z for z in deviates[0]]
     x = [mean + (noise / 2) ** 0.5 * (z + w) for z, w in zip(*deviates, strict=True)]
-    found = gradient_statistics.gradient_statistics({"truth": truth, "shared": truth, "x": x}, torch.zeros(1, dtype=torch.long), ["a"])
+    found = gradient_statistics.gradient_statistics(
+        {"truth": truth, "shared": truth, "x": x}, torch.zeros(1, dtype=torch.long), ["a"]
+    )
     return found.quality["x"]["a"]
 
 
@@ -159,7 +161,7 @@ def trained(new_home):
     home = new_home()
     quick = "--net grid2x2 --episodes 2 --eval-seeds 1 --baselines --workers 1"
     assert home.main(f"train --algos jointq --algo.epochs 1 {quick}") == 0
-    assert home.main(f"train --algos iql --algo.updates 1 {quick}") == 0
+    assert home.main(f"train --algos iql --algo.gradient_steps 1 {quick}") == 0
     return home
 
 

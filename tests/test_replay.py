@@ -20,7 +20,7 @@ def episodes(*numbers):
     one = stamp.unsqueeze(-1)
     return Batch(
         one.unsqueeze(-1), torch.ones(T + 1, len(numbers), 1, 2, dtype=torch.bool), one, one[:-1].long(), one[:-1],
-        terminated, truncated, {"memory": one[:-1].unsqueeze(-1)},
+        terminated, truncated, {"hidden": one[:-1].unsqueeze(-1)},
     )  # fmt: skip
 
 
@@ -34,13 +34,13 @@ def filled(*batches, **settings):
 @pytest.mark.parametrize("window", [1, 3, T, T + 5])
 def test_a_sample_is_cuts_of_episodes(window):
     torch.manual_seed(0)
-    cut = filled(episodes(1, 2), episodes(3), windows=500, window=window).sample()
+    cut = filled(episodes(1, 2), episodes(3), batch_size=500, sequence_length=window).sample()
     length = min(window, T)
     assert cut.obs.shape == (length + 1, 500, 1, 1)
     assert cut.reward.shape == (length, 500, 1)
     stamps = cut.obs[..., 0, 0]
     assert (stamps.diff(dim=0) == 1).all()  # consecutive rows of one episode
-    for other in (cut.state[:-1, :, 0], cut.reward[..., 0], cut.action[..., 0], cut.extras["memory"][..., 0, 0]):
+    for other in (cut.state[:-1, :, 0], cut.reward[..., 0], cut.action[..., 0], cut.extras["hidden"][..., 0, 0]):
         assert torch.equal(other.float(), stamps[:-1])
     assert torch.equal(cut.truncated, stamps[:-1] % 100 == T - 1)
     starts = stamps[0].unique().tolist()
@@ -48,7 +48,7 @@ def test_a_sample_is_cuts_of_episodes(window):
 
 
 def test_the_oldest_episodes_go_first():
-    cut = filled(episodes(1, 2), episodes(3, 4), replay_episodes=3, windows=500).sample()
+    cut = filled(episodes(1, 2), episodes(3, 4), replay_episodes=3, batch_size=500).sample()
     assert sorted(set((cut.reward // 100).flatten().tolist())) == [2, 3, 4]
 
 
@@ -74,7 +74,7 @@ def test_settings_must_be_positive(setting):
 
 def test_windows_are_drawn_evenly():
     torch.manual_seed(0)
-    cut = filled(episodes(1, 2, 3, 4), windows=24_000, window=1).sample()
+    cut = filled(episodes(1, 2, 3, 4), batch_size=24_000, sequence_length=1).sample()
     _, counts = cut.reward.flatten().unique(return_counts=True)
     assert len(counts) == 4 * T
     assert ((counts - 1000).abs() < 5 * 1000**0.5).all()

@@ -53,10 +53,10 @@ def policy(spec, seed, *options):
 def parts_of(play, policies, length):
     """Play an episode in rollouts, each with a policy of its own (the last one to the end)."""
     parts = []
-    while not (parts and parts[-1].figures):
+    while not (parts and parts[-1].metrics):
         now = policies[min(len(parts), len(policies) - 1)]
         earlier = tuple(policies[min(i, len(policies) - 1)] for i in range(len(parts)))
-        parts.append(play(Job(0, TASK, now, SEED, explore_seed=7, rollout=length, previous_policies=earlier)))
+        parts.append(play(Job(0, TASK, now, SEED, explore_seed=7, rollout_length=length, previous_policies=earlier)))
     return parts
 
 
@@ -72,8 +72,8 @@ def test_parts_are_the_whole(spec, worker, recurrent):
     whole = afresh(Job(0, TASK, chosen, SEED, explore_seed=7))
     parts = parts_of(worker.play, [chosen], 45)
     assert [len(part.batch.action) for part in parts] == [40, 40, 40]
-    assert parts[-1].figures == whole.metrics
-    assert not any(part.figures for part in parts[:-1])
+    assert parts[-1].metrics == whole.metrics
+    assert not any(part.metrics for part in parts[:-1])
     np.testing.assert_allclose(np.sum([part.reward for part in parts], axis=0), whole.reward)
     for name in ("action", "reward"):
         assert torch.equal(torch.cat([getattr(part.batch, name) for part in parts]), getattr(whole.batch, name))
@@ -97,7 +97,7 @@ def test_each_rollout_has_the_policy_of_its_time(spec, worker):
 
 
 def first_part(chosen):
-    return Job(0, TASK, chosen, SEED, explore_seed=7, rollout=30)
+    return Job(0, TASK, chosen, SEED, explore_seed=7, rollout_length=30)
 
 
 def test_another_worker_can_go_on(spec, worker):
@@ -105,7 +105,7 @@ def test_another_worker_can_go_on(spec, worker):
     policies = [policy(spec, seed) for seed in range(4)]
     found = parts_of(afresh, policies, 30)
     expected = parts_of(worker.play, policies, 30)
-    assert found[-1].figures == expected[-1].figures
+    assert found[-1].metrics == expected[-1].metrics
     for one, other in zip(found, expected, strict=True):
         assert_same(one.batch, other.batch)
 
@@ -114,7 +114,7 @@ def test_a_simulation_stands_still_between_rollouts(spec, worker, monkeypatch):
     chosen = policy(spec, 0)
     worker.play(first_part(chosen))
     monkeypatch.setattr("tsc_marl.sim.env.TrafficEnv.reset", lambda *_, **__: pytest.fail("started anew"))
-    worker.play(dataclasses.replace(first_part(chosen), earlier=(chosen,)))
+    worker.play(dataclasses.replace(first_part(chosen), previous_policies=(chosen,)))
 
 
 @pytest.mark.parametrize(("size", "standing", "processes"), [(1, 2, 2), (2, 2, 2), (3, 2, 3), (1, 1, 1)])
@@ -126,7 +126,7 @@ def test_a_pool_plays_rollouts_side_by_side(spec, size, standing, processes):
         assert len(pool.pids) == processes
         earlier, figures = (), {}
         while not figures:
-            rollouts = [dataclasses.replace(job, rollout=60, earlier=earlier) for job in jobs]
+            rollouts = [dataclasses.replace(job, rollout_length=60, previous_policies=earlier) for job in jobs]
             figures = {part.job.episode: part.metrics for part in pool.run(rollouts) if part.metrics}
             earlier = (*earlier, chosen)
     assert figures == expected
@@ -155,16 +155,18 @@ def test_an_episode_owes_nothing_to_earlier_ones(controller):
 )
 def test_equal_parts(spec, horizon, rollout, lengths):
     chosen = policy(spec, 0)
-    job = Job(0, TASK, chosen, SEED, rollout=rollout, previous_policies=(chosen,) * (len(lengths) - 1))
+    job = Job(0, TASK, chosen, SEED, rollout_length=rollout, previous_policies=(chosen,) * (len(lengths) - 1))
     assert job.lengths(horizon) == lengths
-    assert [dataclasses.replace(job, earlier=(chosen,) * i).lengths(horizon)[-1] for i in range(len(lengths))] == lengths
+    assert [
+        dataclasses.replace(job, previous_policies=(chosen,) * i).lengths(horizon)[-1] for i in range(len(lengths))
+    ] == lengths
 
 
 @pytest.mark.parametrize(
     ("line", "progress", "expected"),
     [
         ("ippo", 0.0, 90),
-        ("ippo --algo.rollout 0", 0.5, 0),
+        ("ippo --algo.rollout_length 0", 0.5, 0),
         ("ippo --algo.sharing seps", 0.0, 0),  # clusters come from whole episodes
         ("ippo --algo.sharing seps", 0.1, 90),
         ("iql", 0.5, 0),

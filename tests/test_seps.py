@@ -95,7 +95,7 @@ def test_other_sharings_are_left_alone():
     assert "seps/clusters" not in learn(algorithm, None, collect(game, algorithm, 5, torch.Generator()), 0.0)
 
 
-LEARN = {"hidden": (16,), "critic_hidden": (16,), "lr": 5e-3, "epochs": 4, "minibatches": 2, "gamma": 0.9}
+LEARN = {"hidden": (16,), "critic_hidden": (16,), "lr": 5e-3, "epochs": 4, "num_minibatches": 2, "gamma": 0.9}
 
 
 def mean_reward(sharing, seed):

@@ -14,7 +14,7 @@ from tsc_marl.rollout.worker import start_policy
 from tsc_marl.sim import demand as demands
 from tsc_marl.sim import road_network, scenario
 from tsc_marl.sim.demand import Demand
-from tsc_marl.sim.disturbances import FROZEN_PREFIX, SUITE, FaultyDetectors, Disturbance
+from tsc_marl.sim.disturbances import FROZEN_PREFIX, SUITE, Disturbance, FaultyDetectors
 from tsc_marl.sim.engine import Vehicles
 from tsc_marl.sim.env import SimConfig, TrafficEnv
 
@@ -249,7 +249,10 @@ def test_departures_that_cannot_be_understood(text, said, tmp_path):
 
 def test_every_episode_has_its_own_demand_and_the_same_seed_the_same(tmp_path):
     one, again, other = (
-        [(v.get("id"), v.get("depart"), way(v)) for v in written("cologne3", Demand(resample=0.5, reroute_share=0.2), tmp_path, seed)]
+        [
+            (v.get("id"), v.get("depart"), way(v))
+            for v in written("cologne3", Demand(resample=0.5, reroute_share=0.2), tmp_path, seed)
+        ]
         for seed in (1, 1, 2)
     )
     assert one == again != other

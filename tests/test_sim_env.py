@@ -146,7 +146,7 @@ def test_same_seed_same_numbers_other_seed_others(env_of):
 def test_native_leaves_the_lights_to_the_program(env_of):
     """Cross's program: 16 s green, 3 s yellow, 8 s left turn, 3 s yellow, and so for the other road."""
     env = env_of("cross", Timing(decision_s=1))
-    env.reset(1, native=True)
+    env.reset(1, sumo_controlled=True)
     shown = []
     for _ in range(60):
         env.step(np.array([2]))
@@ -382,7 +382,7 @@ def test_of_several_programs_sumo_starts_the_last(first, network, env_of):
     scene = scenario.load("mine", network(files=files))
     own = road_network.read(OURS / "cross" / "cross.net.xml").signals[0].phases
     for native, stress in ((True, Disturbance()), (False, Disturbance(stuck=1))):
-        env = TrafficEnv(scene, Timing(decision_s=1), stress=stress)
+        env = TrafficEnv(scene, Timing(decision_s=1), disturbance=stress)
         assert env.net.signals[0].phases == (own if first else NIGHT)
         env.reset(1, sumo_controlled=native)
         shown = set()
@@ -425,7 +425,7 @@ def test_a_rail_signal_beside_the_road(network, env_of):
     env = env_of(scenario.load("mine", root))
     assert (env.names, env.net.fixed) == (("t",), ("b",))
     for native in (False, True):
-        env.reset(1, native=native)
+        env.reset(1, sumo_controlled=native)
         while not env.step(np.array([env.now // 30 % 2], dtype=int))[1]:
             pass
         assert env.metrics()["arrived"] == 2

@@ -95,7 +95,7 @@ def test_a_stopped_study_goes_on(home):
 def test_a_mistake_is_told_before_anything_starts(home, capsys):
     for line, said in (
         ("study --net cross --algos ippo mapo", "algorithm mapo not found"),
-        ("study --net cross --algos ippo --algo.rho 1", "Unrecognized options: --algo.rho"),
+        ("study --net cross --algos ippo --algo.sampled_share 1", "Unrecognized options: --algo.sampled_share"),
         ("study --net cross --algos ippo --jobs 0", "jobs must be at least 1; got 0"),
         ("study --net cross cross --algos ippo", "net needs at least one entry and none twice"),
     ):

@@ -108,7 +108,7 @@ def test_artifacts(runs, client, home):
         assert str(home.folder) in run.info.artifact_uri
     path = client.download_artifacts(runs["jointq", "0"].info.run_id, "config.json")
     with open(path) as file:
-        assert json.load(file)["algo.kappa"] == 1.0
+        assert json.load(file)["algo.others_weight"] == 1.0
 
 
 LOADING = """import sys, mlflow, numpy

@@ -15,7 +15,7 @@ from tsc_marl.types import Batch, Spec
 SEEDS = range(10)
 LEARNERS = ("iql", "vdn", "qmix", "qtran")
 UNIFORM = {
-    "hidden": (32,), "window": 1, "windows": 128, "updates": 4, "replay_episodes": 3200, "lr": 2e-3, "polyak": 0.02,
+    "hidden": (32,), "sequence_length": 1, "batch_size": 128, "gradient_steps": 4, "replay_episodes": 3200, "lr": 2e-3, "polyak": 0.02,
     "gamma": 0.99, "epsilon_start": 1.0, "epsilon_end": 1.0,
 }  # fmt: skip
 
@@ -53,13 +53,13 @@ def test_the_target_bootstraps_from_the_target_network_at_the_online_networks_be
 
 @pytest.mark.parametrize("name", LEARNERS)
 def test_the_target_network_moves_as_it_is_told(name):
-    for settings in ({"polyak": 0.25}, {"polyak": None, "hard_every_updates": 2}):
-        algorithm = train(name, Noise(), 1, 6, **UNIFORM | {"updates": 2, **settings})
+    for settings in ({"polyak": 0.25}, {"polyak": None, "target_update_interval": 2}):
+        algorithm = train(name, Noise(), 1, 6, **UNIFORM | {"gradient_steps": 2, **settings})
         online = dict(algorithm.actor.named_parameters())
         same = all(torch.equal(value, online[key]) for key, value in algorithm.target_actor.named_parameters())
         assert same is (settings["polyak"] is None)
-    with pytest.raises(UserError, match=r"exactly one way; got algo.polyak 0.01 and algo.hard_every_updates 5"):
-        algos.find(name).Config(hard_every_updates=5)
+    with pytest.raises(UserError, match=r"exactly one way; got algo.polyak 0.01 and algo.target_update_interval 5"):
+        algos.find(name).Config(target_update_interval=5)
 
 
 # exploration
@@ -80,7 +80,7 @@ def test_epsilon_is_the_share_of_random_actions():
 
 
 def test_epsilon_falls_over_its_share_of_training():
-    algorithm = build("vdn", Noise().spec, epsilon_start=0.9, epsilon_end=0.1, epsilon_until=0.5)
+    algorithm = build("vdn", Noise().spec, epsilon_start=0.9, epsilon_end=0.1, exploration_fraction=0.5)
     batch = collect(Noise(), algorithm, 2, torch.Generator())
     levels = []
     for progress in (0.0, 0.25, 0.5, 0.9):
@@ -138,7 +138,7 @@ def test_two_step(name, expected):
 @pytest.mark.parametrize(("name", "expected"), [("iql", 5), ("vdn", 5), ("qmix", 5), ("qtran", 11)])
 def test_climbing(name, expected):
     """G3 under uniform data; QTRAN gets there with three times the updates and L_nopt at full weight."""
-    more = {"updates": 12, "nopt": 1.0} if name == "qtran" else {}
+    more = {"gradient_steps": 12, "lambda_nopt": 1.0} if name == "qtran" else {}
     assert statistics.median(results(name, lambda: Matrix(CLIMBING), 200, **more)) == pytest.approx(expected, abs=0.3)
 
 
@@ -146,7 +146,7 @@ def test_climbing(name, expected):
 @pytest.mark.parametrize(("name", "expected"), [("iql", 2), ("vdn", 2), ("qmix", 2), ("qtran", 10)])
 def test_penalty_100(name, expected):
     """G4, k = -100, under uniform data; QTRAN with four times the updates, L_nopt at full weight, fails with one seed in five."""
-    batches, more = (400, {"updates": 8, "nopt": 1.0}) if name == "qtran" else (200, {})
+    batches, more = (400, {"gradient_steps": 8, "lambda_nopt": 1.0}) if name == "qtran" else (200, {})
     assert statistics.median(results(name, lambda: Matrix(penalty(-100)), batches, **more)) == pytest.approx(expected, abs=0.3)
 
 
@@ -162,7 +162,9 @@ def test_penalty_0(name):
 def test_ring_dump_is_never_solved_for_oneself(name):
     """G9 `delayed`: a Q of the own reward dumps on the next agent; those of the team's reward may stop."""
     game = RingDump(4)
-    algorithm = train(name, game, 100, 16, **UNIFORM | {"window": 8, "windows": 32, "gamma": 0.95, "epsilon_end": 0.05})
+    algorithm = train(
+        name, game, 100, 16, **UNIFORM | {"sequence_length": 8, "batch_size": 32, "gamma": 0.95, "epsilon_end": 0.05}
+    )
     reward = float(collect(game, algorithm, 50, None).reward[5:].mean())
     assert reward < -0.9 if name == "iql" else reward > -0.15
 

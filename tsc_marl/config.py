@@ -94,7 +94,7 @@ class RunConfig(Generic[A]):
     @property
     def concurrent_episodes(self) -> int:
         """How many episodes stand still while the algorithm learns from their rollouts."""
-        return self.episodes_per_update if getattr(self.algo, "rollout", 0) else 1
+        return self.episodes_per_update if getattr(self.algo, "rollout_length", 0) else 1
 
     def task(self) -> Task:
         """Return where the training episodes play."""

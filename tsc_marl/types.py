@@ -61,7 +61,7 @@ class Batch:
     @property
     def initial_hidden(self) -> Tensor | None:
         """What a recurrent policy remembered at the first row [B, N, ...], None of one without memory."""
-        return self.extras["memory"][0] if "memory" in self.extras else None
+        return self.extras["hidden"][0] if "hidden" in self.extras else None
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Batch":
         """Apply a function to every tensor."""

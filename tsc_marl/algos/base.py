@@ -21,7 +21,7 @@ class EpsilonConfig:
 
     def __post_init__(self) -> None:
         """Refuse values outside their range."""
-        for name in ("epsilon_start", "epsilon_end", "epsilon_until"):
+        for name in ("epsilon_start", "epsilon_end", "exploration_fraction"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"algo.{name} must lie in [0, 1]; got {getattr(self, name)}")
 
@@ -47,7 +47,7 @@ class OffPolicyConfig(EpsilonConfig):
     def __post_init__(self) -> None:
         """Refuse values outside their range."""
         super().__post_init__()
-        for name in ("replay_episodes", "windows", "window", "updates"):
+        for name in ("replay_episodes", "batch_size", "sequence_length", "gradient_steps"):
             if getattr(self, name) < 1:
                 raise UserError(f"algo.{name} must be at least 1; got {getattr(self, name)}")
 
@@ -97,16 +97,16 @@ class PpoConfig:
 
     def __post_init__(self) -> None:
         """Refuse values outside their range."""
-        for name, low, high in (("gamma", 0, 1), ("lam", 0, 1), ("value_keep", 0, 1), ("lr_end", 0, 1)):
+        for name, low, high in (("gamma", 0, 1), ("gae_lambda", 0, 1), ("value_norm_decay", 0, 1), ("lr_final_fraction", 0, 1)):
             if not low <= getattr(self, name) <= high:
                 raise UserError(f"algo.{name} must lie in [{low}, {high}]; got {getattr(self, name)}")
-        for name in ("lr", "clip", "max_grad_norm", "epochs", "minibatches", "chunk"):
+        for name in ("lr", "clip_coef", "max_grad_norm", "epochs", "num_minibatches", "bptt_length"):
             if not 0 < getattr(self, name) < inf:
                 raise UserError(f"algo.{name} must be positive and finite; got {getattr(self, name)}")
         if self.rollout_length < 0:
-            raise UserError(f"algo.rollout must be at least 1, or 0 for the whole episode; got {self.rollout_length}")
+            raise UserError(f"algo.rollout_length must be at least 1, or 0 for the whole episode; got {self.rollout_length}")
         if not self.entropy_coef >= 0:
-            raise UserError(f"algo.entropy must not be negative; got {self.entropy_coef}")
+            raise UserError(f"algo.entropy_coef must not be negative; got {self.entropy_coef}")
         for name in ("hidden", "critic_hidden"):
             widths = getattr(self, name)
             if min(widths, default=0) < 1:

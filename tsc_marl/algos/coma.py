@@ -118,7 +118,10 @@ class Coma(Ippo):
     ) -> dict[str, Tensor]:
         """Return the policy and its counterfactual advantages, the others acting as they do on average."""
         probs = self.policy_log_probs(self.actor.unroll(obs.unsqueeze(0), carry)[0][0], avail).exp()
-        return {"probs": probs, "own": ops.centre_under_policy(self.q(self.critic, obs, state, probs), probs) * self.returns.deviation}
+        return {
+            "probs": probs,
+            "own": ops.centre_under_policy(self.q(self.critic, obs, state, probs), probs) * self.returns.deviation,
+        }
 
     @torch.no_grad()
     def prepare(self, batch: Batch) -> tuple[Rows, dict[str, float]]:
@@ -136,7 +139,7 @@ class Coma(Ippo):
             "logp": batch.extras["logp"], "probs": batch.extras["probs"], "active": (batch.avail[:-1].sum(-1) > 1).float(),
             "target": self.returns.normalise(target),
         }  # fmt: skip
-        return rows | ({"memory": batch.extras["memory"]} if config.recurrent else {}), {"value/mean": float(target.mean())}
+        return rows | ({"hidden": batch.extras["hidden"]} if config.recurrent else {}), {"value/mean": float(target.mean())}
 
     def fit(self, rows: Rows) -> list[dict[str, float]]:
         """Improve the policy by the critic's advantages, then the critic."""

@@ -69,7 +69,7 @@ class Happo(Mappo):
 
     def agent_log_policy(self, i: int, rows: Rows) -> Float[Tensor, "L M 1 A"]:
         """Return agent i's log-probabilities of all actions along its rows."""
-        memory = rows["memory"][0] if self.config.recurrent else None
+        memory = rows["hidden"][0] if self.config.recurrent else None
         return ops.log_policy(self.learners[i].unroll(rows["obs"], memory)[0], rows["avail"])  # pyright: ignore[reportCallIssue]
 
     def step_agent(self, i: int, rows: Rows) -> list[dict[str, float]]:

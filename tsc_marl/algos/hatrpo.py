@@ -40,7 +40,7 @@ class HatrpoConfig(HappoConfig):
         """Refuse values outside their range."""
         super().__post_init__()
         if self.entropy_coef:
-            raise UserError(f"algo.entropy must be 0, hatrpo's trust region has no entropy bonus; got {self.entropy_coef}")
+            raise UserError(f"algo.entropy_coef must be 0, hatrpo's trust region has no entropy bonus; got {self.entropy_coef}")
         for name in ("delta", "damping", "cg_steps", "backtracks"):
             if not getattr(self, name) > 0:
                 raise UserError(f"algo.{name} must be positive; got {getattr(self, name)}")

@@ -62,7 +62,9 @@ class Ia2c(Ippo):
         agent.polyak_update(self.target_critic, self.critic, self.config.polyak)
         return metrics
 
-    def return_residual(self, batch: Batch, reward: Float[Tensor, "T B K"], value: Float[Tensor, "T_1 B K"]) -> Float[Tensor, "T B K"]:
+    def return_residual(
+        self, batch: Batch, reward: Float[Tensor, "T B K"], value: Float[Tensor, "T_1 B K"]
+    ) -> Float[Tensor, "T B K"]:
         """Return G^(n) - V, or the generalised advantage estimate."""
         if self.config.estimator == "gae":
             return super().return_residual(batch, reward, value)

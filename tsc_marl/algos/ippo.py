@@ -69,7 +69,7 @@ class Ippo(Algorithm):
         action = ops.sample(probs, generator)
         extras = {"logp": ops.gather_actions(logp, action), "probs": probs}
         if after is not None:
-            extras["memory"] = torch.zeros_like(after) if carry is None else carry
+            extras["hidden"] = torch.zeros_like(after) if carry is None else carry
         return action, extras, after
 
     def policy_log_probs(self, logits: Float[Tensor, "*M A"], avail: Bool[Tensor, "*M A"]) -> Float[Tensor, "*M A"]:
@@ -141,7 +141,7 @@ class Ippo(Algorithm):
             "value": self.returns.normalise(value[:-1]), "target": self.returns.normalise(target),
         }  # fmt: skip
         if self.config.recurrent:
-            rows["memory"] = batch.extras["memory"]
+            rows["hidden"] = batch.extras["hidden"]
         return self.normalise_advantages(self.advantage(batch, value, estimate, rows, metrics), rows), metrics
 
     def normalise_advantages(self, advantage: Float[Tensor, "L M N"], rows: Rows) -> Rows:
@@ -150,7 +150,9 @@ class Ippo(Algorithm):
         usable = advantage if norm == "none" else ops.normalise_advantage(advantage, active, norm == "agent")
         return rows | {"raw": advantage, "advantage": usable}
 
-    def return_residual(self, batch: Batch, reward: Float[Tensor, "T B K"], value: Float[Tensor, "T_1 B K"]) -> Float[Tensor, "T B K"]:
+    def return_residual(
+        self, batch: Batch, reward: Float[Tensor, "T B K"], value: Float[Tensor, "T_1 B K"]
+    ) -> Float[Tensor, "T B K"]:
         """Return how much more than predicted each stream's return was, raw."""
         return ops.gae(reward, value, batch.terminated, batch.truncated, self.config.gamma, self.config.gae_lambda)
 
@@ -172,7 +174,7 @@ class Ippo(Algorithm):
 
     def log_policy(self, rows: Rows) -> Float[Tensor, "L M N A"]:
         """Return the log-probabilities of all actions along the rows, from the memory that they started with."""
-        memory = rows["memory"][0] if self.config.recurrent else None
+        memory = rows["hidden"][0] if self.config.recurrent else None
         return self.policy_log_probs(self.actor.unroll(rows["obs"], memory)[0], rows["avail"])
 
     def step(self, rows: Rows) -> dict[str, float]:

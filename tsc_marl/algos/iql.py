@@ -44,17 +44,17 @@ class QConfig(OffPolicyConfig):
     def __post_init__(self) -> None:
         """Refuse values outside their range, and other than one way to move the target."""
         super().__post_init__()
-        for name in ("gamma", "value_keep"):
+        for name in ("gamma", "value_norm_decay"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"algo.{name} must lie in [0, 1]; got {getattr(self, name)}")
-        for name in ("lr", "max_grad_norm", "polyak", "hard_every_updates"):
+        for name in ("lr", "max_grad_norm", "polyak", "target_update_interval"):
             if getattr(self, name) is not None and not getattr(self, name) > 0:
                 raise UserError(f"algo.{name} must be positive; got {getattr(self, name)}")
         if min(self.hidden, default=0) < 1:
             raise UserError(f"algo.hidden needs at least one layer, none narrower than 1; got {self.hidden}")
         if (self.polyak is None) == (self.target_update_interval is None):
             raise UserError(
-                f"the target moves in exactly one way; got algo.polyak {self.polyak} and algo.hard_every_updates "
+                f"the target moves in exactly one way; got algo.polyak {self.polyak} and algo.target_update_interval "
                 f"{self.target_update_interval}, set one of them to None"
             )
 
@@ -99,7 +99,7 @@ class Iql(Algorithm):
         if generator is None:
             return action, {}, after
         action = ops.epsilon_greedy(action, avail, self.epsilon, generator)
-        return action, {} if after is None else {"memory": torch.zeros_like(after) if carry is None else carry}, after
+        return action, {} if after is None else {"hidden": torch.zeros_like(after) if carry is None else carry}, after
 
     def value_estimates(
         self, obs: Float[Tensor, "B N F"], avail: Bool[Tensor, "B N A"], state: Float[Tensor, "B S"], carry: Any

@@ -31,10 +31,10 @@ EVIDENCE_KEPT = 0.95
 class JointqConfig(PpoConfig):
     """Settings of the joint-Q critic."""
 
-    advantage: Literal["own", "mix", "doc1", "doc_lambda", "cf"] = "own"
-    """`own`: GAE^i + kappa [(1 - rho) A_e^i + rho sum of the others' GAE].
+    advantage: Literal["own_plus_others", "mix", "one_step_team", "lambda_team", "cf"] = "own_plus_others"
+    """`own_plus_others`: GAE^i + kappa [(1 - rho) A_e^i + rho sum of the others' GAE].
     `mix`: (1 - rho)(A_o^i + kappa A_e^i) + rho (GAE^i + kappa sum of the others' GAE).
-    `doc1`: R^i + gamma V' - V with V the sum of all values; `doc_lambda`: the same plus the later team residuals.
+    `one_step_team`: R^i + gamma V' - V with V the sum of all values; `lambda_team`: the same plus the later team residuals.
     `cf`: the counterfactual of the joint Q."""
     others_weight: float = 1.0
     """Weight of the effect on others: 0 is selfish, 1 the team's objective."""
@@ -56,28 +56,44 @@ class JointqConfig(PpoConfig):
         """Refuse contradictions."""
         super().__post_init__()
         if not 0 <= self.sampled_share <= 1:
-            raise UserError(f"algo.rho must lie in [0, 1]; got {self.sampled_share}")
+            raise UserError(f"algo.sampled_share must lie in [0, 1]; got {self.sampled_share}")
         if self.mixer != "sum" and self.credit_scope != "all":
-            raise UserError(f"algo.mixer {self.mixer} explains all streams jointly; got algo.credit {self.credit_scope}, set it to all")
+            raise UserError(
+                f"algo.mixer {self.mixer} explains all streams jointly; got algo.credit_scope {self.credit_scope}, set it to all"
+            )
         if self.advantage == "cf" and self.credit_scope != "all":
-            raise UserError(f"algo.adv cf needs the joint Q of all agents; got algo.credit {self.credit_scope}, set it to all")
-        for name, value, default in (("rho", self.sampled_share, 0), ("kappa", self.others_weight, 1), ("trust", self.others_trust, "measured")):
-            if value != default and self.advantage not in ("own", "mix"):
-                raise UserError(f"algo.{name} {value} has no effect with algo.adv {self.advantage}; set algo.adv to own or mix")
+            raise UserError(
+                f"algo.advantage cf needs the joint Q of all agents; got algo.credit_scope {self.credit_scope}, set it to all"
+            )
+        for name, value, default in (
+            ("sampled_share", self.sampled_share, 0),
+            ("others_weight", self.others_weight, 1),
+            ("others_trust", self.others_trust, "measured"),
+        ):
+            if value != default and self.advantage not in ("own_plus_others", "mix"):
+                raise UserError(
+                    f"algo.{name} {value} has no effect with algo.advantage {self.advantage}; set algo.advantage to own_plus_others or mix"
+                )
         self._check_reach()
         if self.shared_head and self.advantage not in ("mix", "cf"):
-            raise UserError(f"algo.tie_heads True has no effect with algo.adv {self.advantage}; set algo.adv to mix or cf")
+            raise UserError(
+                f"algo.shared_head True has no effect with algo.advantage {self.advantage}; set algo.advantage to mix or cf"
+            )
         if self.shared_head and self.mixer != "sum":
-            raise UserError(f"algo.tie_heads True trains no mixer; got algo.mixer {self.mixer}, set it to sum")
+            raise UserError(f"algo.shared_head True trains no mixer; got algo.mixer {self.mixer}, set it to sum")
 
     def _check_reach(self) -> None:
         if self.hops < 1:
-            raise UserError(f"algo.hops must be at least 1; got {self.hops}; for none at all set algo.kappa 0")
+            raise UserError(f"algo.hops must be at least 1; got {self.hops}; for none at all set algo.others_weight 0")
         if self.hops > 1 and self.credit_scope == "all":
-            raise UserError(f"algo.hops {self.hops} has no effect with algo.credit all; set algo.credit to neighbours")
-        for name, value, default in (("credit", self.credit_scope, "neighbours"), ("hops", self.hops, 1)):
-            if value != default and self.advantage.startswith("doc"):
-                raise UserError(f"algo.{name} {value} has no effect with algo.adv {self.advantage}; set algo.adv to own")
+            raise UserError(
+                f"algo.hops {self.hops} has no effect with algo.credit_scope all; set algo.credit_scope to neighbours"
+            )
+        for name, value, default in (("credit_scope", self.credit_scope, "neighbours"), ("hops", self.hops, 1)):
+            if value != default and self.advantage.endswith("_team"):
+                raise UserError(
+                    f"algo.{name} {value} has no effect with algo.advantage {self.advantage}; set algo.advantage to own_plus_others"
+                )
 
 
 class JointCritic(nn.Module):
@@ -153,13 +169,17 @@ class Jointq(MappoInd):
         happened = (target - value[:-1] - a_own) @ self.reach.T * rows["active"]
         self._weigh(a_others, happened, metrics)  # forced: a_others is 0
         self._log_heads(rows, own * unit, self.trust * others * unit, value[:-1], metrics)
-        if config.advantage in ("own", "mix"):
+        if config.advantage in ("own_plus_others", "mix"):
             on_others = (1 - config.sampled_share) * self.trust * a_others + config.sampled_share * estimate @ self.reach.T
-            on_itself = estimate if config.advantage == "own" else (1 - config.sampled_share) * a_own + config.sampled_share * estimate
+            on_itself = (
+                estimate
+                if config.advantage == "own_plus_others"
+                else (1 - config.sampled_share) * a_own + config.sampled_share * estimate
+            )
             return on_itself + config.others_weight * on_others
         if config.advantage == "cf":
             return a_own + a_others
-        return self._document(batch, value, config.advantage == "doc_lambda")
+        return self._document(batch, value, config.advantage == "lambda_team")
 
     @property
     def trust(self) -> float:
@@ -179,7 +199,7 @@ class Jointq(MappoInd):
         metrics["critic/trust"] = self.trust
 
     def _document(self, batch: Batch, value: Tensor, sampled: bool) -> Tensor:
-        """R^i + gamma V' - V with V = sum_i v^i, and for doc_lambda the discounted later team residuals."""
+        """R^i + gamma V' - V with V = sum_i v^i, and for lambda_team the discounted later team residuals."""
         config, done = self.config, (batch.terminated, batch.truncated)
         team, total = batch.reward.sum(-1, keepdim=True), value.sum(-1, keepdim=True)
         one_step = ops.gae(team, total, *done, config.gamma, 0.0)

@@ -70,7 +70,9 @@ class JointqDoc(MappoInd):
         """Return the team's reward, once per agent."""
         return batch.reward.sum(-1, keepdim=True).expand_as(batch.reward)
 
-    def return_residual(self, batch: Batch, reward: Float[Tensor, "T B N"], value: Float[Tensor, "T_1 B N"]) -> Float[Tensor, "T B N"]:
+    def return_residual(
+        self, batch: Batch, reward: Float[Tensor, "T B N"], value: Float[Tensor, "T_1 B N"]
+    ) -> Float[Tensor, "T B N"]:
         """Return how much more than predicted the team's return was, and note the next Q^i before the normaliser moves."""
         self.next_q = self._next_q(batch)
         return super().return_residual(batch, reward, value)

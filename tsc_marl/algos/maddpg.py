@@ -113,7 +113,9 @@ class Maddpg(Algorithm):
             self.peers = agent.PolicyInferenceNet(peers, f, config.hidden, a)
             self.target_peers = agent.target_copy(self.peers)
             self.peers_optimiser = torch.optim.Adam(self.peers.parameters(), lr=config.lr, eps=1e-5)
-        self.returns = agent.ValueNorm(config.value_norm_decay, n)  # one scale would let the largest agent's critic drown the others'
+        self.returns = agent.ValueNorm(
+            config.value_norm_decay, n
+        )  # one scale would let the largest agent's critic drown the others'
         self.latest: Batch | None = None
         self.register_buffer("epsilon", torch.tensor(config.epsilon_start))
         for name in ("updates_done", "episodes_seen"):

@@ -34,7 +34,7 @@ class QtranConfig(QConfig):
     def __post_init__(self) -> None:
         """Refuse values outside their range."""
         super().__post_init__()
-        for name in ("opt", "nopt"):
+        for name in ("lambda_opt", "lambda_nopt"):
             if not getattr(self, name) >= 0:
                 raise UserError(f"algo.{name} must not be negative; got {getattr(self, name)}")
         if min(self.joint_hidden, default=0) < 1:

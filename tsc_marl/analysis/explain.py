@@ -93,7 +93,9 @@ def _play(env: TrafficEnv, policy: Policy, seed: int) -> EpisodeTrace:
     action, avail, reward = map(torch.from_numpy, arrays)
     known = {name: torch.cat([thought[name] for thought in thoughts]) for name in thoughts[0]}
     happened = _outcomes(policy.config, known, action, reward.float())
-    return EpisodeTrace(spec, algorithm.value_scope, env.n_phases, time_s, action, avail, reward.float(), known, happened, env.metrics())
+    return EpisodeTrace(
+        spec, algorithm.value_scope, env.n_phases, time_s, action, avail, reward.float(), known, happened, env.metrics()
+    )
 
 
 def _outcomes(config: Any, known: Mapping[str, Tensor], action: Tensor, reward: Tensor) -> dict[str, Tensor]:
@@ -102,7 +104,7 @@ def _outcomes(config: Any, known: Mapping[str, Tensor], action: Tensor, reward: 
     value, cut = known["value"].unsqueeze(1), torch.zeros(len(reward), 1, dtype=torch.bool)
     cut[-1] = True
     streams = (reward.unsqueeze(1), value, torch.zeros_like(cut), cut)
-    gae = ops.gae(*streams, config.gamma, config.lam)
+    gae = ops.gae(*streams, config.gamma, config.gae_lambda)
     own = ops.gather_actions(known["own"][:-1], action)
     target = ops.one_step_target(streams[0], value, gae + value[:-1], *streams[2:], config.gamma).squeeze(1)
     q = known["value"][:-1] + own

@@ -14,7 +14,7 @@ from rich.table import Table
 from tsc_marl import algos, console
 from tsc_marl.algos.ippo import Ippo
 from tsc_marl.analysis import advantage_estimators
-from tsc_marl.analysis.gradient_statistics import BATCH, SHARED, AGGREGATE_VIEWS, TRUTH, Estimate, GradientStatistics
+from tsc_marl.analysis.gradient_statistics import AGGREGATE_VIEWS, BATCH, SHARED, TRUTH, Estimate, GradientStatistics
 from tsc_marl.cli.options import make_folder
 from tsc_marl.errors import UserError
 from tsc_marl.evaluation import tables
@@ -30,7 +30,7 @@ SEEDS = 500_000
 """SUMO seeds of a probe start here; those of training start later, those of evaluations earlier."""
 LEAST = 16
 """Fewer episodes have no meaningful interval."""
-KEPT = ("gamma", "lam", "critic_hidden", "adv_norm")
+KEPT = ("gamma", "gae_lambda", "critic_hidden", "adv_norm")
 """Settings of the run that critics and advantages take over."""
 
 

@@ -143,14 +143,14 @@ def settings(config: type) -> dict[str, object]:
     """
     wanted = {
         "gamma": 0.95,
-        "lam": 0.8,
+        "gae_lambda": 0.8,
         "lr": 7e-4,
         "hidden": (128, 128),
         "critic_hidden": (128, 128),
         "replay_episodes": 5000,
-        "window": STEPS,
-        "windows": 32,
-        "updates": 40,
+        "sequence_length": STEPS,
+        "batch_size": 32,
+        "gradient_steps": 40,
         "epochs": 10,
     }
     known = config.__dataclass_fields__

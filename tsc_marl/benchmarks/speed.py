@@ -220,7 +220,7 @@ def _sequential_updates() -> dict[str, Measure]:
         spec = pool.read_spec(task)
         learners = {name: _first_policy(name, spec) for name in ("mappo", "happo", "hatrpo")}
         algorithm, policy = learners["mappo"]
-        jobs = [Job(i, task, policy, SEED + i, explore_seed=i, rollout=algorithm.config.rollout) for i in range(2)]
+        jobs = [Job(i, task, policy, SEED + i, explore_seed=i, rollout_length=algorithm.config.rollout_length) for i in range(2)]
         batch = Batch.join([episode.batch for episode in pool.run(jobs) if episode.batch is not None])
     for _ in range(PAIRS):
         spent = {}

@@ -62,7 +62,12 @@ class Greedy(Controller):
         bound = self.links.approaching(self.env.detected, self.env.next_signals)
         near = self.links.count(bound, bound.distance_m <= self.env.config.detection_m)
         scores = self.scores(bound)
-        return np.array([self._choose(i, self.links.for_signal(near, i), self.links.for_signal(scores, i)) for i in range(len(self.env.names))])
+        return np.array(
+            [
+                self._choose(i, self.links.for_signal(near, i), self.links.for_signal(scores, i))
+                for i in range(len(self.env.names))
+            ]
+        )
 
     def _choose(self, i: int, near: np.ndarray, worth: np.ndarray) -> int:
         green, present = self.links.green[i], self.env.timers[i].phase

@@ -20,7 +20,7 @@ DETECTOR_GAP_S = 2.0
 class Actuated(Controller):
     """Leaves the lights to SUMO's gap-actuated programs."""
 
-    native = True
+    sumo_controlled = True
     kind: ClassVar[str] = "actuated"
     parameters: ClassVar[dict[str, float]] = {"max-gap": GAP_S, "detector-gap": DETECTOR_GAP_S}
 

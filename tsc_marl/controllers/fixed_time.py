@@ -9,4 +9,4 @@ from tsc_marl.controllers import Controller
 class FixedTime(Controller):
     """Leaves the lights to SUMO."""
 
-    native = True
+    sumo_controlled = True

@@ -21,7 +21,7 @@ from tsc_marl.sim.env import TrafficEnv
 from tsc_marl.sim.road_network import edge_of
 from tsc_marl.sim.signal_programs import Plan
 from tsc_marl.sim.signal_timing import GREEN
-from tsc_marl.sim.turning_counts import TurningCounts, Movement, warm_up
+from tsc_marl.sim.turning_counts import Movement, TurningCounts, warm_up
 
 STARTS = 10
 
@@ -29,7 +29,7 @@ STARTS = 10
 class GreenWave(Controller):
     """Coordinated fixed time."""
 
-    native = True
+    sumo_controlled = True
 
     def __init__(self, env: TrafficEnv) -> None:
         super().__init__(env)

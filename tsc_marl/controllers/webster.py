@@ -41,7 +41,7 @@ SATURATED = 0.95
 class Webster(Controller):
     """Fixed time with splits for the demand."""
 
-    native = True
+    sumo_controlled = True
 
     def __init__(self, env: TrafficEnv) -> None:
         super().__init__(env)
@@ -78,7 +78,8 @@ def demand(signal: Signal, green: np.ndarray, protected: np.ndarray, flows: Turn
         serves=np.where(protected, 1.0, np.where(green, PERMISSIVE, 0.0))[:, [movement.link for movement in used]],
         turn=np.array([[turn == other for turn in turns] for other in dict.fromkeys(turns)]),
         lane=np.array([[lane == other for lane in lanes] for other in dict.fromkeys(lanes)]),
-        flow=np.array([max(flows.vehicles_per_hour.get(turn, 0.0), LEAST_VEH_H) for turn in dict.fromkeys(turns)]) / SATURATION_VEH_H,
+        flow=np.array([max(flows.vehicles_per_hour.get(turn, 0.0), LEAST_VEH_H) for turn in dict.fromkeys(turns)])
+        / SATURATION_VEH_H,
     )
 
 

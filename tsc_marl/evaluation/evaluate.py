@@ -13,7 +13,7 @@ import torch
 from tsc_marl import algos, controllers
 from tsc_marl.errors import UserError, unknown
 from tsc_marl.rollout.pool import Failure, Pool
-from tsc_marl.rollout.types import RolloutResult, Job, Policy, Task
+from tsc_marl.rollout.types import Job, Policy, RolloutResult, Task
 from tsc_marl.sim.env import SimConfig
 from tsc_marl.sim.signal_timing import Timing
 from tsc_marl.tracking.store import IMPORTED, Tracker
@@ -45,7 +45,14 @@ def evaluate(
     """
     pairs = [(name, seed) for name in policies for seed in seeds]
     jobs = [
-        Job(i, policies[name].task_for(task), policies[name], seed, out=out / name if out is not None else None, measure_approaches=True)
+        Job(
+            i,
+            policies[name].task_for(task),
+            policies[name],
+            seed,
+            out=out / name if out is not None else None,
+            measure_approaches=True,
+        )
         for i, (name, seed) in enumerate(pairs)
     ]
     found: dict[int, dict[str, float]] = {}

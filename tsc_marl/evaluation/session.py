@@ -101,9 +101,13 @@ class EvaluationSession:
         found: dict[str, Results] = {UNDISTURBED: calm}
         for name in disturbances:
             stress = SUITE[name]
-            able = {label: p for label, p in policies.items() if label in calm and not (stress.affects_detectors and hides_detectors(p))}
-            found[name] = self._play(replace(task, stress=stress), able, None, f"{task.network}, {name}")
-            write_results(self.out / task.network / f"stress_{name}.json", replace(task, stress=stress), found[name])
+            able = {
+                label: p
+                for label, p in policies.items()
+                if label in calm and not (stress.affects_detectors and hides_detectors(p))
+            }
+            found[name] = self._play(replace(task, disturbance=stress), able, None, f"{task.network}, {name}")
+            write_results(self.out / task.network / f"stress_{name}.json", replace(task, disturbance=stress), found[name])
         title = f"{task.network}: delay [s] under disturbances (ratio to undisturbed), mean over {len(self.seeds)} seeds"
         console.show(tables.stress_table(title, found, UNDISTURBED))
 

@@ -100,7 +100,9 @@ def _cells(table: Table) -> tuple[list[str], list[tuple[str, ...]]]:
 def _shared(findings: NetworkResults) -> str:
     """Return the settings that all trainings of a network share, as their command line has them."""
     settings = findings.first.settings
-    return ", ".join(f"{key} {settings[key]}" for key in sorted(settings) if key.startswith(COMPARABLE_SETTINGS) and key != "SUMO")
+    return ", ".join(
+        f"{key} {settings[key]}" for key in sorted(settings) if key.startswith(COMPARABLE_SETTINGS) and key != "SUMO"
+    )
 
 
 def _commands(findings: NetworkResults) -> list[str]:

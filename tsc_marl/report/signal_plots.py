@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from tsc_marl.report.curves import WIDTH, framed
-from tsc_marl.report.network_data import CREDIT, REWARD, SignalSeries, NetworkResults
+from tsc_marl.report.network_data import CREDIT, REWARD, NetworkResults, SignalSeries
 from tsc_marl.report.style import WORSE_TO_BETTER
 from tsc_marl.report.verdict import FOCUS_ALGORITHM
 from tsc_marl.sim import road_network, scenario

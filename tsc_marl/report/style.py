@@ -34,4 +34,6 @@ def shade(count: int) -> float:
 def series_styles(groups: Iterable[str]) -> dict[str, SeriesStyle]:
     """Return the look of each group, told apart by dashes too where there are more of them than colours."""
     others = sorted(set(groups) - set(FIRST))
-    return {name: SeriesStyle(COLOURS[i % len(COLOURS)], DASHES[i // len(COLOURS) % 4]) for i, name in enumerate((*FIRST, *others))}
+    return {
+        name: SeriesStyle(COLOURS[i % len(COLOURS)], DASHES[i // len(COLOURS) % 4]) for i, name in enumerate((*FIRST, *others))
+    }

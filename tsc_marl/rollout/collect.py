@@ -29,7 +29,9 @@ class Rollout:
     """[T, 1, ...] where the algorithm explored."""
 
 
-def collect_rollout(env: TrafficEnv, algorithm: Algorithm, carry: Any, generator: torch.Generator | None, decisions: int) -> Rollout:
+def collect_rollout(
+    env: TrafficEnv, algorithm: Algorithm, carry: Any, generator: torch.Generator | None, decisions: int
+) -> Rollout:
     """Play so many decisions of the episode that runs; greedily without a generator."""
     record = TransitionBuffer() if generator is not None else None
     total, over, acting = np.zeros(len(env.names)), False, 0.0

@@ -10,7 +10,7 @@ from typing import Any
 
 from tsc_marl.errors import UserError
 from tsc_marl.rollout.process import WorkerHandle
-from tsc_marl.rollout.types import RolloutResult, Job, Task
+from tsc_marl.rollout.types import Job, RolloutResult, Task
 from tsc_marl.types import Spec
 
 MAX_DEATHS = 3
@@ -134,7 +134,7 @@ class Pool:
         free = [member for member in self._workers if member.job is None]
         if len(self._workers) - len(free) >= self._size:
             return None
-        fitting = [self._workers[job.episode % len(self._workers)]] if job.rollout else free
+        fitting = [self._workers[job.episode % len(self._workers)]] if job.rollout_length else free
         return next((member for member in fitting if member in free), None)
 
     def _ready(self) -> list["WorkerHandle"]:

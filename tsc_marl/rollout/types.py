@@ -61,14 +61,14 @@ class Job:
     """Keep SUMO's files in this folder."""
     measure_approaches: bool = False
     """Measure approaches, gridlock and emissions too."""
-    rollout: int = 0
+    rollout_length: int = 0
     """Play one of the equal parts, of about so many decisions, into which the episode is cut; 0 plays to the end."""
     previous_policies: tuple[Policy, ...] = ()
     """What drove the episode's rollouts before this one, so that a worker which did not play them can."""
 
     def lengths(self, horizon: int) -> list[int]:
         """Return the decisions of each rollout of an episode of so many, to the job's own."""
-        parts = max(1, round(horizon / self.rollout)) if self.rollout else 1
+        parts = max(1, round(horizon / self.rollout_length)) if self.rollout_length else 1
         ends = [horizon * i // parts for i in range(len(self.previous_policies) + 2)]
         return [end - begin for begin, end in pairwise(ends)]
 
@@ -90,4 +90,4 @@ class RolloutResult:
 def without_weights(job: Job) -> Job:
     """Drop the weights: they need not travel back."""
     earlier = tuple(replace(policy, weights=None) for policy in job.previous_policies)
-    return replace(job, policy=replace(job.policy, weights=None), earlier=earlier)
+    return replace(job, policy=replace(job.policy, weights=None), previous_policies=earlier)

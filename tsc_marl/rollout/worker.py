@@ -11,7 +11,7 @@ import torch
 from tsc_marl import algos, controllers
 from tsc_marl.errors import UserError
 from tsc_marl.rollout.collect import collect_rollout
-from tsc_marl.rollout.types import RolloutResult, Job, Policy, Task, without_weights
+from tsc_marl.rollout.types import Job, Policy, RolloutResult, Task, without_weights
 from tsc_marl.sim import road_network
 from tsc_marl.sim import scenario as scenarios
 from tsc_marl.sim.env import TrafficEnv
@@ -106,7 +106,9 @@ class PausedEpisode:
 
     def precedes(self, job: Job) -> bool:
         """Return whether a job is the next rollout."""
-        return without_weights(job) == replace(self.played, earlier=(*self.played.previous_policies, self.played.policy))
+        return without_weights(job) == replace(
+            self.played, previous_policies=(*self.played.previous_policies, self.played.policy)
+        )
 
 
 class Worker:

@@ -122,7 +122,9 @@ def _swap_routes(vehicles: Sequence[ElementTree.Element], share: float, rng: np.
     ways: dict[str, list[tuple[dict[str, str], list[ElementTree.Element]]]] = defaultdict(list)
     starts = [_start(vehicle, named) for vehicle in vehicles]
     for vehicle, start in zip(vehicles, starts, strict=True):
-        ways[start].append(({name: vehicle.attrib[name] for name in ROUTE_ATTRIBUTES if name in vehicle.attrib}, vehicle.findall("route")))
+        ways[start].append(
+            ({name: vehicle.attrib[name] for name in ROUTE_ATTRIBUTES if name in vehicle.attrib}, vehicle.findall("route"))
+        )
     for vehicle, start in zip(vehicles, starts, strict=True):
         if rng.random() < share and vehicle.find("stop") is None:  # elsewhere it would not pass its stop
             attributes, inline = ways[start][int(rng.integers(len(ways[start])))]

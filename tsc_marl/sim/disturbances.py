@@ -37,9 +37,9 @@ class Disturbance:
         """Refuse what cannot be."""
         for name in ("blind", "frozen", "missed"):
             if not 0 <= getattr(self, name) <= 1:
-                raise UserError(f"stress.{name} must lie in [0, 1]; got {getattr(self, name)}")
+                raise UserError(f"disturbance.{name} must lie in [0, 1]; got {getattr(self, name)}")
         if not 0 < self.demand <= 5 or self.blocked_s < 0 or self.stuck < 0:
-            raise UserError(f"stress needs demand in (0, 5], blocked_s and stuck of at least 0; got {self}")
+            raise UserError(f"disturbance needs demand in (0, 5], blocked_s and stuck of at least 0; got {self}")
 
     @property
     def affects_detectors(self) -> bool:
@@ -63,18 +63,18 @@ class FaultyDetectors:
     """What the detectors show of the vehicles on the road during one episode.
 
     Args:
-        stress: shares of failing lanes.
+        disturbance: shares of failing lanes.
         net: the lanes.
         seed: of the episode.
         begin_s: start of the window.
         duration_s: its length.
     """
 
-    def __init__(self, stress: Disturbance, net: RoadNetwork, seed: int, begin_s: float, duration_s: float) -> None:
-        self._stress, self._rng = stress, np.random.default_rng([seed, 2])
+    def __init__(self, disturbance: Disturbance, net: RoadNetwork, seed: int, begin_s: float, duration_s: float) -> None:
+        self._disturbance, self._rng = disturbance, np.random.default_rng([seed, 2])
         draw = self._rng.random(len(net.lane_length_m))
-        self._blind = draw < stress.blind
-        self._frozen = ~self._blind & (draw < stress.blind + stress.frozen)
+        self._blind = draw < disturbance.blind
+        self._frozen = ~self._blind & (draw < disturbance.blind + disturbance.frozen)
         self._freezes_s = begin_s + self._rng.uniform(0, duration_s / 2, len(draw))
         self._shown: dict[int, Vehicles] = {}
         self._ahead: dict[str, Any] = {}
@@ -86,7 +86,7 @@ class FaultyDetectors:
                 self._shown[lane] = self._freeze(_select(vehicles, vehicles.lane == lane), api)
         off = self._blind.copy()
         off[list(self._shown)] = True
-        seen = ~off[vehicles.lane] & (self._rng.random(len(vehicles.ids)) >= self._stress.missed)
+        seen = ~off[vehicles.lane] & (self._rng.random(len(vehicles.ids)) >= self._disturbance.missed)
         return _concat([_select(vehicles, seen), *self._shown.values()])
 
     def next_signals(self, vehicle: str, api: Any) -> Any:

@@ -13,7 +13,7 @@ from tsc_marl.errors import UserError, unknown
 from tsc_marl.sim import demand as demands
 from tsc_marl.sim import engine, metrics, road_network, route_files
 from tsc_marl.sim.demand import Demand
-from tsc_marl.sim.disturbances import Breakdown, FaultyDetectors, Disturbance
+from tsc_marl.sim.disturbances import Breakdown, Disturbance, FaultyDetectors
 from tsc_marl.sim.engine import Engine, Vehicles
 from tsc_marl.sim.observations import LanesObservation
 from tsc_marl.sim.rewards import DelayReward
@@ -59,7 +59,7 @@ class TrafficEnv:
         timing: of the signals.
         config: what the agents see and are paid for.
         demand: how the traffic differs from the scenario's.
-        stress: what goes wrong.
+        disturbance: what goes wrong.
 
     Raises:
         UserError: when the scenario's files cannot be used.
@@ -67,10 +67,10 @@ class TrafficEnv:
 
     def __init__(
         self, scenario: Scenario, timing: Timing | None = None, config: SimConfig | None = None,
-        demand: Demand | None = None, stress: Disturbance | None = None,
+        demand: Demand | None = None, disturbance: Disturbance | None = None,
     ) -> None:  # fmt: skip
         self.scenario, self.timing, self.config = scenario, timing or Timing(), config or SimConfig()
-        self.demand, self.disturbance = demand or Demand(), stress or Disturbance()
+        self.demand, self.disturbance = demand or Demand(), disturbance or Disturbance()
         self.net = road_network.read(scenario.net, self.config.detection_m)
         self.names = tuple(signal.name for signal in self.net.signals)
         self.n_phases = tuple(len(signal.phases) for signal in self.net.signals)
@@ -79,7 +79,9 @@ class TrafficEnv:
         if self.disturbance.affects_detectors and self.config.observation != "lanes":
             raise UserError(f"observation {self.config.observation} reads SUMO itself: its detectors cannot fail; use lanes")
         if self.disturbance.stuck > len(self.names):
-            raise UserError(f"stress.stuck {self.disturbance.stuck} is more than the {len(self.names)} signals of {scenario.name}")
+            raise UserError(
+                f"disturbance.stuck {self.disturbance.stuck} is more than the {len(self.names)} signals of {scenario.name}"
+            )
         self._uses_sumo_rl = self.config.observation != "lanes" or self.config.reward != "delay"
         self._temporary = tempfile.TemporaryDirectory(prefix="tsc_marl_")
         self._engine: Engine | None = None
@@ -102,11 +104,11 @@ class TrafficEnv:
         Args:
             seed: SUMO's random seed.
             out: keep SUMO's trip, summary and signal-state files in this folder.
-            native: leave the lights to SUMO's programs, the network's own unless others are given; actions are ignored.
+            sumo_controlled: leave the lights to SUMO's programs, the network's own unless others are given; actions are ignored.
             programs: a SUMO additional file with programs, its content.
             gui: show it in `sumo-gui`, with these options.
             detail: measure approaches, gridlock and emissions too (`sim.metrics`).
-            more: further options of SUMO.
+            extra_options: further options of SUMO.
         """
         self.close()
         self.seed, self.sumo_controlled, self.detail = seed, sumo_controlled, detail
@@ -205,7 +207,11 @@ class TrafficEnv:
 
     def _measure(self) -> None:
         self.vehicles: Vehicles = self.engine.vehicles(self.net.lane_index)
-        self.detected = self._detectors.show(self.vehicles, self.now, self.engine.api) if self.disturbance.affects_detectors else self.vehicles
+        self.detected = (
+            self._detectors.show(self.vehicles, self.now, self.engine.api)
+            if self.disturbance.affects_detectors
+            else self.vehicles
+        )
         if self._uses_sumo_rl:
             self._view.show(self.timers, self.now)
         if self.config.observation == "lanes":

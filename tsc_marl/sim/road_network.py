@@ -11,7 +11,7 @@ import numpy as np
 import sumolib
 
 from tsc_marl.errors import UserError
-from tsc_marl.sim.detector_coverage import DetectorCoverage, detector_coverage, next_signal_lanes, interior
+from tsc_marl.sim.detector_coverage import DetectorCoverage, detector_coverage, interior, next_signal_lanes
 
 DETECTION_M = 200.0
 
@@ -149,7 +149,8 @@ def _notes(net: "sumolib.net.Net", phases: dict[str, tuple[str, ...]]) -> tuple[
 def _signal(tls: "sumolib.net.TLS", phases: tuple[str, ...], neighbours: tuple[str, ...], controlled: Set[str]) -> Signal:
     others = controlled - {in_lane.getID() for in_lane, _, _ in _connections_by_link(tls)}
     movements = tuple(
-        Link(link, in_lane.getID(), out_lane.getID(), next_signal_lanes(out_lane, others)) for in_lane, out_lane, link in _connections_by_link(tls)
+        Link(link, in_lane.getID(), out_lane.getID(), next_signal_lanes(out_lane, others))
+        for in_lane, out_lane, link in _connections_by_link(tls)
     )
     x, y = _coord(tls)
     lanes = tuple(dict.fromkeys(movement.in_lane for movement in movements))

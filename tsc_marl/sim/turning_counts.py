@@ -41,7 +41,7 @@ class TurningCounts:
 def warm_up(env: TrafficEnv) -> TurningCounts:
     """Play one episode under the network's own programs and count the routes of its vehicles.
 
-    It plays in a process of its own, so that the episode after it owes nothing to it. What goes wrong (`env.stress`) is
+    It plays in a process of its own, so that the episode after it owes nothing to it. What goes wrong (`env.disturbance`) is
     not known beforehand: it is left out.
 
     Raises:

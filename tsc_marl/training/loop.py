@@ -151,7 +151,9 @@ def _parent(tracker: Tracker, config: RunConfig[Any], folder: Path) -> str:
     return run_id
 
 
-def _open_run(tracker: Tracker, config: RunConfig[Any], name: str, seed: int, spec: Spec, folder: Path, parent: str) -> TrainingRun:
+def _open_run(
+    tracker: Tracker, config: RunConfig[Any], name: str, seed: int, spec: Spec, folder: Path, parent: str
+) -> TrainingRun:
     """Start a run, or take it up where its checkpoint left it."""
     run = TrainingRun(config, name, seed, spec, folder / f"{name}-s{seed}")
     if not (run.mlflow_id and tracker.reopen(run.mlflow_id)):

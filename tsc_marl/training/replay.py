@@ -72,7 +72,7 @@ def learn(algorithm: Algorithm, replay: Replay | None, batch: Batch, progress: f
         return first | algorithm.update(batch, progress)
     replay.add(batch)
     metrics = [algorithm.on_new_episodes(batch, progress)]
-    metrics += [algorithm.update(replay.sample(), progress) for _ in range(algorithm.config.updates)]
+    metrics += [algorithm.update(replay.sample(), progress) for _ in range(algorithm.config.gradient_steps)]
     return first | mean_metrics(metrics)
 
 

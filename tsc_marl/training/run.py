@@ -15,7 +15,7 @@ from tsc_marl.config import RunConfig, train_seed
 from tsc_marl.errors import UserError
 from tsc_marl.evaluation.evaluate import CHECKPOINT, FORMAT, load_checkpoint
 from tsc_marl.rollout.pool import Pool
-from tsc_marl.rollout.types import RolloutResult, Job, Policy
+from tsc_marl.rollout.types import Job, Policy, RolloutResult
 from tsc_marl.training.replay import learn, replay_of, rollout_length
 from tsc_marl.types import Batch, Spec, mean_metrics
 
@@ -134,7 +134,10 @@ def _play(pool: Pool, run: TrainingRun, policy: Policy, length: int, earlier: tu
     task = run.config.task()
     numbers = range(run.episode, run.episode + run.config.episodes_per_update)
     seeds = {n: train_seed(run.seed, n) for n in numbers}
-    jobs = [Job(n, task, policy, seed, explore_seed=seed, rollout=length, previous_policies=earlier) for n, seed in seeds.items()]
+    jobs = [
+        Job(n, task, policy, seed, explore_seed=seed, rollout_length=length, previous_policies=earlier)
+        for n, seed in seeds.items()
+    ]
     return sorted(pool.run(jobs), key=lambda episode: episode.job.episode)
 
 

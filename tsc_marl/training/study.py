@@ -17,7 +17,7 @@ from tsc_marl import console
 from tsc_marl.config import as_dict, parse
 from tsc_marl.errors import UserError
 from tsc_marl.tracking.store import EVALUATION, FINISHED, home, uri
-from tsc_marl.training.loop import COMMAND, MEASURED, run_lock, prepare
+from tsc_marl.training.loop import COMMAND, MEASURED, prepare, run_lock
 
 LOG = "log.txt"
 STOP_S = 60

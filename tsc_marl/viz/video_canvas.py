@@ -10,7 +10,7 @@ from tsc_marl.rollout.types import Task
 from tsc_marl.sim import road_network
 from tsc_marl.sim import scenario as scenarios
 from tsc_marl.viz import phase_values
-from tsc_marl.viz.clip import Frame, Clip
+from tsc_marl.viz.clip import Clip, Frame
 from tsc_marl.viz.movement_paths import MovementPath, movement_paths
 
 DPI = 100
@@ -131,7 +131,9 @@ class VideoCanvas:
 class _ControllerPanel:
     """One controller's map."""
 
-    def __init__(self, axis: Any, name: str, stretch: Clip, signals: Any, through: list[list[MovementPath]], pixel: float) -> None:
+    def __init__(
+        self, axis: Any, name: str, stretch: Clip, signals: Any, through: list[list[MovementPath]], pixel: float
+    ) -> None:
         from matplotlib.collections import LineCollection
 
         self.stretch, self._pixel, self._through = stretch, pixel, through

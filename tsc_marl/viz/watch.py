@@ -162,7 +162,9 @@ class Overlay:
         self._text("legend low", x - 280 * pixel, y, meaning.low)
         self._text("legend high", x + 280 * pixel, y, meaning.high)
 
-    def _disc(self, name: str, x: float, y: float, radius: float, colour: tuple[int, ...] = (*phase_values.NEUTRAL_COLOUR, 255)) -> None:
+    def _disc(
+        self, name: str, x: float, y: float, radius: float, colour: tuple[int, ...] = (*phase_values.NEUTRAL_COLOUR, 255)
+    ) -> None:
         """Draw a disc with a rim below the roads."""
         angles = np.linspace(0, 2 * np.pi, 33)
         for suffix, size, shade, layer in ((" rim", 1.1 * radius, RIM, -2), ("", radius, colour, -1)):
