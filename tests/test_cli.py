@@ -35,7 +35,7 @@ MISTAKES = [
     ("evaluate --net cross cross", "net needs at least one entry and none twice; got cross cross"),
     ("evaluate --net cross --stress nix", "disturbance nix not found"),
     ("evaluate --net cross --demand.scale 0", "demand.scale must lie in (0, 5]; got 0.0"),
-    ("train --net cross --eval-demand.turns 2", "demand.turns must lie in [0, 1]; got 2.0"),
+    ("train --net cross --eval-demand.reroute-share 2", "demand.reroute_share must lie in [0, 1]; got 2.0"),
     ("evaluate --episodes 3", "Unrecognized options: --episodes"),
     ("train --episodes many", "--episodes: invalid literal for int() with base 10: 'many'"),
     ("train --episodes", "Missing value for argument '--episodes'"),
@@ -128,7 +128,7 @@ def test_the_command_line_wins_over_files(configs):
 
 
 def test_a_variant_is_its_algorithm_with_other_settings(configs):
-    (configs / "algos" / "jointq.yaml").write_text("lr: 1e-4\nkappa: 0.7\n")
+    (configs / "algos" / "jointq.yaml").write_text("lr: 1e-4\nothers_weight: 0.7\n")
     plain, selfish = parse(["--algos", "jointq", "jointq-selfish"], configs)
     assert (plain.algo.lr, plain.algo.others_weight) == (1e-4, 0.7)
     assert selfish.algo == dataclasses.replace(plain.algo, others_weight=0.0)

@@ -80,7 +80,7 @@ def test_only_classical_controllers_are_levels(load):
 
 def test_the_table_says_what_the_statistics_say(load):
     found = load()
-    found = replace(found, levels={compare.THRESHOLD_CONTROLLER: 1e9})
+    found = replace(found, baseline_delays={compare.THRESHOLD_CONTROLLER: 1e9})
     cells = compare.row(compare.summaries(found, "mappo")["ippo"])
     mine, theirs = compare.delays(found.groups["ippo"]), compare.delays(found.groups["mappo"])
     assert cells[:2] == ["2", f"{statistics.iqm(mine.ravel()):.1f}"]
@@ -135,18 +135,21 @@ def test_other_settings_of_an_algorithm_are_another_group_and_the_newest_counts(
     for lam in ("0.5", "0.5", "0.9"):
         assert home.main(f"{QUICK} --algos ippo --algo.gae_lambda {lam}") == 0
     found = compare.load("cross")
-    assert {name: len(trainings) for name, trainings in found.groups.items()} == {"ippo (lam 0.9)": 1, "ippo (lam 0.5)": 1}
+    assert {name: len(trainings) for name, trainings in found.groups.items()} == {
+        "ippo (gae_lambda 0.9)": 1,
+        "ippo (gae_lambda 0.5)": 1,
+    }
     client = MlflowClient(f"sqlite:///{home.folder / 'mlflow.db'}")
     runs = client.search_runs(
         [client.get_experiment_by_name("cross").experiment_id], "params.`algo.gae_lambda` = '0.5' and tags.seed = '0'"
     )
     newest = max(runs, key=lambda run: run.info.start_time)
-    assert found.groups["ippo (lam 0.5)"][0].run_id == newest.info.run_id
+    assert found.groups["ippo (gae_lambda 0.5)"][0].run_id == newest.info.run_id
     assert home.main(f"{QUICK} --algos ippo --algo.gae_lambda 0.5 --seeds 1") == 0
     found = compare.load("cross")
-    assert found.of("ippo") == ["ippo (lam 0.5)", "ippo (lam 0.9)"]
-    assert found.reference("ippo") == "ippo (lam 0.5)"
-    assert found.reference("ippo (lam 0.9)") == "ippo (lam 0.9)"
+    assert found.of("ippo") == ["ippo (gae_lambda 0.5)", "ippo (gae_lambda 0.9)"]
+    assert found.reference("ippo") == "ippo (gae_lambda 0.5)"
+    assert found.reference("ippo (gae_lambda 0.9)") == "ippo (gae_lambda 0.9)"
 
 
 def test_a_setting_that_older_trainings_do_not_have_is_not_told_of_them(load):
@@ -154,7 +157,7 @@ def test_a_setting_that_older_trainings_do_not_have_is_not_told_of_them(load):
     (training,) = (t for t in load().groups["ippo"] if t.seed == 0)
     older = {key: value for key, value in training.settings.items() if key != "algo.rollout_length"}
     names = compare._names([replace(training, settings=older), training])
-    assert names == ["ippo", "ippo (rollout 90)"]
+    assert names == ["ippo", "ippo (rollout_length 90)"]
 
 
 @pytest.mark.parametrize(

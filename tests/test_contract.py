@@ -74,7 +74,7 @@ def play(algorithm, seed=0, steps=12):
 
 
 def rows_of(envs=300, seed=5):
-    obs, avail, _ = Noise(envs=envs, seed=seed).on_new_episodes()
+    obs, avail, _ = Noise(envs=envs, seed=seed).observe()
     return obs, avail
 
 
@@ -210,7 +210,7 @@ def test_policy_state_is_all_that_act_needs(name, sharing, recurrent):
 def test_appraisals_are_of_the_policy_that_acts(name, sharing, recurrent):
     algorithm = build(name, sharing, recurrent)
     update(algorithm, play(algorithm), 1.0)
-    obs, avail, state = Noise(envs=50).on_new_episodes()
+    obs, avail, state = Noise(envs=50).observe()
     with torch.inference_mode():
         known = algorithm.value_estimates(obs, avail, state, None)
         greedy, _, _ = algorithm.act(obs, avail, None, None)

@@ -222,13 +222,13 @@ def test_tied_heads_have_the_own_and_the_joint_loss():
     assert gradient[..., 5:].abs().max() == 0
 
 
-def test_doc1_is_own_reward_plus_the_step_of_the_teams_value():
+def test_one_step_team_is_own_reward_plus_the_step_of_the_teams_value():
     _, batch, value, advantage = prepared()
     total = value.sum(-1, keepdim=True)
     assert_close(advantage(advantage="one_step_team"), batch.reward + 0.9 * total[1:] - total[:-1], atol=1e-4, rtol=1e-4)
 
 
-def test_doc1_at_a_termination():
+def test_one_step_team_at_a_termination():
     algorithm, batch, value, _ = prepared()
     algorithm.config = replace(algorithm.config, advantage="one_step_team")
     ended = replace(batch, terminated=batch.truncated, truncated=batch.terminated)
@@ -236,7 +236,7 @@ def test_doc1_at_a_termination():
     assert_close(advantage[-1], batch.reward[-1] - value[-2].sum(-1, keepdim=True), atol=1e-4, rtol=1e-4)
 
 
-def test_doc_lambda_adds_the_later_residuals_of_the_team():
+def test_lambda_team_adds_the_later_residuals_of_the_team():
     _, batch, value, advantage = prepared()
     total, team = value.sum(-1, keepdim=True), batch.reward.sum(-1, keepdim=True)
     residual = team + 0.9 * total[1:] - total[:-1]

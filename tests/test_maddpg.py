@@ -313,7 +313,7 @@ def test_a_sub_policy_is_drawn_once_an_episode_and_uniformly():
 
 def test_every_sub_policy_plays_legal_actions():
     algorithm = build(ensemble=3)
-    obs, avail, _ = Noise(envs=300).on_new_episodes()
+    obs, avail, _ = Noise(envs=300).observe()
     for generator in (None, torch.Generator().manual_seed(0)):
         action, _, _ = algorithm.act(obs, avail, None, generator)
         assert avail.gather(-1, action.unsqueeze(-1)).all()

@@ -33,7 +33,7 @@ def logits_of(algorithm, obs, action):
 def test_acting_one_by_one_gives_the_log_probabilities_of_the_parallel_evaluation(sharing):
     game = Noise(n=5, envs=64)
     algorithm = noisy(game=game, sharing=sharing)
-    obs, avail, _ = game.on_new_episodes()
+    obs, avail, _ = game.observe()
     action, extras, _ = algorithm.act(obs, avail, None, torch.Generator().manual_seed(0))
     rows = {"obs": obs.unsqueeze(0), "avail": avail.unsqueeze(0), "action": action.unsqueeze(0)}
     logp = algorithm.log_policy(rows)[0]
@@ -45,7 +45,7 @@ def test_acting_one_by_one_gives_the_log_probabilities_of_the_parallel_evaluatio
 def test_greedy_acting_takes_the_mode_given_the_actions_before():
     game = Noise(n=5, envs=64)
     algorithm = noisy(game=game)
-    obs, avail, _ = game.on_new_episodes()
+    obs, avail, _ = game.observe()
     action = algorithm.act(obs, avail, None, None)[0]
     assert torch.equal(action, ops.log_policy(logits_of(algorithm, obs, action), avail).argmax(-1))
 
@@ -53,7 +53,7 @@ def test_greedy_acting_takes_the_mode_given_the_actions_before():
 def test_masks_hold_at_every_step():
     game = Noise(n=5, envs=500)
     algorithm = noisy(game=game)
-    obs, avail, _ = game.on_new_episodes()
+    obs, avail, _ = game.observe()
     for generator in (None, torch.Generator().manual_seed(0)):
         action, extras, _ = algorithm.act(obs, avail, None, generator)
         assert avail.gather(-1, action.unsqueeze(-1)).all()
@@ -109,7 +109,7 @@ def test_the_step_descends_policy_loss_plus_weighted_value_loss():
         algorithm = noisy(value_weight=weight, max_grad_norm=1e9)
         batch = collect(Noise(n=5), algorithm, 4, torch.Generator().manual_seed(0))
         rows = algorithm.prepare(batch)[0]
-        algorithm.improve(rows)
+        algorithm.step(rows)
         gradients.append(torch.cat([p.grad.flatten() for p in algorithm.parameters()]))
     algorithm = noisy()
     algorithm.prepare(batch)
@@ -132,7 +132,7 @@ def test_values_and_rewards_by_setting(name):
     for settings, width in (({}, 5), ({"mat_value": "mean"}, 1), ({"reward": "own"}, 5)):
         algorithm = noisy(name, **settings)
         batch = collect(Noise(n=5), algorithm, 4, torch.Generator().manual_seed(0))
-        stream, value = algorithm.stream(batch), algorithm.normalised_values(batch.obs, batch.state)
+        stream, value = algorithm.critic_reward(batch), algorithm.normalised_values(batch.obs, batch.state)
         assert stream.shape[-1] == value.shape[-1] == width
         expected = batch.reward if "reward" in settings else batch.reward.sum(-1, keepdim=True).expand_as(stream)
         assert_close(stream, expected)

@@ -106,7 +106,7 @@ def test_coma_acts_and_learns_by_the_mixture_of_its_policy_and_any_legal_action(
     logits, avail = torch.tensor([[2.0, 1.0, 5.0], [3.0, 0.0, 0.0]]), torch.tensor([[True, True, False], [True, False, False]])
     share = torch.tensor([2.0, 1.0]).softmax(0)
     expected = torch.tensor([[0.6 * share[0] + 0.2, 0.6 * share[1] + 0.2, 0.0], [1.0, 0.0, 0.0]])
-    assert_close(algorithm.acting(logits, avail).exp(), expected)
+    assert_close(algorithm.policy_log_probs(logits, avail).exp(), expected)
     assert algorithm.policy_state()["epsilon"] == pytest.approx(0.4)
 
 

@@ -40,7 +40,9 @@ def found():
 
 
 @pytest.mark.parametrize(
-    ("game", "against"), [((8, "delayed"), {"own"}), ((8, "instant"), {"own", "doc1", "doc_lambda"})], ids=("delayed", "instant")
+    ("game", "against"),
+    [((8, "delayed"), {"own"}), ((8, "instant"), {"own", "one_step_team", "lambda_team"})],
+    ids=("delayed", "instant"),
 )
 def test_who_points_where_the_team_gains(found, game, against):
     """What one's own stream shows is +1; the team's is -.9 or -1: cosine -1. The document's advantages miss the same step."""

@@ -119,7 +119,7 @@ def test_a_crash_in_one_episode_keeps_the_others(home, tmp_path, capsys, monkeyp
         evaluation = session.EvaluationSession(pool, (1, 2, 3), tmp_path, "fixed_time")
         found = evaluation.measure(task, {"max_wave": Policy("max_wave")})
     assert [row["seed"] for row in found["max_wave"]] == [1, 3]
-    assert session.crashed == 1
+    assert evaluation.crashed == 1
     assert "cross: the episode of max_wave with seed 2 failed: worker processes died 3 times" in capsys.readouterr().out
 
 
@@ -185,7 +185,7 @@ def test_results_are_measured_once_and_what_failed_again(home, tmp_path, monkeyp
     assert measured.stat().st_mtime_ns == written
     monkeypatch.setattr(resco.controllers, "available", lambda: ["fixed_time", "max_wave"])
     with monkeypatch.context() as stopped:
-        stopped.setattr(session.maps, "draw", interrupt)
+        stopped.setattr(session.delay_map, "draw", interrupt)
         with pytest.raises(KeyboardInterrupt):
             resco.run(2, out, page)
     assert json.loads(measured.read_text())["results"] == {"max_wave": found}

@@ -66,7 +66,7 @@ def test_state_is_everything():
         other.sample()
 
 
-@pytest.mark.parametrize("setting", ["replay_episodes", "windows", "window", "updates"])
+@pytest.mark.parametrize("setting", ["replay_episodes", "batch_size", "sequence_length", "gradient_steps"])
 def test_settings_must_be_positive(setting):
     with pytest.raises(UserError, match=f"algo.{setting} must be at least 1; got 0"):
         OffPolicyConfig(**{setting: 0})

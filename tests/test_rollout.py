@@ -184,7 +184,7 @@ def test_a_long_name_of_the_folder_of_temporary_files(tmp_path):
     folder.mkdir()
     program = (
         "from tsc_marl.rollout.types import Task\nfrom tsc_marl.rollout.pool import Pool\n"
-        "if __name__ == '__main__':\n    with Pool(1) as pool:\n        print(pool.probe(Task('cross')).network)\n"
+        "if __name__ == '__main__':\n    with Pool(1) as pool:\n        print(pool.read_spec(Task('cross')).network)\n"
     )
     (tmp_path / "program.py").write_text(program)
     env = os.environ | {"TMPDIR": str(folder), "PYTHONPATH": str(Path(__file__).parents[1])}

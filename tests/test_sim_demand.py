@@ -274,7 +274,7 @@ def test_an_episode_is_played_with_its_demand(tmp_path):
     [
         ({"scale": 0.0}, r"demand.scale must lie in \(0, 5\]; got 0.0"),
         ({"resample": 1.5}, r"demand.resample must lie in \[0, 1\]; got 1.5"),
-        ({"turns": -0.1}, r"demand.turns must lie in \[0, 1\]; got -0.1"),
+        ({"reroute_share": -0.1}, r"demand.reroute_share must lie in \[0, 1\]; got -0.1"),
         ({"profile": (0.0, 0.0)}, "demand.profile needs factors of at least 0, one of them above"),
     ],
 )
@@ -380,7 +380,7 @@ def test_missed_vehicles_are_others_each_time():
 
 @pytest.mark.parametrize(
     ("stress", "said"),
-    [({"blind": 2.0}, r"stress.blind must lie in \[0, 1\]; got 2.0"), ({"demand": 0.0}, "stress needs demand in")],
+    [({"blind": 2.0}, r"disturbance.blind must lie in \[0, 1\]; got 2.0"), ({"demand": 0.0}, "disturbance needs demand in")],
 )
 def test_a_stress_that_cannot_be(stress, said):
     with pytest.raises(UserError, match=said):
@@ -388,7 +388,7 @@ def test_a_stress_that_cannot_be(stress, said):
 
 
 def test_what_cannot_be_disturbed_here():
-    with pytest.raises(UserError, match=r"stress\.stuck 5 is more than the 4 signals of grid2x2"):
+    with pytest.raises(UserError, match=r"disturbance\.stuck 5 is more than the 4 signals of grid2x2"):
         Task("grid2x2", disturbance=Disturbance(stuck=5)).env()
     with pytest.raises(UserError, match="observation sumo-rl reads SUMO itself"):
         dataclasses.replace(Task("grid2x2", disturbance=Disturbance(blind=0.2)), sim=SimConfig(observation="sumo-rl")).env()

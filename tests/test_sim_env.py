@@ -10,13 +10,14 @@ import sumolib
 
 from tsc_marl.controllers import find
 from tsc_marl.errors import UserError
+from tsc_marl.paths import NETWORKS
 from tsc_marl.sim import engine, road_network, scenario
 from tsc_marl.sim.disturbances import Disturbance
 from tsc_marl.sim.env import SimConfig, TrafficEnv
 from tsc_marl.sim.observations import LANE_FEATURES
 from tsc_marl.sim.signal_timing import Timing
 
-OURS = scenario.ROOT / "networks"
+OURS = NETWORKS
 RESCO = ("arterial4x4", "cologne1", "cologne3", "cologne8", "grid4x4", "ingolstadt1", "ingolstadt21", "ingolstadt7")
 BIG = ("arterial4x4", "ingolstadt21")
 EPISODES = [(n, c) for n in (*RESCO, "cross", "grid2x2") for c in ("random", "max_pressure") if c == "random" or n not in BIG]
@@ -50,7 +51,7 @@ def network(tmp_path):
             (folder / file).write_text(text)
         fields = {"net": "cross.net.xml", "routes": "[cross.rou.xml]", "begin_s": 0, "end_s": 600, "licence": "x", "source": "x"}
         (folder / "scenario.yaml").write_text("".join(f"{key}: {value}\n" for key, value in (fields | changes).items()))
-        return tmp_path
+        return tmp_path / "networks"
 
     return _network
 

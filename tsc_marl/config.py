@@ -16,11 +16,11 @@ import yaml
 
 from tsc_marl import algos, controllers
 from tsc_marl.errors import UserError, unknown
+from tsc_marl.paths import CONFIGS
 from tsc_marl.rollout.types import Task
 from tsc_marl.sim import scenario
 from tsc_marl.sim.demand import Demand
 from tsc_marl.sim.env import SimConfig
-from tsc_marl.sim.scenario import ROOT
 from tsc_marl.sim.signal_timing import Timing
 
 A = TypeVar("A")
@@ -152,12 +152,12 @@ def _flatten(raw: dict[str, Any], prefix: str) -> list[str]:
     return argv
 
 
-def timings(configs: Path = ROOT / "configs") -> list[str]:
+def timings(configs: Path = CONFIGS) -> list[str]:
     """Return the names of the signal timings."""
     return sorted(path.stem for path in (configs / "timing").glob("*.yaml"))
 
 
-def read_timing(name: str, configs: Path = ROOT / "configs") -> Timing:
+def read_timing(name: str, configs: Path = CONFIGS) -> Timing:
     """Read configs/timing/<name>.yaml.
 
     Raises:
@@ -173,17 +173,17 @@ def read_timing(name: str, configs: Path = ROOT / "configs") -> Timing:
         raise UserError(f"{path}: {error}") from None
 
 
-def variants(configs: Path = ROOT / "configs") -> list[str]:
+def variants(configs: Path = CONFIGS) -> list[str]:
     """Return the names of the algorithms with other settings than their own, `<algorithm>-<variant>`."""
     return sorted(path.stem for path in (configs / "algos").glob("*-*.yaml"))
 
 
-def algorithms(configs: Path = ROOT / "configs") -> list[str]:
+def algorithms(configs: Path = CONFIGS) -> list[str]:
     """Return every name that an algorithm can be asked for by: those of tsc_marl/algos/, and the variants."""
     return [*algos.available(), *variants(configs)]
 
 
-def parse(argv: list[str], configs: Path = ROOT / "configs") -> list[RunConfig[Any]]:
+def parse(argv: list[str], configs: Path = CONFIGS) -> list[RunConfig[Any]]:
     """Read a command line into one RunConfig per algorithm, in order.
 
     configs/train.yaml, configs/algos/<algorithm>.yaml, for a variant its own file too, and configs/timing/<timing>.yaml come

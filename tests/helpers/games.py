@@ -46,7 +46,7 @@ class Noise:
         self.spec = Spec("noise", tuple(f"agent{i}" for i in range(n)), n_actions, 5, 6, ring(n))
         self.envs, self.random = envs, torch.Generator().manual_seed(seed)
 
-    def on_new_episodes(self) -> tuple[Tensor, Tensor, Tensor]:
+    def observe(self) -> tuple[Tensor, Tensor, Tensor]:
         size, a = (self.envs, self.spec.n_agents), self.spec.n_actions
         one = one_hot(torch.randint(a, size, generator=self.random), a).bool()
         free = torch.rand(*size, 1, generator=self.random) > 0.25
@@ -71,7 +71,7 @@ class RingDump:
         self.random, self.kind = torch.Generator().manual_seed(seed), kind
         self.z = torch.randint(2, (envs, n), generator=self.random)
 
-    def on_new_episodes(self) -> tuple[Tensor, Tensor, Tensor]:
+    def observe(self) -> tuple[Tensor, Tensor, Tensor]:
         return one_hot(self.z, 2).float(), torch.ones(*self.z.shape, 2, dtype=torch.bool), self.z.float()
 
     def step(self, action: Tensor) -> tuple[Tensor, Tensor]:
@@ -100,7 +100,7 @@ class Bandits:
         pay = torch.tensor([[0.0, 5.0]] + [[0.0, 0.5]] * small)
         return Bandits(pay, torch.tensor([5.0] + [0.1] * small), envs, seed)
 
-    def on_new_episodes(self) -> tuple[Tensor, Tensor, Tensor]:
+    def observe(self) -> tuple[Tensor, Tensor, Tensor]:
         n = len(self.pay)
         avail = torch.ones(self.envs, n, self.spec.n_actions, dtype=torch.bool)
         return torch.ones(self.envs, n, 1), avail, torch.ones(self.envs, 1)
@@ -122,7 +122,7 @@ class Cue:
         self.cue = torch.randint(2, (envs, 2), generator=self.random)
         self.spec = Spec("cue", ("first", "second"), 2, 3, 3, ((1,), (0,)))
 
-    def on_new_episodes(self) -> tuple[Tensor, Tensor, Tensor]:
+    def observe(self) -> tuple[Tensor, Tensor, Tensor]:
         cue = one_hot(self.cue, 2).float() * float(self.time == 0)
         last = torch.full((self.envs, 2, 1), float(self.time == self.STEPS - 1))
         obs = torch.cat([cue, last], dim=-1)
@@ -144,7 +144,7 @@ class Gate:
         self.envs, self.time = envs, 0
         self.spec = Spec("gate", ("first", "second"), 2, 3, 3, ((1,), (0,)))
 
-    def on_new_episodes(self) -> tuple[Tensor, Tensor, Tensor]:
+    def observe(self) -> tuple[Tensor, Tensor, Tensor]:
         state = one_hot(torch.tensor(self.time), 3).float().expand(self.envs, 3)
         avail = torch.tensor([True, self.time == 2]).expand(self.envs, 2, 2)
         return state.unsqueeze(1).expand(-1, 2, -1), avail, state
@@ -172,7 +172,7 @@ class Matrix:
         self.payoff, self.envs = torch.tensor(payoff, dtype=torch.float), envs
         self.spec = Spec("matrix", ("row", "column"), len(payoff), 1, 1, ((1,), (0,)))
 
-    def on_new_episodes(self) -> tuple[Tensor, Tensor, Tensor]:
+    def observe(self) -> tuple[Tensor, Tensor, Tensor]:
         avail = torch.ones(self.envs, 2, self.spec.n_actions, dtype=torch.bool)
         return torch.ones(self.envs, 2, 1), avail, torch.ones(self.envs, 1)
 
@@ -196,7 +196,7 @@ class TwoStep:
         self.place = torch.zeros(envs, dtype=torch.long)
         self.payoff = torch.tensor([[[7.0, 7.0], [7.0, 7.0]], [[0.0, 1.0], [1.0, 8.0]]])
 
-    def on_new_episodes(self) -> tuple[Tensor, Tensor, Tensor]:
+    def observe(self) -> tuple[Tensor, Tensor, Tensor]:
         state = one_hot(self.place, 3).float()
         return state.unsqueeze(1).expand(-1, 2, -1), torch.ones(len(state), 2, 2, dtype=torch.bool), state
 
@@ -217,7 +217,7 @@ class Xor:
         self.envs, self.half = envs, torch.arange(n) < n // 2
         self.spec = Spec("xor", tuple(f"agent{i}" for i in range(n)), 2, 1, 1, ring(n))
 
-    def on_new_episodes(self) -> tuple[Tensor, Tensor, Tensor]:
+    def observe(self) -> tuple[Tensor, Tensor, Tensor]:
         avail = torch.ones(self.envs, len(self.half), 2, dtype=torch.bool)
         return torch.ones(self.envs, len(self.half), 1), avail, torch.ones(self.envs, 1)
 
@@ -242,7 +242,7 @@ class Pushes:
         self.random = torch.Generator().manual_seed(seed)
         self.x = torch.randn(envs, n, 2, generator=self.random)
 
-    def on_new_episodes(self) -> tuple[Tensor, Tensor, Tensor]:
+    def observe(self) -> tuple[Tensor, Tensor, Tensor]:
         extra = torch.rand(*self.x.shape[:-1], 1, generator=self.random) * self.wide
         return torch.cat([self.x, extra], -1), torch.ones(*self.x.shape[:-1], 3, dtype=torch.bool), self.x.flatten(1)
 

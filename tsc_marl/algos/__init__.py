@@ -12,7 +12,7 @@ from tsc_marl.types import Algorithm
 
 def available() -> list[str]:
     """Return the names of all algorithms."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+    return sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name != "base")
 
 
 def find(name: str) -> type[Algorithm]:

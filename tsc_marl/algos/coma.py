@@ -75,7 +75,7 @@ class ComaCritic(nn.Module):
 class Coma(Ippo):
     """Actor-critic with a counterfactual baseline."""
 
-    about = "team"
+    value_scope = "team"
     Config = ComaConfig
     config: ComaConfig  # pyright: ignore[reportIncompatibleVariableOverride]
     epsilon: Tensor

@@ -46,7 +46,7 @@ class JointqDocConfig(PpoConfig):
 class JointqDoc(MappoInd):
     """PPO on the document's one-step advantage."""
 
-    about = "team"
+    value_scope = "team"
     Config = JointqDocConfig
     config: JointqDocConfig  # pyright: ignore[reportIncompatibleVariableOverride]
     critic: nn.ModuleDict

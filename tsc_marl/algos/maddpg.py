@@ -20,8 +20,14 @@ from tsc_marl.errors import UserError
 from tsc_marl.nn import agent, critics
 from tsc_marl.types import Algorithm, Batch, Spec
 
-TARGETS = ("polyak", "hard_every_updates", "hard_every_episodes")
-RANGES = {"gamma": (0, 1), "value_keep": (0, 1), "polyak": (0, 1), "logit_penalty": (0, math.inf), "infer_entropy": (0, math.inf)}
+TARGETS = ("polyak", "target_update_interval", "target_update_interval_episodes")
+RANGES = {
+    "gamma": (0, 1),
+    "value_norm_decay": (0, 1),
+    "polyak": (0, 1),
+    "logit_penalty": (0, math.inf),
+    "infer_entropy": (0, math.inf),
+}
 
 
 @dataclass(frozen=True)

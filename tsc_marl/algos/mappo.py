@@ -11,7 +11,7 @@ from tsc_marl.types import Batch
 class Mappo(Ippo):
     """PPO on the sum of the local rewards."""
 
-    about = "team"
+    value_scope = "team"
 
     def build_critic(self) -> nn.Module:
         """Return V(s)."""

@@ -11,7 +11,7 @@ from tsc_marl.types import Batch
 class Qmix(Vdn):
     """Double Q-learning of Q^tot = f(Q^1 .. Q^N; s) with df/dQ^i >= 0, so that each agent's best action is the team's."""
 
-    about = "utility"
+    value_scope = "utility"
 
     def build_mixer(self) -> nn.Module:
         """Return f."""

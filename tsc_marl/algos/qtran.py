@@ -62,7 +62,7 @@ class QtranNet(nn.Module):
 class Qtran(Vdn):
     """Q-learning with a free joint Q and a factored one below it that touches it at the greedy actions."""
 
-    about = "utility"
+    value_scope = "utility"
     Config = QtranConfig
     config: QtranConfig  # pyright: ignore[reportIncompatibleVariableOverride]
 

@@ -10,7 +10,7 @@ from tsc_marl.types import Batch
 class Vdn(Iql):
     """Double Q-learning of Q^tot = sum_i Q^i."""
 
-    about = "team"
+    value_scope = "team"
 
     def mix(self, joint: nn.Module, q: Float[Tensor, "T B N"], batch: Batch, rows: slice) -> Float[Tensor, "T B 1"]:
         """Return the sum; the mean of the targets is shared evenly by the agents."""

@@ -31,13 +31,13 @@ Recipe = tuple[str, dict[str, Any]]
 """An algorithm, and the settings under which its advantage is the estimator."""
 
 RECIPES: dict[str, Recipe] = {
-    gradient_statistics.TRUTH: ("jointq", {"adv": "mix", "rho": 1.0, "credit": "all", "adv_norm": "none"}),
+    gradient_statistics.TRUTH: ("jointq", {"advantage": "mix", "sampled_share": 1.0, "credit_scope": "all", "adv_norm": "none"}),
     gradient_statistics.SHARED: ("mappo", {}),
-    "own": ("jointq", {"kappa": 0.0}),
-    "neighbours": ("jointq", {"adv": "mix", "rho": 1.0}),
-    "doc1": ("jointq", {"adv": "doc1"}),
-    "doc_lambda": ("jointq", {"adv": "doc_lambda"}),
-    "critic": ("jointq", {"adv": "mix"}),
+    "own": ("jointq", {"others_weight": 0.0}),
+    "neighbours": ("jointq", {"advantage": "mix", "sampled_share": 1.0}),
+    "one_step_team": ("jointq", {"advantage": "one_step_team"}),
+    "lambda_team": ("jointq", {"advantage": "lambda_team"}),
+    "critic": ("jointq", {"advantage": "mix"}),
     "jointq": ("jointq", {}),
 }
 """All agents' sampled returns less their values; the team's GAE; the own GAE; its sum over oneself and the neighbours; the
@@ -70,7 +70,7 @@ def sampled(
     """
     halves = [batch.map(lambda x, k=k: x[:, k::2]) for k in range(2)]
     truth, how = RECIPES[gradient_statistics.TRUTH]
-    recipes = RECIPES | {gradient_statistics.TRUTH: (truth, how | {"lam": truth_lam})}
+    recipes = RECIPES | {gradient_statistics.TRUTH: (truth, how | {"gae_lambda": truth_lam})}
     found: dict[str, list[Tensor]] = {name: [] for name in recipes}
     for played, seen in (halves, halves[::-1]):
         fitted = {name: fit(build(policy.spec, (name, {}), settings), seen, sweeps) for name in ("mappo", "jointq")}

@@ -70,7 +70,7 @@ def run(network: str, names: Sequence[str], episodes: int, truth_lam: float, out
             batch = collect(pool, subject, episodes)
             found[subject.label] = advantage_estimators.measure(algorithm, batch, settings, truth_lam=truth_lam)
             scale = "not normalised" if settings["adv_norm"] == "none" else f"normalised by {settings['adv_norm']}"
-            learned = f"lambda {settings['lam']:g}, advantages {scale}"
+            learned = f"lambda {settings['gae_lambda']:g}, advantages {scale}"
             console.show(table(f"{subject.label} ({learned})", found[subject.label]))
             write(out, {"network": network, "episodes": episodes, "truth_lam": truth_lam, "batch": BATCH}, found)
     draw(out / "probe.png", f"{network}, {episodes} episodes of each policy", found)

@@ -7,9 +7,8 @@ from pathlib import Path
 
 from tsc_marl.config import EVAL_SEEDS
 from tsc_marl.errors import UserError
+from tsc_marl.paths import ROOT, home
 from tsc_marl.sim.demand import Demand
-from tsc_marl.sim.scenario import ROOT
-from tsc_marl.tracking.store import home
 
 
 @dataclass(frozen=True)

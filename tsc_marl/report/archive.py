@@ -20,7 +20,8 @@ from tsc_marl.analysis import compare
 from tsc_marl.analysis.compare import RunFilter
 from tsc_marl.errors import UserError
 from tsc_marl.evaluation import tables
-from tsc_marl.tracking.store import EVALUATION, FINISHED, Tracker, home
+from tsc_marl.paths import home
+from tsc_marl.tracking.store import EVALUATION, FINISHED, Tracker
 
 FORMAT = 1
 ABOUT = """Written by `{command}`; `make import FROM=<this folder>` takes them into a store, then `make compare`

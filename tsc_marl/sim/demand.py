@@ -39,7 +39,7 @@ class Demand:
         """Refuse what cannot be."""
         if not 0 < self.scale <= 5:
             raise UserError(f"demand.scale must lie in (0, 5]; got {self.scale}")
-        for name in ("resample", "turns"):
+        for name in ("resample", "reroute_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"demand.{name} must lie in [0, 1]; got {getattr(self, name)}")
         if self.profile and not (min(self.profile) >= 0 and max(self.profile) > 0):

@@ -9,10 +9,8 @@ from xml.etree.ElementTree import Element
 import yaml
 
 from tsc_marl.errors import UserError, unknown
+from tsc_marl.paths import NETWORKS
 from tsc_marl.sim import route_files
-
-ROOT = Path(__file__).parents[2]
-"""The repository: `networks/`, `configs/` and `runs/` lie here."""
 
 
 @dataclass(frozen=True)
@@ -34,12 +32,12 @@ class Scenario:
         return self.end_s - self.begin_s
 
 
-def available(root: Path = ROOT) -> list[str]:
+def available(networks: Path = NETWORKS) -> list[str]:
     """Return the names of all networks: every folder of `networks/` that holds a scenario.yaml."""
-    return sorted(path.parent.name for path in (root / "networks").glob("*/scenario.yaml"))
+    return sorted(path.parent.name for path in networks.glob("*/scenario.yaml"))
 
 
-def load(name: str, root: Path = ROOT) -> Scenario:
+def load(name: str, networks: Path = NETWORKS) -> Scenario:
     """Read `networks/<name>/scenario.yaml`.
 
     Paths in it are relative to its folder; `sumo_rl:` in front of a path means the installed sumo-rl package,
@@ -48,9 +46,9 @@ def load(name: str, root: Path = ROOT) -> Scenario:
     Raises:
         UserError: for an unknown name, a missing or unknown field, a missing file, an empty window.
     """
-    path = root / "networks" / name / "scenario.yaml"
+    path = networks / name / "scenario.yaml"
     if not path.is_file():
-        raise unknown("network", name, available(root))
+        raise unknown("network", name, available(networks))
     try:
         raw = yaml.safe_load(path.read_bytes())
     except yaml.YAMLError as error:

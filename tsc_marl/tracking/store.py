@@ -21,7 +21,7 @@ import numpy as np
 from filelock import FileLock
 
 from tsc_marl.errors import UserError
-from tsc_marl.sim.scenario import ROOT
+from tsc_marl.paths import ROOT, home
 
 FREE_BYTES = 500e6
 EVALUATION = "evaluation.json"
@@ -32,11 +32,6 @@ IMPORTED = "imported"
 """Tag of trainings that were done elsewhere: their checkpoints are not here."""
 LARGEST_BATCH = 1000
 """Metrics that MLflow takes at once."""
-
-
-def home() -> Path:
-    """Return the folder of runs/, mlflow.db and mlartifacts/: TSC_MARL_HOME, or the repository."""
-    return Path(os.environ.get("TSC_MARL_HOME") or ROOT).absolute()
 
 
 def uri() -> str:

@@ -19,11 +19,11 @@ from tsc_marl.config import RunConfig, as_dict, command_line, parse
 from tsc_marl.errors import UserError, unknown
 from tsc_marl.evaluation import tables
 from tsc_marl.evaluation.evaluate import CHECKPOINT, Results, evaluate, load_matching_results, write_results
+from tsc_marl.paths import CONFIGS, home
 from tsc_marl.rollout.pool import Pool, WorkerDiedError
 from tsc_marl.rollout.types import Policy
 from tsc_marl.rollout.worker import check_task
-from tsc_marl.sim.scenario import ROOT
-from tsc_marl.tracking.store import EVALUATION, FINISHED, Tracker, home
+from tsc_marl.tracking.store import EVALUATION, FINISHED, Tracker
 from tsc_marl.training.run import TrainingRun, train_iteration
 from tsc_marl.types import Spec
 
@@ -113,7 +113,7 @@ def prepare(folder: Path, argv: list[str]) -> None:
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".") as made:
-        shutil.copytree(ROOT / "configs", f"{made}/new/configs")
+        shutil.copytree(CONFIGS, f"{made}/new/configs")
         Path(made, "new", COMMAND).write_text(json.dumps(argv))
         try:
             Path(made, "new").rename(folder)

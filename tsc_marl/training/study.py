@@ -16,7 +16,8 @@ from pathlib import Path
 from tsc_marl import console
 from tsc_marl.config import as_dict, parse
 from tsc_marl.errors import UserError
-from tsc_marl.tracking.store import EVALUATION, FINISHED, home, uri
+from tsc_marl.paths import home
+from tsc_marl.tracking.store import EVALUATION, FINISHED, uri
 from tsc_marl.training.loop import COMMAND, MEASURED, prepare, run_lock
 
 LOG = "log.txt"

@@ -56,7 +56,7 @@ def record_clip(task: Task, policy: Policy, seed: int, from_s: int, to_s: int) -
             "--fcd-output": str(out / "traces.xml"), "--fcd-output.attributes": "x,y,angle,speed",
             "--device.fcd.begin": str(begin_s + from_s),
         }  # fmt: skip
-        driver = PolicyRunner(env, policy, seed, out=out, more=[word for pair in traces.items() for word in pair])
+        driver = PolicyRunner(env, policy, seed, out=out, extra_options=[word for pair in traces.items() for word in pair])
         lose, decisions, lost_s = DelayReward(env.net, env.engine.api, task.timing.decision_s), [], 0.0
         while env.now < begin_s + to_s:
             chosen = driver.choose()

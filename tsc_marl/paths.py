@@ -1,0 +1,22 @@
+"""Where the program finds its own files, and where it keeps those of its user."""
+
+import os
+from importlib import resources
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+"""The folder of the package: the clone, or site-packages."""
+
+
+def home() -> Path:
+    """Return the folder of runs, store, artifacts and reports: TSC_MARL_HOME, or the current folder."""
+    return Path(os.environ.get("TSC_MARL_HOME") or ".").absolute()
+
+
+def shipped(name: str) -> Path:
+    """Return a folder that comes with the program, `networks` or `configs`: inside an installed package, else in the clone."""
+    inside = Path(str(resources.files("tsc_marl"))) / name
+    return inside if inside.is_dir() else ROOT / name
+
+
+NETWORKS, CONFIGS = shipped("networks"), shipped("configs")
