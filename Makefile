@@ -94,7 +94,7 @@ lint: .venv/installed  ## ruff, pyright, import-linter
 	.venv/bin/lint-imports
 
 docs: .venv/installed  ## build the documentation into site/ (a browser reads site/index.html)
-	.venv/bin/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --quiet
 
 clean:  ## remove .venv and caches; runs/, mlflow.db and mlartifacts/ stay
 	rm -rf .venv .pytest_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info

@@ -1,4 +1,4 @@
-"""Build hook of the site: writes the page `cli.md` from the help texts of the command line."""
+"""Build hooks of the site: write `cli.md` from the help texts of the command line, and keep intervals on one line."""
 
 import functools
 import os
@@ -23,6 +23,11 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the page of the command line."""
     files.append(File.generated(config, "cli.md", content=_page()))
     return files
+
+
+def on_page_markdown(markdown: str, **_: object) -> str:
+    """Put unbreakable spaces into intervals such as `1.5 .. 2.0`."""
+    return markdown.replace(" .. ", "\N{NO-BREAK SPACE}..\N{NO-BREAK SPACE}")
 
 
 @functools.cache
