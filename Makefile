@@ -97,5 +97,5 @@ docs: .venv/installed  ## build the documentation into site/ (a browser reads si
 	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --quiet
 
 clean:  ## remove .venv and caches; runs/, mlflow.db and mlartifacts/ stay
-	rm -rf .venv .pytest_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info
+	rm -rf .venv site .pytest_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info
 	find . -name __pycache__ -prune -exec rm -rf {} +

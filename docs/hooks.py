@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
-COLUMNS = "96"
+COLUMNS = "84"
 INTRODUCTION = """# Command line
 
 In a clone, `make VERB` prints and runs `python -m tsc_marl VERB`. An installed wheel has the script `tsc-marl VERB`.
