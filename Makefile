@@ -15,7 +15,7 @@ option = $(if $(strip $(2)),--$(1) $(2))
 given = $(if $(filter file,$(origin $(2))),,--$(1) $($(2)))
 
 .DEFAULT_GOAL := help
-.PHONY: help install train study evaluate results compare explain probe report export import watch video ui nets bench bench-mpe test test-slow lint clean
+.PHONY: help install train study evaluate results compare explain probe report export import watch video ui nets bench bench-mpe test test-slow lint docs clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -93,6 +93,9 @@ lint: .venv/installed  ## ruff, pyright, import-linter
 	.venv/bin/pyright
 	.venv/bin/lint-imports
 
+docs: .venv/installed  ## build the documentation into site/ (a browser reads site/index.html)
+	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --quiet
+
 clean:  ## remove .venv and caches; runs/, mlflow.db and mlartifacts/ stay
-	rm -rf .venv .pytest_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info
+	rm -rf .venv site .pytest_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info
 	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,59 @@
+"""Build hooks of the site: write `cli.md` from the help texts of the command line, and keep intervals on one line."""
+
+import functools
+import os
+import re
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+
+COLUMNS = "84"
+INTRODUCTION = """# Command line
+
+In a clone, `make VERB` prints and runs `python -m tsc_marl VERB`. An installed wheel has the script `tsc-marl VERB`.
+The build of this site reads the texts below from the program.
+Nested settings of a verb have a dot: `--timing.yellow-s 3`.
+"""
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the page of the command line."""
+    files.append(File.generated(config, "cli.md", content=_page()))
+    return files
+
+
+def on_page_markdown(markdown: str, **_: object) -> str:
+    """Put unbreakable spaces into intervals such as `1.5 .. 2.0`."""
+    return markdown.replace(" .. ", "\N{NO-BREAK SPACE}..\N{NO-BREAK SPACE}")
+
+
+@functools.cache
+def _page() -> str:
+    """Return the page in Markdown: one section a verb, in the order of the program."""
+    verbs = re.findall(r"^ {2,}([a-z][a-z-]*) {2,}\S", _help(), re.MULTILINE)
+    if not verbs:
+        raise RuntimeError("`python -m tsc_marl --help` lists no verbs; cannot write cli.md")
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        texts = zip(verbs, pool.map(_help, verbs), strict=True)
+    return INTRODUCTION + "".join(f"\n## {verb}\n\n```text\n{_plain(text)}\n```\n" for verb, text in texts)
+
+
+def _help(*verb: str) -> str:
+    """Return the help text of the program, or of one verb."""
+    environment = os.environ | {"COLUMNS": COLUMNS, "NO_COLOR": "1", "TERM": "dumb"}
+    command = [sys.executable, "-m", "tsc_marl", *verb, "--help"]
+    return subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
+
+
+def _plain(text: str) -> str:
+    """Return a help text without the frames around its groups of options."""
+    lines = []
+    for line in text.splitlines():
+        if title := re.match(r"╭─ (.+?) ─*╮", line):
+            lines += ["", f"{title[1]}:"]
+        elif not line.startswith("╰") and not re.fullmatch(r"│ ─+ │", line):
+            lines.append(re.sub(r"^│ ?|\s*│$", "", line).rstrip())
+    return "\n".join(lines).strip()
