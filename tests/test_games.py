@@ -244,13 +244,13 @@ def policy_after(algorithm, rows):
 def test_forced_rows_have_no_part_in_the_policys_gradient(name):
     algorithm = build(name, Gate().spec)
     rows = algorithm.prepare(collect(Gate(), algorithm, 12, torch.Generator().manual_seed(0)))[0]
-    random, active = torch.Generator().manual_seed(0), rows["active"] > 0
+    random, active = torch.Generator().manual_seed(0), rows.active > 0
     rows["advantage"] = torch.randn(active.shape, generator=random)
-    rows["factor"] = torch.ones_like(rows["advantage"])
+    rows["factor"] = torch.ones_like(rows.advantage)
     other = rows | {
-        "obs": torch.where(active.unsqueeze(-1), rows["obs"], torch.randn(rows["obs"].shape, generator=random)),
-        "advantage": torch.where(active, rows["advantage"], 99.0),
-        "factor": torch.where(active, rows["factor"], 99.0),
+        "obs": torch.where(active.unsqueeze(-1), rows.obs, torch.randn(rows.obs.shape, generator=random)),
+        "advantage": torch.where(active, rows.advantage, 99.0),
+        "factor": torch.where(active, rows.extras["factor"], 99.0),
     }
     before = parameters_to_vector((algorithm.learners if hasattr(algorithm, "learners") else algorithm.actor).parameters())
     after = policy_after(algorithm, rows)

@@ -143,8 +143,8 @@ def test_effects_on_others_are_believed_as_far_as_they_come_true(told, trust):
     rows, metrics = algorithm.prepare(batch)
     assert metrics["critic/trust"] == pytest.approx(trust, abs=0.02)
     assert metrics["critic/others_slope"] == pytest.approx(1 / told, rel=0.02)
-    own, believed = selfish.prepare(batch)[0]["advantage"], full.prepare(batch)[0]["advantage"]
-    assert_close(rows["advantage"], own + metrics["critic/trust"] * (believed - own), atol=1e-4, rtol=1e-4)
+    own, believed = selfish.prepare(batch)[0].advantage, full.prepare(batch)[0].advantage
+    assert_close(rows.advantage, own + metrics["critic/trust"] * (believed - own), atol=1e-4, rtol=1e-4)
 
 
 def test_effects_that_are_noise_are_not_believed():
@@ -165,7 +165,7 @@ def test_the_advantage_of_an_action_is_its_effect_on_the_team(mixer):
     for adv, rho in (("own_plus_others", 0.0), ("own_plus_others", 0.5), ("mix", 0.0), ("mix", 0.5), ("mix", 1.0), ("cf", 0.0)):
         trust = "measured" if adv == "cf" else "full"
         algorithm.config = replace(algorithm.config, advantage=adv, sampled_share=rho, others_trust=trust)
-        advantage = algorithm.prepare(batch)[0]["advantage"]
+        advantage = algorithm.prepare(batch)[0].advantage
         assert_close(mean_by_action(advantage, batch.action), effects(payoff).sum(1), atol=0.01, rtol=0)
 
 
@@ -182,7 +182,7 @@ def prepared(**settings):
 
     def advantage(**options):
         algorithm.config = replace(algorithm.config, **options)
-        return deepcopy(algorithm).prepare(batch)[0]["advantage"]
+        return deepcopy(algorithm).prepare(batch)[0].advantage
 
     return algorithm, batch, value, advantage
 
@@ -210,9 +210,9 @@ def test_tied_heads_have_the_own_and_the_joint_loss():
     """sum_i (e^i - Q^i) and each e^i - Q^i, e the residual, on one head; that for the others is left alone."""
     algorithm, batch, _, _ = prepared(advantage="mix", shared_head=True)
     rows, _ = algorithm.prepare(batch)
-    v, own, _ = algorithm.critic(rows["obs"], rows["state"], rows["probs"])
-    error = rows["residual"] - ops.gather_actions(own, rows["action"])
-    expected = ops.clipped_value_loss(v, rows["value"], rows["target"], algorithm.config.clip_coef)
+    v, own, _ = algorithm.critic(rows.obs, rows.state, rows.probs)
+    error = rows.extras["residual"] - ops.gather_actions(own, rows.action)
+    expected = ops.clipped_value_loss(v, rows.value, rows.target, algorithm.config.clip_coef)
     expected = expected + (error**2).mean() + (error.sum(-1) ** 2).mean() / 3
     loss, bias = algorithm.critic_loss(rows), algorithm.critic.base.net.head.bias
     assert_close(loss, expected)
@@ -232,7 +232,7 @@ def test_one_step_team_at_a_termination():
     algorithm, batch, value, _ = prepared()
     algorithm.config = replace(algorithm.config, advantage="one_step_team")
     ended = replace(batch, terminated=batch.truncated, truncated=batch.terminated)
-    advantage = deepcopy(algorithm).prepare(ended)[0]["advantage"]
+    advantage = deepcopy(algorithm).prepare(ended)[0].advantage
     assert_close(advantage[-1], batch.reward[-1] - value[-2].sum(-1, keepdim=True), atol=1e-4, rtol=1e-4)
 
 
@@ -250,7 +250,7 @@ def test_selfish_options_are_mappo_inds_advantage():
     algorithm, batch, value, advantage = prepared()
     baseline = build("mappo_ind", algorithm.spec, adv_norm="none", gamma=0.9, gae_lambda=0.8)
     baseline.normalised_values, baseline.returns = algorithm.normalised_values, deepcopy(algorithm.returns)
-    expected = baseline.prepare(batch)[0]["advantage"]
+    expected = baseline.prepare(batch)[0].advantage
     assert_close(expected, ops.gae(batch.reward, value, batch.terminated, batch.truncated, 0.9, 0.8))
     assert_close(advantage(advantage="own_plus_others", others_weight=0.0), expected)
     assert_close(advantage(advantage="mix", sampled_share=1.0, others_weight=0.0), expected)
@@ -308,7 +308,7 @@ def test_the_document_reads_the_next_q_in_the_unit_that_it_was_learned_in():
     later = algorithm._next_q(batch).detach()
     shifted = replace(batch, reward=5 * batch.reward - 100)  # moves the normaliser
     rows, _ = algorithm.prepare(shifted)
-    target = rows["own_target"] * algorithm.returns.deviation + algorithm.returns.mean / game.spec.n_agents
+    target = rows.extras["own_target"] * algorithm.returns.deviation + algorithm.returns.mean / game.spec.n_agents
     follows = (~batch.terminated).float().unsqueeze(-1)
     assert_close(target, shifted.reward + 0.9 * follows * later, atol=1e-3, rtol=1e-4)
 
@@ -360,12 +360,12 @@ def test_the_documents_advantage_and_targets():
     follows = (~batch.terminated).float().unsqueeze(-1)
     next_q = algorithm._next_q(batch).detach()
     rows, _ = algorithm.prepare(batch)
-    assert_close(rows["advantage"], batch.reward + 0.9 * follows * value[1:] - value[:-1])
+    assert_close(rows.advantage, batch.reward + 0.9 * follows * value[1:] - value[:-1])
     team = batch.reward.sum(-1, keepdim=True).expand_as(batch.reward)
     gae = ops.gae(team, value, batch.terminated, batch.truncated, 0.9, 0.5)
     joint = ops.one_step_target(team, value, gae + value[:-1], batch.terminated, batch.truncated, 0.9)
-    assert_close(algorithm.returns.restore(rows["joint_target"]), joint[..., 0], atol=1e-4, rtol=1e-4)
-    own = rows["own_target"] * algorithm.returns.deviation + algorithm.returns.mean / algorithm.spec.n_agents
+    assert_close(algorithm.returns.restore(rows.extras["joint_target"]), joint[..., 0], atol=1e-4, rtol=1e-4)
+    own = rows.extras["own_target"] * algorithm.returns.deviation + algorithm.returns.mean / algorithm.spec.n_agents
     assert_close(own, batch.reward + 0.9 * follows * next_q, atol=1e-4, rtol=1e-4)
 
 
@@ -374,11 +374,11 @@ def test_the_documents_losses(joint_weight, own_weight):
     """(Q^J - y^J)^2, with V's loss, and (Q^i - y^i)^2, each as far as its weight says."""
     algorithm, batch = noisy("jointq_doc", joint_weight=joint_weight, own_weight=own_weight)
     rows, _ = algorithm.prepare(batch)
-    heads = algorithm.critic["heads"](rows["obs"], rows["state"])
-    q = ops.gather_actions(heads[..., 1:], rows["action"])
-    joint = ((q.sum(-1) - rows["joint_target"]) ** 2).mean()
-    joint = joint + ops.clipped_value_loss(heads[..., 0], rows["value"], rows["target"], algorithm.config.clip_coef)
-    own = ((q - rows["own_target"]) ** 2).mean()
+    heads = algorithm.critic["heads"](rows.obs, rows.state)
+    q = ops.gather_actions(heads[..., 1:], rows.action)
+    joint = ((q.sum(-1) - rows.extras["joint_target"]) ** 2).mean()
+    joint = joint + ops.clipped_value_loss(heads[..., 0], rows.value, rows.target, algorithm.config.clip_coef)
+    own = ((q - rows.extras["own_target"]) ** 2).mean()
     assert_close(algorithm.critic_loss(rows), joint_weight * joint + own_weight * own)
 
 
@@ -391,13 +391,13 @@ def test_comas_target_is_the_teams_and_its_advantage_has_mean_0():
     rows, _ = algorithm.prepare(batch)
     follows = (~batch.terminated).float().unsqueeze(-1)
     expected = batch.reward.sum(-1, keepdim=True) + 0.9 * follows * played[1:]
-    assert_close(algorithm.returns.restore(rows["target"])[:-1], expected[:-1], atol=1e-3, rtol=1e-3)
+    assert_close(algorithm.returns.restore(rows.target)[:-1], expected[:-1], atol=1e-3, rtol=1e-3)
     for i in range(algorithm.spec.n_agents):
         mean = 0.0
         for action in range(algorithm.spec.n_actions):
-            other = rows["action"].clone()
+            other = rows.action.clone()
             other[..., i] = action
-            mean = mean + rows["probs"][..., i, action] * algorithm.counterfactual(rows | {"action": other})[..., i]
+            mean = mean + rows.probs[..., i, action] * algorithm.counterfactual(rows | {"action": other})[..., i]
         assert mean.abs().max() < 1e-4
     assert algorithm.counterfactual(rows).abs().max() > 1e-3
 
@@ -410,6 +410,6 @@ def test_ia2cs_returns_are_of_n_steps():
         later = algorithm.returns.restore(algorithm.target_critic(batch.obs).squeeze(-1)).detach()
         done = (batch.terminated, batch.truncated)
         expected = ops.nstep_return(batch.reward, later, *done, 0.9, n_steps) - value[:-1]
-        found[n_steps] = algorithm.prepare(batch)[0]["advantage"]
+        found[n_steps] = algorithm.prepare(batch)[0].advantage
         assert_close(found[n_steps], expected, atol=1e-4, rtol=1e-4)
     assert (found[1] - found[4]).abs().max() > 0.1

@@ -136,7 +136,7 @@ def test_values_and_rewards_by_setting(name):
         assert stream.shape[-1] == value.shape[-1] == width
         expected = batch.reward if "reward" in settings else batch.reward.sum(-1, keepdim=True).expand_as(stream)
         assert_close(stream, expected)
-        advantage = algorithm.prepare(batch)[0]["advantage"]
+        advantage = algorithm.prepare(batch)[0].advantage
         assert torch.isclose(advantage, advantage[..., :1]).all() == (width == 1)
 
 

@@ -176,7 +176,7 @@ def test_without_an_advantage_an_agent_stays():
     before = [value.clone() for value in algorithm.learners.parameters()]
     batch = collect(Matrix([[0.0] * 3] * 3), algorithm, 1, torch.Generator())
     rows = {name: ops.chunks(value, 1) for name, value in algorithm.prepare(batch)[0].items()}
-    rows["advantage"] = torch.zeros_like(rows["advantage"])
+    rows["advantage"] = torch.zeros_like(rows.advantage)
     metrics = algorithm.fit(rows)
     assert [step["trust/accepted"] for step in metrics if "trust/accepted" in step] == [0.0, 0.0]
     assert all(map(torch.equal, before, algorithm.learners.parameters()))
@@ -196,7 +196,7 @@ def test_a2cs_gradient_is_ppos_first():
         algorithm = algos.find(name)(TwoStep().spec, algos.find(name).Config(**ratio_one))
         batch = collect(TwoStep(), algorithm, 2, torch.Generator().manual_seed(0))
         rows = {key: ops.chunks(value, 1) for key, value in algorithm.prepare(batch)[0].items()}
-        rows["advantage"] = torch.randn(rows["advantage"].shape, generator=torch.Generator().manual_seed(1))
+        rows["advantage"] = torch.randn(rows.advantage.shape, generator=torch.Generator().manual_seed(1))
         loss, _ = algorithm.actor_loss(algorithm.log_policy(rows), rows)
         gradients.append(torch.autograd.grad(loss, list(algorithm.actor.parameters())))
     for one, other in zip(*gradients, strict=True):
@@ -212,7 +212,7 @@ def test_happos_factor_is_the_product_of_the_ratios_of_those_before():
     improve = algorithm.step_agent
 
     def note(i, rows):
-        seen[i] = rows["factor"].clone()
+        seen[i] = rows.extras["factor"].clone()
         return improve(i, rows)
 
     algorithm.step_agent = note
@@ -233,7 +233,7 @@ def test_happos_third_agent_gets_the_product_of_both_ratios():
     seen, improve = {}, algorithm.step_agent
 
     def note(i, rows):
-        seen[i] = rows["factor"].clone()
+        seen[i] = rows.extras["factor"].clone()
         return improve(i, rows)
 
     algorithm.step_agent = note

@@ -11,6 +11,8 @@ from annotated_types import Ge, Gt, Interval, Le, Lt
 from tsc_marl.errors import UserError
 
 Share = Annotated[float, Interval(ge=0, le=1), tyro.conf.arg(metavar="0..1")]
+PositiveShare = Annotated[float, Interval(gt=0, le=1), tyro.conf.arg(metavar=">0..1")]
+OpenShare = Annotated[float, Interval(gt=0, lt=1), tyro.conf.arg(metavar=">0..<1")]
 Positive = Annotated[float, Gt(0), tyro.conf.arg(metavar=">0")]
 NonNegative = Annotated[float, Ge(0), tyro.conf.arg(metavar=">=0")]
 Count = Annotated[int, Ge(1), tyro.conf.arg(metavar=">=1")]
@@ -35,8 +37,14 @@ def check(settings: Any, prefix: str = "") -> None:
         if hint == Widths:
             if not value or min(value) < 1:
                 raise UserError(f"{prefix}{field.name} needs at least one layer, none narrower than 1; got {value}")
-        elif value is not None and (bounds := _bounds(hint)) is not None and not _inside(value, bounds):
-            raise UserError(f"{prefix}{field.name} must {_text(bounds)}; got {value}")
+            continue
+        entries = [(value, hint)]
+        if typing.get_origin(hint) is tuple and Ellipsis not in typing.get_args(hint):
+            entries = list(zip(value, typing.get_args(hint), strict=True))
+        for entry, annotation in entries:
+            bounds = _bounds(annotation)
+            if entry is not None and bounds is not None and not _inside(entry, bounds):
+                raise UserError(f"{prefix}{field.name} must {_text(bounds)}; got {value}")
 
 
 def _bounds(hint: Any) -> Interval | None:

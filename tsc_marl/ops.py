@@ -81,7 +81,7 @@ def one_step_target(
 
 
 def conjugate_gradient(product: Callable[[Tensor], Tensor], b: Float[Tensor, "P"], steps: int) -> Float[Tensor, "P"]:
-    """Solve M x = b for a positive definite M that is given by its product with a vector."""
+    """Return the solution x of M x = b for a positive definite M; `product` returns M v."""
     x, residual = torch.zeros_like(b), b.clone()
     direction, size = b.clone(), b @ b
     for _ in range(steps):
@@ -109,8 +109,8 @@ def normalise_advantage(
 ) -> Float[Tensor, "T B N"]:
     """Scale to mean 0 and deviation 1 over the rows with a choice, over all agents or each agent alone.
 
-    Per agent the deviation is floored at a tenth of the median one, so that the noise of an agent without influence
-    is not blown up.
+    The deviation of an agent is at least a tenth of the median one: else the noise of an agent without influence would be
+    scaled up.
     """
     axes = (0, 1) if per_agent else (0, 1, 2)
     weight = active.float()
@@ -127,23 +127,23 @@ def ppo_loss(ratio: Tensor, advantage: Tensor, active: Tensor, clip: float) -> T
 
 
 def clipped_value_loss(value: Tensor, old: Tensor, target: Tensor, clip: float) -> Tensor:
-    """Larger of the Huber losses (delta 10) of the value and of its move from the old one cut at `clip`.
+    """Return the larger of the Huber losses (delta 10) of the value and of the value clipped to `old` +- `clip`.
 
     All three in normalised units (Yu et al. 2022, arXiv 2103.01955).
     """
     near = old + (value - old).clamp(-clip, clip)
-    losses = [functional.huber_loss(guess, target, delta=10.0, reduction="none") for guess in (value, near)]
+    losses = [functional.huber_loss(prediction, target, delta=10.0, reduction="none") for prediction in (value, near)]
     return torch.maximum(*losses).mean()
 
 
-def explained_variance(guess: Tensor, target: Tensor) -> float:
-    """1 - var(target - guess) / var(target); 0 when the target is constant."""
+def explained_variance(prediction: Tensor, target: Tensor) -> float:
+    """1 - var(target - prediction) / var(target); 0 when the target is constant."""
     spread = target.var()
-    return float(1 - (target - guess).var() / spread) if spread > 0 else 0.0
+    return float(1 - (target - prediction).var() / spread) if spread > 0 else 0.0
 
 
 def mask_illegal(values: Float[Tensor, "*M A"], avail: Bool[Tensor, "*M A"]) -> Float[Tensor, "*M A"]:
-    """Return the values, those of illegal actions far below all others but finite."""
+    """Return the values; illegal actions get -1e9, finite but below all others."""
     return values.masked_fill(~avail, ILLEGAL)
 
 
@@ -188,7 +188,7 @@ def entropy(logp: Float[Tensor, "*M A"]) -> Float[Tensor, "*M"]:
 
 
 def gather_actions(values: Float[Tensor, "*M A"], action: Tensor) -> Float[Tensor, "*M"]:
-    """Pick the entry of the action taken."""
+    """Return the entries of the taken actions."""
     return values.gather(-1, action.unsqueeze(-1)).squeeze(-1)
 
 
@@ -217,7 +217,7 @@ def gumbel_softmax(
 
 
 def action_views(joint: Float[Tensor, "*M N A"], own: Float[Tensor, "*M N A"] | None = None) -> Float[Tensor, "*M N N A"]:
-    """Return the joint action as each agent's critic takes it, view i with agent i's action from `own` if that is given."""
+    """Return the joint action for each agent's critic; view i has agent i's action from `own`, if there is one."""
     n = joint.shape[-2]
     views = joint.unsqueeze(-3).expand(*joint.shape[:-2], n, n, joint.shape[-1])
     if own is None:
@@ -231,10 +231,10 @@ def kl(logp: Float[Tensor, "*M A"], logq: Float[Tensor, "*M A"]) -> Float[Tensor
 
 
 def sub_policy_weights(chosen: Bool[Tensor, "*M N"], k: Tensor, count: int) -> Float[Tensor, "*M N"]:
-    """Weights of a sum over rows that is 1/K times the mean over each sub-policy's own rows with a choice, summed over k.
+    """Return the weights of rows for a loss of sub-policies: the mean over k of the mean over the rows of sub-policy k.
 
-    w = 1 / (K n_{i,k}) with n_{i,k} the rows in which agent i chose with sub-policy k (arXiv 1706.02275, 4.3).
+    w = 1 / (K n_{i,k}) with n_{i,k} the number of rows in which agent i chose with sub-policy k (arXiv 1706.02275, 4.3).
     """
-    mine = functional.one_hot(k, count) * chosen.unsqueeze(-1)
-    rows = mine.flatten(0, -3).sum(0).clamp(min=1)
-    return (mine / rows).sum(-1) / count
+    chosen_by = functional.one_hot(k, count) * chosen.unsqueeze(-1)
+    rows = chosen_by.flatten(0, -3).sum(0).clamp(min=1)
+    return (chosen_by / rows).sum(-1) / count

@@ -1,4 +1,4 @@
-"""The few central types.
+"""Central types: the task, the episodes, the algorithm.
 
 Axis legend, used in every annotation: T time, B episode, N agent (signal), A action (phase), F feature, S state,
 M rows of a minibatch. `_1` means one more row: the true last observation, whose value is bootstrapped.
@@ -7,37 +7,39 @@ M rows of a minibatch. `_1` means one more row: the true last observation, whose
 import abc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+Settings = TypeVar("Settings")
+
 
 @dataclass(frozen=True)
 class Spec:
-    """What an algorithm must know of its task."""
+    """Sizes of a task, and its agents."""
 
     network: str
     names: tuple[str, ...]
     """One name per agent."""
     n_actions: int
-    """Of the agent with the most; the others are padded and masked."""
+    """Actions of the agent with the most; the actions of the others are padded and masked."""
     obs_dim: int
     state_dim: int
     neighbours: tuple[tuple[int, ...], ...]
-    """Per agent, the numbers of its neighbours on the road graph."""
+    """Per agent, the indices of its neighbours on the road graph."""
 
     @property
     def n_agents(self) -> int:
         return len(self.names)
 
-    def per_agent(self, figures: "dict[str, Tensor]") -> dict[str, float]:
-        """Return figures [N] as metrics, `agent/<name>/<figure>`."""
+    def per_agent(self, metrics: "dict[str, Tensor]") -> dict[str, float]:
+        """Return metrics [N] of all agents as numbers, named `agent/<agent>/<metric>`."""
         return {
-            f"agent/{a}/{figure}": x
-            for figure, values in figures.items()
-            for a, x in zip(self.names, values.tolist(), strict=True)
+            f"agent/{agent}/{metric}": value
+            for metric, values in metrics.items()
+            for agent, value in zip(self.names, values.tolist(), strict=True)
         }
 
 
@@ -50,17 +52,27 @@ class Batch:
     state: Float[Tensor, "T_1 B S"]
     action: Int[Tensor, "T B N"]
     reward: Float[Tensor, "T B N"]
-    """Always per agent; the team's reward is the sum over N."""
+    """Reward of each agent; the team's reward is their sum."""
     terminated: Bool[Tensor, "T B"]
-    """The task ended here: nothing follows, value 0."""
+    """The task ended after this decision: the value of the next row counts as 0."""
     truncated: Bool[Tensor, "T B"]
-    """The clock ended the episode here, or our watching it: the next row's value counts."""
+    """The episode's time was over after this decision, or the rollout was cut: the value of the next row is bootstrapped."""
     extras: dict[str, Tensor] = field(default_factory=dict)
-    """What `act` returned beside the action, each [T, B, N, ...]."""
+    """Extras of `Algorithm.act`, each [T, B, N, ...]."""
+
+    @property
+    def has_choice(self) -> Bool[Tensor, "T B N"]:
+        """Where an agent had more than one legal action."""
+        return self.avail[:-1].sum(-1) > 1
+
+    @property
+    def team_reward(self) -> Float[Tensor, "T B 1"]:
+        """Sum of the agents' rewards."""
+        return self.reward.sum(-1, keepdim=True)
 
     @property
     def initial_hidden(self) -> Tensor | None:
-        """What a recurrent policy remembered at the first row [B, N, ...], None of one without memory."""
+        """Hidden state of a recurrent policy at the first row [B, N, ...]; None for a policy without memory."""
         return self.extras["hidden"][0] if "hidden" in self.extras else None
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Batch":
@@ -78,19 +90,22 @@ class Batch:
 
 def mean_metrics(steps: Sequence[dict[str, float]]) -> dict[str, float]:
     """Return the mean of each metric over the steps that have it."""
-    names = {name: None for step in steps for name in step}
-    return {name: sum(found) / len(found) for name in names if (found := [step[name] for step in steps if name in step])}
+    values: dict[str, list[float]] = {}
+    for step in steps:
+        for name, value in step.items():
+            values.setdefault(name, []).append(value)
+    return {name: sum(series) / len(series) for name, series in values.items()}
 
 
-class Algorithm(nn.Module, abc.ABC):
-    """A learner and its policy. One file of `algos/` holds one subclass."""
+class Algorithm(nn.Module, abc.ABC, Generic[Settings]):
+    """A learner and its policy. One file of `algos/` holds one subclass; `Algorithm[C]` has settings of type C."""
 
     Config: ClassVar[type]
-    """Frozen dataclass of its settings; derived from OffPolicyConfig when it learns from past episodes."""
+    """Frozen dataclass of its settings; a subclass of OffPolicyConfig for an algorithm that learns from past episodes."""
     value_scope: Literal["own", "team", "utility"] = "own"
-    """What `appraise` speaks of: each agent's own return, the team's, or a `utility` without unit that only ranks phases."""
+    """Meaning of `value_estimates`: return of the `own` agent, of the `team`, or a `utility` that only ranks phases."""
 
-    def __init__(self, spec: Spec, config: Any) -> None:
+    def __init__(self, spec: Spec, config: Settings) -> None:
         super().__init__()
         self.spec, self.config = spec, config
 
@@ -101,55 +116,58 @@ class Algorithm(nn.Module, abc.ABC):
         """Choose a legal action for every agent.
 
         Args:
-            obs: what each agent sees.
-            avail: what each may choose.
-            carry: what the last call returned, None at the start of an episode.
-            generator: explore with this; None acts greedily.
+            obs: observation of each agent.
+            avail: legal actions of each agent.
+            carry: state of the policy that the last call returned; None at the start of an episode.
+            generator: source of random numbers for exploration; None acts greedily.
 
-        Returns the actions, what `update` wants back (each [B, N, ...]), and the next carry.
+        Returns the actions, extras that `update` needs (each [B, N, ...]), and the next carry.
         """
 
     @abc.abstractmethod
     def update(self, batch: Batch, progress: float) -> dict[str, float]:
-        """Learn from a batch; `progress` in [0, 1] is the share of training that is done. Returns metrics.
+        """Learn from a batch and return metrics.
 
-        On-policy: episodes or parts of them, just played. Off-policy: cuts of past episodes (`replay.Replay.sample`).
+        Args:
+            batch: new episodes, whole or in part (on-policy); sequences of past episodes (off-policy, `replay.Replay.sample`).
+            progress: share of training that is done, in [0, 1].
         """
 
     def on_new_episodes(self, batch: Batch, progress: float) -> dict[str, float]:
-        """Look at new episodes before `update` gets samples of all; only off-policy algorithms are asked. Returns metrics."""
+        """Take in new episodes before `update` gets samples of the replay; return metrics. Off-policy algorithms only."""
         return {}
 
     def value_estimates(
         self, obs: Float[Tensor, "B N F"], avail: Bool[Tensor, "B N A"], state: Float[Tensor, "B S"], carry: Any
     ) -> dict[str, Tensor]:
-        """Return what it thinks of a moment, in the reward's unit but for a utility; what it has no opinion on is missing.
+        """Return the value and advantage estimates of one decision, in the reward's unit (a utility has no unit).
 
-        Needs all weights.
+        Needs all weights. Estimates that the algorithm does not make are missing.
 
         Args:
-            obs: what each agent sees.
-            avail: what each may choose.
-            state: of the whole network.
-            carry: as `act` gets it.
+            obs: observation of each agent.
+            avail: legal actions of each agent.
+            state: state of the whole network.
+            carry: state of the policy, as for `act`.
 
-        Returns some of: `probs` [B, N, A], the policy that explores; `value` [B, K], the return that each agent learns from
-        (K = N), or all (K = 1); `own` [B, N, A], what each phase adds to the return that the agent learns from (see `about`);
-        `others` [B, N, A], what it adds to the other agents' returns. Only differences between phases mean something.
+        Returns some of: `probs` [B, N, A], the policy that explores; `value` [B, K], the return of each agent (K = N) or of
+        the team (K = 1); `own` [B, N, A], the advantage of each phase for the return that the agent learns from (see
+        `value_scope`); `others` [B, N, A], its effect on the returns of other agents. Only differences between phases
+        have a meaning.
         """
         return {}
 
     @abc.abstractmethod
     def policy_state(self) -> dict[str, Tensor]:
-        """Return the part of `state_dict` that `act` needs: what rollout workers get."""
+        """Return the part of `state_dict` that `act` needs; rollout workers get it."""
 
     def training_state(self) -> dict[str, Any]:
-        """Return everything that a resumed training needs: weights, optimisers, normalisers, random state."""
+        """Return the state that a resumed training needs: weights, optimisers, normalisers, random state."""
         optimisers = {name: value.state_dict() for name, value in vars(self).items() if isinstance(value, torch.optim.Optimizer)}
         return {"weights": self.state_dict(), "optimisers": optimisers, "torch_rng": torch.get_rng_state()}
 
     def load_training_state(self, state: dict[str, Any]) -> None:
-        """Undo `training_state`."""
+        """Restore the state that `training_state` returned."""
         self.load_state_dict(state["weights"])
         for name, value in state["optimisers"].items():
             getattr(self, name).load_state_dict(value)

@@ -1,22 +1,24 @@
-"""HAPPO (Kuba et al. 2022, arXiv 2109.11251): agents improve one after the other, each given what those before it became.
+"""HAPPO (Kuba et al. 2022, arXiv 2109.11251): agents improve one after the other, given the new policies of those before.
 
 In a random order i_1 .. i_N: L = -F min(rho A, clip(rho) A) - beta H on agent i_m alone with one advantage A for all, then
 F <- F pi^{i_m}_new / pi^{i_m}_old over the whole batch. F = 1 for the first agent. The critic learns as in MAPPO.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeVar, cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from tsc_marl import ops
-from tsc_marl.algos.base import PpoConfig
-from tsc_marl.algos.ippo import Rows
+from tsc_marl.algos.base import Minibatch, PpoConfig
 from tsc_marl.algos.mappo import Mappo
 from tsc_marl.errors import UserError
 from tsc_marl.nn import agent
 from tsc_marl.types import Spec
+
+HappoSettings = TypeVar("HappoSettings", bound="HappoConfig")
 
 
 @dataclass(frozen=True)
@@ -35,12 +37,12 @@ class HappoConfig(PpoConfig):
             )
 
 
-class Happo(Mappo):
+class Happo(Mappo[HappoSettings]):
     """Sequential PPO. Each agent learns in a small network of its own; `actor` holds copies of all, stacked, for acting."""
 
     Config = HappoConfig
 
-    def __init__(self, spec: Spec, config: HappoConfig) -> None:
+    def __init__(self, spec: Spec, config: HappoSettings) -> None:
         super().__init__(spec, config)
         self.actor.requires_grad_(False)
         sizes = (1, spec.obs_dim, config.hidden, spec.n_actions, config.sharing, 0.01, config.recurrent)
@@ -49,16 +51,15 @@ class Happo(Mappo):
             self._publish(i)
         self.actor_optimiser = torch.optim.Adam(self.learners.parameters(), lr=config.lr, eps=1e-5)
 
-    def fit(self, rows: Rows) -> list[dict[str, float]]:
+    def fit(self, rows: Minibatch) -> list[dict[str, float]]:
         """Improve the agents in a random order, then the critic."""
-        factor = torch.ones_like(rows["advantage"][..., :1])
+        factor = torch.ones_like(rows.advantage[..., :1])
         logged = []
         for i in torch.randperm(self.spec.n_agents).tolist():
-            own = {name: value[:, :, i : i + 1] for name, value in rows.items() if name not in ("state", "value", "target")}
-            own["factor"] = factor
+            own = rows.of_agent(i).with_extras(factor=factor)
             logged += self.step_agent(i, own)
             with torch.no_grad():
-                change = ops.gather_actions(self.agent_log_policy(i, own), own["action"]) - own["logp"]
+                change = ops.gather_actions(self.agent_log_policy(i, own), own.action) - own.logp
             factor = factor * change.exp()
             self._publish(i)
         metrics = {"factor/min": float(factor.min()), "factor/max": float(factor.max())}
@@ -67,17 +68,18 @@ class Happo(Mappo):
             logged.append(self.step_critic(some))
         return [metrics, *logged]
 
-    def agent_log_policy(self, i: int, rows: Rows) -> Float[Tensor, "L M 1 A"]:
+    def agent_log_policy(self, i: int, rows: Minibatch) -> Float[Tensor, "L M 1 A"]:
         """Return agent i's log-probabilities of all actions along its rows."""
-        memory = rows["hidden"][0] if self.config.recurrent else None
-        return ops.log_policy(self.learners[i].unroll(rows["obs"], memory)[0], rows["avail"])  # pyright: ignore[reportCallIssue]
+        memory = rows.extras["hidden"][0] if self.config.recurrent else None
+        learner = cast(agent.AgentNet, self.learners[i])
+        return ops.log_policy(learner.unroll(rows.obs, memory)[0], rows.avail)
 
-    def step_agent(self, i: int, rows: Rows) -> list[dict[str, float]]:
+    def step_agent(self, i: int, rows: Minibatch) -> list[dict[str, float]]:
         """Take PPO's steps on agent i alone; the factor weighs its rows."""
         logged = []
         for some in self.minibatches(rows):
-            some["advantage"] = some["factor"] * some["advantage"]
-            logged.append(self.step_policy(self.agent_log_policy(i, some), some, self.learners[i]))
+            weighted = replace(some, advantage=some.extras["factor"] * some.advantage)
+            logged.append(self.step_policy(self.agent_log_policy(i, weighted), weighted, self.learners[i]))
         return logged
 
     @torch.no_grad()

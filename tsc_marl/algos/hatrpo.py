@@ -12,8 +12,9 @@ from torch import Tensor
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from tsc_marl import ops
+from tsc_marl.algos.base import Minibatch
 from tsc_marl.algos.happo import Happo, HappoConfig
-from tsc_marl.algos.ippo import Rows
+from tsc_marl.bounds import Count, NonNegative, OpenShare, Positive
 from tsc_marl.errors import UserError
 
 
@@ -21,50 +22,43 @@ from tsc_marl.errors import UserError
 class HatrpoConfig(HappoConfig):
     """Settings of HATRPO."""
 
-    entropy_coef: float = 0.0
+    entropy_coef: NonNegative = 0.0
     """Must be 0: the trust region has no entropy bonus."""
-    delta: float = 0.01
+    delta: Positive = 0.01
     """Largest mean KL divergence of an agent's step."""
-    damping: float = 0.1
+    damping: Positive = 0.1
     """Added to the diagonal of the KL's Hessian."""
-    cg_steps: int = 10
+    cg_steps: Count = 10
     """Iterations of the conjugate gradient."""
-    backtracks: int = 10
+    backtracks: Count = 10
     """Tries of the line search."""
-    shrink: float = 0.8
+    shrink: OpenShare = 0.8
     """Factor of the step from one try to the next."""
-    accept: float = 0.5
+    accept: OpenShare = 0.5
     """Smallest share of the promised improvement that is accepted."""
 
     def __post_init__(self) -> None:
-        """Refuse values outside their range."""
+        """Refuse an entropy bonus."""
         super().__post_init__()
         if self.entropy_coef:
             raise UserError(f"algo.entropy_coef must be 0, hatrpo's trust region has no entropy bonus; got {self.entropy_coef}")
-        for name in ("delta", "damping", "cg_steps", "backtracks"):
-            if not getattr(self, name) > 0:
-                raise UserError(f"algo.{name} must be positive; got {getattr(self, name)}")
-        for name in ("shrink", "accept"):
-            if not 0 < getattr(self, name) < 1:
-                raise UserError(f"algo.{name} must lie in (0, 1); got {getattr(self, name)}")
 
 
-class Hatrpo(Happo):
+class Hatrpo(Happo[HatrpoConfig]):
     """Sequential TRPO."""
 
     Config = HatrpoConfig
-    config: HatrpoConfig  # pyright: ignore[reportIncompatibleVariableOverride]
 
-    def step_agent(self, i: int, rows: Rows) -> list[dict[str, float]]:
+    def step_agent(self, i: int, rows: Minibatch) -> list[dict[str, float]]:
         """Take one trust-region step on agent i alone, or none."""
         config, parameters = self.config, list(self.learners[i].parameters())
         before, old = self.agent_log_policy(i, rows).detach(), parameters_to_vector(parameters).detach()
 
         def surrogate() -> tuple[Tensor, Tensor]:
             logp = self.agent_log_policy(i, rows)
-            ratio = (ops.gather_actions(logp, rows["action"]) - rows["logp"]).exp()
-            gain = ops.masked_mean(ratio * rows["factor"] * rows["advantage"], rows["active"])
-            return gain, ops.masked_mean(ops.kl(before, logp), rows["active"])
+            ratio = (ops.gather_actions(logp, rows.action) - rows.logp).exp()
+            gain = ops.masked_mean(ratio * rows.extras["factor"] * rows.advantage, rows.active)
+            return gain, ops.masked_mean(ops.kl(before, logp), rows.active)
 
         gain, divergence = surrogate()
         gradient = _flat(torch.autograd.grad(gain, parameters, retain_graph=True))
@@ -85,8 +79,8 @@ class Hatrpo(Happo):
                 new, moved = surrogate()
             ratio = (new - gain) / (share * gradient @ step)
             if moved < config.delta and new > gain and ratio > config.accept:
-                figures = {"trust/accepted": 1.0, "trust/tries": float(j + 1), "trust/ratio": float(ratio.detach())}
-                return [figures | {"policy/kl": float(moved)}]
+                metrics = {"trust/accepted": 1.0, "trust/tries": float(j + 1), "trust/ratio": float(ratio.detach())}
+                return [metrics | {"policy/kl": float(moved)}]
         vector_to_parameters(old, parameters)
         return [{"trust/accepted": 0.0}]
 

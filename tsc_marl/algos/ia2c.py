@@ -5,61 +5,59 @@ One pass over each batch, without a ratio: where PPO's ratio is 1 the two gradie
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 from jaxtyping import Float
 from torch import Tensor
 
 from tsc_marl import ops
-from tsc_marl.algos.base import PpoConfig
-from tsc_marl.algos.ippo import Ippo, Rows
+from tsc_marl.algos.base import Minibatch, PpoConfig
+from tsc_marl.algos.ippo import Ippo
+from tsc_marl.bounds import Count, PositiveShare
 from tsc_marl.errors import UserError
-from tsc_marl.nn import agent
+from tsc_marl.nn.sharing import polyak_update, target_copy
 from tsc_marl.types import Batch, Spec
+
+A2cSettings = TypeVar("A2cSettings", bound="A2cConfig")
 
 
 @dataclass(frozen=True)
 class A2cConfig(PpoConfig):
     """Settings of the A2C family: those of PPO, one pass over each batch."""
 
-    epochs: int = 1
+    epochs: Count = 1
     """Passes over each batch: the loss has no ratio that would allow more than one."""
-    num_minibatches: int = 16
+    num_minibatches: Count = 16
     """Gradient steps per pass."""
     estimator: Literal["nstep", "gae"] = "nstep"
-    """`nstep` returns, or the generalised advantage estimate with `lam`."""
-    n_steps: int = 5
+    """`nstep` returns, or the generalised advantage estimate with `gae_lambda`."""
+    n_steps: Count = 5
     """Rewards in an n-step return."""
-    polyak: float = 0.1
+    polyak: PositiveShare = 0.1
     """Share by which the target critic moves at each batch."""
 
     def __post_init__(self) -> None:
-        """Refuse values outside their range."""
+        """Refuse several epochs, and PopArt beside a target critic."""
         super().__post_init__()
         if self.epochs != 1:
             raise UserError(f"algo.epochs must be 1, the loss has no ratio to correct for a moved policy; got {self.epochs}")
-        if self.n_steps < 1:
-            raise UserError(f"algo.n_steps must be at least 1; got {self.n_steps}")
         if self.popart and self.estimator == "nstep":
             raise UserError("algo.popart True rescales the critic, not the target critic of nstep; set algo.estimator gae")
-        if not 0 < self.polyak <= 1:
-            raise UserError(f"algo.polyak must lie in (0, 1]; got {self.polyak}")
 
 
-class Ia2c(Ippo):
+class Ia2c(Ippo[A2cSettings]):
     """Independent advantage actor-critic."""
 
     Config = A2cConfig
-    config: A2cConfig  # pyright: ignore[reportIncompatibleVariableOverride]
 
-    def __init__(self, spec: Spec, config: A2cConfig) -> None:
+    def __init__(self, spec: Spec, config: A2cSettings) -> None:
         super().__init__(spec, config)
-        self.target_critic = agent.target_copy(self.critic)
+        self.target_critic = target_copy(self.critic)
 
     def update(self, batch: Batch, progress: float) -> dict[str, float]:
         """Learn as PPO does, then move the target critic."""
         metrics = super().update(batch, progress)
-        agent.polyak_update(self.target_critic, self.critic, self.config.polyak)
+        polyak_update(self.target_critic, self.critic, self.config.polyak)
         return metrics
 
     def return_residual(
@@ -68,12 +66,10 @@ class Ia2c(Ippo):
         """Return G^(n) - V, or the generalised advantage estimate."""
         if self.config.estimator == "gae":
             return super().return_residual(batch, reward, value)
-        online, self.critic = self.critic, self.target_critic
-        later = self.returns.restore(self.normalised_values(batch.obs, batch.state))
-        self.critic = online
+        later = self.returns.restore(self.values_of(self.target_critic, batch.obs, batch.state))
         done = (batch.terminated, batch.truncated)
         return ops.nstep_return(reward, later, *done, self.config.gamma, self.config.n_steps) - value[:-1]
 
-    def policy_loss(self, logp: Float[Tensor, "L M N"], rows: Rows) -> Tensor:
+    def policy_loss(self, logp: Float[Tensor, "L M N"], rows: Minibatch) -> Tensor:
         """Return the plain policy gradient's loss."""
-        return -ops.masked_mean(rows["advantage"] * logp, rows["active"])
+        return -ops.masked_mean(rows.advantage * logp, rows.active)

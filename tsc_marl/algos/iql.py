@@ -1,11 +1,11 @@
 """IQL (Tan 1993; Tampuu et al. 2017, arXiv 1511.08779): each agent learns Q^i(o^i, a) from its own reward.
 
 y^i = r^i + gamma (1 - terminated) Qbar^i(o'^i, argmax_a Q^i(o'^i, a)), double Q-learning (arXiv 1509.06461) with a target
-network. The Q are predicted in units of their targets' running mean and deviation. Epsilon-greedy over the legal actions.
+network. Q is normalised by the running mean and deviation of its targets. The policy is epsilon-greedy over the legal actions.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -13,45 +13,42 @@ from torch import Tensor, nn
 
 from tsc_marl import ops
 from tsc_marl.algos.base import OffPolicyConfig
+from tsc_marl.bounds import Count, Positive, PositiveShare, Share, Widths
 from tsc_marl.errors import UserError
 from tsc_marl.nn import agent
+from tsc_marl.nn.normalisation import ValueNorm
+from tsc_marl.nn.sharing import polyak_update, target_copy
 from tsc_marl.types import Algorithm, Batch, Spec
+
+QSettings = TypeVar("QSettings", bound="QConfig")
 
 
 @dataclass(frozen=True)
 class QConfig(OffPolicyConfig):
     """Settings of the Q-learners."""
 
-    lr: float = 1e-3
+    lr: Positive = 1e-3
     """Learning rate (Adam)."""
-    gamma: float = 0.98
+    gamma: Share = 0.98
     """Discount per decision."""
-    max_grad_norm: float = 10.0
+    max_grad_norm: Positive = 10.0
     """Largest norm of a gradient step."""
-    hidden: tuple[int, ...] = (64, 64)
+    hidden: Widths = (64, 64)
     """Widths of the hidden layers."""
     sharing: agent.Sharing = "full"
     """Which agents share parameters: `full` (with a one-hot id), `full_no_id`, `none`, `seps` (learned clusters)."""
     recurrent: bool = False
     """Give the agents a memory (GRU)."""
-    polyak: float | None = 0.01
+    polyak: PositiveShare | None = 0.01
     """Share by which the target network moves at each update."""
-    target_update_interval: int | None = None
-    """Copy to the target network after so many updates instead; needs `polyak None`."""
-    value_norm_decay: float = 0.999
+    target_update_interval: Count | None = None
+    """Updates between two copies to the target network; needs `polyak None`."""
+    value_norm_decay: Share = 0.999
     """Share of the target normaliser's moments kept at each update."""
 
     def __post_init__(self) -> None:
-        """Refuse values outside their range, and other than one way to move the target."""
+        """Refuse two ways to move the target network, and none."""
         super().__post_init__()
-        for name in ("gamma", "value_norm_decay"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UserError(f"algo.{name} must lie in [0, 1]; got {getattr(self, name)}")
-        for name in ("lr", "max_grad_norm", "polyak", "target_update_interval"):
-            if getattr(self, name) is not None and not getattr(self, name) > 0:
-                raise UserError(f"algo.{name} must be positive; got {getattr(self, name)}")
-        if min(self.hidden, default=0) < 1:
-            raise UserError(f"algo.hidden needs at least one layer, none narrower than 1; got {self.hidden}")
         if (self.polyak is None) == (self.target_update_interval is None):
             raise UserError(
                 f"the target moves in exactly one way; got algo.polyak {self.polyak} and algo.target_update_interval "
@@ -59,35 +56,34 @@ class QConfig(OffPolicyConfig):
             )
 
 
-class Iql(Algorithm):
+class Iql(Algorithm[QSettings]):
     """Independent Q-learning."""
 
     Config = QConfig
     epsilon: Tensor
     updates_done: Tensor
 
-    def __init__(self, spec: Spec, config: QConfig) -> None:
+    def __init__(self, spec: Spec, config: QSettings) -> None:
         super().__init__(spec, config)
-        self.config: QConfig = config
         sizes = (spec.n_agents, spec.obs_dim, config.hidden, spec.n_actions)
         self.actor = agent.AgentNet(*sizes, config.sharing, 0.01, config.recurrent)
         self.mixer = self.build_mixer()
-        self.target_actor, self.target_mixer = agent.target_copy(self.actor), agent.target_copy(self.mixer)
+        self.target_actor, self.target_mixer = target_copy(self.actor), target_copy(self.mixer)
         self.optimiser = torch.optim.Adam([*self.actor.parameters(), *self.mixer.parameters()], lr=config.lr, eps=1e-5)
-        self.returns = agent.ValueNorm(config.value_norm_decay)
+        self.returns = ValueNorm(config.value_norm_decay)
         self.register_buffer("epsilon", torch.tensor(config.epsilon_start))
         self.register_buffer("updates_done", torch.zeros((), dtype=torch.long))
 
     def build_mixer(self) -> nn.Module:
-        """Return what makes the predicted values of the agents' Q; here nothing, each is one by itself."""
+        """Return the mixing network, which computes Q_tot from the agents' Q. IQL has none."""
         return nn.Module()
 
-    def mix(self, joint: nn.Module, q: Float[Tensor, "T B N"], batch: Batch, rows: slice) -> Float[Tensor, "T B K"]:
-        """Return the values that targets are made for, of the agents' Q of some actions in some rows; normalised units."""
+    def mix(self, mixer: nn.Module, q: Float[Tensor, "T B N"], batch: Batch, rows: slice) -> Float[Tensor, "T B K"]:
+        """Return Q_tot of the chosen actions' Q in some rows of a batch, normalised units; IQL learns each agent's Q alone."""
         return q
 
     def critic_reward(self, batch: Batch) -> Float[Tensor, "T B K"]:
-        """Return the rewards that they predict."""
+        """Return the rewards whose discounted sums Q predicts: r^i."""
         return batch.reward
 
     def act(
@@ -104,7 +100,7 @@ class Iql(Algorithm):
     def value_estimates(
         self, obs: Float[Tensor, "B N F"], avail: Bool[Tensor, "B N A"], state: Float[Tensor, "B S"], carry: Any
     ) -> dict[str, Tensor]:
-        """Return what each phase adds to the best one's Q; the policy is greedy but for epsilon."""
+        """Return Q^i(o^i, a) - max_b Q^i(o^i, b) over the legal b, and the epsilon-greedy policy."""
         q = self.actor.unroll(obs.unsqueeze(0), carry)[0][0]
         best = ops.mask_illegal(q, avail).max(-1, keepdim=True).values
         share = self.epsilon * avail / avail.sum(-1, keepdim=True)
@@ -130,19 +126,19 @@ class Iql(Algorithm):
         self.updates_done += 1
         every = self.config.target_update_interval
         if every is None or int(self.updates_done) % every == 0:
-            share = self.config.polyak if every is None else 1.0
-            agent.polyak_update(self.target_actor, self.actor, share or 1.0)
-            agent.polyak_update(self.target_mixer, self.mixer, share or 1.0)
+            share = 1.0 if self.config.polyak is None else self.config.polyak
+            polyak_update(self.target_actor, self.actor, share)
+            polyak_update(self.target_mixer, self.mixer, share)
         return metrics | {"loss/q": loss.item(), "grad_norm/q": float(norm)}
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         """Return the mean squared TD error in normalised units, and metrics."""
         q, greedy, later = self.utilities(batch)
-        guess = self.mix(self.mixer, ops.gather_actions(q[:-1], batch.action), batch, slice(0, -1))
+        predicted = self.mix(self.mixer, ops.gather_actions(q[:-1], batch.action), batch, slice(0, -1))
         with torch.no_grad():
             value = self.returns.restore(self.mix(self.target_mixer, ops.gather_actions(later, greedy), batch, slice(1, None)))
-            wanted, metrics = self.normalised_target(batch, value)
-        return ((guess - wanted) ** 2).mean(), metrics
+            target, metrics = self.normalised_target(batch, value)
+        return ((predicted - target) ** 2).mean(), metrics
 
     def utilities(self, batch: Batch) -> tuple[Float[Tensor, "T_1 B N A"], Int[Tensor, "T B N"], Float[Tensor, "T B N A"]]:
         """Return the agents' Q, and for the next rows their greedy legal actions and the target network's Q."""

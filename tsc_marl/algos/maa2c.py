@@ -4,7 +4,5 @@ from tsc_marl.algos.ia2c import A2cConfig, Ia2c
 from tsc_marl.algos.mappo import Mappo
 
 
-class Maa2c(Ia2c, Mappo):
+class Maa2c(Ia2c[A2cConfig], Mappo[A2cConfig]):
     """Advantage actor-critic with one advantage for all agents."""
-
-    config: A2cConfig  # pyright: ignore[reportIncompatibleVariableOverride]

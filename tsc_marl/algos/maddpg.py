@@ -1,11 +1,10 @@
 """MADDPG (Lowe et al. 2017, arXiv 1706.02275) with discrete actions by the straight-through Gumbel-softmax (arXiv 1611.01144).
 
 y^i = r^i + gamma (1 - terminated) Qbar^i(x', a'^1 .. a'^N), a'^j drawn from the target actor of j; the actor of i climbs
-Q^i(x, a^-i, a~^i). With the paper's two options: `infer` replaces the other agents' target actors in y^i by what agent i
-has learned of them (4.2), `ensemble` gives each agent K sub-policies, one of which plays an episode (4.3).
+Q^i(x, a^-i, a~^i). Two options of the paper: `infer` replaces the other agents' target actors in y^i by agent i's models of
+them (4.2); `ensemble` gives each agent K sub-policies, one of which plays an episode (4.3).
 """
 
-import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,86 +15,72 @@ from torch.nn.functional import one_hot
 
 from tsc_marl import ops
 from tsc_marl.algos.base import OffPolicyConfig
+from tsc_marl.bounds import Count, NonNegative, Positive, PositiveShare, Share, Widths
 from tsc_marl.errors import UserError
 from tsc_marl.nn import agent, critics
+from tsc_marl.nn.normalisation import ValueNorm
+from tsc_marl.nn.sharing import polyak_update, target_copy
 from tsc_marl.types import Algorithm, Batch, Spec
 
 TARGETS = ("polyak", "target_update_interval", "target_update_interval_episodes")
-RANGES = {
-    "gamma": (0, 1),
-    "value_norm_decay": (0, 1),
-    "polyak": (0, 1),
-    "logit_penalty": (0, math.inf),
-    "infer_entropy": (0, math.inf),
-}
+"""Settings that move the targets: exactly one of them is not None."""
 
 
 @dataclass(frozen=True)
 class MaddpgConfig(OffPolicyConfig):
     """Settings of MADDPG."""
 
-    lr: float = 1e-3
+    lr: Positive = 1e-3
     """Learning rate of critics, actors and inferred policies (Adam)."""
-    gamma: float = 0.98
+    gamma: Share = 0.98
     """Discount per decision."""
-    max_grad_norm: float = 10.0
+    max_grad_norm: Positive = 10.0
     """Largest norm of a gradient step, actors and critics each."""
-    hidden: tuple[int, ...] = (64, 64)
+    hidden: Widths = (64, 64)
     """Widths of the actors' hidden layers."""
-    critic_hidden: tuple[int, ...] = (64, 64)
+    critic_hidden: Widths = (64, 64)
     """Widths of the critics' hidden layers."""
     sharing: agent.Sharing = "full"
     """Which agents share parameters: `full` (with a one-hot id), `full_no_id`, `none`, `seps` (learned clusters)."""
     critic_input: Literal["state", "obs"] = "state"
-    """x of the critics beside the actions: the state, or all observations."""
+    """Input x of the critics beside the actions: the state, or all observations."""
     reward: Literal["own", "team"] = "own"
-    """What the critic of an agent predicts: its own reward, or the sum of all."""
-    temperature: tuple[float, float] = (1.0, 1.0)
-    """Of the Gumbel-softmax gradient, at the start and at the end of training (linear); actions do not depend on it."""
-    logit_penalty: float = 1e-3
+    """Reward of each agent's critic: its own reward, or the sum of all."""
+    temperature: tuple[Positive, Positive] = (1.0, 1.0)
+    """Temperature of the Gumbel-softmax gradient at the start and the end of training (linear). Actions do not depend on it."""
+    logit_penalty: NonNegative = 1e-3
     """Weight of the mean squared logit of the legal actions in the actors' loss."""
     others: Literal["replay", "current"] = "replay"
-    """The other agents' actions in an actor's loss: those of the replay, or drawn anew from their actors."""
+    """The other agents' actions in an actor's loss: actions of the replay, or new draws from their actors."""
     target_action: Literal["sample", "argmax"] = "sample"
-    """The next actions in the critics' targets: drawn from the target actors, or their most likely ones."""
-    polyak: float | None = 0.01
+    """The next actions in the critics' targets: draws from the target actors, or their most likely actions."""
+    polyak: PositiveShare | None = 0.01
     """Share by which the targets move at each update."""
-    target_update_interval: int | None = None
-    """Copy to the targets after so many updates instead; needs `polyak None`."""
-    target_update_interval_episodes: int | None = None
-    """Copy to the targets after so many episodes instead; needs `polyak None`."""
-    value_norm_decay: float = 0.999
+    target_update_interval: Count | None = None
+    """Updates between two copies to the targets; needs `polyak None`."""
+    target_update_interval_episodes: Count | None = None
+    """Episodes between two copies to the targets; needs `polyak None`."""
+    value_norm_decay: Share = 0.999
     """Share of the target normaliser's moments kept at each update."""
     infer: Literal["none", "neighbours", "all"] = "none"
-    """Whose policies each agent infers for its target, one gradient step on the latest episodes before each update."""
-    infer_entropy: float = 1e-3
+    """Agents whose policies each agent infers for its target: one gradient step on the latest episodes before each update."""
+    infer_entropy: NonNegative = 1e-3
     """Weight of the entropy bonus of inferred policies."""
-    ensemble: int = 1
+    ensemble: Count = 1
     """Sub-policies K of each agent."""
 
     def __post_init__(self) -> None:
-        """Refuse values outside their range, and other than one way to move the targets."""
+        """Refuse several ways to move the targets, and none."""
         super().__post_init__()
-        for name, (low, high) in RANGES.items():
-            value = getattr(self, name)
-            if value is not None and not low <= value <= high:
-                raise UserError(f"algo.{name} must lie in [{low}, {high}]; got {value}")
-        for name in ("lr", "max_grad_norm", "ensemble", "temperature", *TARGETS):
-            value = getattr(self, name)
-            if value is not None and not min(value if isinstance(value, tuple) else (value,)) > 0:
-                raise UserError(f"algo.{name} must be positive; got {value}")
-        for name in ("hidden", "critic_hidden"):
-            if min(getattr(self, name), default=0) < 1:
-                raise UserError(f"algo.{name} needs at least one layer, none narrower than 1; got {getattr(self, name)}")
         chosen = [name for name in TARGETS if getattr(self, name) is not None]
         if len(chosen) != 1:
-            given = " and ".join(f"algo.{name} {getattr(self, name)}" for name in chosen or TARGETS)
-            raise UserError(f"the targets move in exactly one way; got {given}, set all but one to None")
+            values = " and ".join(f"algo.{name} {getattr(self, name)}" for name in chosen or TARGETS)
+            raise UserError(f"the targets move in exactly one way; got {values}, set all but one to None")
         if self.infer == "none" and self.infer_entropy != MaddpgConfig.infer_entropy:
             raise UserError(f"algo.infer_entropy {self.infer_entropy} has no effect with algo.infer none; set algo.infer to all")
 
 
-class Maddpg(Algorithm):
+class Maddpg(Algorithm[MaddpgConfig]):
     """An actor on its own observation and a critic of all actions for every agent."""
 
     Config = MaddpgConfig
@@ -105,23 +90,21 @@ class Maddpg(Algorithm):
 
     def __init__(self, spec: Spec, config: MaddpgConfig) -> None:
         super().__init__(spec, config)
-        self.config: MaddpgConfig = config
         n, f, a = spec.n_agents, spec.obs_dim, spec.n_actions
         size_x = spec.state_dim if config.critic_input == "state" else n * f
         self.actor = agent.Ensemble(config.ensemble, lambda: agent.AgentNet(n, f, config.hidden, a, config.sharing, 0.01))
         self.critic = critics.ActionCritic(n, f, a, size_x, config.critic_hidden, config.sharing)
         self.actor_optimiser = torch.optim.Adam(self.actor.parameters(), lr=config.lr, eps=1e-5)
         self.critic_optimiser = torch.optim.Adam(self.critic.parameters(), lr=config.lr, eps=1e-5)
-        self.target_actor, self.target_critic = agent.target_copy(self.actor), agent.target_copy(self.critic)
+        self.target_actor, self.target_critic = target_copy(self.actor), target_copy(self.critic)
         peers = spec.neighbours if config.infer == "neighbours" else [[j for j in range(n) if j != i] for i in range(n)]
         self.peers: agent.PolicyInferenceNet | None = None
         if config.infer != "none" and any(peers):
             self.peers = agent.PolicyInferenceNet(peers, f, config.hidden, a)
-            self.target_peers = agent.target_copy(self.peers)
+            self.target_peers = target_copy(self.peers)
             self.peers_optimiser = torch.optim.Adam(self.peers.parameters(), lr=config.lr, eps=1e-5)
-        self.returns = agent.ValueNorm(
-            config.value_norm_decay, n
-        )  # one scale would let the largest agent's critic drown the others'
+        # One scale for all would let the critic with the largest returns dominate.
+        self.returns = ValueNorm(config.value_norm_decay, n)
         self.latest: Batch | None = None
         self.register_buffer("epsilon", torch.tensor(config.epsilon_start))
         for name in ("updates_done", "episodes_seen"):
@@ -130,7 +113,7 @@ class Maddpg(Algorithm):
     def act(
         self, obs: Float[Tensor, "B N F"], avail: Bool[Tensor, "B N A"], carry: Any, generator: torch.Generator | None
     ) -> tuple[Int[Tensor, "B N"], dict[str, Tensor], Any]:
-        """Draw from this episode's sub-policy, or with probability epsilon anything; greedily, the mode of all their mean."""
+        """Draw from this episode's sub-policy, or with probability epsilon any legal action; greedily, the mode of their mean."""
         if generator is None:
             logits = self.actor(obs)
             probs = ops.log_policy(logits, avail.unsqueeze(-3).expand_as(logits)).exp()
@@ -172,7 +155,7 @@ class Maddpg(Algorithm):
 
     @torch.no_grad()
     def target(self, batch: Batch, x: Float[Tensor, "T_1 B X"]) -> Float[Tensor, "T B N"]:
-        """Return y^i, raw; the next actions come from the sub-policy that goes on with the episode."""
+        """Return y^i in the reward's unit; the next actions come from the same sub-policy."""
         obs, avail = batch.obs[1:], batch.avail[1:]
         logits = self.target_actor(obs, batch.extras["sub_policy"])
         if self.config.target_action == "sample":
@@ -185,26 +168,26 @@ class Maddpg(Algorithm):
             views[..., i, j, :] = ops.log_policy(self.target_peers(obs), avail[..., j, :]).exp()
         later = self.returns.restore(self.target_critic(obs, x[1:], views))
         team = self.config.reward == "team"
-        reward = batch.reward.sum(-1, keepdim=True).expand_as(batch.reward) if team else batch.reward
+        reward = batch.team_reward.expand_as(batch.reward) if team else batch.reward
         return reward + self.config.gamma * (~batch.terminated).float().unsqueeze(-1) * later
 
     def _improve_critic(self, batch: Batch, x: Tensor, joint: Tensor) -> dict[str, float]:
         target = self.target(batch, x)
         self.returns.update(target)
-        wanted = self.returns.normalise(target)
-        guess = self.critic(batch.obs[:-1], x[:-1], ops.action_views(joint))
-        loss = ((guess - wanted) ** 2).mean()
+        normalised = self.returns.normalise(target)
+        predicted = self.critic(batch.obs[:-1], x[:-1], ops.action_views(joint))
+        loss = ((predicted - normalised) ** 2).mean()
         norm = self._descend(loss, self.critic, self.critic_optimiser)
-        explained = ops.explained_variance(guess.detach(), wanted)
-        figures = {"value/mean": float(target.mean()), "value/explained_variance": explained}
-        return figures | {"loss/critic": loss.item(), "grad_norm/critic": norm}
+        explained = ops.explained_variance(predicted.detach(), normalised)
+        metrics = {"value/mean": float(target.mean()), "value/explained_variance": explained}
+        return metrics | {"loss/critic": loss.item(), "grad_norm/critic": norm}
 
     def actor_loss(
         self, batch: Batch, x: Tensor, joint: Float[Tensor, "T B N A"], temperature: float
     ) -> tuple[Tensor, Float[Tensor, "T B N A"], Float[Tensor, "T B N"]]:
         """Return the loss, the logits and each row's weight: sub-policies learn from their own rows, weighted 1/K."""
         obs, avail, k = batch.obs[:-1], batch.avail[:-1], batch.extras["sub_policy"]
-        weight = ops.sub_policy_weights(avail.sum(-1) > 1, k, self.config.ensemble)
+        weight = ops.sub_policy_weights(batch.has_choice, k, self.config.ensemble)
         logits = self.actor(obs, k)
         own = ops.gumbel_softmax(logits, avail, temperature, None)
         values = self.critic(obs, x[:-1], ops.action_views(own.detach() if self.config.others == "current" else joint, own))
@@ -216,8 +199,8 @@ class Maddpg(Algorithm):
         loss, logits, weight = self.actor_loss(batch, x, joint, temperature)
         norm = self._descend(loss, self.actor, self.actor_optimiser)
         entropy = (weight * ops.entropy(ops.log_policy(logits.detach(), batch.avail[:-1]))).sum((0, 1))
-        figures = {"loss/policy": loss.item(), "policy/entropy": float(entropy.mean()), "policy/temperature": temperature}
-        return figures | self.spec.per_agent({"entropy": entropy}) | {"grad_norm/actor": norm}
+        metrics = {"loss/policy": loss.item(), "policy/entropy": float(entropy.mean()), "policy/temperature": temperature}
+        return metrics | self.spec.per_agent({"entropy": entropy}) | {"grad_norm/actor": norm}
 
     def _infer(self, peers: agent.PolicyInferenceNet, latest: Batch) -> dict[str, float]:
         """Fit mu^_i^j to what j did in rows of the latest episodes: L = -E[log mu^(a_j | o_j) + lambda H(mu^)]."""
@@ -242,10 +225,10 @@ class Maddpg(Algorithm):
         }
 
     def _move_targets(self, share: float) -> None:
-        agent.polyak_update(self.target_actor, self.actor, share)
-        agent.polyak_update(self.target_critic, self.critic, share)
+        polyak_update(self.target_actor, self.actor, share)
+        polyak_update(self.target_critic, self.critic, share)
         if self.peers is not None:
-            agent.polyak_update(self.target_peers, self.peers, share)
+            polyak_update(self.target_peers, self.peers, share)
 
     def _descend(self, loss: Tensor, module: nn.Module, optimiser: torch.optim.Optimizer) -> float:
         """Take a gradient step with one module alone."""

@@ -3,28 +3,26 @@
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from tsc_marl.algos.base import PpoSettings
 from tsc_marl.algos.ippo import Ippo
-from tsc_marl.nn import agent, critics
+from tsc_marl.nn import critics
 from tsc_marl.types import Batch
 
 
-class Mappo(Ippo):
+class Mappo(Ippo[PpoSettings]):
     """PPO on the sum of the local rewards."""
 
     value_scope = "team"
+    value_layer = "net.head"
 
     def build_critic(self) -> nn.Module:
         """Return V(s)."""
         return critics.StateNet(self.spec.state_dim, self.config.critic_hidden, 1)
 
-    def normalised_values(self, obs: Float[Tensor, "*M N F"], state: Float[Tensor, "*M S"]) -> Float[Tensor, "*M 1"]:
-        """Return one value for all agents."""
-        return self.critic(state)
-
-    def value_head(self) -> agent.GroupLinear:
-        """Return V's last layer."""
-        return self.critic.get_submodule("net.head")  # pyright: ignore[reportReturnType]
+    def values_of(self, critic: nn.Module, obs: Float[Tensor, "*M N F"], state: Float[Tensor, "*M S"]) -> Float[Tensor, "*M 1"]:
+        """Return V(s), one value for all agents."""
+        return critic(state)
 
     def critic_reward(self, batch: Batch) -> Float[Tensor, "T B 1"]:
-        """Return the team's reward, the sum over agents."""
-        return batch.reward.sum(-1, keepdim=True)
+        """Return the team's reward R = sum_i R^i."""
+        return batch.team_reward

@@ -1,14 +1,17 @@
-"""MAPPO with individual rewards: R^i and V^i(s, o^i, i). The fair baseline: the information of `jointq` without its credit."""
+"""MAPPO with individual rewards R^i and values V^i(s, o^i, i): the inputs of `jointq`, without its credit assignment."""
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from tsc_marl.algos.base import PpoSettings
 from tsc_marl.algos.ippo import Ippo
-from tsc_marl.nn import agent, critics
+from tsc_marl.nn import critics
 
 
-class MappoInd(Ippo):
+class MappoInd(Ippo[PpoSettings]):
     """PPO on each agent's own reward with a central value per agent."""
+
+    value_layer = "net.head"
 
     def build_critic(self) -> nn.Module:
         """Return V^i(s, o^i, i)."""
@@ -20,10 +23,6 @@ class MappoInd(Ippo):
         sizes = (spec.n_agents, spec.obs_dim, spec.state_dim)
         return critics.CentralNet(*sizes, config.critic_hidden, size_out, config.sharing, 1.0)
 
-    def normalised_values(self, obs: Float[Tensor, "*M N F"], state: Float[Tensor, "*M S"]) -> Float[Tensor, "*M N"]:
-        """Return one value per agent."""
-        return self.critic(obs, state).squeeze(-1)
-
-    def value_head(self) -> agent.GroupLinear:
-        """Return the last layer of the V^i."""
-        return self.critic.get_submodule("net.head")  # pyright: ignore[reportReturnType]
+    def values_of(self, critic: nn.Module, obs: Float[Tensor, "*M N F"], state: Float[Tensor, "*M S"]) -> Float[Tensor, "*M N"]:
+        """Return V^i(s, o^i, i)."""
+        return critic(obs, state).squeeze(-1)

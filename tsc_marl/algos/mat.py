@@ -1,8 +1,8 @@
-"""Multi-Agent Transformer (Wen et al. 2022, arXiv 2205.14953): agents act one after the other, each knowing who did what.
+"""Multi-Agent Transformer (Wen et al. 2022, arXiv 2205.14953): agents act one after the other, given the actions before.
 
 The joint policy is the product of pi(a^m | o^1..o^n, a^1..a^{m-1}) in the fixed order of the agents. Acting takes one
-decoder pass per agent, training one pass for all (the actions are known). One optimiser descends L_pi + c_V L_V - beta H.
-Execution is central: an agent needs what all see and what those before it do.
+decoder pass per agent; training takes one pass for all, since the actions are known. One optimiser descends
+L_pi + c_V L_V - beta H. Execution is central: an agent needs all observations and the actions of the agents before it.
 """
 
 from dataclasses import dataclass
@@ -13,8 +13,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from tsc_marl import ops
-from tsc_marl.algos.ippo import Rows
+from tsc_marl.algos.base import Minibatch
 from tsc_marl.algos.mat_dec import MatDec, MatDecConfig
+from tsc_marl.bounds import Positive, Widths
 from tsc_marl.errors import UserError
 from tsc_marl.nn import agent, transformer
 from tsc_marl.types import Spec
@@ -24,18 +25,16 @@ from tsc_marl.types import Spec
 class MatConfig(MatDecConfig):
     """Settings of PPO with an encoder-decoder."""
 
-    hidden: tuple[int, ...] = (64,)
+    hidden: Widths = (64,)
     """Widths of the decoder's blocks, all the same as the encoder's (`critic_hidden`)."""
     sharing: agent.Sharing = "full"
     """One transformer for all agents, with a one-hot id (`full`) or without (`full_no_id`)."""
-    value_weight: float = 1.0
+    value_weight: Positive = 1.0
     """c_V, weight of the value loss."""
 
     def __post_init__(self) -> None:
-        """Refuse what one transformer without a memory cannot be."""
+        """Refuse unshared parameters, a memory, and widths that differ."""
         super().__post_init__()
-        if not self.value_weight > 0:
-            raise UserError(f"algo.value_weight must be positive; got {self.value_weight}")
         if not self.sharing.startswith("full"):
             raise UserError(f"algo.sharing must be full or full_no_id, mat is one network for all agents; got {self.sharing}")
         if self.recurrent:
@@ -44,11 +43,11 @@ class MatConfig(MatDecConfig):
             raise UserError(f"algo.hidden must have the width of algo.critic_hidden {self.critic_hidden}; got {self.hidden}")
 
 
-class Mat(MatDec):
+class Mat(MatDec[MatConfig]):
     """PPO on an autoregressive joint policy."""
 
     Config = MatConfig
-    config: MatConfig  # pyright: ignore[reportIncompatibleVariableOverride]
+    independent_softmax = False
     actor: transformer.EncoderDecoder  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def __init__(self, spec: Spec, config: MatConfig) -> None:
@@ -68,19 +67,19 @@ class Mat(MatDec):
         self, obs: Float[Tensor, "B N F"], avail: Bool[Tensor, "B N A"], carry: Any, generator: torch.Generator | None
     ) -> tuple[Int[Tensor, "B N"], dict[str, Tensor], Any]:
         """Choose for one agent after the other: sample, or take each policy's mode when `generator` is None."""
-        told: list[Tensor] = []
+        policies: list[Tensor] = []
         noise = torch.zeros(avail.shape)
         if generator is not None:
             noise = ops.gumbel_like(noise, generator)
 
         def choose(m: int, logits: Float[Tensor, "B A"]) -> Int[Tensor, "B"]:
-            told.append(ops.log_policy(logits, avail[:, m]))
-            return (told[-1] + noise[:, m]).argmax(-1)
+            policies.append(ops.log_policy(logits, avail[:, m]))
+            return (policies[-1] + noise[:, m]).argmax(-1)
 
         action = self.actor.one_by_one(obs, choose)
         if generator is None:
             return action, {}, None
-        logp = torch.stack(told, dim=1)
+        logp = torch.stack(policies, dim=1)
         return action, {"logp": ops.gather_actions(logp, action), "probs": logp.exp()}, None
 
     def value_estimates(
@@ -91,11 +90,11 @@ class Mat(MatDec):
         probs = ops.log_policy(self.actor(obs, likely), avail).exp()
         return {"probs": probs, "value": self.returns.restore(self.normalised_values(obs, state))}
 
-    def log_policy(self, rows: Rows) -> Float[Tensor, "L M N A"]:
-        """Return the log-probabilities of all actions, each agent's given the taken actions of those before it."""
-        return ops.log_policy(self.actor(rows["obs"], rows["action"]), rows["avail"])
+    def log_policy(self, rows: Minibatch) -> Float[Tensor, "L M N A"]:
+        """Return the log-probabilities of all actions, each agent's given the taken actions of the agents before it."""
+        return ops.log_policy(self.actor(rows.obs, rows.action), rows.avail)
 
-    def step(self, rows: Rows) -> dict[str, float]:
+    def step(self, rows: Minibatch) -> dict[str, float]:
         """Take one step on both losses at once."""
         critic_loss = self.critic_loss(rows)
         policy_loss, metrics = self.actor_loss(self.log_policy(rows), rows)

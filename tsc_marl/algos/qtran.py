@@ -1,8 +1,8 @@
-r"""QTRAN-base (Son et al. 2019, arXiv 1905.05408): any joint Q, and agents' Q whose greedy actions are its best ones.
+r"""QTRAN-base (Son et al. 2019, arXiv 1905.05408): a free joint Q, and agents' Q with the same greedy actions.
 
-With u the joint action, u* the agents' greedy ones, Q^ the joint network and V(s) what the sum of the Q^i misses:
+With u the joint action, u* the agents' greedy actions, Q^ the joint network and V(s) a correction of the sum of the Q^i:
 L_td = (Q^(u) - y)^2,  L_opt = (sum_i Q^i(u*_i) - Q^(u*) + V)^2,  L_nopt = min(sum_i Q^i(u_i) - Q^(u) + V, 0)^2,
-where Q^ is held fixed in the last two; y uses the target networks at the online networks' greedy actions.
+Q^ is constant in the last two; y uses the target networks at the online networks' greedy actions.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from torch.nn.functional import one_hot
 from tsc_marl import ops
 from tsc_marl.algos.iql import QConfig
 from tsc_marl.algos.vdn import Vdn
-from tsc_marl.errors import UserError
+from tsc_marl.bounds import NonNegative, Widths
 from tsc_marl.nn import agent, critics
 from tsc_marl.types import Batch
 
@@ -24,21 +24,12 @@ from tsc_marl.types import Batch
 class QtranConfig(QConfig):
     """Settings of QTRAN."""
 
-    joint_hidden: tuple[int, ...] = (64, 64)
+    joint_hidden: Widths = (64, 64)
     """Widths of the joint networks' hidden layers."""
-    lambda_opt: float = 1.0
+    lambda_opt: NonNegative = 1.0
     """Weight of L_opt."""
-    lambda_nopt: float = 0.1
+    lambda_nopt: NonNegative = 0.1
     """Weight of L_nopt."""
-
-    def __post_init__(self) -> None:
-        """Refuse values outside their range."""
-        super().__post_init__()
-        for name in ("lambda_opt", "lambda_nopt"):
-            if not getattr(self, name) >= 0:
-                raise UserError(f"algo.{name} must not be negative; got {getattr(self, name)}")
-        if min(self.joint_hidden, default=0) < 1:
-            raise UserError(f"algo.joint_hidden needs at least one layer, none narrower than 1; got {self.joint_hidden}")
 
 
 class QtranNet(nn.Module):
@@ -59,12 +50,12 @@ class QtranNet(nn.Module):
         return self.net(torch.cat([state, self.embed(chosen).sum(-2)], dim=-1))
 
 
-class Qtran(Vdn):
-    """Q-learning with a free joint Q and a factored one below it that touches it at the greedy actions."""
+class Qtran(Vdn[QtranConfig]):
+    """Q-learning of a free joint Q; the sum of the agents' Q equals it at the greedy actions and is at least it elsewhere."""
 
     value_scope = "utility"
     Config = QtranConfig
-    config: QtranConfig  # pyright: ignore[reportIncompatibleVariableOverride]
+    mixer: QtranNet
 
     def build_mixer(self) -> QtranNet:
         """Return Q^ and V."""
@@ -72,21 +63,21 @@ class Qtran(Vdn):
         return QtranNet(spec.n_agents, spec.obs_dim, spec.n_actions, spec.state_dim, self.config.joint_hidden)
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
-        """Return L_td + opt L_opt + nopt L_nopt in normalised units, and metrics."""
+        """Return L_td + lambda_opt L_opt + lambda_nopt L_nopt in normalised units, and metrics."""
         q, greedy_next, _ = self.utilities(batch)
         obs, state = batch.obs[:-1], batch.state[:-1]
         with torch.no_grad():
             later = self.target_mixer(batch.obs[1:], batch.state[1:], greedy_next)
-            wanted, metrics = self.normalised_target(batch, self.returns.restore(later))
-        guess = self.mixer(obs, state, batch.action)
+            target, metrics = self.normalised_target(batch, self.returns.restore(later))
+        predicted = self.mixer(obs, state, batch.action)
         greedy = ops.mask_illegal(q[:-1].detach(), batch.avail[:-1]).argmax(-1)
         with torch.no_grad():
             best = self.mixer(obs, state, greedy)
-        missed = self.mixer.value(state)  # pyright: ignore[reportCallIssue]
-        at_best = ops.gather_actions(q[:-1], greedy).sum(-1, keepdim=True) - best + missed
-        at_taken = ops.gather_actions(q[:-1], batch.action).sum(-1, keepdim=True) - guess.detach() + missed
+        correction = self.mixer.value(state)
+        at_best = ops.gather_actions(q[:-1], greedy).sum(-1, keepdim=True) - best + correction
+        at_taken = ops.gather_actions(q[:-1], batch.action).sum(-1, keepdim=True) - predicted.detach() + correction
         losses = {
-            "td": ((guess - wanted) ** 2).mean(), "opt": (at_best**2).mean(), "nopt": (at_taken.clamp(max=0) ** 2).mean(),
+            "td": ((predicted - target) ** 2).mean(), "opt": (at_best**2).mean(), "nopt": (at_taken.clamp(max=0) ** 2).mean(),
         }  # fmt: skip
         metrics |= {f"loss/{name}": loss.item() for name, loss in losses.items()}
         return losses["td"] + self.config.lambda_opt * losses["opt"] + self.config.lambda_nopt * losses["nopt"], metrics

@@ -111,7 +111,7 @@ def learner(policy: Policy, spec: Spec) -> Ippo:
 
 def _softmax(kind: type) -> bool:
     """Return whether an algorithm's policy is the softmax of its actor's last layer, for each agent alone."""
-    return issubclass(kind, Ippo) and kind.policy_log_probs is Ippo.policy_log_probs and kind.build_actor is Ippo.build_actor
+    return issubclass(kind, Ippo) and kind.independent_softmax
 
 
 def collect(pool: Pool, subject: Subject, episodes: int) -> Batch:

@@ -1,17 +1,15 @@
-"""Neural modules. Every module that serves agents takes [..., N, F] and works under any sharing of parameters."""
+"""Networks of the agents: input [..., N, F], output [..., N, O], under any sharing of parameters."""
 
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from copy import deepcopy
-from typing import Literal, TypeVar
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-Net = TypeVar("Net", bound=nn.Module)
 Sharing = Literal["full", "full_no_id", "none", "seps"]
 """One network for all agents with a one-hot id, one without, one network each, or one for each learned cluster (`seps`)."""
 
@@ -40,48 +38,22 @@ class GroupLinear(nn.Module):
         return out.transpose(0, 1).reshape(*x.shape[:-1], -1)
 
     def common(self, x: Float[Tensor, "*M I"]) -> Float[Tensor, "*M N O"]:
-        """Return the outputs of all agents for one input that is the same for all, without a copy of it per agent."""
+        """Return the outputs of all agents for one common input, without a copy of the input per agent."""
         count, size_out, _ = self.weight.shape
         out = functional.linear(x, self.weight.flatten(0, 1), self.bias.flatten()).unflatten(-1, (count, size_out))
         return out.expand(*out.shape[:-2], len(self.group), size_out) if count == 1 else out[..., self.group, :]
 
 
-def target_copy(module: Net) -> Net:
-    """Return a copy that no gradient moves: a target network."""
-    return deepcopy(module).requires_grad_(False)
+def linear_layer(module: nn.Module, path: str) -> GroupLinear:
+    """Return the layer of a module at a path such as `net.head`.
 
-
-@torch.no_grad()
-def polyak_update(target: nn.Module, online: nn.Module, share: float) -> None:
-    """Move a target network: target <- (1 - share) target + share online; a share of 1 copies (arXiv 1509.02971)."""
-    for old, new in zip(target.parameters(), online.parameters(), strict=True):
-        old.lerp_(new, share)
-
-
-def regroup(module: nn.Module, group: Sequence[int]) -> None:
-    """Let agent n use network `group[n]` from now on, in every part of a module that shares by learned clusters.
-
-    A cluster's network starts as the one that its first agent used: no output changes where a cluster's agents used one.
+    Raises:
+        TypeError: when another kind of module is there.
     """
-    first = {k: n for n, k in reversed(list(enumerate(group)))}
-    for part in _clustered(module):
-        if len(part.group) != len(group):
-            continue
-        with torch.no_grad():
-            for values in (part.weight, part.bias):
-                old = values.clone()
-                for k, n in first.items():
-                    values[k] = old[part.group[n]]
-        part.group.copy_(torch.tensor(list(group)))
-
-
-def is_grouped(module: nn.Module) -> bool:
-    """Return whether `regroup` has made more than one cluster."""
-    return any(bool(part.group.any()) for part in _clustered(module))
-
-
-def _clustered(module: nn.Module) -> list[GroupLinear]:
-    return [part for part in module.modules() if isinstance(part, GroupLinear) and "group" in part.state_dict()]
+    layer = module.get_submodule(path)
+    if not isinstance(layer, GroupLinear):
+        raise TypeError(f"{path} is a {type(layer).__name__}; expected a GroupLinear")
+    return layer
 
 
 class AgentNet(nn.Module):
@@ -116,19 +88,19 @@ class AgentNet(nn.Module):
     def unroll(
         self, x: Float[Tensor, "L *M N I"], carry: Float[Tensor, "*M N H"] | None
     ) -> tuple[Float[Tensor, "L *M N O"], Float[Tensor, "*M N H"] | None]:
-        """Return the outputs along a sequence and the memory after it; `carry` is the one before, None at the start."""
+        """Return the outputs along L steps, and the memory after them; `carry` is the memory before (None: zeros)."""
         if self.gates is None:
             return self(x), carry
         trunk = self._trunk(x)
         memory = torch.zeros_like(trunk[0]) if carry is None else carry
-        kept = []
-        for given in self.gates[0](trunk):
-            reset, update, new = given.chunk(3, dim=-1)
+        memories = []
+        for gate_input in self.gates[0](trunk):
+            reset, update, new = gate_input.chunk(3, dim=-1)
             reset_h, update_h, new_h = self.gates[1](memory).chunk(3, dim=-1)
             gate = torch.sigmoid(update + update_h)
             memory = gate * memory + (1 - gate) * torch.tanh(new + torch.sigmoid(reset + reset_h) * new_h)
-            kept.append(memory)
-        out = torch.stack(kept)
+            memories.append(memory)
+        out = torch.stack(memories)
         return self.head(functional.layer_norm(out, out.shape[-1:])), memory
 
     def _trunk(self, x: Tensor) -> Tensor:
@@ -142,14 +114,14 @@ class AgentNet(nn.Module):
 
 
 class Ensemble(nn.Module):
-    """K networks of the same kind side by side, of which each row uses one."""
+    """K networks of the same kind; each row uses one of them."""
 
     def __init__(self, count: int, build: Callable[[], nn.Module]) -> None:
         super().__init__()
         self.members = nn.ModuleList([build() for _ in range(count)])
 
     def forward(self, x: Float[Tensor, "*M N F"], k: Int[Tensor, "*M N"] | None = None) -> Tensor:
-        """Return the outputs [..., N, A] of network k[..., n] for agent n, or without k those of all, [..., K, N, A]."""
+        """Return the outputs [..., N, A] of network k[..., n] for agent n; without k all outputs [..., K, N, A]."""
         if k is not None and len(self.members) == 1:
             return self.members[0](x)
         out = torch.stack([member(x) for member in self.members], dim=-3)
@@ -159,7 +131,7 @@ class Ensemble(nn.Module):
 
 
 class PolicyInferenceNet(nn.Module):
-    """What agents believe of others' policies (arXiv 1706.02275, 4.2): a perceptron per pair (i, j) on o^j, none shared."""
+    """Agents' models of the others' policies (arXiv 1706.02275, 4.2): a perceptron on o^j for each pair (i, j), none shared."""
 
     watcher: Tensor
     watched: Tensor
@@ -174,51 +146,3 @@ class PolicyInferenceNet(nn.Module):
     def forward(self, obs: Float[Tensor, "*M N F"]) -> Float[Tensor, "*M P A"]:
         """Return the logits of the P pairs, in the order of `watcher` and `watched`."""
         return self.net(obs[..., self.watched, :])
-
-
-class ValueNorm(nn.Module):
-    """Debiased running mean and deviation of targets: ValueNorm of arXiv 2103.01955, one for all agents or one each."""
-
-    mean_sum: Tensor
-    square_sum: Tensor
-    weight: Tensor
-
-    def __init__(self, decay: float, n_agents: int | None = None) -> None:
-        super().__init__()
-        self.keep = decay
-        for name in ("mean_sum", "square_sum", "weight"):
-            self.register_buffer(name, torch.zeros(() if n_agents is None or name == "weight" else n_agents))
-
-    def update(self, x: Tensor) -> None:
-        """Take in one batch of targets; [..., N] where each agent has its own."""
-        axes = tuple(range(x.dim() - self.mean_sum.dim()))
-        for name, new in (("mean_sum", x.mean(axes)), ("square_sum", (x**2).mean(axes)), ("weight", torch.ones(()))):
-            getattr(self, name).mul_(self.keep).add_(new * (1 - self.keep))
-
-    @property
-    def mean(self) -> Tensor:
-        return self.mean_sum / self.weight.clamp(min=1e-8)
-
-    @property
-    def deviation(self) -> Tensor:
-        variance = self.square_sum / self.weight.clamp(min=1e-8) - self.mean**2
-        return torch.where(self.weight > 0, variance.clamp(min=1e-4).sqrt(), torch.ones(()))
-
-    @torch.no_grad()
-    def update_preserving(self, x: Tensor, head: GroupLinear) -> None:
-        """Take in one batch of targets and rescale a head's first output so that what it predicts, restored, stays the same.
-
-        PopArt (van Hasselt et al. 2016, arXiv 1602.07714): w <- w s / s', b <- (s b + m - m') / s'.
-        """
-        mean, deviation = self.mean, self.deviation
-        self.update(x)
-        head.weight[:, 0] *= deviation / self.deviation
-        head.bias[:, 0] = (deviation * head.bias[:, 0] + mean - self.mean) / self.deviation
-
-    def normalise(self, x: Tensor) -> Tensor:
-        """Return (x - mean) / deviation."""
-        return (x - self.mean) / self.deviation
-
-    def restore(self, x: Tensor) -> Tensor:
-        """Undo `normalise`."""
-        return x * self.deviation + self.mean

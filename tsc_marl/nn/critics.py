@@ -1,4 +1,4 @@
-"""Central networks: values and mixers that see the global state, or all actions."""
+"""Central networks: values and mixers with the global state or all actions as input."""
 
 import math
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ class StateNet(nn.Module):
 
 
 class CentralNet(nn.Module):
-    """Per-agent outputs of (an embedding of s, o^i, id): the embedding is computed once for all agents."""
+    """Per-agent outputs of (an embedding of s, o^i, id), with one embedding for all agents."""
 
     def __init__(
         self, n_agents: int, obs_dim: int, state_dim: int, hidden: Sequence[int], size_out: int, sharing: Sharing, gain: float
@@ -40,7 +40,7 @@ class CentralNet(nn.Module):
 class ActionCritic(nn.Module):
     """Q^i(x, a^1 .. a^N) of every agent (arXiv 1706.02275): per-agent outputs of (an embedding of x and all actions, o^i, a^i).
 
-    x enters through one linear layer, once for all agents; actions are points of the simplex, one-hot when they were taken.
+    x enters through one linear layer, once for all agents; actions are points of the simplex: one-hot, or probabilities.
     """
 
     def __init__(self, n_agents: int, obs_dim: int, n_actions: int, size_x: int, hidden: Sequence[int], sharing: Sharing) -> None:
@@ -52,7 +52,7 @@ class ActionCritic(nn.Module):
     def forward(
         self, obs: Float[Tensor, "*M N F"], x: Float[Tensor, "*M X"], views: Float[Tensor, "*M N N A"]
     ) -> Float[Tensor, "*M N"]:
-        """Return Q^i; `views[..., i, j, :]` is what critic i takes for agent j's action."""
+        """Return Q^i; `views[..., i, j, :]` is agent j's action as the input of critic i."""
         whole = functional.relu(self.embed_x.common(x) + self.embed_actions(views.flatten(-2)))
         own = views.diagonal(dim1=-3, dim2=-2).transpose(-1, -2)
         return self.net(torch.cat([whole, obs, own], dim=-1)).squeeze(-1)
@@ -61,7 +61,7 @@ class ActionCritic(nn.Module):
 class MonotoneMixer(nn.Module):
     """QMIX's mixer (Rashid et al. 2018, arXiv 1803.11485): non-negative weights that depend on the state.
 
-    They start so small that the output rises by about 2 / pi per unit of a value, whatever `embed` is, as in a sum.
+    At the start the output rises by about 2 / pi per unit of each value, for every size `embed`.
     """
 
     def __init__(self, n_agents: int, state_dim: int, embed: int = 32) -> None:

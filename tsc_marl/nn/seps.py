@@ -1,8 +1,8 @@
-"""Which agents should share parameters: SePS (Christianos et al. 2021, arXiv 2102.07475), with a test for one cluster.
+"""Clusters of agents that share parameters: SePS (Christianos et al. 2021, arXiv 2102.07475), with a test for one cluster.
 
-A variational auto-encoder whose encoder sees only the agent's number, q(z | i) = N(mu_i, sigma_i), and whose decoder
-(z, o, a) -> (o', r) sees everything else: agents that the world answers alike get close mu. L = |(o', r) - decoder|^2
-+ beta KL(q || N(0, I)); then k-means on mu. The number of clusters comes from held-out data (`cluster`), unlike there.
+The encoder of a variational auto-encoder sees only the agent's number: q(z | i) = N(mu_i, sigma_i). The decoder maps
+(z, o, a) to (o', r). So agents with similar transitions get close mu. L = |(o', r) - decoder|^2 + beta KL(q || N(0, I));
+then k-means on mu. Held-out data give the number of clusters (see `cluster`), unlike in the paper.
 """
 
 import warnings
@@ -18,7 +18,7 @@ from tsc_marl.types import Batch
 
 LATENT, WIDTH, KL_WEIGHT = 5, 64, 1e-4
 MARGIN = 0.02
-"""Share of the held-out error that may be lost for fewer clusters: codes of agents alike fit noise alone, below .003."""
+"""Rise of the held-out error that fewer clusters may cost. Codes of equal agents fit noise only: they cost below .003."""
 
 
 @dataclass(frozen=True)
@@ -26,12 +26,12 @@ class Transitions:
     """One row per agent and decision, scaled by column over all agents."""
 
     agent: Int[Tensor, "M"]
-    given: Float[Tensor, "M I"]
+    inputs: Float[Tensor, "M I"]
     """(o, one-hot a)."""
     target: Float[Tensor, "M O"]
     """(o', r)."""
     weight: Float[Tensor, "M O"]
-    """0 where the target says nothing: columns that an agent has not, and what follows the end of a task."""
+    """0 where a target has no meaning: columns that an agent does not have, and rows after the end of a task."""
 
     def pick(self, rows: Tensor) -> "Transitions":
         """Return some rows."""
@@ -39,7 +39,7 @@ class Transitions:
 
 
 class Codes(nn.Module):
-    """q(z | i), a table of means and deviations, and the decoder. All means start at 0: what parts them is data alone."""
+    """q(z | i), a table of means and deviations, and the decoder. All means start at 0: only data separate them."""
 
     def __init__(self, n_codes: int, size_in: int, size_out: int) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ class Codes(nn.Module):
         """Return the mean squared error; `noise` 1 samples z, 0 takes its mean."""
         mean, deviation = self.mean[rows.agent], self.log_deviation[rows.agent].exp()
         z = mean + noise * deviation * torch.randn_like(mean)
-        wrong = self.decoder(torch.cat([z, rows.given], dim=-1)) - rows.target
+        wrong = self.decoder(torch.cat([z, rows.inputs], dim=-1)) - rows.target
         return (rows.weight * wrong**2).sum() / rows.weight.sum().clamp(min=1)
 
     def divergence(self) -> Float[Tensor, ""]:
@@ -63,10 +63,10 @@ class Codes(nn.Module):
 
 
 def transitions(batch: Batch) -> tuple[Transitions, Transitions]:
-    """Return rows to fit and rows held out: every fifth decision.
+    """Return the rows to fit, and the held-out rows: every fifth decision.
 
-    Padded columns are the same zeros in o and o'. They would tell agents apart by their padding, so a column that is
-    always zero for an agent has weight 0 for it and is put at the column's mean.
+    Padded columns are zeros in o and o'. They would separate agents by their padding. So a column that is always zero for
+    an agent has weight 0 for it, and its entries are set to the column's mean.
     """
     steps, _, n = batch.action.shape
     has = (batch.obs != 0).flatten(0, 1).any(0)
@@ -78,8 +78,9 @@ def transitions(batch: Batch) -> tuple[Transitions, Transitions]:
     weight = torch.cat([goes_on * varies, torch.ones_like(reward)], dim=-1)
     agent = torch.arange(n).expand(batch.action.shape)
     columns = (agent, torch.cat([obs[:-1], action], -1), torch.cat([obs[1:], reward], -1), weight)
-    out = torch.arange(steps) % 5 == 4 if steps > 4 else torch.arange(steps) < 0
-    return tuple(Transitions(*(c[chosen].flatten(0, 2) for c in columns)) for chosen in (~out, out))  # pyright: ignore[reportReturnType]
+    held_out = torch.arange(steps) % 5 == 4 if steps > 4 else torch.arange(steps) < 0
+    fitted, unseen = (Transitions(*(column[rows].flatten(0, 2) for column in columns)) for rows in (~held_out, held_out))
+    return fitted, unseen
 
 
 def _scaled(x: Tensor, has: Tensor) -> Tensor:
@@ -93,7 +94,7 @@ def _scaled(x: Tensor, has: Tensor) -> Tensor:
 
 def fit(rows: Transitions, n_codes: int, steps: int, size: int = 256) -> Codes:
     """Return codes and decoder after `steps` steps (Adam) on random rows."""
-    model = Codes(n_codes, rows.given.shape[-1], rows.target.shape[-1])
+    model = Codes(n_codes, rows.inputs.shape[-1], rows.target.shape[-1])
     optimiser = torch.optim.Adam(model.parameters(), lr=3e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     for _ in range(steps):
@@ -108,26 +109,26 @@ def fit(rows: Transitions, n_codes: int, steps: int, size: int = 256) -> Codes:
 def cluster(batch: Batch, steps: int = 500) -> list[int]:
     """Return the cluster of each agent, numbered in the order of their first agents; draws from torch's global generator.
 
-    Agents' codes are replaced by the centres of k clusters, and k is the least whose error on held-out transitions is
-    within `MARGIN` of the best; one cluster is judged by a decoder fitted to one code. So one cluster, and as many as
-    agents, can be the answer. SePS takes the lowest Davies-Bouldin index, which knows neither, and which single agents
-    (spread 0) pull towards many clusters: 7 for 8 agents of 2 types, as often as not.
+    Agents' codes are replaced by the centres of k clusters. k is the smallest number whose error on held-out transitions is
+    within `MARGIN` of the best. For k = 1 a decoder is fitted to one code. So one cluster, and one cluster per agent, are
+    possible. SePS takes the lowest Davies-Bouldin index instead: it is undefined for both, and single agents (spread 0)
+    bias it towards many clusters.
     """
-    known, unknown = transitions(batch)
+    fitted, held_out = transitions(batch)
     n = batch.action.shape[-1]
-    if n == 1 or len(unknown.agent) == 0:
+    if n == 1 or len(held_out.agent) == 0:
         return [0] * n
-    model, shared = fit(known, n, steps), fit(_merged(known), 1, steps)
+    model, shared = fit(fitted, n, steps), fit(_merged(fitted), 1, steps)
     with torch.no_grad():
-        one = float(shared.error(_merged(unknown), 0.0))
-        enough = (1 + MARGIN) * min(float(model.error(unknown, 0.0)), one)
+        one = float(shared.error(_merged(held_out), 0.0))
+        enough = (1 + MARGIN) * min(float(model.error(held_out, 0.0)), one)
         if one <= enough:
             return [0] * n
         codes = model.mean.clone()
         for k in range(2, n):
             centres, label = k_means(codes.numpy(), k)
             model.mean.copy_(torch.from_numpy(centres[label]))
-            if float(model.error(unknown, 0.0)) <= enough:
+            if float(model.error(held_out, 0.0)) <= enough:
                 order = list(dict.fromkeys(label.tolist()))
                 return [order.index(name) for name in label.tolist()]
     return list(range(n))
@@ -135,7 +136,7 @@ def cluster(batch: Batch, steps: int = 500) -> list[int]:
 
 def _merged(rows: Transitions) -> Transitions:
     """Let all agents be number 0."""
-    return Transitions(torch.zeros_like(rows.agent), rows.given, rows.target, rows.weight)
+    return Transitions(torch.zeros_like(rows.agent), rows.inputs, rows.target, rows.weight)
 
 
 def k_means(points: np.ndarray, k: int, restarts: int = 10) -> tuple[np.ndarray, np.ndarray]:

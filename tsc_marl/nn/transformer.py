@@ -14,7 +14,7 @@ from torch.nn import functional
 from tsc_marl.nn import agent
 
 Past = tuple[list[Tensor], list[Tensor]] | None
-"""Keys and values of the agents that have acted, in a decoder block's two attentions; None when all are given at once."""
+"""Keys and values of the agents that have acted, for the two attentions of a decoder block; None: all agents in one pass."""
 
 
 def linear(size_in: int, size_out: int, gain: float) -> agent.GroupLinear:
@@ -23,25 +23,33 @@ def linear(size_in: int, size_out: int, gain: float) -> agent.GroupLinear:
 
 
 class Attention(nn.Module):
-    """softmax(Q K^T / sqrt(D / heads)) V; when causal, agent m looks at agents 1..m only."""
+    """softmax(Q K^T / sqrt(D / heads)) V; when causal, agent m attends to agents 1..m only."""
 
     def __init__(self, width: int, heads: int, causal: bool) -> None:
         super().__init__()
         self.heads, self.causal = heads, causal
-        # MAT's code starts all four with .01: the keys' gradient is then below Adam's epsilon and they rest for long.
+        # With a gain of .01, as in MAT's code, the keys' gradient is below Adam's epsilon and the keys hardly learn.
         self.query, self.key, self.value = (linear(width, width, 1.0) for _ in range(3))
         self.out = linear(width, width, 0.01)
 
     def forward(
         self, query: Float[Tensor, "*M N D"], stream: Float[Tensor, "*M N D"], past: list[Tensor] | None = None
     ) -> Float[Tensor, "*M N D"]:
-        """Return what the agents see; `past` keeps keys and values of the agents before them, and takes in theirs."""
-        given = ((self.query, query), (self.key, stream), (self.value, stream))
-        q, k, v = (layer(x).unflatten(-1, (self.heads, -1)).transpose(-2, -3) for layer, x in given)
+        """Return the attention's output.
+
+        Args:
+            query: rows that attend.
+            stream: rows that are attended to.
+            past: keys and values of the agents before; those of `stream` are appended in place.
+        """
+        inputs = ((self.query, query), (self.key, stream), (self.value, stream))
+        q, k, v = (layer(x).unflatten(-1, (self.heads, -1)).transpose(-2, -3) for layer, x in inputs)
         if past is not None:
-            past[:] = k, v = [torch.cat([old, new], dim=-2) for old, new in zip(past, (k, v), strict=True)] if past else [k, v]
-        seen = functional.scaled_dot_product_attention(q, k, v, is_causal=self.causal and past is None)
-        return self.out(seen.transpose(-2, -3).flatten(-2))
+            if past:
+                k, v = (torch.cat([old, new], dim=-2) for old, new in zip(past, (k, v), strict=True))
+            past[:] = [k, v]
+        attended = functional.scaled_dot_product_attention(q, k, v, is_causal=self.causal and past is None)
+        return self.out(attended.transpose(-2, -3).flatten(-2))
 
 
 class Perceptron(nn.Module):
@@ -101,7 +109,7 @@ class Encoder(nn.Module):
         self.value = Perceptron(width, 1, norm=True, gain=1.0)
 
     def encode(self, obs: Float[Tensor, "*M N F"]) -> Float[Tensor, "*M N D"]:
-        """Return each agent's code, which depends on the observations of all."""
+        """Return each agent's code, a function of all observations."""
         if self.with_id:
             identity = torch.eye(self.n_agents, dtype=obs.dtype, device=obs.device).expand(*obs.shape[:-1], self.n_agents)
             obs = torch.cat([obs, identity], dim=-1)
@@ -127,17 +135,17 @@ class EncoderDecoder(nn.Module):
         self.logits = Perceptron(width, n_actions, norm=True)
 
     def decode(self, code: Float[Tensor, "*M N D"], stream: Float[Tensor, "*M N D"], past: Sequence[Past]) -> Tensor:
-        """Return the logits [..., N, A] of agents that got these codes of the actions before them."""
-        for block, seen in zip(self.blocks, past, strict=True):
-            stream = block(stream, code, seen)
+        """Return the logits [..., N, A] for codes of the observations and a stream of codes of the previous actions."""
+        for block, block_past in zip(self.blocks, past, strict=True):
+            stream = block(stream, code, block_past)
         return self.logits(stream)
 
     def embedded(self) -> Float[Tensor, "A_1 D"]:
-        """Return the codes of all actions; the last one stands for nobody's."""
+        """Return the codes of all actions; the last code stands for no action (before the first agent)."""
         return normed(functional.gelu(self.embed(torch.eye(self.n_actions + 1, device=self.embed.weight.device))))
 
     def one_by_one(self, obs: Float[Tensor, "M N F"], choose: Callable[[int, Tensor], Int[Tensor, "M"]]) -> Int[Tensor, "M N"]:
-        """Let `choose` take agent m's action from its logits [M, A], for one agent after the other; return all actions."""
+        """Return the actions that `choose` takes for agent m given its logits [M, A], one agent after the other."""
         past: list[Past] = [([], []) for _ in self.blocks]
         codes, actions = self.embedded(), []
         before = codes[-1].expand(len(obs), 1, -1)
@@ -147,6 +155,6 @@ class EncoderDecoder(nn.Module):
         return torch.stack(actions, dim=1)
 
     def forward(self, obs: Float[Tensor, "*M N F"], action: Int[Tensor, "*M N"]) -> Float[Tensor, "*M N A"]:
-        """Return the logits of all agents in one pass, the actions being known."""
+        """Return the logits of all agents in one pass, given all actions."""
         before = torch.cat([torch.full_like(action[..., :1], self.n_actions), action[..., :-1]], dim=-1)
         return self.decode(self.encoder.encode(obs), self.embedded()[before], [None] * len(self.blocks))

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from tsc_marl.algos.base import OffPolicyConfig, PpoConfig
-from tsc_marl.nn import agent, seps
+from tsc_marl.nn import seps, sharing
 from tsc_marl.types import Algorithm, Batch, mean_metrics
 
 
@@ -82,8 +82,8 @@ def _shares_by_likeness(algorithm: Algorithm) -> bool:
 
 def _share(algorithm: Algorithm, batch: Batch) -> dict[str, float]:
     """Let agents that the first episodes show to be alike share parameters from now on, unless clusters are set already."""
-    if agent.is_grouped(algorithm):
+    if sharing.is_grouped(algorithm):
         return {}
     group = seps.cluster(batch)
-    agent.regroup(algorithm, group)
+    sharing.regroup(algorithm, group)
     return {"seps/clusters": float(len(set(group)))}
