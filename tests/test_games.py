@@ -2,6 +2,7 @@
 
 import statistics
 from copy import deepcopy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -164,7 +165,7 @@ def gradient_deviation(name, n):
     game, generator = Bandits(pay, torch.ones(n), 64), torch.Generator().manual_seed(0)
     algorithm = build(name, game.spec, sharing="none", adv_norm="none", hidden=(4,), critic_hidden=(4,))
     head = algorithm.actor.head
-    for parameter in (head.weight, head.bias, *algorithm.value_head().parameters()):
+    for parameter in (head.weight, head.bias, *algorithm.critic.get_submodule(algorithm.value_layer).parameters()):
         torch.nn.init.zeros_(parameter)
     found = []
     for _ in range(400):
@@ -234,7 +235,7 @@ def policy_after(algorithm, rows):
     copy = deepcopy(algorithm)
     torch.manual_seed(0)
     if hasattr(copy, "learners"):
-        copy.step_agent(0, {name: value[..., :1, :] if value.dim() > 3 else value[..., :1] for name, value in rows.items()})
+        copy.step_agent(0, rows.of_agent(0))
         return parameters_to_vector(copy.learners.parameters())
     copy.step_policy(copy.log_policy(rows), rows, copy.actor)
     return parameters_to_vector(copy.actor.parameters())
@@ -245,13 +246,12 @@ def test_forced_rows_have_no_part_in_the_policys_gradient(name):
     algorithm = build(name, Gate().spec)
     rows = algorithm.prepare(collect(Gate(), algorithm, 12, torch.Generator().manual_seed(0)))[0]
     random, active = torch.Generator().manual_seed(0), rows.active > 0
-    rows["advantage"] = torch.randn(active.shape, generator=random)
-    rows["factor"] = torch.ones_like(rows.advantage)
-    other = rows | {
-        "obs": torch.where(active.unsqueeze(-1), rows.obs, torch.randn(rows.obs.shape, generator=random)),
-        "advantage": torch.where(active, rows.advantage, 99.0),
-        "factor": torch.where(active, rows.extras["factor"], 99.0),
-    }
+    rows = replace(rows, advantage=torch.randn(active.shape, generator=random)).with_extras(factor=torch.ones(active.shape))
+    other = replace(
+        rows,
+        obs=torch.where(active.unsqueeze(-1), rows.obs, torch.randn(rows.obs.shape, generator=random)),
+        advantage=torch.where(active, rows.advantage, 99.0),
+    ).with_extras(factor=torch.where(active, rows.extras["factor"], 99.0))
     before = parameters_to_vector((algorithm.learners if hasattr(algorithm, "learners") else algorithm.actor).parameters())
     after = policy_after(algorithm, rows)
     assert not torch.equal(before, after)

@@ -66,7 +66,7 @@ def fitted(batch, spec, steps=600, **settings):
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     for n in range(steps):
         if n % (steps // 6) == 0:
-            rows = {name: value.flatten(0, 1) for name, value in algorithm.prepare(batch)[0].items()}
+            rows = algorithm.prepare(batch)[0].map(lambda x: x.flatten(0, 1))
         optimiser.zero_grad()
         algorithm.critic_loss(rows).backward()
         optimiser.step()
@@ -286,8 +286,7 @@ def test_the_counterfactual_of_a_mixer():
     probs, action = batch.extras["probs"], batch.action
     with torch.no_grad():
         v, own, _ = algorithm.critic(batch.obs[:-1], batch.state[:-1], probs)
-        rows = {"action": action, "probs": probs, "state": batch.state[:-1]}
-        result = algorithm._interaction_effect(v, own, rows)
+        result = algorithm._interaction_effect(batch, v, own)
         for i in range(3):
             mean = torch.zeros_like(result[..., i])
             for b in range(4):
@@ -305,7 +304,7 @@ def test_the_document_reads_the_next_q_in_the_unit_that_it_was_learned_in():
     algorithm = build("jointq_doc", game.spec, gamma=0.9)
     batch = collect(game, algorithm, 12, torch.Generator().manual_seed(0))
     algorithm.prepare(batch)
-    later = algorithm._next_q(batch).detach()
+    later = algorithm.next_q(batch).detach()
     shifted = replace(batch, reward=5 * batch.reward - 100)  # moves the normaliser
     rows, _ = algorithm.prepare(shifted)
     target = rows.extras["own_target"] * algorithm.returns.deviation + algorithm.returns.mean / game.spec.n_agents
@@ -358,7 +357,7 @@ def test_the_documents_advantage_and_targets():
     algorithm, batch = noisy("jointq_doc", gae_lambda=0.5)
     value = algorithm.returns.restore(algorithm.normalised_values(batch.obs, batch.state)).detach()
     follows = (~batch.terminated).float().unsqueeze(-1)
-    next_q = algorithm._next_q(batch).detach()
+    next_q = algorithm.next_q(batch).detach()
     rows, _ = algorithm.prepare(batch)
     assert_close(rows.advantage, batch.reward + 0.9 * follows * value[1:] - value[:-1])
     team = batch.reward.sum(-1, keepdim=True).expand_as(batch.reward)
@@ -397,7 +396,7 @@ def test_comas_target_is_the_teams_and_its_advantage_has_mean_0():
         for action in range(algorithm.spec.n_actions):
             other = rows.action.clone()
             other[..., i] = action
-            mean = mean + rows.probs[..., i, action] * algorithm.counterfactual(rows | {"action": other})[..., i]
+            mean = mean + rows.probs[..., i, action] * algorithm.counterfactual(replace(rows, action=other))[..., i]
         assert mean.abs().max() < 1e-4
     assert algorithm.counterfactual(rows).abs().max() > 1e-3
 

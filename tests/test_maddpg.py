@@ -475,8 +475,10 @@ def test_inference_takes_one_step_an_update_on_the_latest_episodes_alone():
 
 # --- games
 
-ONE_SHOT = GIVEN | {"hidden": (16,), "critic_hidden": (32,), "lr": 1e-2, "gradient_steps": 4, "batch_size": 64, "sequence_length": 1, "gamma": 0.9,
-            "replay_episodes": 640}  # fmt: skip
+ONE_SHOT = GIVEN | {
+    "hidden": (16,), "critic_hidden": (32,), "lr": 1e-2, "gradient_steps": 4, "batch_size": 64, "sequence_length": 1,
+    "gamma": 0.9, "replay_episodes": 640,
+}  # fmt: skip
 
 
 @pytest.fixture

@@ -4,7 +4,20 @@ from statistics import median
 
 import pytest
 import torch
-from helpers.games import CLIMBING, QTRAN_PAYOFF, Matrix, Noise, Sign, TwoStep, Xor, collect, greedy_return, penalty, train
+from helpers.games import (
+    CLIMBING,
+    QTRAN_PAYOFF,
+    Matrix,
+    Noise,
+    Sign,
+    TwoStep,
+    Xor,
+    collect,
+    greedy_return,
+    minibatch,
+    penalty,
+    train,
+)
 from torch.testing import assert_close
 
 from tsc_marl import algos, ops
@@ -35,7 +48,7 @@ def test_acting_one_by_one_gives_the_log_probabilities_of_the_parallel_evaluatio
     algorithm = noisy(game=game, sharing=sharing)
     obs, avail, _ = game.observe()
     action, extras, _ = algorithm.act(obs, avail, None, torch.Generator().manual_seed(0))
-    rows = {"obs": obs.unsqueeze(0), "avail": avail.unsqueeze(0), "action": action.unsqueeze(0)}
+    rows = minibatch(avail.shape[-1], obs=obs.unsqueeze(0), avail=avail.unsqueeze(0), action=action.unsqueeze(0))
     logp = algorithm.log_policy(rows)[0]
     assert_close(ops.gather_actions(logp, action), extras["logp"], atol=1e-5, rtol=0)
     assert_close(logp.exp(), extras["probs"], atol=1e-5, rtol=0)
@@ -161,8 +174,8 @@ def test_what_cannot_be_is_refused(name, settings, named):
 
 
 LEARN = {
-    "hidden": (16,), "critic_hidden": (16,), "lr": 1e-2, "lr_final_fraction": 1.0, "epochs": 3, "num_minibatches": 1, "gamma": 0.99,
-    "gae_lambda": 0.95,
+    "hidden": (16,), "critic_hidden": (16,), "lr": 1e-2, "lr_final_fraction": 1.0, "epochs": 3, "num_minibatches": 1,
+    "gamma": 0.99, "gae_lambda": 0.95,
 }  # fmt: skip
 ENVS = 256
 

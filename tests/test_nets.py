@@ -6,6 +6,7 @@ from torch.nn import functional
 from torch.testing import assert_close
 
 from tsc_marl.nn import agent, critics
+from tsc_marl.nn.normalisation import ValueNorm
 
 
 def noisy(module):
@@ -72,12 +73,12 @@ def test_central_net_is_the_concatenation(sharing):
 
 def test_moments_start_as_the_identity():
     x = torch.randn(5)
-    assert_close(agent.ValueNorm(0.9).normalise(x), x)
+    assert_close(ValueNorm(0.9).normalise(x), x)
 
 
 def test_each_agent_may_have_moments_of_its_own():
     x = torch.tensor([[[1.0, 100.0]], [[3.0, 500.0]]])
-    apart, first, second = agent.ValueNorm(0.9, 2), agent.ValueNorm(0.9), agent.ValueNorm(0.9)
+    apart, first, second = ValueNorm(0.9, 2), ValueNorm(0.9), ValueNorm(0.9)
     for _ in range(3):
         apart.update(x)
         first.update(x[..., 0])
@@ -87,7 +88,7 @@ def test_each_agent_may_have_moments_of_its_own():
 
 
 def test_moments_are_debiased():
-    moments = agent.ValueNorm(0.9)
+    moments = ValueNorm(0.9)
     first, second = 5 + 2 * torch.randn(1000), 20 + torch.randn(1000)
     moments.update(first)
     assert_close(moments.mean, first.mean())
@@ -100,7 +101,7 @@ def test_moments_are_debiased():
 
 
 def test_moments_restore_undoes_normalise():
-    moments = agent.ValueNorm(0.9)
+    moments = ValueNorm(0.9)
     moments.update(100 + 30 * torch.randn(50))
     x = torch.randn(20) * 50
     assert_close(moments.restore(moments.normalise(x)), x)

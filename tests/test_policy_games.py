@@ -2,6 +2,7 @@
 
 import itertools
 import statistics
+from dataclasses import replace
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from helpers.games import (
     collect,
     fitting,
     greedy_return,
+    minibatch,
     penalty,
     train,
 )
@@ -161,10 +163,13 @@ def test_the_trust_regions_step():
     algorithm.agent_log_policy = lambda i, rows: torch.log_softmax(
         torch.stack([logit, torch.zeros(1)], -1).expand(1, 2, 1, 2), dim=-1
     )
-    rows = {
-        "action": torch.tensor([[[0], [1]]]), "logp": torch.full((1, 2, 1), 0.5).log(), "active": torch.ones(1, 2, 1),
-        "advantage": torch.tensor([[[0.5], [-0.5]]]), "factor": torch.ones(1, 2, 1),
-    }  # fmt: skip
+    rows = minibatch(
+        n_actions=2,
+        action=torch.tensor([[[0], [1]]]),
+        logp=torch.full((1, 2, 1), 0.5).log(),
+        active=torch.ones(1, 2, 1),
+        advantage=torch.tensor([[[0.5], [-0.5]]]),
+    ).with_extras(factor=torch.ones(1, 2, 1))
     (metrics,) = algorithm.step_agent(0, rows)
     assert metrics["trust/accepted"] == 1
     assert metrics["trust/tries"] == 1
@@ -175,8 +180,8 @@ def test_without_an_advantage_an_agent_stays():
     algorithm = algos.find("hatrpo")(Matrix(CLIMBING).spec, algos.find("hatrpo").Config(hidden=(4,), adv_norm="none"))
     before = [value.clone() for value in algorithm.learners.parameters()]
     batch = collect(Matrix([[0.0] * 3] * 3), algorithm, 1, torch.Generator())
-    rows = {name: ops.chunks(value, 1) for name, value in algorithm.prepare(batch)[0].items()}
-    rows["advantage"] = torch.zeros_like(rows.advantage)
+    rows = algorithm.cut(algorithm.prepare(batch)[0])
+    rows = replace(rows, advantage=torch.zeros_like(rows.advantage))
     metrics = algorithm.fit(rows)
     assert [step["trust/accepted"] for step in metrics if "trust/accepted" in step] == [0.0, 0.0]
     assert all(map(torch.equal, before, algorithm.learners.parameters()))
@@ -195,8 +200,8 @@ def test_a2cs_gradient_is_ppos_first():
         torch.manual_seed(0)
         algorithm = algos.find(name)(TwoStep().spec, algos.find(name).Config(**ratio_one))
         batch = collect(TwoStep(), algorithm, 2, torch.Generator().manual_seed(0))
-        rows = {key: ops.chunks(value, 1) for key, value in algorithm.prepare(batch)[0].items()}
-        rows["advantage"] = torch.randn(rows.advantage.shape, generator=torch.Generator().manual_seed(1))
+        rows = algorithm.cut(algorithm.prepare(batch)[0])
+        rows = replace(rows, advantage=torch.randn(rows.advantage.shape, generator=torch.Generator().manual_seed(1)))
         loss, _ = algorithm.actor_loss(algorithm.log_policy(rows), rows)
         gradients.append(torch.autograd.grad(loss, list(algorithm.actor.parameters())))
     for one, other in zip(*gradients, strict=True):

@@ -8,7 +8,7 @@ from helpers.games import Noise, Pushes, collect, train
 from torch.testing import assert_close
 
 from tsc_marl import algos
-from tsc_marl.nn import agent, seps
+from tsc_marl.nn import agent, seps, sharing
 from tsc_marl.training.replay import learn, replay_of
 
 TWO = [0, 1, 1, 0, 1, 0, 0, 1]
@@ -57,7 +57,7 @@ def test_held_out_rows_are_every_fifth_decision_and_padding_has_no_weight():
     padded = known.agent > 2
     assert (known.weight[padded] == torch.tensor([1.0, 1.0, 0.0, 1.0])).all()
     assert (known.weight[~padded] == 1).all()
-    assert (known.given[padded][:, 2] == 0).all()
+    assert (known.inputs[padded][:, 2] == 0).all()
     both = torch.cat([known.target, unknown.target])
     assert_close(both[:, 3].mean(), torch.tensor(0.0), atol=1e-5, rtol=0)
     assert_close(both[:, 3].std(unbiased=False), torch.tensor(1.0), atol=1e-4, rtol=0)
@@ -66,10 +66,10 @@ def test_held_out_rows_are_every_fifth_decision_and_padding_has_no_weight():
 def test_regrouping_keeps_what_a_shared_network_did():
     """So that the policy which played the first episodes is the one that learns from them."""
     net, x = agent.AgentNet(4, 3, [8], 2, "seps", 1.0), torch.randn(10, 4, 3)
-    assert not agent.is_grouped(net)
+    assert not sharing.is_grouped(net)
     before = net(x)
-    agent.regroup(net, [0, 1, 1, 2])
-    assert agent.is_grouped(net)
+    sharing.regroup(net, [0, 1, 1, 2])
+    assert sharing.is_grouped(net)
     assert torch.equal(net.head.group, torch.tensor([0, 1, 1, 2]))
     assert_close(net(x), before)
 

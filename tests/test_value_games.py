@@ -15,8 +15,8 @@ from tsc_marl.types import Batch, Spec
 SEEDS = range(10)
 LEARNERS = ("iql", "vdn", "qmix", "qtran")
 UNIFORM = {
-    "hidden": (32,), "sequence_length": 1, "batch_size": 128, "gradient_steps": 4, "replay_episodes": 3200, "lr": 2e-3, "polyak": 0.02,
-    "gamma": 0.99, "epsilon_start": 1.0, "epsilon_end": 1.0,
+    "hidden": (32,), "sequence_length": 1, "batch_size": 128, "gradient_steps": 4, "replay_episodes": 3200, "lr": 2e-3,
+    "polyak": 0.02, "gamma": 0.99, "epsilon_start": 1.0, "epsilon_end": 1.0,
 }  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from tsc_marl import algos
+from tsc_marl.algos.base import Minibatch
 from tsc_marl.benchmarks.mpe import Game, collect, ring
 from tsc_marl.training.replay import learn, replay_of
 from tsc_marl.types import Algorithm, Spec
@@ -250,3 +251,14 @@ class Pushes:
         push = torch.stack([self.sign * (action - 1), torch.zeros(action.shape)], dim=-1)
         self.x = 0.5 * self.x + push + 0.3 * torch.randn(self.x.shape, generator=self.random)
         return self.x[..., 0], torch.zeros(len(action), dtype=torch.bool)
+
+
+def minibatch(n_actions, action, **tensors):
+    """A minibatch of some tensors; the others are zeros, and every action is legal."""
+    zeros = torch.zeros(action.shape)
+    defaults = {
+        "obs": zeros.unsqueeze(-1), "avail": torch.ones(*action.shape, n_actions, dtype=torch.bool), "state": zeros[..., :1],
+        "probs": torch.full((*action.shape, n_actions), 1 / n_actions),
+    }  # fmt: skip
+    defaults |= {name: zeros for name in ("logp", "active", "value", "target", "raw_advantage", "advantage")}
+    return Minibatch(action=action, **defaults | tensors)

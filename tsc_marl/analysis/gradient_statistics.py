@@ -5,7 +5,8 @@ without bias: common noise of x and y is only in the pairs e = f. Let r be the t
 way, X = |E x|^2, C = <E x, E r>, R = |E r|^2; beside them S = E |x - E x|^2. Then
 
 - cosine = C / sqrt(X R) measures the bias, without the noise in x and r;
-- the mean over n episodes has a cosine of about sqrt(n / (n + S / X)) with E x, so S / (3 X) episodes give 1/2; it measures the variance;
+- the mean over n episodes has a cosine of about sqrt(n / (n + S / X)) with E x, so S / (3 X) episodes give 1/2: this measures
+  the variance;
 - gain(n) = C / sqrt(X + S / n) measures both: the rise of the return per unit of step along
   the mean gradient of n episodes.
 
