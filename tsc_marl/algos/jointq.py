@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from tsc_marl import ops
 from tsc_marl.algos.base import CriticEstimates, Minibatch, PpoConfig
 from tsc_marl.algos.mappo_ind import MappoInd
-from tsc_marl.bounds import Count, Share
+from tsc_marl.bounds import Count, NonNegative, Share
 from tsc_marl.errors import UserError
 from tsc_marl.nn import critics
 from tsc_marl.nn.normalisation import ValueNorm
@@ -37,7 +37,7 @@ class JointqConfig(PpoConfig):
     `mix` is (1 - s)(A_o^i + w A_e^i) + s (GAE^i + w sum of the others' GAE).
     `one_step_team` is R^i + gamma V' - V with V the sum of all values; `lambda_team` adds the later team residuals.
     `cf` is the counterfactual of the joint Q."""
-    others_weight: float = 1.0
+    others_weight: NonNegative = 1.0
     """Weight of the effect on others: 0 is selfish, 1 the team's objective."""
     others_trust: Literal["measured", "full"] = "measured"
     """Weight of the critic's effect on others. `measured`: the slope in [0, 1] of observed on predicted effects, on batches
