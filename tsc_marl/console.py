@@ -41,10 +41,10 @@ class Progress:
 
     def update(self, done: int, text: str = "") -> None:
         """Show how many parts are finished, and a text beside."""
-        self._done = done
+        last, self._done = self._done < self._total <= done, done
         if self._bar is not None and self._id is not None:
             self._bar.update(self._id, completed=done, text=text)
-        elif done >= self._total or time.monotonic() - self._printed >= EVERY_S:
+        elif last or time.monotonic() - self._printed >= EVERY_S:
             self._printed = time.monotonic()
             left_min = (time.monotonic() - self._start) / max(1, done - self._first) * (self._total - done) / 60
             to_go = f"{left_min:.1f} min" if done > self._first else "?"

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from tsc_marl import config, controllers
+from tsc_marl import config, controllers, renames
 from tsc_marl.errors import UserError, unknown
 from tsc_marl.evaluation import statistics, tables
 from tsc_marl.tracking.store import Tracker
 
-COMPARABLE_SETTINGS = ("signal.", "sim.", "demand.", "eval_demand.", "eval_seeds", "episodes", "SUMO")
+COMPARABLE_SETTINGS = ("timing.", "sim.", "demand.", "eval_demand.", "eval_seeds", "episodes", "SUMO")
 """What the settings begin with that two trainings must share to be compared."""
 MINOR = (
     "drift [s]", "minutes\nto level", "spread [s]", "area [s]", "its 95 %", "mean [s]", "gridlock", "episodes\nto level",
@@ -278,7 +278,7 @@ def _reached(trainings: Sequence[Training], axis: str, level: float) -> list[flo
 
 
 def _training(tracker: Tracker, run: Any) -> Training:
-    tags, params = run.data.tags, dict(run.data.params)
+    tags, params = run.data.tags, renames.settings(run.data.params)
     try:
         content = tracker.evaluation(run.info.run_id)
     except UserError as error:

@@ -33,8 +33,7 @@ class EvaluateOptions:
     network: tuple[str, ...] = ("grid4x4",)
     """Road networks: names, folders with scenario.yaml, .sumocfg files; `all` for all names."""
     policy: tuple[str, ...] = ("max_pressure", "fixed_time")
-    """Policies: classical controllers, algorithms (the newest finished run), run ids, checkpoint files. `classical`
-    stands for all controllers."""
+    """Policies: controllers, algorithms (newest finished run), run ids, checkpoint files; `classical` for all controllers."""
     eval_seeds: tuple[int, ...] = EVAL_SEEDS
     """SUMO seeds, 0 .. 999999; training uses the seeds above."""
     baseline: str = "fixed_time"

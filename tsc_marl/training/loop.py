@@ -222,7 +222,8 @@ def _evaluate_and_report(pool: Pool, tracker: Tracker, runs: list[TrainingRun], 
         tracker.artifact(parent, path)
     tracker.describe(parent, tables.markdown(results))
     spent = {run.label: (run.episode, run.minutes) for run in runs}
-    title = f"{config.network}, timing {config.timing_preset}: mean over {len(config.eval_seeds)} held-out seeds, greedy final policies"
+    seeds = f"mean over {len(config.eval_seeds)} held-out seeds, greedy final policies"
+    title = f"{config.network}, timing {config.timing_preset}: {seeds}"
     console.show(tables.results_table(title, results, spent), tables.MINOR)
     last, net = config.algos[-1], f"NET={config.network}"
     played = net if config.timing_preset == RunConfig.timing_preset else f"{net} TIMING={config.timing_preset}"
