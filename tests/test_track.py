@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -79,10 +80,10 @@ def test_tags(runs):
 
 @pytest.mark.parametrize(("name", "number"), [("mappo", 0), ("jointq", 1)])
 def test_every_setting_is_a_param(runs, name, number):
-    settings = as_dict(parse(LINE.split()[1:])[number])
+    settings = as_dict(replace(parse(LINE.split()[1:])[number], algos=(name,), seeds=(0,)))
     assert runs[name, "0"].data.params == {key: str(value) for key, value in settings.items()}
     assert settings["algo.epochs"] == 1
-    assert settings["signal.yellow_s"] == 2
+    assert settings["timing.yellow_s"] == 2
 
 
 @pytest.mark.parametrize("name", ["mappo", "jointq"])
