@@ -1,5 +1,6 @@
 """From finished trainings to an answer: per algorithm how good, how soon, how sure, read from MLflow."""
 
+import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,10 @@ from tsc_marl.errors import UserError, unknown
 from tsc_marl.evaluation import statistics, tables
 from tsc_marl.tracking.store import Tracker
 
+logger = logging.getLogger(__name__)
+
+SLOW = 10
+"""More trainings than these take seconds to read."""
 COMPARABLE_SETTINGS = ("timing.", "sim.", "demand.", "eval_demand.", "eval_seeds", "episodes", "SUMO")
 """What the settings begin with that two trainings must share to be compared."""
 MINOR = (
@@ -162,6 +167,8 @@ def load(network: str, choice: RunFilter = RunFilter()) -> Comparison:
     tracker = Tracker(network)
     finished = [run for run in tracker.finished(choice.where) if "eval/delay" in run.data.metrics]
     runs = [run for run in finished if choice.takes(run.data.tags)]
+    if len(runs) > SLOW:
+        logger.info(f"{network}: reading {len(runs)} trainings")
     found = [_training(tracker, run) for run in runs]
     missing = sorted(set(choice.algos) - {training.algorithm for training in found})
     for name in missing:

@@ -109,7 +109,6 @@ def _trained(nets: tuple[str, ...], options: CompareOptions | ReportOptions) -> 
     check_list("network", nets)
     for net in nets:
         scenario.load(net)
-    console.say(f"reading the trainings on {', '.join(nets)} ...")
     return [module.load(net, module.RunFilter(options.where, options.algos)) for net in nets]
 
 
