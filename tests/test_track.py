@@ -178,7 +178,8 @@ def test_a_crash_marks_the_runs_failed(new_home, tmp_path):
         "def reward(signal):\n    with CALLS.open('a') as file:\n        file.write('.')\n"
         "    if CALLS.stat().st_size > 200:  # in the second episode\n        raise ValueError('no more')\n    return 0.0\n"
     )
-    line = f"train --network cross --algos ippo --episodes 4 {QUICK} --sim.reward angry:reward --episodes-per-update 1 --workers 1"
+    line = f"train --network cross --algos ippo --episodes 4 {QUICK} --sim.reward angry:reward"
+    line += " --episodes-per-update 1 --workers 1"
     code, out, err = home.run(line, PYTHONPATH=str(tmp_path))
     assert code == 2
     assert one_line(err) == "error: reward angry:reward failed with ValueError: no more\n"
