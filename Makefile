@@ -4,6 +4,10 @@ ALGOS    ?= mappo jointq
 SEEDS    ?= 0
 ARGS     ?=
 PYTHON   ?= python3
+POLICY   ?= $(or $(CONTROLLER),$(RUN))
+ifneq ($(CONTROLLER)$(RUN),)
+$(info CONTROLLER and RUN are now called POLICY; the old names work until the next version)
+endif
 
 PY  := .venv/bin/python
 TSC := $(PY) -m tsc_marl
@@ -15,12 +19,12 @@ option = $(if $(strip $(2)),--$(1) $(2))
 given = $(if $(filter file,$(origin $(2))),,--$(1) $($(2)))
 
 .DEFAULT_GOAL := help
-.PHONY: help install train study evaluate results compare explain probe report export import watch video ui nets bench bench-mpe test test-slow lint docs clean
+.PHONY: help install train study evaluate results compare explain probe report export import watch video ui networks nets bench bench-mpe test test-sumo test-slow lint docs package clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{printf "  make %-11s %s\n", $$1, $$2}'
 	@echo
-	@echo "  variables: NET ALGOS SEEDS EPISODES WORKERS RESUME RUN CONTROLLER EVAL_SEEDS OUT FROM TIMING ARGS"
+	@echo "  variables: NET ALGOS SEEDS EPISODES WORKERS RESUME POLICY EVAL_SEEDS OUT FROM TIMING ARGS"
 	@echo "  environment: TSC_MARL_HOME, the folder of runs/, mlflow.db and mlartifacts/ (default: here); MLFLOW_TRACKING_URI"
 	@echo "  example:   make train NET=cologne8 ALGOS=\"mappo mappo_ind jointq\" SEEDS=\"0 1\" EPISODES=100"
 
@@ -33,68 +37,78 @@ help:  ## this list
 
 install: .venv/installed  ## make .venv from the lock file
 
-train: .venv/installed  ## train ALGOS on NET, compare with fixed time and max pressure (RESUME=run goes on)
-	$(TSC) train $(if $(RESUME),--resume $(RESUME) $(call given,net,NET) $(call given,algos,ALGOS) $(call given,seeds,SEEDS),--net $(NET) --algos $(ALGOS) --seeds $(SEEDS)) $(call option,episodes,$(EPISODES)) $(call option,timing,$(TIMING)) $(call option,workers,$(WORKERS)) $(ARGS)
+train: .venv/installed  ## train ALGOS on NET and evaluate them (RESUME=run continues)
+	$(TSC) train $(if $(RESUME),--resume $(RESUME) $(call given,network,NET) $(call given,algos,ALGOS) $(call given,seeds,SEEDS),--network $(NET) --algos $(ALGOS) --seeds $(SEEDS)) $(call option,episodes,$(EPISODES)) $(call option,timing-preset,$(TIMING)) $(call option,workers,$(WORKERS)) $(ARGS)
 
-study: .venv/installed  ## train ALGOS on every NET with all SEEDS, side by side; again goes on where it was
-	$(TSC) study $(call given,net,NET) $(call given,algos,ALGOS) $(call given,seeds,SEEDS) $(call option,episodes,$(EPISODES)) $(call option,timing,$(TIMING)) $(ARGS)
+study: .venv/installed  ## train ALGOS on every NET with all SEEDS, side by side
+	$(TSC) study $(call given,network,NET) $(call given,algos,ALGOS) $(call given,seeds,SEEDS) $(call option,episodes,$(EPISODES)) $(call option,timing-preset,$(TIMING)) $(ARGS)
 
-evaluate: .venv/installed  ## measure CONTROLLER="a b" on NET with EVAL_SEEDS, keep SUMO's files in OUT
-	$(TSC) evaluate --net $(NET) $(call option,controller,$(CONTROLLER)) $(call option,eval-seeds,$(EVAL_SEEDS)) $(call option,out,$(OUT)) $(call option,timing,$(TIMING)) $(call option,workers,$(WORKERS)) $(ARGS)
+evaluate: .venv/installed  ## measure POLICY="a b" on NET with EVAL_SEEDS, SUMO's files in OUT
+	$(TSC) evaluate --network $(NET) $(call option,policy,$(POLICY)) $(call option,eval-seeds,$(EVAL_SEEDS)) $(call option,out,$(OUT)) $(call option,timing-preset,$(TIMING)) $(call option,workers,$(WORKERS)) $(ARGS)
 
 results: .venv/installed  ## measure all classical controllers on RESCO's networks, write docs/results.md
 	$(TSC) results $(call option,workers,$(WORKERS)) $(ARGS)
 
-compare: .venv/installed  ## list and compare the finished trainings of NET, of ALGOS if given
-	$(TSC) compare --net $(NET) $(call given,algos,ALGOS) $(ARGS)
+compare: .venv/installed  ## compare the finished trainings of NET
+	$(TSC) compare --network $(NET) $(call given,algos,ALGOS) $(ARGS)
 
-explain: .venv/installed  ## show how RUN (an algorithm, a run id or a checkpoint) values its phases, decision by decision
-	$(TSC) explain --net $(NET) $(call option,run,$(RUN)) $(call option,out,$(OUT)) $(call option,timing,$(TIMING)) $(ARGS)
+explain: .venv/installed  ## show how POLICY values the phases at each decision
+	$(TSC) explain --network $(NET) $(call option,policy,$(POLICY)) $(call option,out,$(OUT)) $(call option,timing-preset,$(TIMING)) $(ARGS)
 
-probe: .venv/installed  ## bias and variance of the policy gradients at RUN (algorithms, run ids, checkpoints)
-	$(TSC) probe --net $(NET) $(call option,run,$(RUN)) $(call option,episodes,$(EPISODES)) $(call option,out,$(OUT)) $(call option,workers,$(WORKERS)) $(ARGS)
+probe: .venv/installed  ## bias and variance of the policy gradients at POLICY="a b"
+	$(TSC) probe --network $(NET) $(call option,policy,$(POLICY)) $(call option,episodes,$(EPISODES)) $(call option,out,$(OUT)) $(call option,workers,$(WORKERS)) $(ARGS)
 
-report: .venv/installed  ## write a page on the finished trainings of every NET, with figures for a paper
-	$(TSC) report --net $(NET) $(call given,algos,ALGOS) $(call option,out,$(OUT)) $(ARGS)
+report: .venv/installed  ## write a page on the finished trainings of every NET, with plots
+	$(TSC) report --network $(NET) $(call given,algos,ALGOS) $(call option,out,$(OUT)) $(ARGS)
 
-export: .venv/installed  ## write the finished trainings of NET (default: all) as files in OUT, to publish or to bring together
-	$(TSC) export $(call given,net,NET) $(call given,algos,ALGOS) $(call option,out,$(OUT)) $(ARGS)
+export: .venv/installed  ## write the finished trainings of NET (default: all) as files in OUT
+	$(TSC) export $(call given,network,NET) $(call given,algos,ALGOS) $(call option,out,$(OUT)) $(ARGS)
 
-import: .venv/installed  ## take exported trainings in FROM into the store (default: those published here, docs/trainings)
+import: .venv/installed  ## read exported trainings in FROM (default: docs/trainings)
 	$(TSC) import $(call option,folder,$(FROM)) $(ARGS)
 
-watch: .venv/installed  ## show CONTROLLER (an algorithm, a run id or a classical controller) in sumo-gui
-	$(TSC) watch --net $(NET) $(call option,controller,$(CONTROLLER)) $(call option,timing,$(TIMING)) $(ARGS)
+watch: .venv/installed  ## show POLICY (algorithm, run id, controller) in sumo-gui
+	$(TSC) watch --network $(NET) $(call option,policy,$(POLICY)) $(call option,timing-preset,$(TIMING)) $(ARGS)
 
-video: .venv/installed  ## draw a stretch of CONTROLLER="a b" side by side as a GIF or MP4 file OUT
-	$(TSC) video --net $(NET) $(call option,controller,$(CONTROLLER)) $(call option,out,$(OUT)) $(call option,timing,$(TIMING)) $(ARGS)
+video: .venv/installed  ## draw a clip of POLICY="a b" side by side as GIF or MP4 file OUT
+	$(TSC) video --network $(NET) $(call option,policy,$(POLICY)) $(call option,out,$(OUT)) $(call option,timing-preset,$(TIMING)) $(ARGS)
 
 ui: .venv/installed  ## open MLflow on http://127.0.0.1:5000
 	$(TSC) ui $(ARGS)
 
-nets: .venv/installed  ## list the road networks
-	$(TSC) nets $(ARGS)
+networks: .venv/installed  ## list the road networks
+	$(TSC) networks $(ARGS)
+
+nets: networks
+	@echo "make nets is now called make networks; the old name works until the next version"
 
 bench: .venv/installed  ## measure speed, as ratios within one run
 	$(TSC) bench $(ARGS)
 
-bench-mpe: .venv/installed  ## train ALGOS on MPE's simple_spread (BATCHES of 3200 steps), beside published figures
+bench-mpe: .venv/installed  ## train ALGOS on MPE's simple_spread (BATCHES of 3200 steps), beside published results
 	$(PY) -m tsc_marl.benchmarks.mpe $(or $(BATCHES),500) $(words $(SEEDS)) $(ALGOS)
 
-test: .venv/installed  ## run the tests
-	$(PY) -m pytest -m "not slow" $(ARGS)
+test: .venv/installed  ## run the tests that need no SUMO
+	$(PY) -m pytest -m "not slow and not sumo" $(ARGS)
+
+test-sumo: .venv/installed  ## run the tests that need SUMO
+	$(PY) -m pytest -m "sumo and not slow" $(ARGS)
 
 test-slow: .venv/installed  ## run the learning checks too (hours)
 	$(PY) -m pytest -m slow -n 0 -s $(ARGS)
 
-lint: .venv/installed  ## ruff, pyright, import-linter
+lint: .venv/installed  ## ruff, pyright, import-linter, prose of the documentation
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/pyright
 	.venv/bin/lint-imports
+	$(PY) docs/prose.py
 
 docs: .venv/installed  ## build the documentation into site/ (a browser reads site/index.html)
 	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --quiet
+
+package: .venv/installed  ## build wheel and source archive into dist/
+	$(PY) -m build
 
 clean:  ## remove .venv and caches; runs/, mlflow.db and mlartifacts/ stay
 	rm -rf .venv site .pytest_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info

@@ -22,20 +22,20 @@ pytest_plugins = ["helpers.fixtures"]
 
 MISTAKES = [
     ("trian", "verb trian not found; did you mean train?"),
-    ("train --net gird4x4", "network gird4x4 not found; did you mean grid4x4?"),
-    ("evaluate --net gird4x4", "network gird4x4 not found; did you mean grid4x4?"),
-    ("compare --net gird4x4", "network gird4x4 not found; did you mean grid4x4?"),
-    ("nets --net cros", "network cros not found; did you mean cross?"),
+    ("train --network gird4x4", "network gird4x4 not found; did you mean grid4x4?"),
+    ("evaluate --network gird4x4", "network gird4x4 not found; did you mean grid4x4?"),
+    ("compare --network gird4x4", "network gird4x4 not found; did you mean grid4x4?"),
+    ("networks --network cros", "network cros not found; did you mean cross?"),
     ("train --algos mapo", "algorithm mapo not found; did you mean mappo?"),
     ("train --algos=mapo", "algorithm mapo not found; did you mean mappo?"),
     ("train --algos", "algos needs at least one entry"),
     ("train --algos mappo mappo", "got mappo mappo"),
     ("train --bogus 3", "Unrecognized options: --bogus"),
     ("train --algos mappo --algo.sampled_share 0.5", "Unrecognized options: --algo.sampled_share"),
-    ("evaluate --net cross cross", "net needs at least one entry and none twice; got cross cross"),
-    ("evaluate --net cross --stress nix", "disturbance nix not found"),
-    ("evaluate --net cross --demand.scale 0", "demand.scale must lie in (0, 5]; got 0.0"),
-    ("train --net cross --eval-demand.reroute-share 2", "demand.reroute_share must lie in [0, 1]; got 2.0"),
+    ("evaluate --network cross cross", "network needs at least one entry and none twice; got cross cross"),
+    ("evaluate --network cross --disturbances nix", "disturbance nix not found"),
+    ("evaluate --network cross --demand.scale 0", "demand.scale must lie in (0, 5]; got 0.0"),
+    ("train --network cross --eval-demand.reroute-share 2", "demand.reroute_share must lie in [0, 1]; got 2.0"),
     ("evaluate --episodes 3", "Unrecognized options: --episodes"),
     ("train --episodes many", "--episodes: invalid literal for int() with base 10: 'many'"),
     ("train --episodes", "Missing value for argument '--episodes'"),
@@ -48,42 +48,42 @@ MISTAKES = [
     ),
     ("train --episodes 5", "episodes 5 is not a multiple of episodes-per-update 2"),
     ("train --episodes 2000000", "episodes must be at most 1000000"),
-    ("train --signal.max-red-s 5", "signal.max_red_s 5 is shorter than one change and one green (signal.yellow_s 2"),
+    ("train --timing.max-red-s 5", "timing.max_red_s 5 is shorter than one change and one green (timing.yellow_s 2"),
     ("train --workers 0", "workers must be at least 1; got 0"),
-    ("evaluate --net cross --workers 0", "workers must be at least 1; got 0"),
+    ("evaluate --network cross --workers 0", "workers must be at least 1; got 0"),
     ("train --eval-seeds 1 1000000", "the seeds from 1000000 on are for training; got 1000000"),
-    ("evaluate --net cross --eval-seeds 1000000", "the seeds from 1000000 on are for training; got 1000000"),
+    ("evaluate --network cross --eval-seeds 1000000", "the seeds from 1000000 on are for training; got 1000000"),
     ("train --eval-seeds -1", "got -1"),
-    ("evaluate --net cross --eval-seeds -1", "got -1"),
+    ("evaluate --network cross --eval-seeds -1", "got -1"),
     ("train --eval-seeds 1 1", "eval-seeds needs at least one entry and none twice; got 1 1"),
-    ("evaluate --net cross --eval-seeds 1 1", "eval-seeds needs at least one entry and none twice; got 1 1"),
-    ("evaluate --net cross --eval-seeds", "eval-seeds needs at least one entry and none twice; got none"),
+    ("evaluate --network cross --eval-seeds 1 1", "eval-seeds needs at least one entry and none twice; got 1 1"),
+    ("evaluate --network cross --eval-seeds", "eval-seeds needs at least one entry and none twice; got none"),
     ("train --seeds -1", "seeds must lie in 0 .. 999; got -1"),
     ("train --seeds 3 3", "seeds needs at least one entry and none twice; got 3 3"),
     ("train --algos jointq-selfis", "algorithm jointq-selfis not found; did you mean jointq-selfish?"),
-    ("train --timing fild", "timing fild not found; did you mean field?"),
-    ("evaluate --net cross --timing fild", "timing fild not found; did you mean field?"),
+    ("train --timing-preset fild", "timing fild not found; did you mean field?"),
+    ("evaluate --network cross --timing-preset fild", "timing fild not found; did you mean field?"),
     ("train --baselines fixed_tim", "controller fixed_tim not found; did you mean fixed_time?"),
     ("train --sim.reward dela", "reward dela not found; did you mean delay?"),
     ("train --resume nix", "run nix not found"),
     ("train --resume nix --episodes 400 --algo.lr=0.1", "keeps the settings of that run; leave out --episodes --algo.lr=0.1"),
-    ("evaluate --net cross --controller max_presure", "controller max_presure not found; did you mean max_pressure?"),
-    ("evaluate --net cross --baseline fixed_tim", "baseline fixed_tim not found; did you mean fixed_time?"),
-    ("evaluate --net cross --controller random random", "controller needs at least one entry and none twice"),
-    ("evaluate --net cross --controller", "controller needs at least one entry and none twice"),
-    ("evaluate --net cross --controller nix.pt", "checkpoint nix.pt does not exist"),
+    ("evaluate --network cross --policy max_presure", "controller max_presure not found; did you mean max_pressure?"),
+    ("evaluate --network cross --baseline fixed_tim", "baseline fixed_tim not found; did you mean fixed_time?"),
+    ("evaluate --network cross --policy random random", "policy needs at least one entry and none twice"),
+    ("evaluate --network cross --policy", "policy needs at least one entry and none twice"),
+    ("evaluate --network cross --policy nix.pt", "checkpoint nix.pt does not exist"),
     (
-        "evaluate --net cross --controller jointq",
+        "evaluate --network cross --policy jointq",
         "no finished run of jointq on cross; train one: make train NET",
     ),
-    ("evaluate --net cross --controller " + 32 * "0", "has no checkpoint.pt in sqlite:"),
-    ("compare --net cross", "no finished run on cross; train one: make train NET=cross"),
-    ("watch --net cross --controller random --seed -1", "seed must lie in 0 .. 2147483647; got -1"),
-    ("watch --net cross --controller random --delay-ms -1", "delay-ms must not be negative; got -1"),
+    ("evaluate --network cross --policy " + 32 * "0", "has no checkpoint.pt in sqlite:"),
+    ("compare --network cross", "no finished run on cross; train one: make train NET=cross"),
+    ("watch --network cross --policy random --seed -1", "seed must lie in 0 .. 2147483647; got -1"),
+    ("watch --network cross --policy random --delay-ms -1", "delay_ms must not be negative; got -1"),
     ("ui --port 99999", "port 99999 cannot be used"),
-    ("evaluate --net cross --controller random --out /dev/null/x", "out /dev/null/x cannot be made"),
+    ("evaluate --network cross --policy random --out /dev/null/x", "out /dev/null/x cannot be made"),
     (
-        "evaluate --net cross --controller random --out a,b",
+        "evaluate --network cross --policy random --out a,b",
         "out a,b has a comma, where SUMO ends a file name; give another folder",
     ),
 ]
@@ -98,7 +98,7 @@ def test_a_mistake_is_one_line(home, capsys, line, said):
 
 
 def test_as_a_process(home):
-    code, out, err = home.run("train --net gird4x4")
+    code, out, err = home.run("train --network gird4x4")
     assert (code, out) == (2, "")
     assert one_line(err).startswith("error: network gird4x4 not found; did you mean grid4x4? (available: arterial4x4, ")
 
@@ -120,10 +120,10 @@ def test_a_float_without_a_point_in_yaml(configs):
 
 
 def test_the_command_line_wins_over_files(configs):
-    (configs / "train.yaml").write_text("net: cross\nalgos: [ippo, mappo]\nsignal:\n  yellow_s: 4\ntiming: field\n")
-    first, second = parse(["--signal.yellow-s", "6"], configs)
-    assert (first.net, first.algos, first.signal.yellow_s, first.signal.all_red_s) == ("cross", ("ippo", "mappo"), 6, 2)
-    assert dataclasses.asdict(first.signal) == dataclasses.asdict(second.signal)
+    (configs / "train.yaml").write_text("network: cross\nalgos: [ippo, mappo]\ntiming:\n  yellow_s: 4\ntiming_preset: field\n")
+    first, second = parse(["--timing.yellow-s", "6"], configs)
+    assert (first.network, first.algos, first.timing.yellow_s, first.timing.all_red_s) == ("cross", ("ippo", "mappo"), 6, 2)
+    assert dataclasses.asdict(first.timing) == dataclasses.asdict(second.timing)
     assert parse(["--algos", "jointq"], configs)[0].algos == ("jointq",)
 
 
@@ -155,7 +155,7 @@ def test_every_variant_differs(name):
 def test_a_mistake_in_a_file(configs, name, text, said):
     (configs / name).write_text(text)
     with pytest.raises(UserError) as error:
-        parse(["--algos", "ippo", "--timing", "field"], configs)
+        parse(["--algos", "ippo", "--timing-preset", "field"], configs)
     assert said in str(error.value)
     assert "\n" not in str(error.value)
     assert name in str(error.value)
@@ -202,7 +202,7 @@ FAULTS = [
 @pytest.mark.parametrize(("damage", "said"), FAULTS)
 def test_a_network_that_cannot_be_used(home, project, damage, said):
     damage(project)
-    line = "evaluate --net mine --controller random --eval-seeds 1 --workers 1 --out " + str(home.folder / "out")
+    line = "evaluate --network mine --policy random --eval-seeds 1 --workers 1 --out " + str(home.folder / "out")
     code, out, err = home.run(line, cwd=project.parents[1])
     assert code == 2
     assert said in one_line(err)
@@ -216,7 +216,7 @@ def test_a_network_that_cannot_be_used(home, project, damage, said):
 def trained(new_home):
     home = new_home()
     assert (
-        home.main("train --net cross --algos ippo --episodes 2 --eval-seeds 1 --baselines random --algo.epochs 1 --workers 1")
+        home.main("train --network cross --algos ippo --episodes 2 --eval-seeds 1 --baselines random --algo.epochs 1 --workers 1")
         == 0
     )
     return home
@@ -237,7 +237,7 @@ def changed(trained, tmp_path):
 
 def refused(home, capsys, path, net="cross"):
     capsys.readouterr()
-    line = f"evaluate --net {net} --controller {path} --eval-seeds 1 --workers 1 --out {home.folder / 'out'}"
+    line = f"evaluate --network {net} --policy {path} --eval-seeds 1 --workers 1 --out {home.folder / 'out'}"
     assert home.main(line) == 2
     return one_line(capsys.readouterr().err)
 
@@ -316,7 +316,7 @@ def test_checkpoints_are_told_apart_by_as_little_as_needed(tmp_path):
 def test_evaluate_writes_what_its_figures_come_from(trained, tmp_path, capsys):
     capsys.readouterr()
     names = ["fixed_time", "ippo", str(trained.checkpoints[0])]
-    line = ["evaluate", "--net", "cross", "--controller", *names, "--eval-seeds", "5", "6", "--workers", "2"]
+    line = ["evaluate", "--network", "cross", "--policy", *names, "--eval-seeds", "5", "6", "--workers", "2"]
     assert trained.main([*line, "--out", str(tmp_path / "new" / "out")]) == 0
     table = capsys.readouterr().out
     results = json.loads((tmp_path / "new" / "out" / "cross" / "metrics.json").read_text())["results"]
@@ -345,6 +345,35 @@ def test_evaluate_writes_what_its_figures_come_from(trained, tmp_path, capsys):
         assert f"{np.mean([row['delay'] for row in rows]):.1f}" in table
 
 
+# old names
+
+
+def test_old_names_work_with_one_line_that_gives_the_new_ones(configs, home, capsys):
+    assert home.main("nets --net cross") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert all(name in lines[0] for name in ("nets ", "networks"))
+    assert all(name in lines[1] for name in ("--net ", "--network"))
+    old = "--net cross --timing field --signal.yellow-s 4 --algos jointq-doc1 --algo.lam 0.9 --demand.turns 0.1"
+    new = "--network cross --timing-preset field --timing.yellow-s 4 --algos jointq-one_step_team --algo.gae-lambda 0.9"
+    assert parse(old.split(), configs) == parse([*new.split(), "--demand.reroute-share", "0.1"], configs)
+
+
+def test_old_names_in_files(configs):
+    (configs / "train.yaml").write_text("net: cross\nsignal:\n  yellow_s: 4\ntiming: field\n")
+    (configs / "algos" / "ippo.yaml").write_text("lam: 0.7\n")
+    (config,) = parse(["--algos", "ippo"], configs)
+    assert (config.network, config.timing_preset, config.timing.yellow_s) == ("cross", "field", 3)
+    assert config.algo.gae_lambda == 0.7
+
+
+def test_quiet_leaves_the_tables(home, capsys):
+    assert home.main("-q nets --network cross") == 0
+    quiet = capsys.readouterr().out
+    assert "cross" in quiet
+    assert home.main("networks -q --network cross") == 0
+    assert capsys.readouterr().out in quiet
+
+
 # help and Makefile
 
 
@@ -370,7 +399,7 @@ def test_help_explains_every_option(verb, capsys):
     assert end.value.code == 0
     text = re.sub(r"[│╭╮╰╯─\s]+", " ", capsys.readouterr().out)
     assert f"usage: python -m tsc_marl {verb}" in text
-    options = re.split(r" (?=--[a-z](?!ignal\.\*))", text.split("show this help message and exit", 1)[1])[1:]
+    options = re.split(r" (?=--[a-z](?!iming\.\*))", text.split("show this help message and exit", 1)[1])[1:]
     assert options
     for option in options:
         words = re.sub(r"\(default:.*", "", option).split()
@@ -380,21 +409,25 @@ def test_help_explains_every_option(verb, capsys):
 
 LINES = {
     "train NET=cross ALGOS='ippo mappo' SEEDS='0 1' EPISODES=4 WORKERS=1 ARGS='--algo.lr 0.1'": (
-        "train --net cross --algos ippo mappo --seeds 0 1 --episodes 4 --workers 1 --algo.lr 0.1"
+        "train --network cross --algos ippo mappo --seeds 0 1 --episodes 4 --workers 1 --algo.lr 0.1"
     ),
-    "train TIMING=field": "train --net grid4x4 --algos mappo jointq --seeds 0 --timing field",
+    "train TIMING=field": "train --network grid4x4 --algos mappo jointq --seeds 0 --timing-preset field",
     "train RESUME=grid4x4-1 WORKERS=3": "train --resume grid4x4-1 --workers 3",
-    "evaluate NET=cross CONTROLLER='a b' EVAL_SEEDS='1 2' OUT=o WORKERS=1 ARGS=-x": (
-        "evaluate --net cross --controller a b --eval-seeds 1 2 --out o --workers 1 -x"
+    "evaluate NET=cross POLICY='a b' EVAL_SEEDS='1 2' OUT=o WORKERS=1 ARGS=-x": (
+        "evaluate --network cross --policy a b --eval-seeds 1 2 --out o --workers 1 -x"
     ),
-    "compare NET=cross": "compare --net cross",
-    "explain NET=cross RUN=mappo": "explain --net cross --run mappo",
-    "probe NET=cross RUN='a b' EPISODES=16 OUT=o WORKERS=1 ARGS=-x": (
-        "probe --net cross --run a b --episodes 16 --out o --workers 1 -x"
+    "compare NET=cross": "compare --network cross",
+    "explain NET=cross POLICY=mappo": "explain --network cross --policy mappo",
+    "probe NET=cross POLICY='a b' EPISODES=16 OUT=o WORKERS=1 ARGS=-x": (
+        "probe --network cross --policy a b --episodes 16 --out o --workers 1 -x"
     ),
-    "watch NET=cross CONTROLLER=mappo": "watch --net cross --controller mappo",
-    "video NET=cross CONTROLLER='a b' OUT=x.gif TIMING=field": "video --net cross --controller a b --out x.gif --timing field",
-    "nets": "nets",
+    "watch NET=cross POLICY=mappo": "watch --network cross --policy mappo",
+    "video NET=cross POLICY='a b' OUT=x.gif TIMING=field": (
+        "video --network cross --policy a b --out x.gif --timing-preset field"
+    ),
+    "watch NET=cross CONTROLLER=mappo": "watch --network cross --policy mappo",
+    "explain NET=cross RUN=mappo": "explain --network cross --policy mappo",
+    "networks": "networks",
     "ui ARGS='--port 5001'": "ui --port 5001",
     "bench ARGS='--only x'": "bench --only x",
 }
@@ -416,7 +449,9 @@ def test_make_prints_its_command(arguments):
 def test_make_lists_its_verbs():
     text = "\n".join(make("help"))
     verbs = re.findall(r"^make (\S+)", text, re.M)
-    expected = "help install train study evaluate results compare explain probe report export import watch video ui nets bench"
-    assert verbs == [*expected.split(), "bench-mpe", "test", "test-slow", "lint", "clean"]
+    expected = (
+        "help install train study evaluate results compare explain probe report export import watch video ui networks bench"
+    )
+    assert verbs == [*expected.split(), "bench-mpe", "test", "test-sumo", "test-slow", "lint", "docs", "package", "clean"]
     assert all(make(f"-n {verb}") for verb in verbs)
     assert all(f" {name}" in text for name in ("NET", "ALGOS", "SEEDS", "EPISODES", "WORKERS", "RESUME", "ARGS", "TSC_MARL_HOME"))

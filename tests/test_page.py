@@ -19,7 +19,7 @@ from tsc_marl.report.verdict import verdicts
 
 pytest_plugins = ["helpers.fixtures"]
 
-LINE = "train --net grid2x2 --episodes 12 --algo.epochs 1 --workers 1 --eval-seeds 1 2 --baselines max_pressure"
+LINE = "train --network grid2x2 --episodes 12 --algo.epochs 1 --workers 1 --eval-seeds 1 2 --baselines max_pressure"
 
 
 def group(name, ends, start=100.0):

@@ -205,8 +205,8 @@ def test_mistakes_of_a_probe(trained, tmp_path, capsys):
         (f"--net grid2x2 --run {tmp_path}", "holds no checkpoint; give a folder runs/<training>/<algorithm>-s<seed>"),
         ("--net grid2x2 --run mappo", "no finished run of mappo on grid2x2"),
         ("--net grid2x2 --episodes 15", "episodes must be an even number of at least 16; got 15"),
-        ("--net grid2x2 --truth-lam 2", "truth-lam must lie in [0, 1]; got 2.0"),
-        ("--net grid2x2 --run a a", "run needs at least one entry and none twice; got a a"),
+        ("--net grid2x2 --truth-lam 2", "truth_lam must lie in [0, 1]; got 2.0"),
+        ("--net grid2x2 --run a a", "policy needs at least one entry and none twice; got a a"),
     ):
         assert trained.main(f"probe {line} --out {tmp_path / 'out'} --workers 1") == 2
         assert said in one_line(capsys.readouterr().err)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ from tsc_marl.types import Spec
 pytest_plugins = ["helpers.fixtures"]
 
 QUICK = "--eval-seeds 1 2 --baselines max_pressure --algo.epochs 1 --workers 2"
-LINE = f"train --net cross --algos mappo jointq --seeds 0 1 --episodes 4 {QUICK}"
+LINE = f"train --network cross --algos mappo jointq --seeds 0 1 --episodes 4 {QUICK}"
 DECISIONS = 120  # of cross: 600 s, one every 5 s
 
 
@@ -79,10 +80,10 @@ def test_tags(runs):
 
 @pytest.mark.parametrize(("name", "number"), [("mappo", 0), ("jointq", 1)])
 def test_every_setting_is_a_param(runs, name, number):
-    settings = as_dict(parse(LINE.split()[1:])[number])
+    settings = as_dict(replace(parse(LINE.split()[1:])[number], algos=(name,), seeds=(0,)))
     assert runs[name, "0"].data.params == {key: str(value) for key, value in settings.items()}
     assert settings["algo.epochs"] == 1
-    assert settings["signal.yellow_s"] == 2
+    assert settings["timing.yellow_s"] == 2
 
 
 @pytest.mark.parametrize("name", ["mappo", "jointq"])
@@ -162,7 +163,7 @@ def test_a_recurrent_policy_remembers_until_the_next_start(tmp_path):
 
 
 def test_compare_lists_them(home, runs, capsys):
-    assert home.main("compare --net cross") == 0
+    assert home.main("compare --network cross") == 0
     out = capsys.readouterr().out
     rows = [line.split("│") for line in out.splitlines() if any(run.info.run_id in line for run in runs.values())]
     assert len(rows) == 4
@@ -177,7 +178,8 @@ def test_a_crash_marks_the_runs_failed(new_home, tmp_path):
         "def reward(signal):\n    with CALLS.open('a') as file:\n        file.write('.')\n"
         "    if CALLS.stat().st_size > 200:  # in the second episode\n        raise ValueError('no more')\n    return 0.0\n"
     )
-    line = f"train --net cross --algos ippo --episodes 4 {QUICK} --sim.reward angry:reward --episodes-per-update 1 --workers 1"
+    line = f"train --network cross --algos ippo --episodes 4 {QUICK} --sim.reward angry:reward"
+    line += " --episodes-per-update 1 --workers 1"
     code, out, err = home.run(line, PYTHONPATH=str(tmp_path))
     assert code == 2
     assert one_line(err) == "error: reward angry:reward failed with ValueError: no more\n"
@@ -188,7 +190,7 @@ def test_a_crash_marks_the_runs_failed(new_home, tmp_path):
 
 def test_two_trainings_make_the_store_together(tmp_path):
     """Both are the first in their folder: one makes the tables, the other waits."""
-    line = "train --net cross --algos ippo --episodes 2 --eval-seeds 1 --baselines random --algo.epochs 1 --workers 1 --seeds"
+    line = "train --network cross --algos ippo --episodes 2 --eval-seeds 1 --baselines random --algo.epochs 1 --workers 1 --seeds"
     env = {"TSC_MARL_HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
     commands = [[sys.executable, "-m", "tsc_marl", *line.split(), seed] for seed in ("1", "2")]
     both = [subprocess.Popen(c, cwd=ROOT, env=os.environ | env, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for c in commands]
@@ -208,7 +210,7 @@ def test_two_trainings_make_the_store_together(tmp_path):
 )
 def test_a_store_that_cannot_be_used(new_home, capsys, env):
     home, start = new_home(), time.monotonic()
-    assert home.main(f"train --net cross --algos ippo --episodes 4 {QUICK}", **env) == 2
+    assert home.main(f"train --network cross --algos ippo --episodes 4 {QUICK}", **env) == 2
     assert time.monotonic() - start < 30
     said = capsys.readouterr()
     (name, value) = next(iter(env.items()))
@@ -247,7 +249,7 @@ def test_a_store_lost_midway(new_home, server, capsys):
 
     thread = threading.Thread(target=lose)
     thread.start()
-    line = f"train --net cross --algos ippo mappo --episodes 8 {QUICK} --checkpoint-every 1"
+    line = f"train --network cross --algos ippo mappo --episodes 8 {QUICK} --checkpoint-every 1"
     assert home.main(line, MLFLOW_TRACKING_URI=uri) == 0
     thread.join()
     out, err = capsys.readouterr()

@@ -25,7 +25,7 @@ def stretch() -> Clip:
 
 def test_a_gif_of_two_controllers_side_by_side(tmp_path, capsys) -> None:
     out = tmp_path / "new" / "both.gif"
-    line = f"video --net cross --controller max_pressure fixed_time --from-s 100 --to-s 106 --out {out}"
+    line = f"video --net cross --policy max_pressure fixed_time --from-s 100 --to-s 106 --out {out}"
     assert main(line.split()) == 0
     assert f"video: {out} (" in capsys.readouterr().out
     with Image.open(out) as image:
@@ -99,9 +99,9 @@ MISTAKES = [
     ("--from-s -5 --to-s 50", "from-s -5 to-s 50 must lie in the window of cross"),
     ("--from-s 50 --to-s 50", "and end after it starts"),
     ("--from-s 60 --to-s 50", "and end after it starts"),
-    ("--controller random fixed_time max_wave", "controller takes one or two, side by side; got random fixed_time max_wave"),
-    ("--controller random random", "controller needs at least one entry and none twice"),
-    ("--controller max_presure", "controller max_presure not found; did you mean max_pressure?"),
+    ("--policy random fixed_time max_wave", "policy takes one or two, side by side; got random fixed_time max_wave"),
+    ("--policy random random", "policy needs at least one entry and none twice"),
+    ("--policy max_presure", "controller max_presure not found; did you mean max_pressure?"),
     ("--out /dev/null/x.gif", "out /dev/null/x.gif cannot be written"),
     ("--out {tmp}", "must end in .gif or .mp4"),
     ("--out {tmp}/x.avi", "must end in .gif or .mp4"),
@@ -113,7 +113,7 @@ MISTAKES = [
 @pytest.mark.parametrize(("line", "said"), MISTAKES)
 def test_a_mistake_is_one_line(tmp_path, monkeypatch, capsys, line, said) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    defaults = {"--controller": "random", "--from-s": "10", "--to-s": "20", "--out": f"{tmp_path}/x.gif"}
+    defaults = {"--policy": "random", "--from-s": "10", "--to-s": "20", "--out": f"{tmp_path}/x.gif"}
     given = [f"{name} {value}" for name, value in defaults.items() if name not in line]
     assert main(f"video --net cross {' '.join(given)} {line.format(tmp=tmp_path)}".split()) == 2
     assert said in one_line(capsys.readouterr().err)

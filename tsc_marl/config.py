@@ -1,4 +1,4 @@
-"""The settings of a run: frozen dataclasses; YAML files are a command line typed in advance."""
+"""Settings of a training command: frozen dataclasses. A YAML file stands for the options that it lists."""
 
 import contextlib
 import dataclasses
@@ -14,7 +14,8 @@ from typing import Any, Generic, TypeVar
 import tyro
 import yaml
 
-from tsc_marl import algos, controllers
+from tsc_marl import algos, controllers, old_options
+from tsc_marl.bounds import Count, check
 from tsc_marl.errors import UserError, unknown
 from tsc_marl.paths import CONFIGS
 from tsc_marl.rollout.types import Task
@@ -34,50 +35,48 @@ TRAIN_SEEDS = 1_000_000
 
 @dataclass(frozen=True)
 class RunConfig(Generic[A]):
-    """Train on a road network, then evaluate beside the classical controllers."""
+    """Train on a road network, then evaluate beside classical controllers."""
 
     algo: A
-    """Settings of the algorithm; they must fit every algorithm of the command."""
-    net: str = "grid4x4"
-    """Road network: a folder of networks/ (see `python -m tsc_marl nets`)."""
+    """Settings of the algorithm; every algorithm of the command must have them."""
+    network: str = "grid4x4"
+    """Road network: a name (see the verb `networks`), a folder with a scenario.yaml, or a .sumocfg file."""
     algos: tuple[str, ...] = ("mappo", "jointq")
-    """Algorithms to train, one after the other: files of tsc_marl/algos/, or variants, files of configs/algos/."""
+    """Algorithms to train, one after the other: files of tsc_marl/algos/, or variants in configs/algos/."""
     seeds: tuple[int, ...] = (0,)
-    """Training seeds; each algorithm is trained once with each."""
-    episodes: int = 100
+    """Training seeds, 0 .. 999; each algorithm is trained once with each."""
+    episodes: Count = 100
     """Training episodes for each algorithm and seed."""
-    episodes_per_update: int = 2
-    """Episodes that play side by side; each gives its part of every batch of learning."""
-    workers: int = field(default_factory=lambda: os.cpu_count() or 1)
-    """Processes that simulate; the default is all cores. Training has work for `episodes_per_update` of them."""
-    timing: str = "sumo-rl"
-    """Signal timing: a file of configs/timing/; single values: --signal.*."""
-    signal: Timing = field(default_factory=Timing)
+    episodes_per_update: Count = 2
+    """Episodes that are simulated at the same time; their decisions form one batch."""
+    workers: Count = field(default_factory=lambda: os.cpu_count() or 1)
+    """Processes that simulate; by default all cores. Training uses at most `episodes_per_update` of them."""
+    timing_preset: str = "sumo-rl"
+    """Signal timing: a file of configs/timing/; --timing.* changes single values."""
+    timing: Timing = field(default_factory=Timing)
     sim: SimConfig = field(default_factory=SimConfig)
     demand: Demand = field(default_factory=Demand)
-    """In training: another demand in every episode."""
+    """Demand of the training episodes; each can have its own."""
     eval_demand: Demand = field(default_factory=Demand)
-    """In the evaluation; the default is the demand of the route files."""
+    """Demand of the evaluation; by default the vehicles of the route files."""
     eval_seeds: tuple[int, ...] = EVAL_SEEDS
-    """SUMO seeds of the evaluation, held out from training."""
+    """SUMO seeds of the evaluation, 0 .. 999999; training uses the seeds above."""
     baselines: tuple[str, ...] = ("fixed_time", "max_pressure")
     """Classical controllers evaluated on the same seeds."""
-    checkpoint_every: int = 5
-    """Times `episodes_per_update` episodes between two checkpoints."""
+    checkpoint_every: Count = 5
+    """Updates between two checkpoints."""
     resume: str | None = None
-    """Go on with this run: a folder of runs/."""
+    """Continue this run: a folder of runs/."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot run, before anything starts."""
-        if self.net not in scenario.available():
-            raise unknown("network", self.net, scenario.available())
+        if self.network not in scenario.available():
+            raise unknown("network", self.network, scenario.available())
         for name in self.algos:
             algos.find(name)
         for name in self.baselines:
             controllers.find(name)
-        for name in ("episodes", "episodes_per_update", "workers", "checkpoint_every"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} must be at least 1; got {getattr(self, name)}")
+        check(self)
         if self.episodes > TRAIN_SEEDS:
             raise UserError(f"episodes must be at most {TRAIN_SEEDS}, each has a SUMO seed of its own; got {self.episodes}")
         if self.episodes % self.episodes_per_update:
@@ -98,11 +97,11 @@ class RunConfig(Generic[A]):
 
     def task(self) -> Task:
         """Return where the training episodes play."""
-        return Task(self.net, self.signal, self.sim, self.demand)
+        return Task(self.network, self.timing, self.sim, self.demand)
 
     def eval_task(self) -> Task:
         """Return where the final policies are measured."""
-        return Task(self.net, self.signal, self.sim, self.eval_demand)
+        return Task(self.network, self.timing, self.sim, self.eval_demand)
 
 
 def check_list(name: str, values: tuple[Any, ...]) -> None:
@@ -138,7 +137,7 @@ def from_yaml(path: Path, prefix: str = "") -> list[str]:
         raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
     if not isinstance(raw, dict):
         raise UserError(f"{path}: expected settings as `name: value`; got {type(raw).__name__}")
-    return _flatten(raw, prefix)
+    return old_options.replace(_flatten(raw, prefix), str(path))
 
 
 def _flatten(raw: dict[str, Any], prefix: str) -> list[str]:
@@ -192,15 +191,16 @@ def parse(argv: list[str], configs: Path = CONFIGS) -> list[RunConfig[Any]]:
     Raises:
         UserError: for values that cannot be; tyro itself ends the program with code 2 for unknown options.
     """
+    argv = old_options.replace(argv)
     base = from_yaml(configs / "train.yaml")
     names = _values([*base, *argv], "--algos") or list(RunConfig.algos)
-    timing = (_values([*base, *argv], "--timing") or [RunConfig.timing])[-1]
-    read_timing(timing, configs)
+    preset = (_values([*base, *argv], "--timing-preset") or [RunConfig.timing_preset])[-1]
+    read_timing(preset, configs)
     runs = []
     for name in names:
         config = algos.find(name).Config
         parts = {configs / "train.yaml": base} | _own(name, configs)
-        timed = from_yaml(configs / "timing" / f"{timing}.yaml", "signal.")
+        timed = from_yaml(configs / "timing" / f"{preset}.yaml", "timing.")
         line = [word for part in (*parts.values(), timed, argv) for word in part]
         try:
             runs.append(cli(RunConfig[config], line, f"train --algos {name}"))
@@ -219,22 +219,25 @@ def _own(name: str, configs: Path) -> dict[Path, list[str]]:
 
 
 def cli(options: Callable[..., Options], argv: Sequence[str], verb: str) -> Options:
-    """Read a command line into a dataclass; `--help` prints and ends the program.
+    """Read a command line into a dataclass; `--help` prints and exits.
 
     Raises:
         UserError: in one line, for an option that is unknown, missing or of the wrong kind.
     """
-    said = io.StringIO()
+    message = io.StringIO()
     try:
-        with contextlib.redirect_stderr(said):
-            return tyro.cli(options, args=list(argv), prog=f"python -m tsc_marl {verb}", config=(tyro.conf.FlagConversionOff,))
+        with contextlib.redirect_stderr(message):
+            parsed = tyro.cli(options, args=list(argv), prog=f"python -m tsc_marl {verb}", config=(tyro.conf.FlagConversionOff,))
     except SystemExit as ended:
         if not ended.code:
             raise
-        lines = [line.strip(" │") for line in said.getvalue().splitlines()]
+        lines = [line.strip(" │") for line in message.getvalue().splitlines()]
         text = " ".join(line for line in lines if line and line[0] not in "╭╰─" and not line.startswith("For full helptext"))
         text = text.split(" Argument helptext:")[0].rstrip(".")
         raise UserError(f"{text}; every option: python -m tsc_marl {verb} --help") from None
+    if dataclasses.is_dataclass(parsed):
+        check(parsed)
+    return parsed
 
 
 def command_line(verb: str, argv: Sequence[str]) -> str:

@@ -1,43 +1,75 @@
-"""What a person sees in the terminal: lines, tables, the progress of a training."""
+"""Output in the terminal: lines, tables, log messages, progress."""
 
+import logging
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from rich.console import Console
-from rich.table import Table
+from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+from rich.table import Column, Table
 
 WIDTH = 150
 """Of tables in a file, in characters; those that need more are wider."""
+EVERY_S = 20.0
+"""Time between two lines of progress, where the output is no terminal."""
+FLAGS = {"-q": logging.WARNING, "-v": logging.DEBUG}
+"""Flags of the command line, and the least level of the messages that they let through."""
+_bars: list[Bar] = []
 
 
 class Progress:
-    """One line, rewritten in a terminal, repeated every few seconds elsewhere."""
+    """Progress of a task: a bar in a terminal, a line every 20 s elsewhere.
 
-    EVERY_S = 20.0
+    Args:
+        label: name of the task.
+        total: number of its parts.
+        done: parts that are finished already.
+        unit: name of a part.
+    """
 
-    def __init__(self, label: str, total: int, done: int) -> None:
-        self._label, self._total, self._first = label, total, done
-        self._start = self._said = time.monotonic()
-        self._live = sys.stdout.isatty()
+    def __init__(self, label: str, total: int, done: int, unit: str, bar: Bar | None) -> None:
+        self._label, self._total, self._first, self._done, self._unit, self._bar = label, total, done, done, unit, bar
+        self._start = self._printed = time.monotonic()
+        self._id = bar.add_task(label, total=total, completed=done, text="") if bar is not None else None
 
-    def update(self, done: int, figures: Mapping[str, float]) -> None:
-        """Show the figures of the last update."""
-        left = (time.monotonic() - self._start) / max(1, done - self._first) * (self._total - done)
-        known = [name for name in ("entropy", "epsilon") if f"policy/{name}" in figures]
-        explores = f"{known[0]} {figures[f'policy/{known[0]}']:.2f}  " if known else ""
-        line = (
-            f"{self._label}  episode {done:4d}/{self._total}  delay {figures['delay']:7.1f} s  "
-            f"reward {figures['reward']:9.0f}  {explores}"
-            f"s/episode: sim {figures['seconds/simulation']:.2f} act {figures['seconds/acting']:.2f} "
-            f"learn {figures['seconds/learning']:.2f}  to go {left / 60:4.1f} min"
-        )
-        last = done >= self._total
-        if self._live:
-            print(f"\r{line}", end="\n" if last else "", flush=True)
-        elif last or time.monotonic() - self._said >= self.EVERY_S:
-            self._said = time.monotonic()
-            print(line, flush=True)
+    def advance(self) -> None:
+        """Count one more part as finished."""
+        self.update(self._done + 1)
+
+    def update(self, done: int, text: str = "") -> None:
+        """Show how many parts are finished, and a text beside."""
+        last, self._done = self._done < self._total <= done, done
+        if self._bar is not None and self._id is not None:
+            self._bar.update(self._id, completed=done, text=text)
+        elif last or time.monotonic() - self._printed >= EVERY_S:
+            self._printed = time.monotonic()
+            left_min = (time.monotonic() - self._start) / max(1, done - self._first) * (self._total - done) / 60
+            to_go = f"{left_min:.1f} min" if done > self._first else "?"
+            print(f"{self._label}  {self._unit} {done:4d}/{self._total}  to go {to_go}  {text}".rstrip(), flush=True)
+
+
+@contextmanager
+def progress(label: str, total: int, done: int = 0, unit: str = "episode") -> Iterator[Progress]:
+    """Show the progress of a task; messages appear above the bar."""
+    if not sys.stdout.isatty():
+        yield Progress(label, total, done, unit, None)
+        return
+    columns: tuple[ProgressColumn, ...] = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=10),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[text]}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis")),
+    )
+    with Bar(*columns, transient=True, console=Console(highlight=False, markup=False)) as bar:
+        _bars.append(bar)
+        try:
+            yield Progress(label, total, done, unit, bar)
+        finally:
+            _bars.remove(bar)
 
 
 def show(table: Table, minor: Sequence[str] = ()) -> None:
@@ -62,5 +94,35 @@ def show(table: Table, minor: Sequence[str] = ()) -> None:
 
 
 def say(line: str) -> None:
-    """Print a line; in a terminal, over the progress line."""
-    print(f"\r\x1b[2K{line}" if sys.stdout.isatty() else line, flush=True)
+    """Print a line; in a terminal, above the progress bar. With `-q` nothing is printed."""
+    if not logging.getLogger("tsc_marl").isEnabledFor(logging.INFO) and logging.getLogger("tsc_marl").handlers:
+        return
+    _print(line)
+
+
+def _print(line: str) -> None:
+    if _bars:
+        _bars[-1].console.print(line, highlight=False, markup=False, soft_wrap=True)
+    else:
+        print(line, flush=True)
+
+
+class LogHandler(logging.Handler):
+    """Prints the message of a log record, alone."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print."""
+        _print(record.getMessage())
+
+
+def level(words: Sequence[str]) -> int:
+    """Return the least level of the messages that a command line asks for with `-q` or `-v`."""
+    return next((FLAGS[word] for word in words if word in FLAGS), logging.INFO)
+
+
+def show_log(least: int = logging.INFO) -> None:
+    """Print the program's log from a level on. Without this call a library's user reads nothing."""
+    logger = logging.getLogger("tsc_marl")
+    logger.setLevel(least)
+    if not logger.handlers:
+        logger.addHandler(LogHandler())

@@ -1,5 +1,6 @@
 """From finished trainings to an answer: per algorithm how good, how soon, how sure, read from MLflow."""
 
+import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,12 +9,16 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from tsc_marl import config, controllers
+from tsc_marl import config, controllers, renames
 from tsc_marl.errors import UserError, unknown
 from tsc_marl.evaluation import statistics, tables
 from tsc_marl.tracking.store import Tracker
 
-COMPARABLE_SETTINGS = ("signal.", "sim.", "demand.", "eval_demand.", "eval_seeds", "episodes", "SUMO")
+logger = logging.getLogger(__name__)
+
+SLOW = 10
+"""More trainings than these take seconds to read."""
+COMPARABLE_SETTINGS = ("timing.", "sim.", "demand.", "eval_demand.", "eval_seeds", "episodes", "SUMO")
 """What the settings begin with that two trainings must share to be compared."""
 MINOR = (
     "drift [s]", "minutes\nto level", "spread [s]", "area [s]", "its 95 %", "mean [s]", "gridlock", "episodes\nto level",
@@ -162,6 +167,8 @@ def load(network: str, choice: RunFilter = RunFilter()) -> Comparison:
     tracker = Tracker(network)
     finished = [run for run in tracker.finished(choice.where) if "eval/delay" in run.data.metrics]
     runs = [run for run in finished if choice.takes(run.data.tags)]
+    if len(runs) > SLOW:
+        logger.info(f"{network}: reading {len(runs)} trainings")
     found = [_training(tracker, run) for run in runs]
     missing = sorted(set(choice.algos) - {training.algorithm for training in found})
     for name in missing:
@@ -278,7 +285,7 @@ def _reached(trainings: Sequence[Training], axis: str, level: float) -> list[flo
 
 
 def _training(tracker: Tracker, run: Any) -> Training:
-    tags, params = run.data.tags, dict(run.data.params)
+    tags, params = run.data.tags, renames.settings(run.data.params)
     try:
         content = tracker.evaluation(run.info.run_id)
     except UserError as error:

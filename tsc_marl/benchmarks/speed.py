@@ -173,7 +173,7 @@ def _against_sumo_rl(libsumo: bool) -> dict[str, Measure]:
 def _training() -> dict[str, Measure]:
     """Acting, learning and the second worker, with jointq's first updates on grid4x4."""
     acting, learning, speedup = [], [], []
-    (config,) = parse(["--net", "grid4x4", "--algos", "jointq", "--workers", "2"])
+    (config,) = parse(["--network", "grid4x4", "--algos", "jointq", "--workers", "2"])
     with tempfile.TemporaryDirectory() as folder, Pool(1) as one, Pool(2, standing=config.concurrent_episodes) as two:
         run = TrainingRun(config, "jointq", 0, two.read_spec(config.task()), Path(folder))
         jobs = [Job(i, config.task(), run.policy(), SEED + i, explore_seed=i) for i in range(4)]

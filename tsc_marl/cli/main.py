@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from tsc_marl import console
+from tsc_marl import console, old_options
 from tsc_marl.cli.options import (
     BenchOptions,
     CompareOptions,
@@ -15,7 +15,7 @@ from tsc_marl.cli.options import (
     ExplainOptions,
     ExportOptions,
     ImportOptions,
-    NetsOptions,
+    NetworksOptions,
     ProbeOptions,
     ReportOptions,
     ResultsOptions,
@@ -35,62 +35,60 @@ if TYPE_CHECKING:
 
 
 def train(argv: list[str]) -> None:
-    """Train algorithms on a network, then compare them with classical controllers."""
+    """Train algorithms on a network, then evaluate them."""
     from tsc_marl.training import loop as module
 
     module.train(argv)
 
 
 def study(argv: list[str]) -> None:
-    """Train algorithms x networks x seeds side by side; what is finished is skipped, what was stopped goes on."""
-    own, rest = split(argv, ("net", "algos", "seeds", "jobs", "help"))
+    """Train algorithms on networks with seeds, side by side. Continues itself."""
+    own, rest = split(argv, ("network", "algos", "seeds", "jobs", "help"))
     options = cli(StudyOptions, own, "study")
     from tsc_marl.training import study as module
 
-    for name in ("net", "algos", "seeds"):
+    for name in ("network", "algos", "seeds"):
         check_list(name, getattr(options, name))
-    if options.jobs < 1:
-        raise UserError(f"jobs must be at least 1; got {options.jobs}")
-    cells = module.trials(options.net, options.algos, options.seeds, rest)
+    cells = module.trials(options.network, options.algos, options.seeds, rest)
     module.run(cells, options.jobs)
     from tsc_marl.analysis import compare
     from tsc_marl.report import build
 
     choice = compare.RunFilter(folders=[cell.folder.name for cell in cells])
-    comparisons = [compare.load(net, choice) for net in options.net]
+    comparisons = [compare.load(net, choice) for net in options.network]
     for comparison in comparisons:
         _show(comparison, None)
-    there = {training.tags["folder"] for found in comparisons for training in found.trainings}
-    if missing := [cell.folder.name for cell in cells if cell.folder.name not in there]:
-        console.say(
-            f"not compared, since the store has nothing of them: {', '.join(missing)}; remove them from runs/ to train again"
-        )
+    stored = {training.tags["folder"] for comparison in comparisons for training in comparison.trainings}
+    if missing := [cell.folder.name for cell in cells if cell.folder.name not in stored]:
+        console.say(f"not in the store, so not compared: {', '.join(missing)}; remove them from runs/ to train again")
     build.run(comparisons, None, ReportOptions().out, command_line("study", argv))
 
 
 def evaluate(argv: list[str]) -> None:
-    """Measure controllers or trained policies on held-out seeds and keep SUMO's own files."""
+    """Measure controllers and trained policies on held-out seeds."""
     options = cli(EvaluateOptions, argv, "evaluate")
     from tsc_marl import controllers
     from tsc_marl.evaluation import session
     from tsc_marl.evaluation.evaluate import policy_labels
     from tsc_marl.sim.disturbances import SUITE
 
-    wanted = tuple(controllers.available()) if options.controller == ("classical",) else options.controller
-    check_list("controller", wanted)
-    check_list("net", options.net)
-    known = [*wanted, *policy_labels(wanted).values(), *controllers.available(), *algorithms()]
-    if options.baseline not in known:
-        raise unknown("baseline", options.baseline, dict.fromkeys(known))
-    for name in options.stress or ():
+    wanted = tuple(controllers.available()) if options.policy == ("classical",) else options.policy
+    check_list("policy", wanted)
+    check_list("network", options.network)
+    names = [*wanted, *policy_labels(wanted).values(), *controllers.available(), *algorithms()]
+    if options.baseline not in names:
+        raise unknown("baseline", options.baseline, dict.fromkeys(names))
+    for name in options.disturbances or ():
         if name not in SUITE:
             raise unknown("disturbance", name, SUITE)
     check_eval_seeds(options.eval_seeds)
-    session.run([_task(name, options.timing, options.demand) for name in session.networks(options.net)], wanted, options)
+    session.run(
+        [_task(name, options.timing_preset, options.demand) for name in session.networks(options.network)], wanted, options
+    )
 
 
 def results(argv: list[str]) -> None:
-    """Measure all classical controllers on RESCO's networks and write docs/results.md."""
+    """Measure all controllers on RESCO's networks, write docs/results.md."""
     options = cli(ResultsOptions, argv, "results")
     from tsc_marl.benchmarks import resco as module
 
@@ -98,9 +96,9 @@ def results(argv: list[str]) -> None:
 
 
 def compare(argv: list[str]) -> None:
-    """Compare the finished trainings of a network: how good, how soon, how sure."""
+    """Compare the finished trainings of a network: delay, speed, intervals."""
     options = cli(CompareOptions, argv, "compare")
-    (comparison,) = _trained((options.net,), options)
+    (comparison,) = _trained((options.network,), options)
     _show(comparison, options.reference)
 
 
@@ -108,7 +106,7 @@ def _trained(nets: tuple[str, ...], options: CompareOptions | ReportOptions) -> 
     from tsc_marl.analysis import compare as module
     from tsc_marl.sim import scenario
 
-    check_list("net", nets)
+    check_list("network", nets)
     for net in nets:
         scenario.load(net)
     return [module.load(net, module.RunFilter(options.where, options.algos)) for net in nets]
@@ -124,46 +122,48 @@ def _show(comparison: "Comparison", reference: str | None) -> None:
 
 
 def probe(argv: list[str]) -> None:
-    """Measure bias and variance of each advantage estimator's policy gradient at saved policies."""
+    """Measure bias and variance of the policy gradients at saved policies."""
     options = cli(ProbeOptions, argv, "probe")
     from tsc_marl.analysis import gradient_probe as module
     from tsc_marl.sim import scenario
 
-    scenario.load(options.net)
-    check_list("run", options.run)
-    module.run(options.net, options.run, options.episodes, options.truth_lam, options.out, options.workers)
+    scenario.load(options.network)
+    check_list("policy", options.policy)
+    module.run(options.network, options.policy, options.episodes, options.truth_lam, options.out, options.workers)
 
 
 def report(argv: list[str]) -> None:
-    """Write what the finished trainings answer as one HTML page, with figures for a paper."""
+    """Write an HTML page on the finished trainings, with plots."""
     options = cli(ReportOptions, argv, "report")
     if options.out.suffix != ".html":
         raise UserError(f"out must name an .html file; got {options.out}")
     from tsc_marl.report import build
 
-    build.run(_trained(options.net, options), options.reference, options.out, command_line("report", argv))
+    build.run(_trained(options.network, options), options.reference, options.out, command_line("report", argv))
 
 
 def export(argv: list[str]) -> None:
-    """Write finished trainings as files, to publish them or to take them to another store."""
+    """Write finished trainings as files."""
     options = cli(ExportOptions, argv, "export")
     from tsc_marl.analysis.compare import RunFilter
     from tsc_marl.report import archive
     from tsc_marl.sim import scenario
 
-    for net in options.net:
+    for net in options.network:
         scenario.load(net)
-    number = archive.write(options.net, RunFilter(options.where, options.algos), options.out, command_line("export", argv))
+    number = archive.write(options.network, RunFilter(options.where, options.algos), options.out, command_line("export", argv))
     console.say(f"{number} files of trainings: {options.out}; to read them elsewhere: make import FROM={options.out}")
 
 
 def import_(argv: list[str]) -> None:
-    """Take exported trainings into the store, by default those that this repository publishes."""
+    """Read exported trainings into the store, by default the published ones."""
     options = cli(ImportOptions, argv, "import")
     from tsc_marl.report import archive
 
-    taken, there = archive.read(options.folder)
-    console.say(f"{taken} taken in from {options.folder}, {there} were there already; next: make compare, make report, make ui")
+    taken, present = archive.read(options.folder)
+    console.say(
+        f"{taken} read from {options.folder}, {present} were in the store already; next: make compare, make report, make ui"
+    )
 
 
 def watch(argv: list[str]) -> None:
@@ -172,26 +172,24 @@ def watch(argv: list[str]) -> None:
     from tsc_marl.evaluation.evaluate import find_policy
     from tsc_marl.viz import watch as module
 
-    task = _task(options.net, options.timing)
+    task = _task(options.network, options.timing_preset)
     _check_seed(options.seed)
-    if options.delay_ms < 0:
-        raise UserError(f"delay-ms must not be negative; got {options.delay_ms}")
-    module.watch(task, find_policy(options.controller, task), options.seed, options.delay_ms, options.quit_on_end)
+    module.watch(task, find_policy(options.policy, task), options.seed, options.delay_ms, options.quit_on_end)
 
 
 def explain(argv: list[str]) -> None:
-    """Show how a trained policy values its phases: a table of every decision, and which signals matter for others."""
+    """Show how a trained policy values the phases at each decision."""
     options = cli(ExplainOptions, argv, "explain")
     from tsc_marl.analysis import explain as module
     from tsc_marl.evaluation.evaluate import find_policy, policy_labels
 
-    task = _task(options.net, options.timing)
+    task = _task(options.network, options.timing_preset)
     check_eval_seeds((options.seed,), "seed")
-    policy = find_policy(options.run, task)
+    policy = find_policy(options.policy, task)
     make_folder(options.out)
     story = module.play(task, policy, options.seed)
-    path = options.out / f"decisions_{options.net}_{policy_labels([options.run])[options.run]}.csv"
-    title = f"{policy.name} on {options.net}, seed {options.seed}: delay {story.figures['delay']:.1f} s"
+    path = options.out / f"decisions_{options.network}_{policy_labels([options.policy])[options.policy]}.csv"
+    title = f"{policy.name} on {options.network}, seed {options.seed}: delay {story.figures['delay']:.1f} s"
     module.write(path, story)
     module.draw(path.with_suffix(".png"), task, story, f"{title}; how much depends on each signal's choice")
     console.show(module.table(title, story))
@@ -199,36 +197,36 @@ def explain(argv: list[str]) -> None:
 
 
 def video(argv: list[str]) -> None:
-    """Draw a stretch of an episode as a video, one controller or two side by side."""
+    """Draw a clip of an episode as a video, one policy or two."""
     options = cli(VideoOptions, argv, "video")
     from tsc_marl.evaluation.evaluate import find_policy, policy_labels
     from tsc_marl.viz import video as module
 
-    check_list("controller", options.controller)
-    if len(options.controller) > 2:
-        raise UserError(f"controller takes one or two, side by side; got {' '.join(options.controller)}")
-    task = _task(options.net, options.timing)
+    check_list("policy", options.policy)
+    if len(options.policy) > 2:
+        raise UserError(f"policy takes one or two, side by side; got {' '.join(options.policy)}")
+    task = _task(options.network, options.timing_preset)
     _check_seed(options.seed)
-    policies = {label: find_policy(name, task) for name, label in policy_labels(options.controller).items()}
+    policies = {label: find_policy(name, task) for name, label in policy_labels(options.policy).items()}
     module.validate(task, options.from_s, options.to_s, options.out)
     module.write(task, policies, options.seed, options.from_s, options.to_s, options.out, console.say)
 
 
 def ui(argv: list[str]) -> None:
-    """Open MLflow's pages on the trainings of this folder, or of TSC_MARL_HOME."""
+    """Open MLflow on the trainings of this folder, or of TSC_MARL_HOME."""
     options = cli(UiOptions, argv, "ui")
     from tsc_marl.tracking import ui as module
 
     module.serve(options.port)
 
 
-def nets(argv: list[str]) -> None:
-    """List the road networks: signals, phases, lanes, vehicles, window, licence."""
-    options = cli(NetsOptions, argv, "nets")
+def networks(argv: list[str]) -> None:
+    """List the road networks: signals, phases, lanes, vehicles, licence."""
+    options = cli(NetworksOptions, argv, "networks")
     from tsc_marl.evaluation import tables
     from tsc_marl.sim import scenario
 
-    console.show(tables.networks_table([scenario.load(name) for name in options.net or scenario.available()]))
+    console.show(tables.networks_table([scenario.load(name) for name in options.network or scenario.available()]))
 
 
 def bench(argv: list[str]) -> None:
@@ -250,21 +248,27 @@ def _task(network: str, timing: str, demand: Demand | None = None) -> Any:
 
     task = Task(network, read_timing(timing), demand=demand or Demand())
     for note in check_task(task):
-        print(note)
+        console.say(note)
     return task
 
 
-VERBS: dict[str, Callable[[list[str]], None]] = {
-    verb.__name__.rstrip("_"): verb
-    for verb in (train, study, evaluate, results, compare, explain, probe, report, export, import_, watch, video, ui, nets, bench)
+GROUPS: dict[str, tuple[Callable[[list[str]], None], ...]] = {
+    "start here": (networks, train, evaluate, study),
+    "look": (watch, video, explain, ui),
+    "compare": (compare, report, probe),
+    "share": (export, import_),
+    "maintain": (results, bench),
 }
+VERBS = {verb.__name__.rstrip("_"): verb for verbs in GROUPS.values() for verb in verbs}
 
 
 def _usage() -> None:
-    print("usage: python -m tsc_marl VERB [OPTIONS]\n")
-    for name, verb in VERBS.items():
-        print(f"  {name:10s}{(verb.__doc__ or '').splitlines()[0]}")
-    print("\npython -m tsc_marl VERB --help explains every option.")
+    print("usage: python -m tsc_marl [-q | -v] VERB [OPTIONS]")
+    for group, verbs in GROUPS.items():
+        print(f"\n{group}")
+        for verb in verbs:
+            print(f"  {verb.__name__.rstrip('_'):10s}{(verb.__doc__ or '').splitlines()[0]}")
+    print("\n-q prints tables and warnings only, -v prints more. VERB --help explains every option.")
 
 
 def _nobody_reads() -> bool:
@@ -276,13 +280,16 @@ def _nobody_reads() -> bool:
 
 def main(argv: list[str]) -> int:
     """Run one verb; return the exit code: 0, 2 for a user's mistake, 130 for Ctrl-C and SIGTERM, 141 for `| head`."""
+    console.show_log(console.level(argv))
+    words = [word for word in argv if word not in console.FLAGS]
     try:
-        if not argv or argv[0] in ("-h", "--help"):
+        if not words or words[0] in ("-h", "--help"):
             _usage()
-        elif argv[0] in VERBS:
-            VERBS[argv[0]](argv[1:])
         else:
-            raise unknown("verb", argv[0], VERBS)
+            name = old_options.verb(words[0])
+            if name not in VERBS:
+                raise unknown("verb", name, VERBS)
+            VERBS[name](old_options.replace(words[1:]))
         sys.stdout.flush()
     except BrokenPipeError:
         if not _nobody_reads():

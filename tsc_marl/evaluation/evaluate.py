@@ -172,7 +172,7 @@ def find_policy(name: str, task: Task, say: Callable[[str], Any] = print) -> Pol
         f"{key} {value} (here {here.get(key)})" for key, value in saved["signal"].items() if value != here.get(key)
     )
     if differ:
-        say(f"note: the policy of {name} learned with other signal timing: {differ}; --timing chooses it")
+        say(f"note: the policy of {name} learned with other signal timing: {differ}; --timing-preset chooses it")
     return policy_from_checkpoint(saved, task.network)
 
 

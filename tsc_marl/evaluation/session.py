@@ -1,11 +1,8 @@
 """The evaluation that engineers and reviewers read: controllers x seeds on one network or many, with tables, files and maps."""
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tsc_marl import console
 from tsc_marl.cli.options import EvaluateOptions, make_folder
@@ -43,8 +40,8 @@ def run(tasks: Sequence[Task], names: Sequence[str], options: EvaluateOptions) -
             policies = session.policies(names, task, alone=len(tasks) == 1)
             results = session.measure(task, policies)
             measured = measured or bool(results)
-            if options.stress is not None and results:
-                session.stress(task, policies, results, options.stress or tuple(SUITE))
+            if options.disturbances is not None and results:
+                session.stress(task, policies, results, options.disturbances or tuple(SUITE))
     if not measured and not session.crashed:
         raise UserError(f"nothing could be measured on {' '.join(t.network for t in tasks)}: {'; '.join(session.left_out)}")
     if session.crashed:
@@ -116,17 +113,15 @@ class EvaluationSession:
         console.say(f"{task.network}: {name} is left out: {error}")
 
     def _play(self, task: Task, policies: Mapping[str, Policy], out: Path | None, title: str) -> Results:
-        told: set[str] = set()
-        columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, transient=True, disable=not sys.stdout.isatty()) as progress:
-            bar = progress.add_task("", total=len(policies) * len(self.seeds))
+        reported: set[str] = set()
+        with console.progress(title, len(policies) * len(self.seeds)) as progress:
 
             def watch(name: str, seed: int, error: Exception | None) -> None:
-                progress.advance(bar)
-                if error is None or str(error) in told:
+                progress.advance()
+                if error is None or str(error) in reported:
                     return
                 if isinstance(error, UserError) and not isinstance(error, WorkerDiedError):
-                    told.add(str(error))
+                    reported.add(str(error))
                     self._leave_out(task, name, error)
                 else:
                     self.crashed += 1

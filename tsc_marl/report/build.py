@@ -54,6 +54,7 @@ def run(comparisons: Sequence[Comparison], reference: str | None, out: Path, com
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(text(sections, command))
+        console.say("drawing the plots")
         drawn = print_plots.draw(out.parent, found, look)
     except OSError as error:
         raise UserError(f"report {out} cannot be written ({error.strerror}); give another file with --out") from None

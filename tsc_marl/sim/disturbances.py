@@ -56,7 +56,7 @@ SUITE = {
     "missed-20%": Disturbance(missed=0.2),
     "signal-stuck": Disturbance(stuck=1),
 }
-"""What `make evaluate ARGS=--stress` plays."""
+"""What `make evaluate ARGS=--disturbances` plays."""
 
 
 class FaultyDetectors:

@@ -36,12 +36,12 @@ class Timing:
         """Refuse timings that contradict themselves."""
         for name, least in (("decision_s", 1), ("yellow_s", 0), ("all_red_s", 0), ("min_green_s", 1)):
             if getattr(self, name) < least:
-                raise UserError(f"signal.{name} must be at least {least} s; got {getattr(self, name)}")
+                raise UserError(f"timing.{name} must be at least {least} s; got {getattr(self, name)}")
         if self.max_red_s is not None and self.max_red_s < self.change_s + self.min_green_s:
             raise UserError(
-                f"signal.max_red_s {self.max_red_s} is shorter than one change and one green "
-                f"(signal.yellow_s {self.yellow_s} + signal.all_red_s {self.all_red_s} "
-                f"+ signal.min_green_s {self.min_green_s}); raise the first or lower the others"
+                f"timing.max_red_s {self.max_red_s} is shorter than one change and one green "
+                f"(timing.yellow_s {self.yellow_s} + timing.all_red_s {self.all_red_s} "
+                f"+ timing.min_green_s {self.min_green_s}); raise the first or lower the others"
             )
 
     @property
@@ -146,8 +146,8 @@ class SignalTimer:
         limit_s = self.timing.max_red_s
         if limit_s is not None and cycle_s > limit_s:
             raise UserError(
-                f"signal {self.name}: signal.max_red_s {limit_s} cannot be kept: its {len(cover)} phases need "
-                f"{cycle_s} s between two greens of one link; raise signal.max_red_s to at least {cycle_s}"
+                f"signal {self.name}: timing.max_red_s {limit_s} cannot be kept: its {len(cover)} phases need "
+                f"{cycle_s} s between two greens of one link; raise timing.max_red_s to at least {cycle_s}"
             )
         return cover
 

@@ -5,7 +5,8 @@ import json
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -44,14 +45,14 @@ def train(argv: list[str]) -> None:
     first = configs[0]
     for note in check_task(first.task()):
         console.say(note)
-    tracker = Tracker(first.net, console.say)
+    tracker = Tracker(first.network, console.say)
     with contextlib.ExitStack() as held:
         if folder is not None:
             held.enter_context(run_lock(folder))
         pool = held.enter_context(Pool(first.workers, console.say, max(config.concurrent_episodes for config in configs)))
         spec = pool.read_spec(first.task())
         if folder is None:
-            folder = _new_folder(first.net, argv)
+            folder = _new_folder(first.network, argv)
             held.enter_context(run_lock(folder))
         _train_all(pool, tracker, configs, spec, folder)
 
@@ -145,7 +146,7 @@ def _parent(tracker: Tracker, config: RunConfig[Any], folder: Path) -> str:
     path = folder / "mlflow_parent"
     if path.exists() and tracker.reopen(path.read_text()):
         return path.read_text()
-    tags = {"kind": "comparison", "network": config.net, "folder": folder.name, "command": _command(folder)}
+    tags = {"kind": "comparison", "network": config.network, "folder": folder.name, "command": _command(folder)}
     run_id = tracker.start(f"{' vs '.join(config.algos)} ({folder.name})", tags, as_dict(config))
     path.write_text(run_id)
     return run_id
@@ -157,9 +158,17 @@ def _open_run(
     """Start a run, or take it up where its checkpoint left it."""
     run = TrainingRun(config, name, seed, spec, folder / f"{name}-s{seed}")
     if not (run.mlflow_id and tracker.reopen(run.mlflow_id)):
-        tags = {"kind": "training", "network": config.net, "algorithm": name, "seed": str(seed), "timing": config.timing}
+        tags = {
+            "kind": "training",
+            "network": config.network,
+            "algorithm": name,
+            "seed": str(seed),
+            "timing": config.timing_preset,
+        }
         tags |= {"folder": folder.name, "command": _command(folder)}
-        run.mlflow_id = tracker.start(f"{name} seed {seed} ({folder.name})", tags, as_dict(config), parent)
+        run.mlflow_id = tracker.start(
+            f"{name} seed {seed} ({folder.name})", tags, as_dict(replace(config, algos=(name,), seeds=(seed,))), parent
+        )
         run.stage_checkpoint()
     return run
 
@@ -167,27 +176,33 @@ def _open_run(
 def _learn(pool: Pool, tracker: Tracker, run: TrainingRun) -> None:
     """Train to the end; the checkpoint is saved whatever happens, and the policy kept at each quarter of the way."""
     config = run.config
-    progress = console.Progress(f"{run.label:>12s}", config.episodes, run.episode)
     times, logged = 0, tracker.logged_until(run.mlflow_id, "reward")
     for row in run.history:
         if row["steps"] > logged:  # the store was lost meanwhile, or the run deleted
             tracker.log(run.mlflow_id, row, int(row["steps"]))
     quarters = {config.episodes * k // 4 // config.episodes_per_update * config.episodes_per_update for k in range(4)}
     try:
-        while run.episode < config.episodes:
-            if run.episode in quarters:
-                run.snapshot()
-            metrics = train_iteration(pool, run)
-            run.stage_checkpoint()
-            times += 1
-            step = int(run.history[-1]["steps"])
-            if step > logged:
-                tracker.log(run.mlflow_id, metrics, step)
-            progress.update(run.episode, metrics)
-            if times % config.checkpoint_every == 0:
-                run.save()
+        with console.progress(run.label, config.episodes, run.episode) as progress:
+            while run.episode < config.episodes:
+                if run.episode in quarters:
+                    run.snapshot()
+                metrics = train_iteration(pool, run)
+                run.stage_checkpoint()
+                times += 1
+                step = int(run.history[-1]["steps"])
+                if step > logged:
+                    tracker.log(run.mlflow_id, metrics, step)
+                progress.update(run.episode, _summary(metrics))
+                if times % config.checkpoint_every == 0:
+                    run.save()
     finally:
         run.save()
+
+
+def _summary(metrics: Mapping[str, float]) -> str:
+    """Return the metrics of an update that fit beside a progress bar."""
+    explores = [f"{name} {metrics[f'policy/{name}']:.2f}" for name in ("entropy", "epsilon") if f"policy/{name}" in metrics][:1]
+    return ", ".join([f"delay {metrics['delay']:.1f} s", *explores])
 
 
 def _evaluate_and_report(pool: Pool, tracker: Tracker, runs: list[TrainingRun], folder: Path, parent: str) -> None:
@@ -202,17 +217,18 @@ def _evaluate_and_report(pool: Pool, tracker: Tracker, runs: list[TrainingRun], 
     for run in runs:
         _log_evaluation(tracker, run, results, levels)
     curve = folder / "learning_curve.png"
-    tables.learning_curve(curve, {run.label: run.history for run in runs}, levels, f"{config.net}: {', '.join(config.algos)}")
+    tables.learning_curve(curve, {run.label: run.history for run in runs}, levels, f"{config.network}: {', '.join(config.algos)}")
     for path in (folder / EVALUATION, curve):
         tracker.artifact(parent, path)
     tracker.describe(parent, tables.markdown(results))
     spent = {run.label: (run.episode, run.minutes) for run in runs}
-    title = f"{config.net}, timing {config.timing}: mean over {len(config.eval_seeds)} held-out seeds, greedy final policies"
+    seeds = f"mean over {len(config.eval_seeds)} held-out seeds, greedy final policies"
+    title = f"{config.network}, timing {config.timing_preset}: {seeds}"
     console.show(tables.results_table(title, results, spent), tables.MINOR)
-    last, net = config.algos[-1], f"NET={config.net}"
-    played = net if config.timing == RunConfig.timing else f"{net} TIMING={config.timing}"
-    verbs = ["ui", f"watch {played} CONTROLLER={last}", f'evaluate {played} CONTROLLER="{last} max_pressure"', f"compare {net}"]
-    verbs += [f"report {net}", f"explain {played} RUN={last}"]
+    last, net = config.algos[-1], f"NET={config.network}"
+    played = net if config.timing_preset == RunConfig.timing_preset else f"{net} TIMING={config.timing_preset}"
+    verbs = ["ui", f"watch {played} POLICY={last}", f'evaluate {played} POLICY="{last} max_pressure"', f"compare {net}"]
+    verbs += [f"report {net}", f"explain {played} POLICY={last}"]
     console.say("\n".join([f"\nlearning curve: {curve}", "next:", *(f"  make {verb}" for verb in verbs)]))
 
 
@@ -225,7 +241,9 @@ def _log_evaluation(tracker: Tracker, run: TrainingRun, results: Results, levels
         tracker.log(run.mlflow_id, means, step)
     write_results(run.folder / EVALUATION, run.config.eval_task(), {run.label: rows})
     (run.folder / "config.json").write_text(json.dumps(as_dict(run.config), indent=1))
-    tables.learning_curve(run.folder / "learning_curve.png", {run.label: run.history}, levels, f"{run.config.net}: {run.label}")
+    tables.learning_curve(
+        run.folder / "learning_curve.png", {run.label: run.history}, levels, f"{run.config.network}: {run.label}"
+    )
     for name in (CHECKPOINT, EVALUATION, "config.json", "learning_curve.png"):
         tracker.artifact(run.mlflow_id, run.folder / name)
     _log_policy_model(tracker, run)

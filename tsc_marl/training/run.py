@@ -62,8 +62,8 @@ class TrainingRun:
         """
         past = self.replay.state() if self.replay is not None and self.episode < self.config.episodes else None
         self._staged = {
-            "format": FORMAT, "network": self.config.net, "algorithm": self.name, "seed": self.seed,
-            "sim": asdict(self.config.sim), "signal": asdict(self.config.signal), "config": asdict(self.config.algo),
+            "format": FORMAT, "network": self.config.network, "algorithm": self.name, "seed": self.seed,
+            "sim": asdict(self.config.sim), "signal": asdict(self.config.timing), "config": asdict(self.config.algo),
             "training": copy.deepcopy(self.algorithm.training_state()), "episode": self.episode,
             "history": list(self.history), "mlflow_id": self.mlflow_id, "replay": past,
         }  # fmt: skip
@@ -95,8 +95,8 @@ class TrainingRun:
     def _load(self, path: Path) -> None:
         config, saved = self.config, load_checkpoint(path)
         expected = {
-            "network": config.net, "algorithm": self.name, "seed": self.seed, "sim": asdict(config.sim),
-            "signal": asdict(config.signal), "config": asdict(config.algo),
+            "network": config.network, "algorithm": self.name, "seed": self.seed, "sim": asdict(config.sim),
+            "signal": asdict(config.timing), "config": asdict(config.algo),
         }  # fmt: skip
         for key, value in expected.items():
             if saved[key] != value:

@@ -22,7 +22,7 @@ from tsc_marl.training.loop import COMMAND, MEASURED, prepare, run_lock
 
 LOG = "log.txt"
 STOP_S = 60
-"""A training that is told to stop may take so long to save its checkpoint."""
+"""A training that is asked to stop may take so long to save its checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -63,12 +63,12 @@ class Trial:
             return True
 
     def episodes_done(self) -> int:
-        """Return how many training episodes its log tells of."""
+        """Return how many training episodes its log reports."""
         if self.finished:
             return self.episodes
         log = self.folder / LOG
-        told = re.findall(r"episode +(\d+)/", log.read_text()) if log.exists() else []
-        return int(told[-1]) if told else 0
+        episodes = re.findall(r"episode +(\d+)/", log.read_text()) if log.exists() else []
+        return int(episodes[-1]) if episodes else 0
 
     def start(self, workers: int, like: "Trial | None") -> "subprocess.Popen[bytes]":
         """Start it, or go on where it was; the classical controllers that `like` has measured are not measured again."""
@@ -94,7 +94,7 @@ def trials(nets: Sequence[str], algorithms: Sequence[str], seeds: Sequence[int],
     for seed in seeds:
         for net in nets:
             for algorithm in algorithms:
-                line = ("--net", net, "--algos", algorithm, "--seeds", str(seed), *options)
+                line = ("--network", net, "--algos", algorithm, "--seeds", str(seed), *options)
                 config = parse(list(line))[0]
                 settings = as_dict(replace(config, workers=1))  # how many simulate changes nothing
                 digest = hashlib.sha256(repr(sorted(settings.items())).encode()).hexdigest()[:8]
@@ -116,26 +116,27 @@ def run(study: Sequence[Trial], jobs: int) -> None:
     running: dict[Trial, subprocess.Popen[bytes]] = {}
     ended: dict[str, Trial] = {}
     failed: list[str] = []
-    progress = _Progress(study)
     try:
-        while waiting or running:
-            for cell in list(islice((cell for cell in waiting if not cell.is_locked), jobs - len(running))):
-                workers = max(1, (os.cpu_count() or 1) // min(jobs, len(waiting) + len(running)))
-                waiting.remove(cell)
-                if not cell.finished:
-                    running[cell] = cell.start(workers, ended.get(cell.net))
-            time.sleep(1)
-            for cell in [cell for cell, process in running.items() if process.poll() is not None]:
-                code = running.pop(cell).returncode
-                if code and cell.is_locked:  # another study was quicker to begin it
-                    waiting.append(cell)
-                elif code or not cell.finished:
-                    failed.append(f"{cell.name}: {_reason(cell, code)}")
-                    console.say(f"failed: {failed[-1]}")
-                else:
-                    ended[cell.net] = cell  # now, with this program: not one of an earlier day
-                    console.say(f"finished: {cell.name}")
-            progress.show(list(running))
+        total, played = sum(cell.episodes for cell in study), sum(cell.episodes_done() for cell in study)
+        with console.progress("study", total, played) as shown:
+            while waiting or running:
+                for cell in list(islice((cell for cell in waiting if not cell.is_locked), jobs - len(running))):
+                    workers = max(1, (os.cpu_count() or 1) // min(jobs, len(waiting) + len(running)))
+                    waiting.remove(cell)
+                    if not cell.finished:
+                        running[cell] = cell.start(workers, ended.get(cell.net))
+                time.sleep(1)
+                for cell in [cell for cell, process in running.items() if process.poll() is not None]:
+                    code = running.pop(cell).returncode
+                    if code and cell.is_locked:  # another study was quicker to begin it
+                        waiting.append(cell)
+                    elif code or not cell.finished:
+                        failed.append(f"{cell.name}: {_reason(cell, code)}")
+                        console.say(f"failed: {failed[-1]}")
+                    else:
+                        ended[cell.net] = cell  # now, with this program: not one of an earlier day
+                        console.say(f"finished: {cell.name}")
+                shown.update(sum(cell.episodes_done() for cell in study), ", ".join(cell.name for cell in running))
     except BaseException as error:
         _stop(running.values())
         if isinstance(error, KeyboardInterrupt):
@@ -160,27 +161,3 @@ def _reason(cell: Trial, code: int) -> str:
         return f"its results did not reach {uri()}"
     lines = (cell.folder / LOG).read_text().strip().splitlines()
     return lines[-1] if lines else f"exit code {code}"
-
-
-class _Progress:
-    """How many episodes of all are played, and how long the rest takes; a line, rewritten in a terminal."""
-
-    EVERY_S = 60.0
-
-    def __init__(self, study: Sequence[Trial]) -> None:
-        self._study, self._live = study, sys.stdout.isatty()
-        self._total = sum(cell.episodes for cell in study)
-        self._first, self._start, self._said = self._played(), time.monotonic(), time.monotonic()
-
-    def _played(self) -> int:
-        return sum(cell.episodes_done() for cell in self._study)
-
-    def show(self, running: Sequence[Trial]) -> None:
-        if not self._live and time.monotonic() - self._said < self.EVERY_S:
-            return
-        self._said, played = time.monotonic(), self._played()
-        left_s = (time.monotonic() - self._start) / max(1, played - self._first) * (self._total - played)
-        to_go = f"{left_s / 3600:.1f} h" if played > self._first else "?"
-        now = ", ".join(f"{cell.name} {cell.episodes_done()}/{cell.episodes}" for cell in running)
-        line = f"{played}/{self._total} episodes, to go {to_go}; now: {now}"
-        print(f"\r\x1b[2K{line}" if self._live else line, end="" if self._live else "\n", flush=True)
