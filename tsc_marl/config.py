@@ -182,7 +182,7 @@ def algorithms(configs: Path = CONFIGS) -> list[str]:
     return [*algos.available(), *variants(configs)]
 
 
-def parse(argv: list[str], configs: Path = CONFIGS) -> list[RunConfig[Any]]:
+def parse(argv: Sequence[str], configs: Path = CONFIGS) -> list[RunConfig[Any]]:
     """Read a command line into one RunConfig per algorithm, in order.
 
     configs/train.yaml, configs/algos/<algorithm>.yaml, for a variant its own file too, and configs/timing/<timing>.yaml come
