@@ -15,7 +15,7 @@ option = $(if $(strip $(2)),--$(1) $(2))
 given = $(if $(filter file,$(origin $(2))),,--$(1) $($(2)))
 
 .DEFAULT_GOAL := help
-.PHONY: help install train study evaluate results compare explain probe report export import watch video ui nets bench bench-mpe test test-slow lint docs clean
+.PHONY: help install train study evaluate results compare explain probe report export import watch video ui nets bench bench-mpe test test-sumo test-slow lint docs clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -81,10 +81,13 @@ bench: .venv/installed  ## measure speed, as ratios within one run
 bench-mpe: .venv/installed  ## train ALGOS on MPE's simple_spread (BATCHES of 3200 steps), beside published figures
 	$(PY) -m tsc_marl.benchmarks.mpe $(or $(BATCHES),500) $(words $(SEEDS)) $(ALGOS)
 
-test: .venv/installed  ## run the tests
-	$(PY) -m pytest -m "not slow" $(ARGS)
+test: .venv/installed  ## run the fast tests (minutes)
+	$(PY) -m pytest -m "not sumo and not slow" $(ARGS)
 
-test-slow: .venv/installed  ## run the learning checks too (hours)
+test-sumo: .venv/installed  ## run the tests on every network, and the widest parametrisations
+	$(PY) -m pytest -m "sumo and not slow" $(ARGS)
+
+test-slow: .venv/installed  ## run the learning checks (hours)
 	$(PY) -m pytest -m slow -n 0 -s $(ARGS)
 
 lint: .venv/installed  ## ruff, pyright, import-linter

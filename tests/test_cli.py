@@ -417,6 +417,6 @@ def test_make_lists_its_verbs():
     text = "\n".join(make("help"))
     verbs = re.findall(r"^make (\S+)", text, re.M)
     expected = "help install train study evaluate results compare explain probe report export import watch video ui nets bench"
-    assert verbs == [*expected.split(), "bench-mpe", "test", "test-slow", "lint", "clean"]
+    assert verbs == [*expected.split(), "bench-mpe", "test", "test-sumo", "test-slow", "lint", "clean"]
     assert all(make(f"-n {verb}") for verb in verbs)
     assert all(f" {name}" in text for name in ("NET", "ALGOS", "SEEDS", "EPISODES", "WORKERS", "RESUME", "ARGS", "TSC_MARL_HOME"))

@@ -19,6 +19,7 @@ from tsc_marl.sim.signal_timing import Timing
 
 SEED = 23
 NAMES = [name for name in controllers.available() if name != "fixed_time"]
+TIMINGS = ("sumo-rl", "field")
 WINDOW_S = {"ingolstadt21": 300, "arterial4x4": 300}
 """Simulated seconds, 600 elsewhere: enough for every phase several times."""
 
@@ -40,15 +41,38 @@ def play(env, name, out=None):
         env.close()
 
 
-@pytest.mark.parametrize("timing", ["sumo-rl", "field"])
-@pytest.mark.parametrize("net", scenario.available())
-@pytest.mark.parametrize("name", NAMES)
+def lights():
+    """Return (controller, network, timing): controller k on networks k and k + 1, with both timings."""
+    nets = scenario.available()
+    pairs = [(NAMES[k % len(NAMES)], nets[(k + i) % len(nets)]) for k in range(max(len(NAMES), len(nets))) for i in (0, 1)]
+    return [pytest.param(*pair, timing, marks=pytest.mark.sumo) for pair, timing in itertools.product(pairs, TIMINGS)]
+
+
+def test_each_controller_and_each_network_is_played_twice():
+    cases = [case.values for case in lights()]
+    for i, values in ((0, NAMES), (1, scenario.available())):
+        for value in values:
+            partners = {case[1 - i] for case in cases if case[i] == value}
+            assert len(partners) >= 2, value
+            assert {case[2] for case in cases if case[i] == value} == set(TIMINGS)
+
+
+@pytest.mark.parametrize(
+    ("name", "net", "timing"),
+    [
+        ("max_pressure", "cross", "field"),
+        ("webster", "cross", "sumo-rl"),
+        ("actuated", "cross", "field"),
+        ("green_wave", "grid2x2", "sumo-rl"),
+        ("random", "grid2x2", "field"),
+        *lights(),
+    ],
+)
 def test_lights(name, net, timing, tmp_path):
     """No crossing greens, yellow and all-red as configured, no green too short, no red too long: from SUMO's own log."""
     timing = read_timing(timing)
     env = TrafficEnv(short(net), timing)
-    if name == "green_wave" and len(env.names) == 1:
-        pytest.skip("a single signal has no wave")
+    assert name != "green_wave" or len(env.names) > 1, "a single signal has no wave; give this network another controller"
     figures = play(env, name, tmp_path)
     logged, conflicts = signal_log.read(tmp_path / f"tls_{SEED}.xml"), signal_log.Conflicts(env.scenario.net)
     assert set(logged) == set(env.names)
