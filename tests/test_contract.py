@@ -1,3 +1,5 @@
+# pyright: reportAttributeAccessIssue=false, reportGeneralTypeIssues=false
+# Attributes of a torch module are those of its parts, which pyright does not know.
 """What every algorithm promises, whatever it learns: parametrised over all files of `algos/` and all sharings."""
 
 import dataclasses

@@ -121,9 +121,9 @@ def test_webster_by_hand():
 @pytest.mark.parametrize(("flows", "cycle_s"), [((0.01, 0.01), 30), ((0.6, 0.5), 120), ((0.3, 0.2), 90)])
 def test_webster_bounds_the_cycle(flows, cycle_s):
     """Between 30 and 120 s, a given cycle is kept, and no green is shorter than the least."""
-    plan = webster.best_plan(crossing(*turning_counts), Timing())
+    plan = webster.best_plan(crossing(*flows), Timing())
     if cycle_s == 90:
-        plan = dataclasses.replace(plan, green_s=webster.splits(crossing(*turning_counts), plan.phases, cycle_s, Timing()))
+        plan = dataclasses.replace(plan, green_s=webster.splits(crossing(*flows), plan.phases, cycle_s, Timing()))
     assert plan.cycle_s(Timing()) == cycle_s
     assert min(plan.green_s) >= Timing().min_green_s
 

@@ -1,3 +1,5 @@
+# pyright: reportAttributeAccessIssue=false, reportGeneralTypeIssues=false
+# Attributes of a torch module are those of its parts, which pyright does not know.
 """The policy-gradient family: exact targets and steps, and games whose outcome is known."""
 
 import itertools

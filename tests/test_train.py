@@ -21,7 +21,7 @@ from tsc_marl.config import TRAIN_SEEDS, check_eval_seeds, parse, train_seed
 from tsc_marl.errors import UserError
 from tsc_marl.evaluation import tables
 from tsc_marl.evaluation.evaluate import load_checkpoint
-from tsc_marl.sim.scenario import ROOT
+from tsc_marl.paths import ROOT
 from tsc_marl.training.run import TrainingRun
 from tsc_marl.types import Spec
 
