@@ -199,7 +199,7 @@ FAULTS = [
 ]
 
 
-@pytest.mark.parametrize(("damage", "said"), FAULTS)
+@pytest.mark.parametrize(("damage", "said"), [FAULTS[0], *(pytest.param(*fault, marks=pytest.mark.sumo) for fault in FAULTS[1:])])
 def test_a_network_that_cannot_be_used(home, project, damage, said):
     damage(project)
     line = "evaluate --net mine --controller random --eval-seeds 1 --workers 1 --out " + str(home.folder / "out")
@@ -354,7 +354,7 @@ def test_the_verbs(capsys):
     assert all(f"  {verb} " in out for verb in VERBS)
 
 
-@pytest.mark.parametrize("words", [["--help"], ["train", "--help"]])
+@pytest.mark.parametrize("words", [["--help"], pytest.param(["train", "--help"], marks=pytest.mark.sumo)])
 def test_a_reader_that_has_seen_enough_sees_no_traceback(words):
     reads, writes = os.pipe()
     os.close(reads)
@@ -417,6 +417,6 @@ def test_make_lists_its_verbs():
     text = "\n".join(make("help"))
     verbs = re.findall(r"^make (\S+)", text, re.M)
     expected = "help install train study evaluate results compare explain probe report export import watch video ui nets bench"
-    assert verbs == [*expected.split(), "bench-mpe", "test", "test-sumo", "test-slow", "lint", "clean"]
+    assert verbs == [*expected.split(), "bench-mpe", "test", "test-sumo", "test-slow", "lint", "docs", "clean"]
     assert all(make(f"-n {verb}") for verb in verbs)
     assert all(f" {name}" in text for name in ("NET", "ALGOS", "SEEDS", "EPISODES", "WORKERS", "RESUME", "ARGS", "TSC_MARL_HOME"))
