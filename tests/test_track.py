@@ -170,6 +170,7 @@ def test_compare_lists_them(home, runs, capsys):
     assert delays == sorted(delays)
 
 
+@pytest.mark.sumo
 def test_a_crash_marks_the_runs_failed(new_home, tmp_path):
     home = new_home()
     (tmp_path / "angry.py").write_text(
