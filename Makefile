@@ -86,15 +86,15 @@ bench: .venv/installed  ## measure speed, as ratios within one run
 	$(TSC) bench $(ARGS)
 
 bench-mpe: .venv/installed  ## train ALGOS on MPE's simple_spread (BATCHES of 3200 steps), beside published results
-	$(PY) -m tsc_marl.benchmarks.mpe $(or $(BATCHES),500) $(words $(SEEDS)) $(ALGOS)
+	$(PY) -m tsc_marl.benchmarks.mpe --batches $(or $(BATCHES),500) --seeds $(words $(SEEDS)) --algos $(ALGOS)
 
-test: .venv/installed  ## run the tests that need no SUMO
-	$(PY) -m pytest -m "not slow and not sumo" $(ARGS)
+test: .venv/installed  ## run the fast tests (minutes)
+	$(PY) -m pytest -m "not sumo and not slow" $(ARGS)
 
-test-sumo: .venv/installed  ## run the tests that need SUMO
+test-sumo: .venv/installed  ## run the tests on every network, and the widest parametrisations
 	$(PY) -m pytest -m "sumo and not slow" $(ARGS)
 
-test-slow: .venv/installed  ## run the learning checks too (hours)
+test-slow: .venv/installed  ## run the learning checks (hours)
 	$(PY) -m pytest -m slow -n 0 -s $(ARGS)
 
 lint: .venv/installed  ## ruff, pyright, import-linter, prose of the documentation

@@ -199,7 +199,7 @@ FAULTS = [
 ]
 
 
-@pytest.mark.parametrize(("damage", "said"), FAULTS)
+@pytest.mark.parametrize(("damage", "said"), [FAULTS[0], *(pytest.param(*fault, marks=pytest.mark.sumo) for fault in FAULTS[1:])])
 def test_a_network_that_cannot_be_used(home, project, damage, said):
     damage(project)
     line = "evaluate --network mine --policy random --eval-seeds 1 --workers 1 --out " + str(home.folder / "out")
@@ -383,7 +383,7 @@ def test_the_verbs(capsys):
     assert all(f"  {verb} " in out for verb in VERBS)
 
 
-@pytest.mark.parametrize("words", [["--help"], ["train", "--help"]])
+@pytest.mark.parametrize("words", [["--help"], pytest.param(["train", "--help"], marks=pytest.mark.sumo)])
 def test_a_reader_that_has_seen_enough_sees_no_traceback(words):
     reads, writes = os.pipe()
     os.close(reads)

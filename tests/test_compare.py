@@ -163,10 +163,10 @@ def test_a_setting_that_older_trainings_do_not_have_is_not_told_of_them(load):
 @pytest.mark.parametrize(
     ("option", "field", "values"),
     [
-        ("--timing-preset field", "timing.all_red_s", ("2", "0")),
-        ("--sim.reward queue", "sim.reward", ("queue", "delay")),
-        ("--demand.scale 0.5", "demand.scale", ("0.5", "1.0")),
-        ("--eval-seeds 4 5 6", "eval_seeds", (r"\(4, 5, 6\)", r"\(1, 2, 3\)")),
+        pytest.param("--timing-preset field", "timing.all_red_s", ("2", "0"), marks=pytest.mark.sumo),
+        pytest.param("--sim.reward queue", "sim.reward", ("queue", "delay"), marks=pytest.mark.sumo),
+        pytest.param("--demand.scale 0.5", "demand.scale", ("0.5", "1.0"), marks=pytest.mark.sumo),
+        pytest.param("--eval-seeds 4 5 6", "eval_seeds", (r"\(4, 5, 6\)", r"\(1, 2, 3\)"), marks=pytest.mark.sumo),
         ("--episodes 2", "episodes", ("2", "4")),
     ],
 )

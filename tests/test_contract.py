@@ -1,3 +1,5 @@
+# pyright: reportAttributeAccessIssue=false, reportGeneralTypeIssues=false
+# Attributes of a torch module are those of its parts, which pyright does not know.
 """What every algorithm promises, whatever it learns: parametrised over all files of `algos/` and all sharings."""
 
 import dataclasses
@@ -45,7 +47,25 @@ def allowed():
     return found
 
 
-every = pytest.mark.parametrize(("name", "sharing", "recurrent"), allowed())
+def fast():
+    """Return one or two combinations of each algorithm: full sharing, with a memory if it has one, and no sharing."""
+    combinations = {case[:2]: case for case in allowed() if case[1] in ("full", "none")}  # that with a memory comes last
+    return list(combinations.values())
+
+
+def test_every_algorithm_has_a_fast_combination():
+    combinations = fast()
+    assert {name for name, *_ in combinations} == set(algos.available())
+    for i in (1, 2):
+        for name in algos.available():
+            values = {combination[i] for combination in allowed() if combination[0] == name} & {"full", "none", False, True}
+            assert {combination[i] for combination in combinations if combination[0] == name} == values
+
+
+every = pytest.mark.parametrize(
+    ("name", "sharing", "recurrent"),
+    [case if case in fast() else pytest.param(*case, marks=pytest.mark.sumo) for case in allowed()],
+)
 PPO = [name for name in algos.available() if issubclass(algos.find(name), algos.find("ippo"))]
 valued = pytest.mark.parametrize("name", [name for name in PPO if name != "coma"])  # it has no value alone
 ratio = pytest.mark.parametrize("name", [name for name in PPO if name != "hatrpo"])  # it reports the KL after its step

@@ -1,3 +1,5 @@
+# pyright: reportAttributeAccessIssue=false, reportGeneralTypeIssues=false
+# Attributes of a torch module are those of its parts, which pyright does not know.
 """Games about credit, memory and masks, for every algorithm that they concern (algorithms.md 4.8, 5.2: G8 to G10, G12, G13)."""
 
 import statistics

@@ -1,3 +1,5 @@
+# pyright: reportAttributeAccessIssue=false, reportGeneralTypeIssues=false
+# Attributes of a torch module are those of its parts, which pyright does not know.
 """MADDPG: its sampling and gradients, its targets, its two options, and games with known or recorded answers."""
 
 import dataclasses

@@ -1,3 +1,5 @@
+# pyright: reportAttributeAccessIssue=false, reportGeneralTypeIssues=false
+# Attributes of a torch module are those of its parts, which pyright does not know.
 """MAT acts as it is trained, knows who did what, and so coordinates where MAT-Dec, whose agents act alone, cannot."""
 
 from statistics import median

@@ -305,6 +305,7 @@ def test_a_run_whose_artifacts_are_gone(home, found, capsys, tmp_path):
         shutil.move(tmp_path / "kept", folder)
 
 
+@pytest.mark.sumo
 def test_what_was_downloaded_is_removed_at_the_end(home, tmp_path):
     code, out, err = home.run("compare --net grid2x2", TMPDIR=str(tmp_path))
     assert code == 0, err
@@ -313,7 +314,8 @@ def test_what_was_downloaded_is_removed_at_the_end(home, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("revision", "said"), [("ffffffffffff", "a newer MLflow than 3"), ("451aebb31d03", "mlflow db upgrade sqlite")]
+    ("revision", "said"),
+    [("ffffffffffff", "a newer MLflow than 3"), pytest.param("451aebb31d03", "mlflow db upgrade sqlite", marks=pytest.mark.sumo)],
 )
 def test_a_store_of_another_mlflow(home, revision, said):
     """In a process of its own: MLflow looks at a store's version once."""

@@ -1,3 +1,5 @@
+# pyright: reportAttributeAccessIssue=false, reportGeneralTypeIssues=false
+# Attributes of a torch module are those of its parts, which pyright does not know.
 """The gradient probe: games whose gradient is known, intervals that cover, and the verb on real traffic."""
 
 import csv

@@ -117,7 +117,10 @@ def test_a_simulation_stands_still_between_rollouts(spec, worker, monkeypatch):
     worker.play(dataclasses.replace(first_part(chosen), previous_policies=(chosen,)))
 
 
-@pytest.mark.parametrize(("size", "standing", "processes"), [(1, 2, 2), (2, 2, 2), (3, 2, 3), (1, 1, 1)])
+@pytest.mark.parametrize(
+    ("size", "standing", "processes"),
+    [(2, 2, 2), *(pytest.param(*sizes, marks=pytest.mark.sumo) for sizes in ((1, 2, 2), (3, 2, 3), (1, 1, 1)))],
+)
 def test_a_pool_plays_rollouts_side_by_side(spec, size, standing, processes):
     chosen = policy(spec, 0)
     jobs = [Job(n, TASK, chosen, SEED + n, explore_seed=n) for n in (4, 5)]
@@ -132,7 +135,7 @@ def test_a_pool_plays_rollouts_side_by_side(spec, size, standing, processes):
     assert figures == expected
 
 
-@pytest.mark.parametrize("controller", ["fixed_time", "webster"])  # webster plays a warm-up
+@pytest.mark.parametrize("controller", ["fixed_time", pytest.param("webster", marks=pytest.mark.sumo)])  # it plays a warm-up
 def test_an_episode_owes_nothing_to_earlier_ones(controller):
     """SUMO breaks ties by where things lie in memory; cologne1 has many."""
     jobs = [Job(i, Task("cologne1"), Policy(controller), 1000 + i % 4) for i in range(12)]
@@ -178,6 +181,7 @@ def test_when_learning_begins(spec, line, progress, expected):
     assert rollout_length(algos.find(name)(spec, config.algo), progress) == expected
 
 
+@pytest.mark.sumo
 def test_a_long_name_of_the_folder_of_temporary_files(tmp_path):
     """The process that forks listens at a path, which systems limit to about 104 characters."""
     folder = tmp_path / ("long" * 20)

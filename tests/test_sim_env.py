@@ -20,7 +20,12 @@ from tsc_marl.sim.signal_timing import Timing
 OURS = NETWORKS
 RESCO = ("arterial4x4", "cologne1", "cologne3", "cologne8", "grid4x4", "ingolstadt1", "ingolstadt21", "ingolstadt7")
 BIG = ("arterial4x4", "ingolstadt21")
-EPISODES = [(n, c) for n in (*RESCO, "cross", "grid2x2") for c in ("random", "max_pressure") if c == "random" or n not in BIG]
+EPISODES = [
+    (net, controller) if net in ("cross", "grid2x2", "cologne1") else pytest.param(net, controller, marks=pytest.mark.sumo)
+    for net in (*RESCO, "cross", "grid2x2")
+    for controller in ("random", "max_pressure")
+    if controller == "random" or net not in BIG
+]
 
 
 @pytest.fixture

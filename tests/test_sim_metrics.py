@@ -106,7 +106,9 @@ def intervals(path):
     return found
 
 
-@pytest.mark.parametrize(("name", "policy"), [("cologne3", 0), ("cologne3", "max_wave"), ("grid2x2", "random")])
+@pytest.mark.parametrize(
+    ("name", "policy"), [pytest.param("cologne3", 0, marks=pytest.mark.sumo), ("cologne3", "max_wave"), ("grid2x2", "random")]
+)
 def test_detail(name, policy, tmp_path):
     """Approaches, the worst one, and what is blocked, from SUMO's file by other code.
 

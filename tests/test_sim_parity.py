@@ -43,7 +43,9 @@ np.savez(out, **result)
 """
 
 
-@pytest.fixture(scope="module", params=["grid4x4", "cologne3", "cologne8"])
+@pytest.fixture(
+    scope="module", params=["cologne3", *(pytest.param(net, marks=pytest.mark.sumo) for net in ("grid4x4", "cologne8"))]
+)
 def both(request, tmp_path_factory):
     """The scenario, random actions among all phases, legal or not, and what sumo-rl made of them."""
     scene = scenario.load(request.param)

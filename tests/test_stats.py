@@ -37,6 +37,7 @@ def test_the_interval_covers_the_truth():
     assert 84 <= covered <= 100
 
 
+@pytest.mark.sumo
 def test_improvement_is_mann_whitneys():
     assert statistics.probability_of_improvement([1, 2], [3, 4])[0] == 1
     assert statistics.probability_of_improvement([3, 4], [1, 2])[0] == 0

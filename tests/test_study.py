@@ -21,6 +21,8 @@ from tsc_marl.training.loop import COMMAND, MEASURED, run_lock
 pytest_plugins = ["helpers.fixtures"]
 
 QUICK = "--episodes 2 --algo.epochs 1 --eval-seeds 1 --baselines"
+ONE = f"study --net cross --algos ippo --seeds 0 --jobs 2 {QUICK}"
+BOTH = f"study --net cross --algos ippo mappo-lam95 --seeds 0 --jobs 2 {QUICK}"
 
 
 def trained(home):
@@ -31,40 +33,88 @@ def trained(home):
     return sorted((run.data.tags["algorithm"], run.data.tags["seed"]) for run in runs)
 
 
-def test_a_study_is_completed_and_never_repeated(home, capsys, tmp_path):
+@pytest.fixture(scope="module")
+def completed(new_home):
+    """Return a home with a training of another length and a study, and what the study printed."""
+    home = new_home()
     assert home.main("train --net cross --algos iql --episodes 4 --eval-seeds 1 --baselines") == 0
-    line = f"study --net cross --algos ippo mappo-lam95 --seeds 0 --jobs 2 {QUICK}"
-    capsys.readouterr()
-    assert home.main(line) == 0  # a training of another length is none of its business
-    out = capsys.readouterr().out
-    assert "2 trainings, 0 of them finished already" in out
+    code, out, err = home.run(BOTH)
+    assert code == 0, err
+    return home, out
+
+
+@pytest.fixture
+def one(home):
+    """Return a home with a study of one training."""
+    assert home.main(ONE) == 0
+    return home
+
+
+@pytest.fixture
+def both(home):
+    """Return a home with a study of two trainings."""
+    assert home.main(BOTH) == 0
+    return home
+
+
+def test_a_study_trains_and_reports(completed):
+    home, out = completed
+    assert "2 trainings, 0 of them finished already" in out  # a training of another length is none of its business
     assert "finished: mappo-lam95 s0 on cross" in out
     assert f"report: {home.folder}/report/report.html" in out
     assert (home.folder / "report" / "report.html").exists()
-    expected = [("ippo", "0"), ("iql", "0"), ("mappo-lam95", "0")]
-    assert trained(home) == expected
-    assert home.main(f"evaluate --net cross --controller mappo-lam95 --eval-seeds 1 --out {tmp_path}") == 0
+    assert trained(home) == [("ippo", "0"), ("iql", "0"), ("mappo-lam95", "0")]
+
+
+def test_a_variant_that_a_study_has_trained_is_a_policy(completed, capsys, tmp_path):
+    assert completed[0].main(f"evaluate --net cross --policy mappo-lam95 --eval-seeds 1 --out {tmp_path}") == 0
     assert "mappo-lam95" in capsys.readouterr().out
-    assert home.main(line) == 0
+
+
+def test_a_study_is_never_repeated(completed, capsys):
+    home, _ = completed
+    before = trained(home)
+    assert home.main(BOTH) == 0
     assert "2 trainings, 2 of them finished already" in capsys.readouterr().out
-    assert trained(home) == expected
-    assert home.main(line.replace("--seeds 0", "--seeds 0 1").replace("ippo mappo-lam95", "ippo")) == 0
+    assert trained(home) == before
+
+
+@pytest.mark.sumo
+def test_a_wider_study_trains_what_is_missing(one, capsys):
+    capsys.readouterr()
+    assert one.main(ONE.replace("--seeds 0", "--seeds 0 1")) == 0
     assert "2 trainings, 1 of them finished already" in capsys.readouterr().out
-    assert trained(home) == [("ippo", "0"), ("ippo", "1"), ("iql", "0"), ("mappo-lam95", "0")]
-    # as after a stop between the evaluation and the end, then with a store that has lost a training
+    assert trained(one) == [("ippo", "0"), ("ippo", "1")]
+
+
+def training_of(home):
+    """Return MLflow's client, the run of the only training and its folder."""
     (folder,) = (home.folder / "runs").glob("study-cross-ippo-s0-*")
     client = MlflowClient(f"sqlite:///{home.folder / 'mlflow.db'}")
-    (run,) = client.search_runs(
-        [client.get_experiment_by_name("cross").experiment_id], f"tags.folder = '{folder.name}' and tags.kind = 'training'"
-    )
-    client.set_terminated(run.info.run_id, "KILLED")
-    (folder / FINISHED).unlink()
-    assert home.main(line) == 0
-    assert "2 trainings, 1 of them finished already" in capsys.readouterr().out
-    assert ("ippo", "0") in trained(home)
-    client.delete_run(run.info.run_id)
-    assert home.main(line) == 0
-    assert folder.name in capsys.readouterr().out
+    experiment = client.get_experiment_by_name("cross").experiment_id
+    (run,) = client.search_runs([experiment], f"tags.folder = '{folder.name}' and tags.kind = 'training'")
+    return client, run.info.run_id, folder
+
+
+@pytest.mark.sumo
+def test_a_study_stopped_between_the_evaluation_and_the_end_goes_on(one, capsys):
+    client, run_id, folder = training_of(one)
+    client.set_terminated(run_id, "KILLED")
+    (folder / "finished").unlink()
+    assert trained(one) == []
+    capsys.readouterr()
+    assert one.main(ONE) == 0
+    assert "0 of them finished already" in capsys.readouterr().out
+    assert trained(one) == [("ippo", "0")]
+
+
+@pytest.mark.sumo
+def test_a_store_that_has_lost_a_training_is_reported(both, capsys):
+    client, run_id, folder = training_of(both)
+    client.delete_run(run_id)
+    capsys.readouterr()
+    assert both.main(BOTH) == 0
+    assert f"not compared, since the store has nothing of them: {folder.name};" in capsys.readouterr().out
 
 
 def test_other_settings_are_another_training():
@@ -72,6 +122,7 @@ def test_other_settings_are_another_training():
     assert cells[0].folder == cells[1].folder != cells[2].folder
 
 
+@pytest.mark.sumo
 def test_a_stopped_study_goes_on(home):
     """Stopped as schedulers do while two train; the checkpoints are taken up."""
     line = f"study --net cross --algos ippo --seeds 0 1 --jobs 2 {QUICK.replace('--episodes 2', '--episodes 24')}"
@@ -119,6 +170,7 @@ def test_one_that_fails_does_not_stop_the_others(home, capsys, monkeypatch):
     assert "finished: mappo s0 on cross" in capsys.readouterr().out
 
 
+@pytest.mark.sumo
 def test_two_studies_share_the_work(home, capsys, monkeypatch):
     """A study leaves to others what they are at, and takes it when they have left it."""
     monkeypatch.setenv("TSC_MARL_HOME", str(home.folder))
@@ -146,6 +198,7 @@ def test_a_folder_is_made_whole_or_not_at_all(home):
     assert list((home.folder / "runs").iterdir()) == [folder]
 
 
+@pytest.mark.sumo
 def test_classical_controllers_play_once_in_a_study(home, monkeypatch):
     """The second training takes over what the first has measured, unless it was on something else."""
     monkeypatch.setenv("TSC_MARL_HOME", str(home.folder))

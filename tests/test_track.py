@@ -171,6 +171,7 @@ def test_compare_lists_them(home, runs, capsys):
     assert delays == sorted(delays)
 
 
+@pytest.mark.sumo
 def test_a_crash_marks_the_runs_failed(new_home, tmp_path):
     home = new_home()
     (tmp_path / "angry.py").write_text(
@@ -188,6 +189,7 @@ def test_a_crash_marks_the_runs_failed(new_home, tmp_path):
     assert home.checkpoint()["episode"] == 1
 
 
+@pytest.mark.sumo
 def test_two_trainings_make_the_store_together(tmp_path):
     """Both are the first in their folder: one makes the tables, the other waits."""
     line = "train --network cross --algos ippo --episodes 2 --eval-seeds 1 --baselines random --algo.epochs 1 --workers 1 --seeds"
@@ -239,6 +241,7 @@ def server(tmp_path):
         process.wait()
 
 
+@pytest.mark.sumo
 def test_a_store_lost_midway(new_home, server, capsys):
     home = new_home()
     uri, process = server

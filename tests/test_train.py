@@ -21,7 +21,7 @@ from tsc_marl.config import TRAIN_SEEDS, check_eval_seeds, parse, train_seed
 from tsc_marl.errors import UserError
 from tsc_marl.evaluation import tables
 from tsc_marl.evaluation.evaluate import load_checkpoint
-from tsc_marl.sim.scenario import ROOT
+from tsc_marl.paths import ROOT
 from tsc_marl.training.run import TrainingRun
 from tsc_marl.types import Spec
 
@@ -48,7 +48,7 @@ def assert_same(saved, expected):
     assert [row["delay"] for row in saved["history"]] == [row["delay"] for row in expected["history"]]
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.sumo)])
 def test_same_command_same_numbers(home, undisturbed, workers):
     assert home.main(f"{LINE} --workers {workers}") == 0
     assert_same(home.checkpoint(), undisturbed)
@@ -59,6 +59,7 @@ def test_same_command_same_numbers(home, undisturbed, workers):
     assert not torch.equal(second, last)
 
 
+@pytest.mark.sumo
 def test_a_machine_with_more_cores_gives_the_same_numbers(home, undisturbed, tmp_path):
     temporary = tmp_path / "tmp"
     temporary.mkdir()
@@ -68,6 +69,7 @@ def test_a_machine_with_more_cores_gives_the_same_numbers(home, undisturbed, tmp
     assert not list(temporary.iterdir())
 
 
+@pytest.mark.sumo
 def test_kill_and_resume(home, undisturbed):
     process = home.start(f"{LINE} --workers 2")
     home.wait_for_checkpoint()
@@ -86,6 +88,7 @@ def test_kill_and_resume(home, undisturbed):
     assert_same(home.checkpoint(), undisturbed)
 
 
+@pytest.mark.sumo
 def test_two_processes_never_train_the_same(home, capsys):
     process = home.start(f"{LINE} --workers 1")
     home.wait_for_checkpoint()
@@ -99,6 +102,7 @@ def test_two_processes_never_train_the_same(home, capsys):
     assert home.main(["train", "--resume", name, "--workers", "1"]) == 0  # the dead hold nothing
 
 
+@pytest.mark.sumo
 def test_metrics_are_logged_once_whatever_happened(home):
     """Killed after an update that MLflow knows and the checkpoint does not: the resumed training comes by it again."""
     from mlflow import MlflowClient
@@ -120,6 +124,7 @@ def test_metrics_are_logged_once_whatever_happened(home):
     assert found == sorted(set(found))
 
 
+@pytest.mark.sumo
 def test_what_the_store_lacks_is_sent_when_the_training_goes_on(home):
     from mlflow import MlflowClient
 
@@ -141,6 +146,7 @@ def test_what_the_store_lacks_is_sent_when_the_training_goes_on(home):
     assert (logged(second, "delay"), logged(second, "eval/delay")) == (curve, end)
 
 
+@pytest.mark.sumo
 def test_an_off_policy_training_goes_on_with_its_replay(home, new_home):
     """Stopped after the first checkpoint, then resumed; epsilon falls as its settings say."""
     from mlflow import MlflowClient
@@ -188,7 +194,7 @@ def training_runs(client):
 @pytest.mark.parametrize(
     "stop",
     [
-        lambda pid: os.killpg(pid, signal.SIGINT),  # as a terminal does: to the workers too
+        pytest.param(lambda pid: os.killpg(pid, signal.SIGINT), marks=pytest.mark.sumo),  # as a terminal does: to the workers too
         lambda pid: os.kill(pid, signal.SIGTERM),  # as a scheduler does
     ],
     ids=["ctrl-c", "sigterm"],
@@ -235,6 +241,7 @@ def killer(home, forever):
         thread.join()
 
 
+@pytest.mark.sumo
 def test_a_dead_worker_is_replaced(home, undisturbed, capsys):
     with killer(home, forever=False):
         assert home.main(f"{LINE} --workers 2") == 0
@@ -244,6 +251,7 @@ def test_a_dead_worker_is_replaced(home, undisturbed, capsys):
     assert_same(home.checkpoint(), undisturbed)
 
 
+@pytest.mark.sumo
 def test_three_deaths_end_the_run(home, capsys):
     with killer(home, forever=True):
         code = home.main(f"{LINE} --workers 1")

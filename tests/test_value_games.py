@@ -1,3 +1,5 @@
+# pyright: reportAttributeAccessIssue=false, reportGeneralTypeIssues=false
+# Attributes of a torch module are those of its parts, which pyright does not know.
 """The Q-learners: exact targets, exploration, QMIX's monotonicity, and the games that tell their function classes apart."""
 
 import statistics

@@ -1,5 +1,8 @@
 """A video of a stretch of traffic: real GIF files from real SUMO runs, and every mistake in one line."""
 
+# pyright: reportAttributeAccessIssue=false, reportGeneralTypeIssues=false
+# The canvas of matplotlib and the images of Pillow have attributes that their types lack.
+
 import itertools
 
 import numpy as np
