@@ -1,6 +1,6 @@
 # pyright: reportAttributeAccessIssue=false, reportGeneralTypeIssues=false
 # Attributes of a torch module are those of its parts, which pyright does not know.
-"""Games about credit, memory and masks, for every algorithm that they concern (algorithms.md 4.8, 5.2: G8 to G10, G12, G13)."""
+"""Games about credit, memory and masks, for every algorithm that they concern."""
 
 import statistics
 from copy import deepcopy
@@ -97,7 +97,7 @@ def test_selfish_learners_never_solve_ring_dump(name, settings, n):
 
 @pytest.mark.slow
 def test_ring_dump_with_more_agents_costs_mappo_more_updates_and_jointq_none():
-    """Shared advantages carry the noise of all agents. Tabular, without PPO (algorithms.md 4.8): 13 against 46, 92 and 197."""
+    """Shared advantages carry the noise of all agents. Tabular, without PPO: 13 against 46, 92 and 197."""
     found = {(name, n): needed(name, n, 200) for name in ("jointq", "mappo") for n in (2, 8, 32, 100)}
     middle = {key: statistics.median(value) for key, value in found.items()}
     assert max(found["jointq", 100]) <= max(found["jointq", 8]) + 2
@@ -124,7 +124,7 @@ def test_ring_dump_with_more_agents_costs_more_where_a_critic_sums_over_all(sett
 def test_one_step_of_the_teams_value_waits_for_that_value(n):
     """`one_step_team`: recorded 33 and 36 updates in the median, and three of twenty trainings that 200 are too few for.
 
-    Tabular (algorithms.md 4.8) it needs 83 to 92 and 182 to 188: a table of the team's value is no slower with more agents.
+    Tabular it needs 83 to 92 and 182 to 188: a table of the team's value is no slower with more agents.
     """
     slow, quick = (statistics.median(needed("jointq", n, 200, **settings)) for settings in (DOC1, DOC_LAMBDA))
     assert 1.5 * quick < slow < float("inf")

@@ -70,7 +70,7 @@ def flags(kind):
 
 @pytest.mark.parametrize(("kind", "expected"), [("none", (5.30272, 5.726, 4.8)), ("end", (4.3696, 4.43, 3.0))])
 def test_td_lambda(kind, expected):
-    """algorithms.md 5.1: gamma .9, lambda .8, r = (1, 2, 3), Q = (.5, 1, 1.5, 2)."""
+    """gamma .9, lambda .8, r = (1, 2, 3), Q = (.5, 1, 1.5, 2)."""
     target = ops.td_lambda(column(1.0, 2.0, 3.0), column(0.5, 1.0, 1.5, 2.0), *flags(kind), 0.9, 0.8)
     assert_close(target, column(*expected), atol=1e-5, rtol=0)
 

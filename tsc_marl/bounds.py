@@ -17,8 +17,10 @@ Positive = Annotated[float, Gt(0), tyro.conf.arg(metavar=">0")]
 NonNegative = Annotated[float, Ge(0), tyro.conf.arg(metavar=">=0")]
 Count = Annotated[int, Ge(1), tyro.conf.arg(metavar=">=1")]
 NaturalNumber = Annotated[int, Ge(0), tyro.conf.arg(metavar=">=0")]
-Widths = tuple[Annotated[int, Ge(1)], ...]
-"""Widths of hidden layers, at least one."""
+MaybePositiveShare = Annotated[float | None, Interval(gt=0, le=1), tyro.conf.arg(metavar="None|>0..1")]
+MaybeCount = Annotated[int | None, Ge(1), tyro.conf.arg(metavar="None|>=1")]
+Widths = Annotated[tuple[int, ...], tyro.conf.arg(metavar=">=1 [>=1 ...]")]
+"""Widths of hidden layers, at least one layer of width 1 or more."""
 
 
 def check(settings: Any, prefix: str = "") -> None:

@@ -60,7 +60,7 @@ class Noise:
 
 
 class RingDump:
-    """n agents on a ring: to act pays 1 and has a price of 2 (algorithms.md 4.8). Noise deviates by .5.
+    """n agents on a ring: to act pays 1 and has a price of 2. Noise deviates by .5.
 
     `delayed` (z'_{i+1} = a_i): R^i = a_i - 2 z_i, the next agent pays a step later; `instant`: R^i = a_i - 2 a_{i-1}, it pays
     at once, and z is random; `own` (z'_i = a_i): who acts pays a step later. The team's optimum is never to act (0 per agent

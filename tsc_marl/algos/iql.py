@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from tsc_marl import ops
 from tsc_marl.algos.base import OffPolicyConfig
-from tsc_marl.bounds import Count, Positive, PositiveShare, Share, Widths
+from tsc_marl.bounds import MaybeCount, MaybePositiveShare, Positive, Share, Widths
 from tsc_marl.errors import UserError
 from tsc_marl.nn import agent
 from tsc_marl.nn.normalisation import ValueNorm
@@ -39,9 +39,9 @@ class QConfig(OffPolicyConfig):
     """Which agents share parameters: `full` (with a one-hot id), `full_no_id`, `none`, `seps` (learned clusters)."""
     recurrent: bool = False
     """Give the agents a memory (GRU)."""
-    polyak: PositiveShare | None = 0.01
+    polyak: MaybePositiveShare = 0.01
     """Share by which the target network moves at each update."""
-    target_update_interval: Count | None = None
+    target_update_interval: MaybeCount = None
     """Updates between two copies to the target network; needs `polyak None`."""
     value_norm_decay: Share = 0.999
     """Share of the target normaliser's moments kept at each update."""

@@ -15,7 +15,7 @@ from torch.nn.functional import one_hot
 
 from tsc_marl import ops
 from tsc_marl.algos.base import OffPolicyConfig
-from tsc_marl.bounds import Count, NonNegative, Positive, PositiveShare, Share, Widths
+from tsc_marl.bounds import Count, MaybeCount, MaybePositiveShare, NonNegative, Positive, Share, Widths
 from tsc_marl.errors import UserError
 from tsc_marl.nn import agent, critics
 from tsc_marl.nn.normalisation import ValueNorm
@@ -54,11 +54,11 @@ class MaddpgConfig(OffPolicyConfig):
     """The other agents' actions in an actor's loss: actions of the replay, or new draws from their actors."""
     target_action: Literal["sample", "argmax"] = "sample"
     """The next actions in the critics' targets: draws from the target actors, or their most likely actions."""
-    polyak: PositiveShare | None = 0.01
+    polyak: MaybePositiveShare = 0.01
     """Share by which the targets move at each update."""
-    target_update_interval: Count | None = None
+    target_update_interval: MaybeCount = None
     """Updates between two copies to the targets; needs `polyak None`."""
-    target_update_interval_episodes: Count | None = None
+    target_update_interval_episodes: MaybeCount = None
     """Episodes between two copies to the targets; needs `polyak None`."""
     value_norm_decay: Share = 0.999
     """Share of the target normaliser's moments kept at each update."""
