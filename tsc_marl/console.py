@@ -1,5 +1,6 @@
 """What a person sees in the terminal: lines, tables, the progress of a training."""
 
+import logging
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -59,6 +60,22 @@ def show(table: Table, minor: Sequence[str] = ()) -> None:
     console.print(table)
     if hidden:
         say(f"a wider terminal shows also {', '.join(' '.join(name.split()) for name in hidden)}")
+
+
+class LogHandler(logging.Handler):
+    """Prints the message of a log record, alone."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print."""
+        say(record.getMessage())
+
+
+def show_log() -> None:
+    """Print the program's log, from INFO on."""
+    logger = logging.getLogger("tsc_marl")
+    logger.setLevel(logging.INFO)
+    if not logger.handlers:
+        logger.addHandler(LogHandler())
 
 
 def say(line: str) -> None:

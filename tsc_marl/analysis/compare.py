@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from tsc_marl import config, controllers
+from tsc_marl import config, controllers, renames
 from tsc_marl.errors import UserError, unknown
 from tsc_marl.evaluation import statistics, tables
 from tsc_marl.tracking.store import Tracker
 
-COMPARABLE_SETTINGS = ("signal.", "sim.", "demand.", "eval_demand.", "eval_seeds", "episodes", "SUMO")
+COMPARABLE_SETTINGS = ("timing.", "sim.", "demand.", "eval_demand.", "eval_seeds", "episodes", "SUMO")
 """What the settings begin with that two trainings must share to be compared."""
 MINOR = (
     "drift [s]", "minutes\nto level", "spread [s]", "area [s]", "its 95 %", "mean [s]", "gridlock", "episodes\nto level",
@@ -278,7 +278,7 @@ def _reached(trainings: Sequence[Training], axis: str, level: float) -> list[flo
 
 
 def _training(tracker: Tracker, run: Any) -> Training:
-    tags, params = run.data.tags, dict(run.data.params)
+    tags, params = run.data.tags, renames.settings(run.data.params)
     try:
         content = tracker.evaluation(run.info.run_id)
     except UserError as error:
@@ -291,7 +291,7 @@ def _training(tracker: Tracker, run: Any) -> Training:
         told = f"the store has the curves of {played:.0f} of {params['episodes']} episodes of run {run.info.run_id}"
         raise UserError(f"{told}; make train RESUME={tags.get('folder')} sends the others, or delete the run in MLflow (make ui)")
     return Training(
-        run.info.run_id, tags["algorithm"], int(tags["seed"]), params | {"SUMO": tags["sumo_version"]},
+        run.info.run_id, renames.variant(tags["algorithm"]), int(tags["seed"]), params | {"SUMO": tags["sumo_version"]},
         np.array([episode["delay"] for episode in rows]),
         float(np.mean([episode.get("gridlock", np.nan) for episode in rows])), histories, tags, run.data.metrics,
     )  # fmt: skip

@@ -73,8 +73,8 @@ def evaluate(argv: list[str]) -> None:
     options = cli(EvaluateOptions, argv, "evaluate")
     from tsc_marl import controllers
     from tsc_marl.evaluation import session
-    from tsc_marl.evaluation.evaluate import policy_labels
     from tsc_marl.sim.disturbances import SUITE
+    from tsc_marl.tracking.policies import policy_labels
 
     wanted = tuple(controllers.available()) if options.controller == ("classical",) else options.controller
     check_list("controller", wanted)
@@ -169,7 +169,7 @@ def import_(argv: list[str]) -> None:
 def watch(argv: list[str]) -> None:
     """Drive one episode in sumo-gui at a watchable speed."""
     options = cli(WatchOptions, argv, "watch")
-    from tsc_marl.evaluation.evaluate import find_policy
+    from tsc_marl.tracking.policies import find_policy
     from tsc_marl.viz import watch as module
 
     task = _task(options.net, options.timing)
@@ -183,7 +183,7 @@ def explain(argv: list[str]) -> None:
     """Show how a trained policy values its phases: a table of every decision, and which signals matter for others."""
     options = cli(ExplainOptions, argv, "explain")
     from tsc_marl.analysis import explain as module
-    from tsc_marl.evaluation.evaluate import find_policy, policy_labels
+    from tsc_marl.tracking.policies import find_policy, policy_labels
 
     task = _task(options.net, options.timing)
     check_eval_seeds((options.seed,), "seed")
@@ -201,7 +201,7 @@ def explain(argv: list[str]) -> None:
 def video(argv: list[str]) -> None:
     """Draw a stretch of an episode as a video, one controller or two side by side."""
     options = cli(VideoOptions, argv, "video")
-    from tsc_marl.evaluation.evaluate import find_policy, policy_labels
+    from tsc_marl.tracking.policies import find_policy, policy_labels
     from tsc_marl.viz import video as module
 
     check_list("controller", options.controller)
@@ -245,8 +245,7 @@ def _check_seed(seed: int) -> None:
 
 
 def _task(network: str, timing: str, demand: Demand | None = None) -> Any:
-    from tsc_marl.rollout.types import Task
-    from tsc_marl.rollout.worker import check_task
+    from tsc_marl.rollout.task import Task, check_task
 
     task = Task(network, read_timing(timing), demand=demand or Demand())
     for note in check_task(task):
@@ -276,6 +275,7 @@ def _nobody_reads() -> bool:
 
 def main(argv: list[str]) -> int:
     """Run one verb; return the exit code: 0, 2 for a user's mistake, 130 for Ctrl-C and SIGTERM, 141 for `| head`."""
+    console.show_log()
     try:
         if not argv or argv[0] in ("-h", "--help"):
             _usage()

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tsc_marl.config import EVAL_SEEDS
 from tsc_marl.errors import UserError
 from tsc_marl.paths import ROOT, home
+from tsc_marl.seeds import EVAL_SEEDS
 from tsc_marl.sim.demand import Demand
 
 
