@@ -138,7 +138,7 @@ def read(folder: Path) -> tuple[int, int]:
     paths = sorted(folder.rglob(f"*{SUFFIX}"))
     if not paths:
         raise UserError(f"no trainings (files *{SUFFIX}) in {folder}; give the folder of an export with --folder")
-    contents = [_content(path) for path in paths]
+    contents = [read_file(path) for path in paths]
     trackers = {network: Tracker(network) for network in {content["network"] for content in contents}}
     stored = {run.data.tags.get("folder") for tracker in trackers.values() for run in tracker.finished()}
     taken = 0
@@ -221,7 +221,7 @@ class _File(BaseModel):
     format: int
 
 
-def _content(path: Path) -> dict[str, Any]:
+def read_file(path: Path) -> dict[str, Any]:
     """Return the checked content of a file, in the names of today."""
     try:
         content = json.loads(gzip.decompress(path.read_bytes()))

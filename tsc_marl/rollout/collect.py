@@ -53,9 +53,7 @@ class TransitionBuffer:
         self.rewards: list[np.ndarray] = []
         self.extras: list[dict[str, Tensor]] = []
 
-    def add(
-        self, observed: tuple[np.ndarray, ...], action: np.ndarray, reward: np.ndarray, extras: dict[str, Tensor]
-    ) -> None:
+    def add(self, observed: tuple[np.ndarray, ...], action: np.ndarray, reward: np.ndarray, extras: dict[str, Tensor]) -> None:
         """Add a decision: (obs, avail, state) before it, actions [N], rewards [N], and what `act` gave back beside."""
         self.observed.append(observed)
         self.actions.append(action)

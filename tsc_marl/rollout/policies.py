@@ -52,9 +52,7 @@ class ControllerPolicy:
         """Return itself: it has no weights."""
         return self
 
-    def start(
-        self, env: TrafficEnv, seed: int, generator: torch.Generator | None = None, **options: Any
-    ) -> "ControllerDriver":
+    def start(self, env: TrafficEnv, seed: int, generator: torch.Generator | None = None, **options: Any) -> "ControllerDriver":
         """Reset an environment in which no simulation runs, and return the driver; `options` are those of `reset`."""
         controller = controllers.find(self.name)(env)
         env.reset(seed, sumo_controlled=controller.sumo_controlled, programs=controller.programs, **options)

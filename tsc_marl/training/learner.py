@@ -45,9 +45,7 @@ class Learner:
             return clusters | self.algorithm.update(batch, progress)
         self.replay.add(batch)
         metrics = [self.algorithm.on_new_episodes(batch, progress)]
-        metrics += [
-            self.algorithm.update(self.replay.sample(), progress) for _ in range(self.algorithm.config.gradient_steps)
-        ]
+        metrics += [self.algorithm.update(self.replay.sample(), progress) for _ in range(self.algorithm.config.gradient_steps)]
         return clusters | mean_metrics(metrics)
 
     @property

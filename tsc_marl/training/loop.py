@@ -188,9 +188,7 @@ def _learn(pool: Pool, tracker: Tracker, run: TrainingRun) -> None:
         run.save()
 
 
-def _evaluate_and_report(
-    pool: Pool, tracker: Tracker, trainings: list[TrainingRun], folder: RunFolder, parent: str
-) -> None:
+def _evaluate_and_report(pool: Pool, tracker: Tracker, trainings: list[TrainingRun], folder: RunFolder, parent: str) -> None:
     """Evaluate the final policies beside the classical controllers; write the table, files and artifacts."""
     config = trainings[0].config
     logger.info(f"evaluating on {len(config.eval_seeds)} held-out seeds …")
