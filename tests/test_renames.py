@@ -10,7 +10,7 @@ import torch
 from tsc_marl import algos, renames
 from tsc_marl.config import as_dict, parse
 from tsc_marl.errors import UserError
-from tsc_marl.report.archive import SUFFIX, read_file
+from tsc_marl.report.archive_file import SUFFIX, read_file
 from tsc_marl.tracking import checkpoint
 from tsc_marl.tracking.run_folder import RunFolder, TrainingFolder
 from tsc_marl.training import settings
@@ -127,7 +127,9 @@ def test_settings_are_read_as_written(tmp_path, name):
 def test_settings_of_an_old_run_come_from_its_command(tmp_path):
     """A run of an earlier version has its command line and a copy of configs/, in the names of then."""
     folder = RunFolder(tmp_path)
-    folder.command.write_text(json.dumps("--net cross --algos jointq-doc1 --algo.kappa 0.5 --algo.chunk 5".split()))
+    folder.command.write_text(
+        json.dumps(["--net", "cross", "--algos", "jointq-doc1", "--algo.kappa", "0.5", "--algo.chunk", "5"])
+    )
     (folder.old_configs / "algos").mkdir(parents=True)
     (folder.old_configs / "timing").mkdir()
     (folder.old_configs / "train.yaml").write_text("episodes: 6\n")

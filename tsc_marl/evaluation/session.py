@@ -52,7 +52,7 @@ def run(tasks: Sequence[Task], names: Sequence[str], options: EvaluateOptions) -
     if not measured and not session.crashed:
         raise UserError(f"nothing could be measured on {' '.join(t.network for t in tasks)}: {'; '.join(session.left_out)}")
     if session.crashed:
-        raise SystemExit(f"{session.crashed} episodes failed, as said above; they are missing in {options.out}")
+        raise SystemExit(f"{session.crashed} episodes failed (see above); they are missing in {options.out}")
 
 
 class EvaluationSession:

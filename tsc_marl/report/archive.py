@@ -7,31 +7,26 @@ episode. `compare` and `report` need no more.
 import gzip
 import json
 import tempfile
-import zlib
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, Field, StringConstraints, ValidationError
 
-from tsc_marl import renames
 from tsc_marl.analysis import compare
 from tsc_marl.analysis.compare import RunFilter
 from tsc_marl.errors import UserError
 from tsc_marl.evaluation import tables
-from tsc_marl.evaluation.evaluate import conditions_today
+from tsc_marl.report.archive_file import FORMAT, SUFFIX, read_file
 from tsc_marl.tracking.run_folder import EVALUATION, RunFolder
 from tsc_marl.tracking.store import Tracker
 
-FORMAT = 1
 ABOUT = """Written by `{command}`; `make import FROM=<this folder>` takes them into a store, then `make compare`
 and `make report` show more. Final delay: the greedy final policy's, interquartile mean over training seeds and evaluation
 episodes with its 95 % bootstrap interval; of each seed: its mean; reached: training episodes until the exploring
 policy, averaged over ten episodes, is down to max pressure's delay; training: mean delay over all training episodes;
 minutes: median of the trainings' wall time, whatever else the machine did; gridlock: share of the evaluation episodes."""
-SUFFIX = ".json.gz"
 
 
 def write(networks: Sequence[str], choice: RunFilter, out: Path, command: str) -> int:
@@ -119,9 +114,9 @@ def _section(network: str, choice: RunFilter) -> str:
         seeds = ", ".join(str(training.seed) for training in comparison.groups[name])
         ends = ", ".join(f"{training.delay.mean():.1f}" for training in comparison.groups[name])
         reached = ", ".join(f"{episode:.0f}" if np.isfinite(episode) else "never" for episode in summary.episodes)
-        figures = f"{summary.delay:.1f} | {tables.span(*summary.interval)} | {ends} | {reached}"
+        metrics = f"{summary.delay:.1f} | {tables.span(*summary.interval)} | {ends} | {reached}"
         minutes = np.median([training.curve["minutes"][-1] for training in comparison.groups[name]])
-        lines.append(f"| `{name}` | {seeds} | {figures} | {summary.area:.0f} | {minutes:.1f} | {summary.gridlock:.0%} |")
+        lines.append(f"| `{name}` | {seeds} | {metrics} | {summary.area:.0f} | {minutes:.1f} | {summary.gridlock:.0%} |")
     classical = sorted(comparison.baseline_delays.items(), key=lambda entry: entry[1])
     return "\n".join([*lines, *(f"| `{name}` | | {delay:.1f} |" + " |" * 6 for name, delay in classical)])
 
@@ -155,96 +150,6 @@ def read(folder: Path) -> tuple[int, int]:
             run.evaluation.write_text(json.dumps(content["evaluation"], indent=1))
         run.finished.touch()
     return taken, len(paths) - taken
-
-
-Name = Annotated[str, StringConstraints(pattern=r"^\w[^/\\]*$")]
-"""Of a folder."""
-Points = tuple[list[int], list[float]]
-"""Steps and values."""
-
-
-class _Row(BaseModel):
-    delay: float
-
-
-class _Evaluation(BaseModel):
-    results: Annotated[dict[str, Annotated[list[_Row], Field(min_length=1)]], Field(min_length=1)]
-
-
-class _RunRecord(BaseModel):
-    name: str
-    start_ms: int
-    end_ms: int | None
-    params: dict[str, str]
-
-
-class _FamilyTags(BaseModel):
-    folder: Name
-
-
-class _ParentRun(_RunRecord):
-    tags: _FamilyTags
-    metrics: dict[str, Points]
-
-
-class _TrainingTags(_FamilyTags):
-    algorithm: str
-    seed: Annotated[str, StringConstraints(pattern=r"^\d+$")]
-    sumo_version: str
-    git_commit: str
-
-
-class _Curves(BaseModel):
-    episode: Points
-    steps: Points
-    delay: Points
-    minutes: Points
-
-
-class _TrainingRecord(_RunRecord):
-    tags: _TrainingTags
-    metrics: _Curves
-
-
-class _TrainingRun(BaseModel):
-    run: _TrainingRecord
-    evaluation: _Evaluation
-
-
-class _File(BaseModel):
-    """Fields that a file must have; it may have more."""
-
-    network: Name
-    run: _ParentRun
-    evaluation: _Evaluation
-    trainings: Annotated[list[_TrainingRun], Field(min_length=1)]
-    format: int
-
-
-def read_file(path: Path) -> dict[str, Any]:
-    """Return the checked content of a file, in the names of today."""
-    try:
-        content = json.loads(gzip.decompress(path.read_bytes()))
-        version = content.get("format") if isinstance(content, dict) else None
-        if version not in (None, FORMAT):
-            raise UserError(f"{path} is of another version of this program (format {version}, not {FORMAT})")
-        _File.model_validate(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        reason = f"{'.'.join(map(str, first['loc'])) or 'its content'}: {first['msg']}"
-    except (OSError, EOFError, zlib.error, ValueError) as error:
-        reason = f"{type(error).__name__}: {error}"
-    else:
-        return content | _today(content) | {"trainings": [_today(training) for training in content["trainings"]]}
-    raise UserError(f"{path} is no exported training ({reason}); leave it out, or export it again")
-
-
-def _today(part: dict[str, Any]) -> dict[str, Any]:
-    """Return a run and its evaluation in the names of today."""
-    run, evaluation = part["run"], part["evaluation"]
-    if "algorithm" in run["tags"]:
-        run = run | {"tags": run["tags"] | {"algorithm": renames.variant(run["tags"]["algorithm"])}}
-    return {"run": run | {"params": renames.settings(run["params"])}, "evaluation": conditions_today(evaluation)}
 
 
 def _restore(tracker: Tracker, content: dict[str, Any]) -> None:

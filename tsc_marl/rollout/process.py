@@ -38,11 +38,11 @@ class WorkerHandle:
     def _start(self) -> None:
         self._fresh = True
         self._played: Job | None = None
-        self.connection, theirs = CONTEXT.Pipe()
-        self.process = CONTEXT.Process(target=_serve, args=(theirs, self._folder), daemon=True)
+        self.connection, far_end = CONTEXT.Pipe()
+        self.process = CONTEXT.Process(target=_serve, args=(far_end, self._folder), daemon=True)
         with _sigint_ignored(), _short_address():
             self.process.start()
-        theirs.close()
+        far_end.close()
 
     def read_spec(self, task: Task) -> tuple[str, Any]:
         """Return the answer to a task: what an algorithm must know of it."""

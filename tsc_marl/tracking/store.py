@@ -192,10 +192,10 @@ class Tracker:
                 return runs
 
     def record(self, run_id: str) -> dict[str, Any]:
-        """Return what the store has of a run but its artifacts, for `restore`: `name`, `start_ms`, `end_ms`, `tags`, `params`,
-        `metrics` (by name the steps and values, in six digits).
+        """Return a run without its artifacts, for `restore`.
 
-        What MLflow itself has tagged it with, such as its user, is left out.
+        Keys: `name`, `start_ms`, `end_ms`, `tags`, `params`, and `metrics` (steps and values by name, in six digits). Tags of
+        MLflow itself, such as the user, are left out.
         """
         run = self.client.get_run(run_id)
         curves = {name: self.points(run_id, name).T for name in sorted(run.data.metrics)}
@@ -267,7 +267,7 @@ class Tracker:
             raise UserError(f"{EVALUATION} of run {run_id} in {uri()} is damaged ({error})") from None
 
     def download(self, run_id: str, artifact: str) -> Path:
-        """Return a local copy of a run's artifact, which is there until the program ends.
+        """Return a local copy of a run's artifact, which is removed when the program ends.
 
         Raises:
             UserError: when the run or the artifact does not exist.
@@ -294,8 +294,8 @@ def _reason(error: Exception) -> str:
         return f"{_first_line(error)}; {advice} MLFLOW_TRACKING_URI"
     from mlflow.store import db_migrations
 
-    known = any((Path(db_migrations.__path__[0]) / "versions").glob(f"{outdated[1]}_*.py"))
-    if known:
+    is_older = any((Path(db_migrations.__path__[0]) / "versions").glob(f"{outdated[1]}_*.py"))
+    if is_older:
         return f"an older MLflow has made it; keep a copy of it, then run: python -m mlflow db upgrade {uri()}"
     return f"a newer MLflow than {version('mlflow')} has written it; install that version, or set TSC_MARL_HOME to another folder"
 
