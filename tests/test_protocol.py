@@ -114,7 +114,7 @@ def dies_with_seed_2(signal):
     return 0.0
 
 
-def test_a_crash_in_one_episode_keeps_the_others(home, tmp_path, capsys, monkeypatch):
+def test_a_crash_in_one_episode_keeps_the_others(home, tmp_path, caplog, monkeypatch):
     monkeypatch.setenv("TSC_MARL_HOME", str(home.folder))
     task = Task("cross", sim=SimConfig(reward="test_protocol:dies_with_seed_2"))
     with Pool(2) as pool:
@@ -122,7 +122,7 @@ def test_a_crash_in_one_episode_keeps_the_others(home, tmp_path, capsys, monkeyp
         found = evaluation.measure(task, {"max_wave": ControllerPolicy("max_wave")})
     assert [row["seed"] for row in found["max_wave"]] == [1, 3]
     assert evaluation.crashed == 1
-    assert "cross: the episode of max_wave with seed 2 failed: worker processes died 3 times" in capsys.readouterr().out
+    assert "cross: the episode of max_wave with seed 2 failed: worker processes died 3 times" in caplog.text
 
 
 def test_training_and_evaluation_have_their_own_demand(home, tmp_path):

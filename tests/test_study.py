@@ -104,8 +104,9 @@ def test_a_mistake_is_told_before_anything_starts(home, capsys):
     assert not (home.folder / "runs").exists()
 
 
-def test_one_that_fails_does_not_stop_the_others(home, capsys, monkeypatch):
+def test_one_that_fails_does_not_stop_the_others(home, caplog, monkeypatch):
     """Its folder holds a checkpoint that is none."""
+    caplog.set_level("INFO", "tsc_marl")
     monkeypatch.setenv("TSC_MARL_HOME", str(home.folder))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     found = study.trials(["cross"], ["ippo", "mappo"], [0], QUICK.split())
@@ -117,11 +118,12 @@ def test_one_that_fails_does_not_stop_the_others(home, capsys, monkeypatch):
     with pytest.raises(UserError, match=r"1 of 2 trainings failed: ippo s0 on cross: error: checkpoint .* cannot be read"):
         study.run(found, 2)
     assert [cell.finished for cell in found] == [False, True]
-    assert "finished: mappo s0 on cross" in capsys.readouterr().out
+    assert "finished: mappo s0 on cross" in caplog.text
 
 
-def test_two_studies_share_the_work(home, capsys, monkeypatch):
+def test_two_studies_share_the_work(home, caplog, monkeypatch):
     """A study leaves to others what they are at, and takes it when they have left it."""
+    caplog.set_level("INFO", "tsc_marl")
     monkeypatch.setenv("TSC_MARL_HOME", str(home.folder))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     found = study.trials(["cross"], ["ippo", "mappo"], [0], QUICK.split())
@@ -134,7 +136,7 @@ def test_two_studies_share_the_work(home, capsys, monkeypatch):
             assert found[0].episodes_done() == 0
         work.result()
     assert found[0].finished
-    out = capsys.readouterr().out
+    out = caplog.text
     assert out.index("finished: mappo") < out.index("finished: ippo")
 
 
