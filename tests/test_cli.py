@@ -16,7 +16,7 @@ from helpers.cli import ROOT, one_line
 from tsc_marl.cli.main import VERBS, main
 from tsc_marl.config import parse, variants
 from tsc_marl.errors import UserError
-from tsc_marl.evaluation.evaluate import policy_labels
+from tsc_marl.tracking.policies import policy_labels
 
 pytest_plugins = ["helpers.fixtures"]
 

@@ -15,7 +15,7 @@ from torch.testing import assert_close
 from tsc_marl import algos
 from tsc_marl.errors import UserError
 from tsc_marl.nn import sharing as networks
-from tsc_marl.training.replay import learn, replay_of
+from tsc_marl.training.learner import Learner
 
 SMALL = {
     "hidden": (16,), "critic_hidden": (16, 16), "num_minibatches": 2, "batch_size": 16, "gradient_steps": 2,
@@ -87,7 +87,7 @@ def build(name, sharing=None, recurrent=False, seed=0, **settings):
 
 
 def update(algorithm, batch, progress):
-    return learn(algorithm, replay_of(algorithm), batch, progress)
+    return Learner(algorithm).learn(batch, progress)
 
 
 def play(algorithm, seed=0, steps=12):

@@ -11,8 +11,7 @@ from tsc_marl import controllers
 from tsc_marl.config import read_timing
 from tsc_marl.controllers import green_wave, webster
 from tsc_marl.errors import UserError
-from tsc_marl.rollout.types import Policy
-from tsc_marl.rollout.worker import start_policy
+from tsc_marl.rollout.policies import ControllerPolicy
 from tsc_marl.sim import link_counts, road_network, scenario, signal_programs, turning_counts
 from tsc_marl.sim.env import TrafficEnv
 from tsc_marl.sim.signal_timing import Timing
@@ -41,7 +40,7 @@ def short(name):
 def play(env, name, out=None):
     """Play one episode and return its figures."""
     try:
-        act, done = start_policy(env, Policy(name), SEED, out=out), False
+        act, done = ControllerPolicy(name).start(env, SEED, out=out).act, False
         while not done:
             _, done = env.step(act())
         return env.metrics()
@@ -270,7 +269,7 @@ def test_max_pressure_subtracts_what_waits_at_the_next_signal(at):
 def test_no_link_with_traffic_waits_much_longer_than_the_guard(name):
     """On cologne8, where without it links wait for minutes; several may be due at once, hence the visits."""
     env = TrafficEnv(short("cologne8"))
-    act, done = start_policy(env, Policy(name), SEED), False
+    act, done = ControllerPolicy(name).start(env, SEED).act, False
     numbering = link_counts.LinkCounts(env.net)
     red_s, worst = np.zeros(numbering.size), 0.0
     while not done:

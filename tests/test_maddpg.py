@@ -14,7 +14,7 @@ from tsc_marl import ops
 from tsc_marl.algos.maddpg import Maddpg, MaddpgConfig
 from tsc_marl.errors import UserError
 from tsc_marl.nn import agent
-from tsc_marl.training.replay import learn, replay_of
+from tsc_marl.training.learner import Learner
 from tsc_marl.types import Batch, Spec
 
 GIVEN = {"epsilon_start": 0.0, "epsilon_end": 0.0}
@@ -76,7 +76,7 @@ def test_gradient_is_that_of_the_relaxed_sample():
 def test_temperature_goes_from_start_to_end():
     algorithm = build(temperature=(4.0, 0.1))
     for progress, expected in ((0.0, 4.0), (0.5, 2.05), (1.0, 0.1)):
-        found = learn(algorithm, replay_of(algorithm), played(algorithm), progress)
+        found = Learner(algorithm).learn(played(algorithm), progress)
         assert found["policy/temperature"] == pytest.approx(expected)
 
 
@@ -180,9 +180,9 @@ def distance(algorithm):
 def targets_after(updates, batches=1, **settings):
     """The distance of the target actors from the actors after each batch of updates."""
     algorithm = build(gradient_steps=updates, **settings)
-    replay, found = replay_of(algorithm), []
+    learner, found = Learner(algorithm), []
     for seed in range(batches):
-        learn(algorithm, replay, played(algorithm, seed), 0.0)
+        learner.learn(played(algorithm, seed), 0.0)
         found.append(distance(algorithm))
     return found
 
@@ -196,10 +196,10 @@ def test_target_updates_by_updates():
 def test_target_updates_by_episodes_copy_before_the_updates():
     """8 episodes a batch: a copy after 16 comes with every second batch, when the actors are as they were after the first."""
     algorithm = build(polyak=None, target_update_interval_episodes=16)
-    replay, first, copied = replay_of(algorithm), deepcopy(algorithm.target_actor.state_dict()), []
+    learner, first, copied = Learner(algorithm), deepcopy(algorithm.target_actor.state_dict()), []
     for seed in range(3):
         before = deepcopy(algorithm.actor.state_dict())
-        learn(algorithm, replay, played(algorithm, seed), 0.0)
+        learner.learn(played(algorithm, seed), 0.0)
         now = algorithm.target_actor.state_dict()
         copied.append([all(torch.equal(now[key], then[key]) for key in now) for then in (first, before)])
         first = deepcopy(now)
@@ -209,7 +209,7 @@ def test_target_updates_by_episodes_copy_before_the_updates():
 def test_polyak_moves_by_its_share():
     algorithm = build(polyak=0.25, gradient_steps=1)
     before = deepcopy(algorithm.target_critic.state_dict())
-    learn(algorithm, replay_of(algorithm), played(algorithm), 0.0)
+    Learner(algorithm).learn(played(algorithm), 0.0)
     for key, value in algorithm.critic.state_dict().items():
         assert_close(algorithm.target_critic.state_dict()[key], 0.75 * before[key] + 0.25 * value)
     assert targets_after(1, polyak=1.0)[0] == pytest.approx(0, abs=1e-4)
@@ -294,9 +294,9 @@ def test_one_sub_policy_is_plain_maddpg_bit_for_bit(sharing):
     for cls in (Maddpg, Plain):
         torch.manual_seed(0)
         algorithm = cls(Noise().spec, MaddpgConfig(**TINY, sharing=sharing, ensemble=1))
-        replay, generator, game = replay_of(algorithm), torch.Generator().manual_seed(0), Noise()
+        learner, generator, game = Learner(algorithm), torch.Generator().manual_seed(0), Noise()
         for n in range(4):
-            learn(algorithm, replay, collect(game, algorithm, 12, generator), n / 4)
+            learner.learn(collect(game, algorithm, 12, generator), n / 4)
         found.append((algorithm.state_dict(), collect(game, algorithm, 12, None).action))
     assert torch.equal(found[0][1], found[1][1])
     for key, value in found[0][0].items():
@@ -378,7 +378,7 @@ def test_every_parameter_moves_under_each_option(settings):
     algorithm = build(sharing="none", gradient_steps=4, batch_size=64, **settings)
     before = {key: value.detach().clone() for key, value in algorithm.named_parameters()}
     for seed in (0, 1):
-        metrics = learn(algorithm, replay_of(algorithm), played(algorithm, seed), 0.0)
+        metrics = Learner(algorithm).learn(played(algorithm, seed), 0.0)
         assert all(torch.tensor(value).isfinite() for value in metrics.values())
     rest = {key for key, value in algorithm.named_parameters() if not (value != before[key]).flatten(1).any(1).all()}
     assert not rest
@@ -387,12 +387,12 @@ def test_every_parameter_moves_under_each_option(settings):
 @pytest.mark.parametrize("settings", [{"ensemble": 3}, {"infer": "all"}, {"polyak": None, "target_update_interval": 3}])
 def test_training_resumes_under_each_option(settings):
     one, other = build(**settings), build(seed=9, **settings)
-    learn(one, replay_of(one), played(one), 0.0)
+    Learner(one).learn(played(one), 0.0)
     state, batch = deepcopy(one.training_state()), played(one, 1)
     after = []
     for algorithm in (one, other):
         algorithm.load_training_state(deepcopy(state))
-        after.append(learn(algorithm, replay_of(algorithm), batch, 0.5))
+        after.append(Learner(algorithm).learn(batch, 0.5))
     assert after[0] == after[1]
     for key, value in one.state_dict().items():
         assert torch.equal(value, other.state_dict()[key]), key
@@ -402,7 +402,7 @@ def test_one_agent_has_nobody_to_infer():
     algorithm = build(spec=Spec("one", ("only",), 4, 5, 6, ((),)), infer="all")
     game = Noise(n=1)
     batch = collect(game, algorithm, 4, torch.Generator().manual_seed(0))
-    assert "infer/kl" not in learn(algorithm, replay_of(algorithm), batch, 0.0)
+    assert "infer/kl" not in Learner(algorithm).learn(batch, 0.0)
 
 
 # --- inferred policies
@@ -464,11 +464,11 @@ def test_the_inferred_policy_of_a_stationary_agent(weight):
 
 def test_inference_takes_one_step_an_update_on_the_latest_episodes_alone():
     algorithm, calls = build(infer="neighbours", gradient_steps=3), []
-    replay = replay_of(algorithm)
-    learn(algorithm, replay, played(algorithm), 0.0)
+    learner = Learner(algorithm)
+    learner.learn(played(algorithm), 0.0)
     algorithm.peers.register_forward_hook(lambda _, given, __: calls.append(given[0]))
     latest = played(algorithm, 1)
-    metrics = learn(algorithm, replay, latest, 0.0)
+    metrics = learner.learn(latest, 0.0)
     assert len(calls) == 3
     known = latest.obs[:-1].flatten(0, 1)
     assert all((row == known).all((1, 2)).any() for row in calls[0])
@@ -564,11 +564,11 @@ def dump(seed, batches, **settings):
     torch.manual_seed(seed)
     config = ONE_SHOT | {"lr": 3e-3, "gradient_steps": 8, "sequence_length": 4, "gamma": 0.95, "replay_episodes": 160} | settings
     algorithm = Maddpg(game.spec, MaddpgConfig(**config))
-    replay, generator = replay_of(algorithm), torch.Generator().manual_seed(seed)
+    learner, generator = Learner(algorithm), torch.Generator().manual_seed(seed)
     for n in range(batches):
         batch = collect(game, algorithm, 16, generator)
         best.append(batch.reward.mean().item())
-        learn(algorithm, replay, batch, n / batches)
+        learner.learn(batch, n / batches)
     return collect(RingDump(4, seed=99), algorithm, 16, None).reward[1:].mean().item(), max(best)
 
 

@@ -12,8 +12,8 @@ from tsc_marl.algos.mappo import Mappo
 from tsc_marl.algos.mat_dec import MatDec
 from tsc_marl.algos.qmix import Qmix
 from tsc_marl.algos.vdn import Vdn
-from tsc_marl.rollout.types import Policy, Task
-from tsc_marl.rollout.worker import spec_from_env, start_policy
+from tsc_marl.rollout.policies import TrainedPolicy
+from tsc_marl.rollout.task import Task, spec_from_env
 from tsc_marl.sim.env import SimConfig
 from tsc_marl.viz import phase_values
 from tsc_marl.viz.phase_values import NEUTRAL_COLOUR, PolicyRunner, ValueLegend
@@ -45,13 +45,13 @@ def test_colours_go_from_orange_over_white_to_purple() -> None:
     assert (beyond == purple).all()
 
 
-def trained(kind: type, task: Task, **settings: object) -> Policy:
+def trained(kind: type, task: Task, **settings: object) -> TrainedPolicy:
     env = task.env()
     env.reset(0)
     env.close()
     torch.manual_seed(0)
     algorithm = kind(spec_from_env(env), kind.Config(**settings))
-    return Policy(kind.__module__.rpartition(".")[2], algorithm.config, algorithm.state_dict())
+    return TrainedPolicy(kind.__module__.rpartition(".")[2], algorithm.config, algorithm.state_dict())
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_it_says_whose_return_is_meant_and_in_what_unit(kind: type, reward: str,
 def test_it_drives_as_everywhere_else_with_a_memory_too() -> None:
     policy, env = trained(Ippo, TASK, recurrent=True), TASK.env()
     actions = []
-    for begin in (lambda: PolicyRunner(env, policy, 1000).choose, lambda: start_policy(env, policy, 1000)):
+    for begin in (lambda: PolicyRunner(env, policy, 1000).choose, lambda: policy.start(env, 1000).act):
         choose, taken = begin(), []
         for _ in range(40):
             taken.append(choose())

@@ -9,11 +9,11 @@ import pytest
 from mlflow import MlflowClient
 from PIL import Image
 
-from tsc_marl import console
 from tsc_marl.benchmarks import resco
 from tsc_marl.evaluation import session, tables
+from tsc_marl.rollout.policies import ControllerPolicy
 from tsc_marl.rollout.pool import Pool
-from tsc_marl.rollout.types import Policy, Task
+from tsc_marl.rollout.task import Task
 from tsc_marl.sim import scenario
 from tsc_marl.sim.env import SimConfig
 
@@ -60,7 +60,7 @@ def test_a_controller_that_cannot_serve_a_network_is_left_out(home, tmp_path, ca
     for network in ("cologne1", "cross"):
         content = json.loads((tmp_path / network / "metrics.json").read_text())
         assert content["network"] == network
-        assert content["signal"]["yellow_s"] == 2
+        assert content["timing"]["yellow_s"] == 2
         assert content["demand"]["scale"] == 1
         assert set(content["results"]) == {"max_wave", "fixed_time"}
         with (tmp_path / network / "metrics.csv").open() as file:
@@ -74,6 +74,7 @@ def test_a_controller_that_cannot_serve_a_network_is_left_out(home, tmp_path, ca
         assert len(colours) > 100  # roads in the colours of the scale, not an empty page
     client = MlflowClient(f"sqlite:///{home.folder / 'mlflow.db'}")
     (run,) = client.search_runs([client.get_experiment_by_name("cross").experiment_id], "tags.kind = 'evaluation'")
+    assert "max_wave/seed" not in run.data.metrics
     assert run.data.metrics["max_wave/delay"] == pytest.approx(np.mean([float(row["delay"]) for row in lines[:2]]))
     kept = {artifact.path for artifact in client.list_artifacts(run.info.run_id)}
     assert kept == {"metrics.json", "metrics.csv", "delay_map.png"}
@@ -90,8 +91,9 @@ def test_stress(home, tmp_path, capsys):
     assert home.main([*line.split(), "--stress", "demand-1.3", "blind-20%"]) == 0
     out = capsys.readouterr().out
     calm = json.loads((tmp_path / "grid2x2" / "metrics.json").read_text())["results"]
-    more, blind = (json.loads((tmp_path / "grid2x2" / f"stress_{name}.json").read_text()) for name in ("demand-1.3", "blind-20%"))
-    assert more["stress"]["demand"] == 1.3
+    files = [tmp_path / "grid2x2" / f"disturbance_{name}.json" for name in ("demand-1.3", "blind-20%")]
+    more, blind = (json.loads(path.read_text()) for path in files)
+    assert more["disturbance"]["demand"] == 1.3
     assert set(more["results"]) == {"max_wave", "actuated"}
     assert set(blind["results"]) == {"max_wave"}  # SUMO's own detectors cannot be disturbed
     usual, worse = (found["max_wave"][0]["delay"] for found in (calm, more["results"]))
@@ -112,15 +114,15 @@ def dies_with_seed_2(signal):
     return 0.0
 
 
-def test_a_crash_in_one_episode_keeps_the_others(home, tmp_path, capsys, monkeypatch):
+def test_a_crash_in_one_episode_keeps_the_others(home, tmp_path, caplog, monkeypatch):
     monkeypatch.setenv("TSC_MARL_HOME", str(home.folder))
     task = Task("cross", sim=SimConfig(reward="test_protocol:dies_with_seed_2"))
-    with Pool(2, console.say) as pool:
+    with Pool(2) as pool:
         evaluation = session.EvaluationSession(pool, (1, 2, 3), tmp_path, "fixed_time")
-        found = evaluation.measure(task, {"max_wave": Policy("max_wave")})
+        found = evaluation.measure(task, {"max_wave": ControllerPolicy("max_wave")})
     assert [row["seed"] for row in found["max_wave"]] == [1, 3]
     assert evaluation.crashed == 1
-    assert "cross: the episode of max_wave with seed 2 failed: worker processes died 3 times" in capsys.readouterr().out
+    assert "cross: the episode of max_wave with seed 2 failed: worker processes died 3 times" in caplog.text
 
 
 def test_training_and_evaluation_have_their_own_demand(home, tmp_path):

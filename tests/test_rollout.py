@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,10 +14,12 @@ import torch
 
 from tsc_marl import algos
 from tsc_marl.config import parse
+from tsc_marl.rollout.policies import ControllerPolicy, TrainedPolicy
 from tsc_marl.rollout.pool import Pool
-from tsc_marl.rollout.types import Job, Policy, Task
-from tsc_marl.rollout.worker import Worker, read_spec
-from tsc_marl.training.replay import rollout_length
+from tsc_marl.rollout.task import Task, read_spec
+from tsc_marl.rollout.types import Job
+from tsc_marl.rollout.worker import Worker
+from tsc_marl.training.learner import Learner
 from tsc_marl.types import Batch
 
 TASK = Task("cross")
@@ -47,13 +50,13 @@ def spec():
 def policy(spec, seed, *options):
     (config,) = parse(["--net", "cross", "--algos", "ippo", *options])
     torch.manual_seed(seed)
-    return Policy("ippo", config.algo, algos.find("ippo")(spec, config.algo).policy_state())
+    return TrainedPolicy("ippo", config.algo, algos.find("ippo")(spec, config.algo).policy_state())
 
 
 def parts_of(play, policies, length):
     """Play an episode in rollouts, each with a policy of its own (the last one to the end)."""
     parts = []
-    while not (parts and parts[-1].metrics):
+    while not (parts and parts[-1].finished):
         now = policies[min(len(parts), len(policies) - 1)]
         earlier = tuple(policies[min(i, len(policies) - 1)] for i in range(len(parts)))
         parts.append(play(Job(0, TASK, now, SEED, explore_seed=7, rollout_length=length, previous_policies=earlier)))
@@ -73,7 +76,7 @@ def test_parts_are_the_whole(spec, worker, recurrent):
     parts = parts_of(worker.play, [chosen], 45)
     assert [len(part.batch.action) for part in parts] == [40, 40, 40]
     assert parts[-1].metrics == whole.metrics
-    assert not any(part.metrics for part in parts[:-1])
+    assert not any(part.finished or part.metrics for part in parts[:-1])
     np.testing.assert_allclose(np.sum([part.reward for part in parts], axis=0), whole.reward)
     for name in ("action", "reward"):
         assert torch.equal(torch.cat([getattr(part.batch, name) for part in parts]), getattr(whole.batch, name))
@@ -110,6 +113,35 @@ def test_another_worker_can_go_on(spec, worker):
         assert_same(one.batch, other.batch)
 
 
+def test_weights_go_once_to_the_process_that_plays_an_episode(spec):
+    """A process that has played the earlier rollouts gets their policies without weights; a new one gets them whole."""
+    policies = [policy(spec, seed) for seed in range(3)]
+    expected = parts_of(afresh, policies, 30)
+    with Pool(1) as pool:
+        for dies in (False, True):
+            parts = []
+            for i, now in enumerate((*policies, policies[-1])):
+                if dies and i == 2:
+                    os.kill(pool.pids[0], signal.SIGKILL)
+                earlier = (*policies, policies[-1])[:i]
+                job = Job(0, TASK, now, SEED, explore_seed=7, rollout_length=30, previous_policies=earlier)
+                parts += pool.run([job])
+            for one, other in zip(parts, expected, strict=True):
+                assert_same(one.batch, other.batch)
+
+
+def test_a_job_follows_only_the_rollout_before_it(spec):
+    one, other = policy(spec, 0), policy(spec, 0, "--algo.epochs", "1")
+    played, following = first_part(one), dataclasses.replace(first_part(other), previous_policies=(one,))
+    light = dataclasses.replace(following, policy=one).without_previous_weights()
+    assert dataclasses.replace(following, policy=one).follows(played.without_weights())
+    assert [getattr(previous, "weights", None) for previous in light.previous_policies] == [None]
+    assert light.follows(played.without_weights())
+    assert not light.follows(None)
+    assert not dataclasses.replace(light, sumo_seed=1).follows(played.without_weights())
+    assert not played.follows(played.without_weights())
+
+
 def test_a_simulation_stands_still_between_rollouts(spec, worker, monkeypatch):
     chosen = policy(spec, 0)
     worker.play(first_part(chosen))
@@ -125,7 +157,7 @@ def test_a_pool_plays_rollouts_side_by_side(spec, size, standing, processes):
     chosen = policy(spec, 0)
     jobs = [Job(n, TASK, chosen, SEED + n, explore_seed=n) for n in (4, 5)]
     expected = {job.episode: afresh(job).metrics for job in jobs}
-    with Pool(size, standing=standing) as pool:
+    with Pool(size, concurrent_episodes=standing) as pool:
         assert len(pool.pids) == processes
         earlier, figures = (), {}
         while not figures:
@@ -138,7 +170,7 @@ def test_a_pool_plays_rollouts_side_by_side(spec, size, standing, processes):
 @pytest.mark.parametrize("controller", ["fixed_time", pytest.param("webster", marks=pytest.mark.sumo)])  # it plays a warm-up
 def test_an_episode_owes_nothing_to_earlier_ones(controller):
     """SUMO breaks ties by where things lie in memory; cologne1 has many."""
-    jobs = [Job(i, Task("cologne1"), Policy(controller), 1000 + i % 4) for i in range(12)]
+    jobs = [Job(i, Task("cologne1"), ControllerPolicy(controller), 1000 + i % 4) for i in range(12)]
     with Pool(1) as pool:
         episodes = sorted(pool.run(jobs), key=lambda episode: episode.job.episode)
     figures = [episode.metrics for episode in episodes]
@@ -166,19 +198,21 @@ def test_equal_parts(spec, horizon, rollout, lengths):
 
 
 @pytest.mark.parametrize(
-    ("line", "progress", "expected"),
+    ("line", "first", "expected"),
     [
-        ("ippo", 0.0, 90),
-        ("ippo --algo.rollout_length 0", 0.5, 0),
-        ("ippo --algo.sharing seps", 0.0, 0),  # clusters come from whole episodes
-        ("ippo --algo.sharing seps", 0.1, 90),
-        ("iql", 0.5, 0),
+        ("ippo", True, 90),
+        ("ippo --algo.rollout_length 0", False, 0),
+        ("ippo --algo.sharing seps", True, 0),  # clusters come from whole episodes
+        ("ippo --algo.sharing seps", False, 90),
+        ("iql", False, 0),
     ],
 )
-def test_when_learning_begins(spec, line, progress, expected):
+def test_when_learning_begins(spec, line, first, expected):
     name, *options = line.split()
     (config,) = parse(["--net", "cross", "--algos", name, *options])
-    assert rollout_length(algos.find(name)(spec, config.algo), progress) == expected
+    learner = Learner(algos.find(name)(spec, config.algo))
+    learner.first = first
+    assert learner.rollout_length == expected
 
 
 @pytest.mark.sumo

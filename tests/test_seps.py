@@ -11,7 +11,7 @@ from torch.testing import assert_close
 
 from tsc_marl import algos
 from tsc_marl.nn import agent, seps, sharing
-from tsc_marl.training.replay import learn, replay_of
+from tsc_marl.training.learner import Learner
 
 TWO = [0, 1, 1, 0, 1, 0, 0, 1]
 SEEDS = range(10)
@@ -81,20 +81,20 @@ def test_the_first_data_set_the_clusters_and_later_data_leave_them(name):
     game, cls = Pushes(TWO, seed=1), algos.find(name)
     torch.manual_seed(1)
     algorithm = cls(game.spec, cls.Config(sharing="seps", hidden=(8,)))
-    replay, generator = replay_of(algorithm), torch.Generator().manual_seed(1)
-    metrics = learn(algorithm, replay, collect(game, algorithm, 20, generator), 0.0)
+    learner, generator = Learner(algorithm), torch.Generator().manual_seed(1)
+    metrics = learner.learn(collect(game, algorithm, 20, generator), 0.0)
     assert metrics["seps/clusters"] == 2
     assert torch.equal(algorithm.actor.head.group, torch.tensor(TWO))
     other = collect(Pushes([0] * 8), algorithm, 20, generator)
     for progress in (0.0, 0.5):
-        assert "seps/clusters" not in learn(algorithm, replay, other, progress)
+        assert "seps/clusters" not in learner.learn(other, progress)
     assert torch.equal(algorithm.actor.head.group, torch.tensor(TWO))
 
 
 def test_other_sharings_are_left_alone():
     game, cls = Pushes(TWO), algos.find("ippo")
     algorithm = cls(game.spec, cls.Config(sharing="none"))
-    assert "seps/clusters" not in learn(algorithm, None, collect(game, algorithm, 5, torch.Generator()), 0.0)
+    assert "seps/clusters" not in Learner(algorithm).learn(collect(game, algorithm, 5, torch.Generator()), 0.0)
 
 
 LEARN = {"hidden": (16,), "critic_hidden": (16,), "lr": 5e-3, "epochs": 4, "num_minibatches": 2, "gamma": 0.9}

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from tsc_marl.errors import UserError
-from tsc_marl.rollout.types import Policy, Task
-from tsc_marl.rollout.worker import start_policy
+from tsc_marl.rollout.policies import ControllerPolicy
+from tsc_marl.rollout.task import Task
 from tsc_marl.sim import demand as demands
 from tsc_marl.sim import road_network, scenario
 from tsc_marl.sim.demand import Demand
@@ -261,7 +261,7 @@ def test_every_episode_has_its_own_demand_and_the_same_seed_the_same(tmp_path):
 def test_an_episode_is_played_with_its_demand(tmp_path):
     task = Task("cologne3", demand=Demand(scale=0.5))
     env = task.env()
-    act, done = start_policy(env, Policy("max_wave"), SEED, out=tmp_path), False
+    act, done = ControllerPolicy("max_wave").start(env, SEED, out=tmp_path).act, False
     while not done:
         _, done = env.step(act())
     figures = env.metrics()
@@ -294,7 +294,7 @@ def test_a_demand_that_leaves_nobody(tmp_path):
 def episode(network, stress, policy="max_wave"):
     """Return the environment after an episode, its figures, the shown phases and rewards."""
     env = Task(network, disturbance=stress).env()
-    act, done, phases, rewards = start_policy(env, Policy(policy), SEED), False, [], []
+    act, done, phases, rewards = ControllerPolicy(policy).start(env, SEED).act, False, [], []
     try:
         while not done:
             reward, done = env.step(act())
@@ -327,7 +327,7 @@ def test_a_stuck_signal_runs_its_program():
 
 def test_a_broken_down_vehicle_stands_for_ten_minutes(tmp_path):
     env = Task("cologne8", disturbance=SUITE["lane-blocked"]).env()
-    act, done = start_policy(env, Policy("max_wave"), SEED, out=tmp_path), False
+    act, done = ControllerPolicy("max_wave").start(env, SEED, out=tmp_path).act, False
     while not done:
         _, done = env.step(act())
     env.metrics()

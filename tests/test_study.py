@@ -14,9 +14,9 @@ from tsc_marl.config import parse
 from tsc_marl.errors import UserError
 from tsc_marl.evaluation.evaluate import load_matching_results
 from tsc_marl.sim.demand import Demand
-from tsc_marl.tracking.store import EVALUATION, FINISHED
+from tsc_marl.tracking.run_folder import RunFolder
 from tsc_marl.training import study
-from tsc_marl.training.loop import COMMAND, MEASURED, run_lock
+from tsc_marl.training.loop import run_lock
 
 pytest_plugins = ["helpers.fixtures"]
 
@@ -136,7 +136,7 @@ def test_a_stopped_study_goes_on(home):
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "the same command goes on" in out
-    assert not list(logs.glob(f"study-*/{FINISHED}"))
+    assert not list(logs.glob("study-*/finished"))
     code, out, err = home.run(line)
     assert code == 0, err
     assert trained(home) == [("ippo", "0"), ("ippo", "1")]
@@ -155,28 +155,31 @@ def test_a_mistake_is_told_before_anything_starts(home, capsys):
     assert not (home.folder / "runs").exists()
 
 
-def test_one_that_fails_does_not_stop_the_others(home, capsys, monkeypatch):
+def test_one_that_fails_does_not_stop_the_others(home, caplog, monkeypatch):
     """Its folder holds a checkpoint that is none."""
+    caplog.set_level("INFO", "tsc_marl")
     monkeypatch.setenv("TSC_MARL_HOME", str(home.folder))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     found = study.trials(["cross"], ["ippo", "mappo"], [0], QUICK.split())
-    study.prepare(found[0].folder, list(found[0].line))
-    found[1].folder.mkdir()  # another one was cut short before it began
-    (found[0].folder / "ippo-s0").mkdir()
-    (found[0].folder / "ippo-s0" / "checkpoint.pt").write_text("no checkpoint")
+    study.prepare(found[0].folder, found[0].line, [found[0].config])
+    found[1].folder.path.mkdir()  # another one was cut short before it began
+    training = found[0].folder.training("ippo", 0)
+    training.path.mkdir()
+    training.checkpoint.write_text("no checkpoint")
     with pytest.raises(UserError, match=r"1 of 2 trainings failed: ippo s0 on cross: error: checkpoint .* cannot be read"):
         study.run(found, 2)
     assert [cell.finished for cell in found] == [False, True]
-    assert "finished: mappo s0 on cross" in capsys.readouterr().out
+    assert "finished: mappo s0 on cross" in caplog.text
 
 
 @pytest.mark.sumo
-def test_two_studies_share_the_work(home, capsys, monkeypatch):
+def test_two_studies_share_the_work(home, caplog, monkeypatch):
     """A study leaves to others what they are at, and takes it when they have left it."""
+    caplog.set_level("INFO", "tsc_marl")
     monkeypatch.setenv("TSC_MARL_HOME", str(home.folder))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     found = study.trials(["cross"], ["ippo", "mappo"], [0], QUICK.split())
-    study.prepare(found[0].folder, list(found[0].line))
+    study.prepare(found[0].folder, found[0].line, [found[0].config])
     with ThreadPoolExecutor() as pool:
         with run_lock(found[0].folder):
             work = pool.submit(study.run, found, 2)
@@ -185,17 +188,17 @@ def test_two_studies_share_the_work(home, capsys, monkeypatch):
             assert found[0].episodes_done() == 0
         work.result()
     assert found[0].finished
-    out = capsys.readouterr().out
+    out = caplog.text
     assert out.index("finished: mappo") < out.index("finished: ippo")
 
 
 def test_a_folder_is_made_whole_or_not_at_all(home):
-    folder = home.folder / "runs" / "x"
-    study.prepare(folder, ["--net", "cross"])
+    folder, configs = RunFolder(home.folder / "runs" / "x"), parse(["--net", "cross"])
+    study.prepare(folder, ["--net", "cross"], configs)
     with pytest.raises(FileExistsError):
-        study.prepare(folder, ["--net", "grid2x2"])
-    assert json.loads((folder / COMMAND).read_text()) == ["--net", "cross"]
-    assert list((home.folder / "runs").iterdir()) == [folder]
+        study.prepare(folder, ["--net", "grid2x2"], configs)
+    assert json.loads(folder.command.read_text()) == ["--net", "cross"]
+    assert list((home.folder / "runs").iterdir()) == [folder.path]
 
 
 @pytest.mark.sumo
@@ -205,17 +208,17 @@ def test_classical_controllers_play_once_in_a_study(home, monkeypatch):
     line = f"study --net cross --algos ippo --seeds 0 1 --jobs 1 {QUICK} max_pressure"
     assert home.main(line) == 0
     first, second = study.trials(["cross"], ["ippo"], [0, 1], [*QUICK.split(), "max_pressure"])
-    contents = [json.loads((cell.folder / EVALUATION).read_text())["results"] for cell in (first, second)]
+    contents = [json.loads(cell.folder.evaluation.read_text())["results"] for cell in (first, second)]
     assert [sorted(content) for content in contents] == [["ippo", "max_pressure"]] * 2
-    assert not (first.folder / MEASURED).exists()
-    task, path = parse(list(second.line))[0].eval_task(), second.folder / MEASURED
+    assert not first.folder.measured.exists()
+    task, path = parse(list(second.line))[0].eval_task(), second.folder.measured
     assert load_matching_results(path, task, ("max_pressure", "sotl"), (1,)) == {"max_pressure": contents[1]["max_pressure"]}
     assert load_matching_results(path, task, ("max_pressure",), (1, 2)) == {}
     assert load_matching_results(path, replace(task, demand=Demand(scale=1.3)), ("max_pressure",), (1,)) == {}
     tampered = path.read_text().replace('"delay": ', '"delay": 9')
     path.write_text(tampered)
-    (second.folder / EVALUATION).unlink()
+    second.folder.evaluation.unlink()
     assert home.main(f"train --resume {second.folder.name}") == 0
-    again = json.loads((second.folder / EVALUATION).read_text())["results"]
+    again = json.loads(second.folder.evaluation.read_text())["results"]
     assert again["max_pressure"] == json.loads(tampered)["results"]["max_pressure"] != contents[1]["max_pressure"]
     assert again["ippo"] == contents[1]["ippo"]

@@ -18,10 +18,10 @@ from mlflow import MlflowClient
 
 from tsc_marl import algos, deploy
 from tsc_marl.config import as_dict, parse
-from tsc_marl.evaluation.evaluate import load_checkpoint, policy_from_checkpoint
+from tsc_marl.rollout.policies import TrainedPolicy
 from tsc_marl.rollout.pool import Pool
-from tsc_marl.rollout.types import Policy, Task
-from tsc_marl.rollout.worker import load_algorithm
+from tsc_marl.rollout.task import Task
+from tsc_marl.tracking import checkpoint
 from tsc_marl.types import Spec
 
 pytest_plugins = ["helpers.fixtures"]
@@ -120,8 +120,8 @@ numpy.save(sys.argv[2], mlflow.pyfunc.load_model(f"runs:/{sys.argv[3]}/policy").
 
 def test_another_program_loads_the_policy_in_three_lines(runs, home, tmp_path):
     task, run = Task("cross"), runs["jointq", "1"]
-    checkpoint = load_checkpoint(home.training / "jointq-s1" / "checkpoint.pt")
-    with Pool(1, print) as pool:
+    saved = checkpoint.load(home.training / "jointq-s1" / "checkpoint.pt")
+    with Pool(1) as pool:
         spec = pool.read_spec(task)
     rng = np.random.default_rng(0)
     avail = rng.random((50, spec.n_agents, spec.n_actions)) < 0.5
@@ -139,7 +139,7 @@ def test_another_program_loads_the_policy_in_three_lines(runs, home, tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    algorithm = load_algorithm(policy_from_checkpoint(checkpoint, task.network), spec)
+    algorithm = saved.policy(task.network).algorithm(spec)
     expected = algorithm.act(torch.from_numpy(given["obs"]), torch.from_numpy(given["avail"]), None, None)[0].numpy()
     chosen = np.load(tmp_path / "chosen.npy")
     assert chosen.tolist() == expected.tolist()
@@ -150,7 +150,7 @@ def test_a_recurrent_policy_remembers_until_the_next_start(tmp_path):
     spec = Spec("town", ("a", "b"), 3, 5, 4, ((1,), (0,)))
     config = algos.find("ippo").Config(recurrent=True)
     algorithm = algos.find("ippo")(spec, config)
-    deploy.save(tmp_path / "policy.pt", Policy("ippo", config, algorithm.policy_state()), spec)
+    deploy.save(tmp_path / "policy.pt", TrainedPolicy("ippo", config, algorithm.policy_state()), spec)
     loaded = deploy._load_pyfunc(str(tmp_path / "policy.pt"))
     obs, avail = torch.randn(2, 500, 2, 5), torch.ones(500, 2, 3, dtype=torch.bool)
     first, _, carry = algorithm.act(obs[0], avail, None, None)

@@ -17,11 +17,13 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from tsc_marl import algos
-from tsc_marl.config import TRAIN_SEEDS, check_eval_seeds, parse, train_seed
+from tsc_marl.config import check_eval_seeds, parse
 from tsc_marl.errors import UserError
 from tsc_marl.evaluation import tables
-from tsc_marl.evaluation.evaluate import load_checkpoint
 from tsc_marl.paths import ROOT
+from tsc_marl.seeds import TRAIN_SEEDS, train_seed
+from tsc_marl.tracking import checkpoint
+from tsc_marl.tracking.run_folder import TrainingFolder
 from tsc_marl.training.run import TrainingRun
 from tsc_marl.types import Spec
 
@@ -52,9 +54,10 @@ def assert_same(saved, expected):
 def test_same_command_same_numbers(home, undisturbed, workers):
     assert home.main(f"{LINE} --workers {workers}") == 0
     assert_same(home.checkpoint(), undisturbed)
-    kept = [load_checkpoint(path) for path in sorted(home.training.glob("*/snapshots/*.pt"))]
-    assert [saved["episode"] for saved in kept] == [0, 2, 4, 6]
-    first, second, *_, last = [saved["training"]["weights"]["actor.head.weight"] for saved in [*kept, undisturbed]]
+    kept = [checkpoint.load(path) for path in sorted(home.training.glob("*/snapshots/*.pt"))]
+    assert [saved.episode for saved in kept] == [0, 2, 4, 6]
+    first, second, *_ = [saved.training["weights"]["actor.head.weight"] for saved in kept]
+    last = undisturbed["training"]["weights"]["actor.head.weight"]
     assert not torch.equal(first, second)
     assert not torch.equal(second, last)
 
@@ -267,24 +270,24 @@ def test_three_deaths_end_the_run(home, capsys):
 
 def test_an_update_cut_short_is_not_saved(tmp_path):
     (config,) = parse(["--net", "cross", "--algos", "ippo"])
-    run = TrainingRun(config, "ippo", 0, Spec("cross", ("a",), 2, 3, 4, ((),)), tmp_path)
-    algorithm = run.algorithm
+    run = TrainingRun(config, "ippo", 0, Spec("cross", ("a",), 2, 3, 4, ((),)), TrainingFolder(tmp_path))
+    algorithm = run.learner.algorithm
     before = {name: value.clone() for name, value in algorithm.state_dict().items()}
     with torch.no_grad():
         for value in algorithm.parameters():
             value += 1
     run.save()
-    saved = load_checkpoint(tmp_path / "checkpoint.pt")["training"]["weights"]
+    saved = checkpoint.load(tmp_path / "checkpoint.pt").training["weights"]
     assert all(torch.equal(saved[name], before[name]) for name in before)
     run.stage_checkpoint()
     run.save()
-    saved = load_checkpoint(tmp_path / "checkpoint.pt")["training"]["weights"]
+    saved = checkpoint.load(tmp_path / "checkpoint.pt").training["weights"]
     assert all(torch.equal(saved[name], value) for name, value in algorithm.state_dict().items())
 
 
 def test_a_disk_that_takes_no_checkpoint_keeps_the_last_one(tmp_path):
     (config,) = parse(["--net", "cross", "--algos", "ippo"])
-    run = TrainingRun(config, "ippo", 0, Spec("cross", ("a",), 2, 3, 4, ((),)), tmp_path)
+    run = TrainingRun(config, "ippo", 0, Spec("cross", ("a",), 2, 3, 4, ((),)), TrainingFolder(tmp_path))
     run.save()
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
@@ -294,7 +297,7 @@ def test_a_disk_that_takes_no_checkpoint_keeps_the_last_one(tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
-    assert load_checkpoint(tmp_path / "checkpoint.pt")["episode"] == 0
+    assert checkpoint.load(tmp_path / "checkpoint.pt").episode == 0
 
 
 seeds, episodes = st.integers(0, 999), st.integers(0, TRAIN_SEEDS - 1)

@@ -13,8 +13,8 @@ from matplotlib.collections import PathCollection
 from PIL import Image
 
 from tsc_marl.cli.main import main
-from tsc_marl.rollout.types import Policy, Task
-from tsc_marl.rollout.worker import start_policy
+from tsc_marl.rollout.policies import ControllerPolicy
+from tsc_marl.rollout.task import Task
 from tsc_marl.viz.clip import MOST_FRAMES, Clip, record_clip
 from tsc_marl.viz.video_canvas import VideoCanvas, vehicle_colours
 
@@ -23,7 +23,7 @@ GRID = Task("grid2x2")
 
 @pytest.fixture(scope="module")
 def stretch() -> Clip:
-    return record_clip(GRID, Policy("max_pressure"), 1000, 290, 300)
+    return record_clip(GRID, ControllerPolicy("max_pressure"), 1000, 290, 300)
 
 
 def test_a_gif_of_two_controllers_side_by_side(tmp_path, capsys) -> None:
@@ -45,7 +45,7 @@ def test_a_gif_of_two_controllers_side_by_side(tmp_path, capsys) -> None:
 
 def test_what_is_recorded_is_the_episode_that_is_played_elsewhere(stretch) -> None:
     env = GRID.env()
-    act, lost_s, waiting = start_policy(env, Policy("max_pressure"), 1000), 0.0, 0
+    act, lost_s, waiting = ControllerPolicy("max_pressure").start(env, 1000).act, 0.0, 0
     while env.now < 300:
         waiting = len(env.engine.api.simulation.getPendingVehicles())
         before = lost_s
@@ -91,7 +91,7 @@ def test_the_discs_have_the_colour_of_the_advantage() -> None:
 
 
 def test_a_long_stretch_has_no_more_frames_than_can_be_watched() -> None:
-    frames = record_clip(TASK, Policy("fixed_time"), 1000, 0, 600).frames
+    frames = record_clip(TASK, ControllerPolicy("fixed_time"), 1000, 0, 600).frames
     assert len(frames) == 200 <= MOST_FRAMES
     assert [frame.second for frame in frames[:3]] == [0, 3, 6]
     assert frames[0].vehicles.shape[1] == 4

@@ -13,12 +13,14 @@ import pytest
 from helpers.fake_policies import TASK, biased
 
 from tsc_marl.errors import UserError
-from tsc_marl.rollout.types import Job, Policy, Task
+from tsc_marl.rollout.policies import ControllerPolicy
+from tsc_marl.rollout.task import Task
+from tsc_marl.rollout.types import Job
 from tsc_marl.rollout.worker import Worker
 from tsc_marl.viz.phase_values import NEUTRAL_COLOUR, PolicyRunner
 from tsc_marl.viz.watch import Overlay, watch
 
-POLICY, SEED = Policy("max_pressure"), 1000
+POLICY, SEED = ControllerPolicy("max_pressure"), 1000
 
 
 @pytest.fixture
@@ -54,11 +56,11 @@ def test_the_window_shows_the_same_traffic_as_libsumo(display: None) -> None:
 
 
 @pytest.fixture
-def window(display: None) -> Iterator[Callable[[Task, Policy, int], tuple[PolicyRunner, Any]]]:
+def window(display: None) -> Iterator[Callable[[Task, ControllerPolicy, int], tuple[PolicyRunner, Any]]]:
     """Drive some decisions in a window and return the driver, with the overlay updated for the last, and SUMO."""
     envs = []
 
-    def drive(task: Task, policy: Policy, decisions: int) -> tuple[PolicyRunner, Any]:
+    def drive(task: Task, policy: ControllerPolicy, decisions: int) -> tuple[PolicyRunner, Any]:
         envs.append(task.env())
         driver = PolicyRunner(envs[-1], policy, SEED, gui=["--start", "--quit-on-end", "--window-size", "1280,900"])
         overlay = Overlay(envs[-1], driver, policy.name)
@@ -92,7 +94,7 @@ def test_before_a_choice_there_is_no_colour(window: Callable) -> None:
 
 
 def test_a_controller_has_phases_but_no_colour(window: Callable) -> None:
-    driver, sumo = window(TASK, Policy("fixed_time"), 3)
+    driver, sumo = window(TASK, ControllerPolicy("fixed_time"), 3)
     assert driver.meaning is None
     assert sumo.polygon.getColor("A0")[:3] == NEUTRAL_COLOUR
     assert sumo.poi.getType("legend line 1") == "there is no colour: it puts no number on its choices"

@@ -18,7 +18,8 @@ from tsc_marl import algos, controllers, old_options
 from tsc_marl.bounds import Count, check
 from tsc_marl.errors import UserError, unknown
 from tsc_marl.paths import CONFIGS
-from tsc_marl.rollout.types import Task
+from tsc_marl.rollout.task import Task
+from tsc_marl.seeds import EVAL_SEEDS, TRAIN_SEEDS
 from tsc_marl.sim import scenario
 from tsc_marl.sim.demand import Demand
 from tsc_marl.sim.env import SimConfig
@@ -26,11 +27,6 @@ from tsc_marl.sim.signal_timing import Timing
 
 A = TypeVar("A")
 Options = TypeVar("Options")
-
-EVAL_SEEDS = tuple(range(1000, 1010))
-"""SUMO seeds of an evaluation, unless others are given."""
-TRAIN_SEEDS = 1_000_000
-"""SUMO seeds of training start here; evaluation seeds lie below, so the two never meet."""
 
 
 @dataclass(frozen=True)
@@ -118,11 +114,6 @@ def check_eval_seeds(seeds: tuple[int, ...], option: str = "eval-seeds") -> None
             raise UserError(
                 f"{option} must lie in 0 .. {TRAIN_SEEDS - 1}, the seeds from {TRAIN_SEEDS} on are for training; got {seed}"
             )
-
-
-def train_seed(run_seed: int, episode: int) -> int:
-    """Return the SUMO seed of a training episode, a different one for every episode of every run seed."""
-    return TRAIN_SEEDS * (run_seed + 1) + episode
 
 
 def from_yaml(path: Path, prefix: str = "") -> list[str]:

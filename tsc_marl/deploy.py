@@ -12,43 +12,44 @@ from typing import Any
 import numpy as np
 import torch
 
-from tsc_marl import algos
-from tsc_marl.rollout.types import Policy
-from tsc_marl.rollout.worker import load_algorithm
+from tsc_marl import algos, renames
+from tsc_marl.rollout.policies import TrainedPolicy
 from tsc_marl.types import Spec
 
 
-def save(path: Path, policy: Policy, spec: Spec) -> None:
-    """Write all that choosing phases needs."""
+def save(path: Path, policy: TrainedPolicy, spec: Spec) -> None:
+    """Write a policy with its weights, its settings and the sizes of its network."""
     torch.save({"name": policy.name, "config": asdict(policy.config), "weights": policy.weights, "spec": asdict(spec)}, path)
 
 
 def _load_pyfunc(path: str) -> "Trained":
-    """Return the policy in a file; MLflow calls it by this name."""
+    """Return the policy in a file. MLflow calls this function by its name."""
     saved = torch.load(path, weights_only=True)
-    policy = Policy(saved["name"], algos.find(saved["name"]).Config(**saved["config"]), saved["weights"])
+    name = renames.variant(saved["name"])
+    config = algos.find(name).Config(**renames.algorithm_settings(saved["config"]))
+    policy = TrainedPolicy(name, config, renames.weights(saved["weights"]))
     return Trained(policy, Spec(**saved["spec"]))
 
 
 class Trained:
     """Chooses phases greedily. A recurrent policy remembers the decisions since the last `start`."""
 
-    def __init__(self, policy: Policy, spec: Spec) -> None:
-        self._algorithm = load_algorithm(policy, spec)
+    def __init__(self, policy: TrainedPolicy, spec: Spec) -> None:
+        self._algorithm = policy.algorithm(spec)
         self._carry: Any = None
 
-    def predict(self, given: Mapping[str, np.ndarray], params: Mapping[str, Any] | None = None) -> np.ndarray:
+    def predict(self, observation: Mapping[str, np.ndarray], params: Mapping[str, Any] | None = None) -> np.ndarray:
         """Choose a phase for every signal.
 
         Args:
-            given: `obs` [B, N, F], what each signal sees, and `avail` [B, N, A], which phases it may choose, as in `sim.env`.
+            observation: `obs` [B, N, F], each signal's observation, and `avail` [B, N, A], its legal phases, as in `sim.env`.
             params: `start` True at the first decision of an episode; only recurrent policies need it.
 
         Returns [B, N], the numbers of the phases.
         """
         if params and params.get("start"):
             self._carry = None
-        obs, avail = (torch.from_numpy(np.array(given[name])) for name in ("obs", "avail"))
+        obs, avail = (torch.from_numpy(np.array(observation[name])) for name in ("obs", "avail"))
         with torch.inference_mode():
             action, _, self._carry = self._algorithm.act(obs, avail, self._carry, None)
         return action.numpy()

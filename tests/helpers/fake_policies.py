@@ -5,13 +5,13 @@ from typing import Any
 import torch
 
 from tsc_marl.algos.jointq import Jointq
-from tsc_marl.rollout.types import Policy, Task
-from tsc_marl.rollout.worker import spec_from_env
+from tsc_marl.rollout.policies import TrainedPolicy
+from tsc_marl.rollout.task import Task, spec_from_env
 
 TASK = Task("cross")
 
 
-def biased(gain: float, task: Task = TASK) -> Policy:
+def biased(gain: float, task: Task = TASK) -> TrainedPolicy:
     env = task.env()
     env.reset(0)
     env.close()
@@ -21,4 +21,4 @@ def biased(gain: float, task: Task = TASK) -> Policy:
             head.weight.zero_()
         algorithm.actor.head.bias[:, 0] = 1.0
         algorithm.critic.base.net.head.bias[:, 1] = gain / float(algorithm.residual.deviation)
-    return Policy("jointq", algorithm.config, algorithm.state_dict())
+    return TrainedPolicy("jointq", algorithm.config, algorithm.state_dict())

@@ -10,7 +10,7 @@ from torch.nn.functional import one_hot
 from tsc_marl import algos
 from tsc_marl.algos.base import Minibatch
 from tsc_marl.benchmarks.mpe import Game, collect, ring
-from tsc_marl.training.replay import learn, replay_of
+from tsc_marl.training.learner import Learner
 from tsc_marl.types import Algorithm, Spec
 
 ONE_PASS = ("ia2c", "maa2c", "coma")
@@ -29,9 +29,9 @@ def train(name: str, game: Game, batches: int, steps: int, seed: int = 0, **sett
     torch.manual_seed(seed)
     cls = algos.find(name)
     algorithm = cls(game.spec, cls.Config(**settings))
-    replay, generator = replay_of(algorithm), torch.Generator().manual_seed(seed)
+    learner, generator = Learner(algorithm), torch.Generator().manual_seed(seed)
     for i in range(batches):
-        learn(algorithm, replay, collect(game, algorithm, steps, generator), i / batches)
+        learner.learn(collect(game, algorithm, steps, generator), i / batches)
     return algorithm
 
 

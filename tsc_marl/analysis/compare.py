@@ -298,7 +298,7 @@ def _training(tracker: Tracker, run: Any) -> Training:
         told = f"the store has the curves of {played:.0f} of {params['episodes']} episodes of run {run.info.run_id}"
         raise UserError(f"{told}; make train RESUME={tags.get('folder')} sends the others, or delete the run in MLflow (make ui)")
     return Training(
-        run.info.run_id, tags["algorithm"], int(tags["seed"]), params | {"SUMO": tags["sumo_version"]},
+        run.info.run_id, renames.variant(tags["algorithm"]), int(tags["seed"]), params | {"SUMO": tags["sumo_version"]},
         np.array([episode["delay"] for episode in rows]),
         float(np.mean([episode.get("gridlock", np.nan) for episode in rows])), histories, tags, run.data.metrics,
     )  # fmt: skip

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from tsc_marl import ops
 from tsc_marl.errors import UserError
-from tsc_marl.rollout.types import Policy, Task
-from tsc_marl.rollout.worker import load_algorithm, spec_from_env
+from tsc_marl.rollout.policies import Policy, TrainedPolicy
+from tsc_marl.rollout.task import Task
 from tsc_marl.sim import road_network, scenario
 from tsc_marl.sim.env import TrafficEnv
 from tsc_marl.types import Spec
@@ -63,31 +63,30 @@ def play(task: Task, policy: Policy, seed: int) -> EpisodeTrace:
     Raises:
         UserError: for a policy that has no opinion: a classical controller, or an algorithm that appraises nothing.
     """
-    if policy.config is None:
+    if not isinstance(policy, TrainedPolicy):
         raise UserError(f"{policy.name} is a classical controller, which values nothing; give a trained policy")
     with closing(policy.task_for(task).env()) as env:
         return _play(env, policy, seed)
 
 
-def _play(env: TrafficEnv, policy: Policy, seed: int) -> EpisodeTrace:
-    env.reset(seed)
-    spec = spec_from_env(env)
-    algorithm, carry, done = load_algorithm(policy, spec), None, False
+def _play(env: TrafficEnv, policy: TrainedPolicy, seed: int) -> EpisodeTrace:
+    driver, done = policy.start(env, seed), False
+    algorithm, spec = driver.algorithm, driver.algorithm.spec
     seen: list[tuple[np.ndarray, ...]] = []
     thoughts: list[dict[str, Tensor]] = []
     with torch.inference_mode():
         while True:
             now = (torch.from_numpy(env.obs)[None], torch.from_numpy(env.avail)[None])
-            thoughts.append(algorithm.value_estimates(*now, torch.from_numpy(env.state)[None], carry))
+            thoughts.append(algorithm.value_estimates(*now, torch.from_numpy(env.state)[None], driver.carry))
             if not thoughts[0]:
                 raise UserError(
                     f"{policy.name} values no phase at a time, so there is nothing to explain; try jointq, mappo or iql"
                 )
             if done:
                 break
-            action, _, carry = algorithm.act(*now, carry, None)
+            action = driver.act()
             time, avail = np.array(env.now - env.scenario.begin_s), env.avail
-            reward, done = env.step(action[0].numpy())
+            reward, done = env.step(action)
             seen.append((time, env.executed, avail, reward))
     time_s, *arrays = (np.stack(column) for column in zip(*seen, strict=True))
     action, avail, reward = map(torch.from_numpy, arrays)

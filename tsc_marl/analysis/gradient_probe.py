@@ -11,23 +11,23 @@ from typing import Any
 import torch
 from rich.table import Table
 
-from tsc_marl import algos, console
+from tsc_marl import algos, console, seeds
 from tsc_marl.algos.ippo import Ippo
 from tsc_marl.analysis import advantage_estimators
 from tsc_marl.analysis.gradient_statistics import AGGREGATE_VIEWS, BATCH, SHARED, TRUTH, Estimate, GradientStatistics
 from tsc_marl.cli.options import make_folder
 from tsc_marl.errors import UserError
 from tsc_marl.evaluation import tables
-from tsc_marl.evaluation.evaluate import CHECKPOINT, find_checkpoint, load_checkpoint, policy_from_checkpoint
+from tsc_marl.rollout.policies import TrainedPolicy
 from tsc_marl.rollout.pool import Pool
-from tsc_marl.rollout.types import Job, Policy, Task
-from tsc_marl.rollout.worker import load_algorithm
+from tsc_marl.rollout.task import Task
+from tsc_marl.rollout.types import Job
 from tsc_marl.sim.signal_timing import Timing
-from tsc_marl.training.run import SNAPSHOTS
+from tsc_marl.tracking import checkpoint
+from tsc_marl.tracking.policies import find_checkpoint
+from tsc_marl.tracking.run_folder import TrainingFolder
 from tsc_marl.types import Batch, Spec
 
-SEEDS = 500_000
-"""SUMO seeds of a probe start here; those of training start later, those of evaluations earlier."""
 LEAST = 16
 """Fewer episodes have no meaningful interval."""
 KEPT = ("gamma", "gae_lambda", "critic_hidden", "adv_norm")
@@ -41,7 +41,7 @@ class Subject:
     path: Path
     label: str
     task: Task
-    policy: Policy
+    policy: TrainedPolicy
 
 
 def run(network: str, names: Sequence[str], episodes: int, truth_lam: float, out: Path, workers: int) -> None:
@@ -62,7 +62,7 @@ def run(network: str, names: Sequence[str], episodes: int, truth_lam: float, out
         subjects = [replace(subject, label=f"{subject.label} ({subject.path})") for subject in subjects]
     make_folder(out)
     found: dict[str, GradientStatistics] = {}
-    with Pool(workers, console.say) as pool:
+    with Pool(workers) as pool:
         learners = [learner(subject.policy, pool.read_spec(subject.task)) for subject in subjects]
         for subject, algorithm in zip(subjects, learners, strict=True):
             console.say(f"{subject.label}: playing {episodes} episodes, then fitting critics …")
@@ -82,27 +82,26 @@ def checkpoints(name: str, network: str) -> list[Path]:
     folder = Path(name)
     if not folder.is_dir():
         return [find_checkpoint(name, network)]
-    found = sorted((folder / SNAPSHOTS).glob("[0-9]*.pt"), key=lambda path: int(path.stem))
-    found += [path for path in (folder / CHECKPOINT,) if path.is_file()]
+    found = TrainingFolder(folder).checkpoints()
     if not found:
         raise UserError(f"{folder} holds no checkpoint; give a folder runs/<training>/<algorithm>-s<seed>")
     return found
 
 
 def _subject(path: Path, network: str) -> Subject:
-    saved = load_checkpoint(path)
-    policy = policy_from_checkpoint(saved, network)
-    label = f"{saved['algorithm']} s{saved['seed']}, episode {saved['episode']}"
-    return Subject(path, label, policy.task_for(Task(network, Timing(**saved["signal"]))), policy)
+    saved = checkpoint.load(path)
+    policy = saved.policy(network)
+    label = f"{saved.algorithm} s{saved.seed}, episode {saved.episode}"
+    return Subject(path, label, policy.task_for(Task(network, Timing(**saved.timing))), policy)
 
 
-def learner(policy: Policy, spec: Spec) -> Ippo:
+def learner(policy: TrainedPolicy, spec: Spec) -> Ippo:
     """Return the algorithm of a policy.
 
     Raises:
         UserError: when it has no policy gradient per agent.
     """
-    algorithm = load_algorithm(policy, spec)
+    algorithm = policy.algorithm(spec)
     if isinstance(algorithm, Ippo) and _softmax(type(algorithm)):
         return algorithm
     able = ", ".join(name for name in algos.available() if _softmax(algos.find(name)))
@@ -116,8 +115,8 @@ def _softmax(kind: type) -> bool:
 
 def collect(pool: Pool, subject: Subject, episodes: int) -> Batch:
     """Play episodes as in training, exploring."""
-    seeds = range(SEEDS, SEEDS + episodes)
-    jobs = [Job(seed, subject.task, subject.policy, seed, explore_seed=seed) for seed in seeds]
+    sumo_seeds = range(seeds.PROBE_SEEDS, seeds.PROBE_SEEDS + episodes)
+    jobs = [Job(seed, subject.task, subject.policy, seed, explore_seed=seed) for seed in sumo_seeds]
     played = sorted(pool.run(jobs), key=lambda episode: episode.job.episode)
     return Batch.join([episode.batch for episode in played if episode.batch is not None])
 

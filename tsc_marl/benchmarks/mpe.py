@@ -16,7 +16,7 @@ from rich.table import Table
 from torch import Tensor
 
 from tsc_marl import algos, console
-from tsc_marl.training.replay import learn, replay_of
+from tsc_marl.training.learner import Learner
 from tsc_marl.types import Algorithm, Batch, Spec
 
 STEPS, N, DT, DAMPING, REACH, MARGIN, STIFF, THRUST = 25, 3, 0.1, 0.25, 0.3, 1e-3, 100.0, 5.0
@@ -175,10 +175,10 @@ def bench(names: list[str], batches: int, seeds: int) -> None:
             cls = algos.find(name)
             game = Spread(128, seed)
             algorithm = cls(game.spec, cls.Config(**settings(cls.Config)))
-            replay, generator = replay_of(algorithm), torch.Generator().manual_seed(seed)
+            learner, generator = Learner(algorithm), torch.Generator().manual_seed(seed)
             for i in range(batches):
                 game.begin()
-                learn(algorithm, replay, collect(game, algorithm, STEPS, generator), i / batches)
+                learner.learn(collect(game, algorithm, STEPS, generator), i / batches)
                 if i % 100 == 99:
                     now = float(openai(collect(Spread(256, 10_000), algorithm, STEPS, None).reward).mean())
                     print(f"{name} s{seed}  {i + 1}/{batches}  {now:.1f}", flush=True)

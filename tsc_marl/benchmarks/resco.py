@@ -10,8 +10,9 @@ from tsc_marl.config import EVAL_SEEDS, read_timing
 from tsc_marl.evaluation import tables
 from tsc_marl.evaluation.evaluate import Results, load_matching_results, write_results
 from tsc_marl.evaluation.session import EvaluationSession
+from tsc_marl.rollout.policies import ControllerPolicy
 from tsc_marl.rollout.pool import Pool
-from tsc_marl.rollout.types import Policy, Task
+from tsc_marl.rollout.task import Task
 from tsc_marl.sim import scenario
 from tsc_marl.viz import delay_map
 
@@ -46,7 +47,7 @@ def run(workers: int, out: Path, page: Path) -> None:
     """
     crashed: list[str] = []
     found: dict[tuple[str, str], Results] = {}
-    with Pool(workers, console.say) as pool:
+    with Pool(workers) as pool:
         for network in NETWORKS:
             for timing in TIMINGS:
                 session = EvaluationSession(pool, EVAL_SEEDS, out / timing, "fixed_time")
@@ -71,7 +72,7 @@ def _complete(session: EvaluationSession, task: Task) -> Results:
     figures = folder / "metrics.json"
     before = load_matching_results(figures, task, controllers.available(), session.seeds)
     known = {name: rows for name, rows in before.items() if (folder / name).exists()}
-    policies = {name: Policy(name) for name in controllers.available() if name not in known}
+    policies = {name: ControllerPolicy(name) for name in controllers.available() if name not in known}
     if not policies:
         return known
     new: Results = {}

@@ -27,10 +27,13 @@ from rich.table import Table
 from tsc_marl import algos, console
 from tsc_marl.config import parse
 from tsc_marl.errors import UserError, unknown
+from tsc_marl.rollout.policies import TrainedPolicy
 from tsc_marl.rollout.pool import Pool
-from tsc_marl.rollout.types import Job, Policy, Task
+from tsc_marl.rollout.task import Task
+from tsc_marl.rollout.types import Job
 from tsc_marl.sim import engine, metrics, scenario
 from tsc_marl.sim.env import TrafficEnv
+from tsc_marl.tracking.run_folder import TrainingFolder
 from tsc_marl.training.run import TrainingRun, train_iteration
 from tsc_marl.types import Algorithm, Batch, Spec
 
@@ -174,8 +177,8 @@ def _training() -> dict[str, Measure]:
     """Acting, learning and the second worker, with jointq's first updates on grid4x4."""
     acting, learning, speedup = [], [], []
     (config,) = parse(["--network", "grid4x4", "--algos", "jointq", "--workers", "2"])
-    with tempfile.TemporaryDirectory() as folder, Pool(1) as one, Pool(2, standing=config.concurrent_episodes) as two:
-        run = TrainingRun(config, "jointq", 0, two.read_spec(config.task()), Path(folder))
+    with tempfile.TemporaryDirectory() as folder, Pool(1) as one, Pool(2, concurrent_episodes=config.concurrent_episodes) as two:
+        run = TrainingRun(config, "jointq", 0, two.read_spec(config.task()), TrainingFolder(Path(folder)))
         jobs = [Job(i, config.task(), run.policy(), SEED + i, explore_seed=i) for i in range(4)]
         for pool in (one, two):
             list(pool.run(jobs[: len(pool.pids)]))
@@ -196,11 +199,11 @@ def _training() -> dict[str, Measure]:
     }
 
 
-def _first_policy(name: str, spec: Spec) -> tuple[Algorithm, Policy]:
+def _first_policy(name: str, spec: Spec) -> tuple[Algorithm, TrainedPolicy]:
     """Return an untrained algorithm and its policy."""
     cls = algos.find(name)
     algorithm = cls(spec, cls.Config())
-    return algorithm, Policy(name, algorithm.config, algorithm.policy_state())
+    return algorithm, TrainedPolicy(name, algorithm.config, algorithm.policy_state())
 
 
 def _mat_rollout() -> dict[str, Measure]:

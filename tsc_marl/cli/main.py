@@ -69,8 +69,8 @@ def evaluate(argv: list[str]) -> None:
     options = cli(EvaluateOptions, argv, "evaluate")
     from tsc_marl import controllers
     from tsc_marl.evaluation import session
-    from tsc_marl.evaluation.evaluate import policy_labels
     from tsc_marl.sim.disturbances import SUITE
+    from tsc_marl.tracking.policies import policy_labels
 
     wanted = tuple(controllers.available()) if options.policy == ("classical",) else options.policy
     check_list("policy", wanted)
@@ -169,7 +169,7 @@ def import_(argv: list[str]) -> None:
 def watch(argv: list[str]) -> None:
     """Drive one episode in sumo-gui at a watchable speed."""
     options = cli(WatchOptions, argv, "watch")
-    from tsc_marl.evaluation.evaluate import find_policy
+    from tsc_marl.tracking.policies import find_policy
     from tsc_marl.viz import watch as module
 
     task = _task(options.network, options.timing_preset)
@@ -181,7 +181,7 @@ def explain(argv: list[str]) -> None:
     """Show how a trained policy values the phases at each decision."""
     options = cli(ExplainOptions, argv, "explain")
     from tsc_marl.analysis import explain as module
-    from tsc_marl.evaluation.evaluate import find_policy, policy_labels
+    from tsc_marl.tracking.policies import find_policy, policy_labels
 
     task = _task(options.network, options.timing_preset)
     check_eval_seeds((options.seed,), "seed")
@@ -199,7 +199,7 @@ def explain(argv: list[str]) -> None:
 def video(argv: list[str]) -> None:
     """Draw a clip of an episode as a video, one policy or two."""
     options = cli(VideoOptions, argv, "video")
-    from tsc_marl.evaluation.evaluate import find_policy, policy_labels
+    from tsc_marl.tracking.policies import find_policy, policy_labels
     from tsc_marl.viz import video as module
 
     check_list("policy", options.policy)
@@ -243,8 +243,7 @@ def _check_seed(seed: int) -> None:
 
 
 def _task(network: str, timing: str, demand: Demand | None = None) -> Any:
-    from tsc_marl.rollout.types import Task
-    from tsc_marl.rollout.worker import check_task
+    from tsc_marl.rollout.task import Task, check_task
 
     task = Task(network, read_timing(timing), demand=demand or Demand())
     for note in check_task(task):

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tsc_marl.bounds import Count, NaturalNumber, Share
-from tsc_marl.config import EVAL_SEEDS
 from tsc_marl.errors import UserError
 from tsc_marl.paths import ROOT, home
+from tsc_marl.seeds import EVAL_SEEDS
 from tsc_marl.sim.demand import Demand
 
 

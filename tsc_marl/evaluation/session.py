@@ -1,5 +1,6 @@
-"""The evaluation that engineers and reviewers read: controllers x seeds on one network or many, with tables, files and maps."""
+"""Evaluation of policies on seeds and networks, with tables, files and maps."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -8,21 +9,24 @@ from tsc_marl import console
 from tsc_marl.cli.options import EvaluateOptions, make_folder
 from tsc_marl.errors import UserError
 from tsc_marl.evaluation import tables
-from tsc_marl.evaluation.evaluate import Results, evaluate, find_policy, policy_labels, write_results
+from tsc_marl.evaluation.evaluate import Results, evaluate, write_results
+from tsc_marl.rollout.policies import Policy
 from tsc_marl.rollout.pool import Pool, WorkerDiedError
-from tsc_marl.rollout.types import Policy, Task
-from tsc_marl.rollout.worker import hides_detectors
+from tsc_marl.rollout.task import Task
 from tsc_marl.sim import scenario
 from tsc_marl.sim.disturbances import SUITE
+from tsc_marl.tracking.policies import find_policy, policy_labels
 from tsc_marl.tracking.store import Tracker
 from tsc_marl.viz import delay_map
+
+logger = logging.getLogger(__name__)
 
 UNDISTURBED = "undisturbed"
 
 
-def networks(given: Sequence[str]) -> list[str]:
-    """Return the names of the networks; `all` means every one of networks/."""
-    return scenario.available() if list(given) == ["all"] else list(given)
+def networks(names: Sequence[str]) -> list[str]:
+    """Return the names of the networks; `all` stands for every network of networks/."""
+    return scenario.available() if list(names) == ["all"] else list(names)
 
 
 def run(tasks: Sequence[Task], names: Sequence[str], options: EvaluateOptions) -> None:
@@ -33,7 +37,7 @@ def run(tasks: Sequence[Task], names: Sequence[str], options: EvaluateOptions) -
         SystemExit: at the end, when episodes crashed.
     """
     make_folder(options.out)
-    with Pool(options.workers, console.say) as pool:
+    with Pool(options.workers) as pool:
         session = EvaluationSession(pool, options.eval_seeds, options.out, options.baseline)
         measured = False
         for task in tasks:
@@ -45,16 +49,20 @@ def run(tasks: Sequence[Task], names: Sequence[str], options: EvaluateOptions) -
     if not measured and not session.crashed:
         raise UserError(f"nothing could be measured on {' '.join(t.network for t in tasks)}: {'; '.join(session.left_out)}")
     if session.crashed:
-        raise SystemExit(f"{session.crashed} episodes failed, as said above; they are missing in {options.out}")
+        raise SystemExit(f"{session.crashed} episodes failed (see above); they are missing in {options.out}")
 
 
 class EvaluationSession:
-    """Evaluates on one network after the other and remembers what failed: `crashed` episodes, and why policies were `left_out`.
+    """Evaluates policies on one network after the other.
+
+    Attributes:
+        crashed: number of episodes that failed.
+        left_out: why policies were left out, a line each.
 
     Args:
         pool: worker processes.
         seeds: SUMO seeds.
-        out: folder; each network gets one in it.
+        out: folder with a subfolder for each network.
         baseline: the controller that the others are compared with.
     """
 
@@ -64,16 +72,16 @@ class EvaluationSession:
         self.left_out: list[str] = []
 
     def policies(self, names: Sequence[str], task: Task, alone: bool) -> dict[str, Policy]:
-        """Find the policies; one that this network does not have is left out with a line, unless the network is alone."""
-        found = {}
+        """Return the policies by their labels. A policy that lacks this network is left out, unless the network is alone."""
+        policies: dict[str, Policy] = {}
         for name, label in policy_labels(names).items():
             try:
-                found[label] = find_policy(name, task, console.say)
+                policies[label] = find_policy(name, task)
             except UserError as error:
                 if alone:
                     raise
                 self._leave_out(task, label, error)
-        return found
+        return policies
 
     def measure(self, task: Task, policies: Mapping[str, Policy]) -> Results:
         """Play everything undisturbed; print the table, write files and maps, log to MLflow."""
@@ -90,27 +98,27 @@ class EvaluationSession:
         minor = (*tables.MINOR, tables.difference_to(self.baseline))
         console.show(tables.results_table(title, results, {}, self.baseline), minor)
         _log(task, results, [folder / "metrics.json", folder / "metrics.csv", picture])
-        console.say(f"figures: {folder}/metrics.json and .csv, from {folder}/<controller>/tripinfo_<seed>.xml; map: {picture}\n")
+        logger.info(f"metrics: {folder}/metrics.json and .csv, from {folder}/<controller>/tripinfo_<seed>.xml; map: {picture}\n")
         return results
 
-    def stress(self, task: Task, policies: Mapping[str, Policy], calm: Results, disturbances: Sequence[str]) -> None:
-        """Play disturbances and print how much worse it gets; detectors that SUMO keeps to itself cannot be disturbed."""
-        found: dict[str, Results] = {UNDISTURBED: calm}
+    def stress(self, task: Task, policies: Mapping[str, Policy], undisturbed: Results, disturbances: Sequence[str]) -> None:
+        """Measure policies under disturbances and print a table; SUMO's own detectors cannot be disturbed."""
+        results: dict[str, Results] = {UNDISTURBED: undisturbed}
         for name in disturbances:
-            stress = SUITE[name]
+            disturbed = replace(task, disturbance=SUITE[name])
             able = {
-                label: p
-                for label, p in policies.items()
-                if label in calm and not (stress.affects_detectors and hides_detectors(p))
+                label: policy
+                for label, policy in policies.items()
+                if label in undisturbed and not (SUITE[name].affects_detectors and policy.hides_detectors)
             }
-            found[name] = self._play(replace(task, disturbance=stress), able, None, f"{task.network}, {name}")
-            write_results(self.out / task.network / f"stress_{name}.json", replace(task, disturbance=stress), found[name])
+            results[name] = self._play(disturbed, able, None, f"{task.network}, {name}")
+            write_results(self.out / task.network / f"disturbance_{name}.json", disturbed, results[name])
         title = f"{task.network}: delay [s] under disturbances (ratio to undisturbed), mean over {len(self.seeds)} seeds"
-        console.show(tables.stress_table(title, found, UNDISTURBED))
+        console.show(tables.stress_table(title, results, UNDISTURBED))
 
     def _leave_out(self, task: Task, name: str, error: UserError) -> None:
         self.left_out.append(str(error))
-        console.say(f"{task.network}: {name} is left out: {error}")
+        logger.warning(f"{task.network}: {name} is left out: {error}")
 
     def _play(self, task: Task, policies: Mapping[str, Policy], out: Path | None, title: str) -> Results:
         reported: set[str] = set()
@@ -126,16 +134,19 @@ class EvaluationSession:
                 else:
                     self.crashed += 1
                     last = str(error).strip().splitlines()[-1]
-                    console.say(f"{task.network}: the episode of {name} with seed {seed} failed: {last}; the others go on")
+                    logger.warning(f"{task.network}: the episode of {name} with seed {seed} failed: {last}; the others go on")
 
             return evaluate(self.pool, task, policies, self.seeds, out, watch)
 
 
 def _log(task: Task, results: Results, files: Sequence[Path]) -> None:
     """Keep the evaluation as a run of the network's experiment."""
-    tracker = Tracker(task.network, console.say)
+    tracker = Tracker(task.network)
     run = tracker.start(f"evaluation of {', '.join(results)}", {"kind": "evaluation", "network": task.network}, {})
-    tracker.log(run, {f"{name}/{figure}": tables.mean(rows, figure) for name, rows in results.items() for figure in rows[0]}, 0)
+    means = {
+        f"{name}/{metric}": tables.mean(rows, metric) for name, rows in results.items() for metric in rows[0] if metric != "seed"
+    }
+    tracker.log(run, means, 0)
     tracker.describe(run, tables.markdown(results))
     for path in files:
         tracker.artifact(run, path)

@@ -11,10 +11,9 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 from rich.table import Table
 
-from tsc_marl import console
+from tsc_marl import console, seeds
 from tsc_marl.analysis import compare
 from tsc_marl.analysis.compare import COMPARABLE_SETTINGS, Comparison
-from tsc_marl.config import TRAIN_SEEDS
 from tsc_marl.errors import UserError
 from tsc_marl.report import curves, print_plots, signal_plots
 from tsc_marl.report.network_data import NetworkResults, find
@@ -84,7 +83,7 @@ def text(sections: Sequence[Section], command: str) -> str:
     return template.render(
         sections=sections, command=command, made=f"{datetime.now():%Y-%m-%d %H:%M}", versions=versions(), plotly=get_plotlyjs(),
         table=lambda findings: _cells(compare.table(findings.comparison, findings.reference)), shared=_shared, commands=_commands,
-        train_seeds=TRAIN_SEEDS, level=compare.THRESHOLD_CONTROLLER, caution=compare.caveats,
+        train_seeds=seeds.TRAIN_SEEDS, level=compare.THRESHOLD_CONTROLLER, caution=compare.caveats,
     )  # fmt: skip
 
 
@@ -114,7 +113,7 @@ def _commands(findings: NetworkResults) -> list[str]:
 def _log(section: Section, files: Sequence[Path], command: str) -> None:
     """Keep the page as a run of the network's experiment, with the answer as its description."""
     network = section.findings.network
-    tracker = Tracker(network, console.say)
+    tracker = Tracker(network)
     tags = {"kind": "report", "network": network, "command": command}
     run = tracker.start(f"report on {', '.join(section.findings.groups)}", tags, {})
     tracker.describe(run, "\n\n".join(f"**{answer.verdict}** {answer.figures}" for answer in section.answers))

@@ -1,17 +1,21 @@
 """Worker processes on this machine: each plays one episode, and sends one message per job."""
 
 import contextlib
+import logging
 import tempfile
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from typing import Any
 
 from tsc_marl.errors import UserError
 from tsc_marl.rollout.process import WorkerHandle
-from tsc_marl.rollout.types import Job, RolloutResult, Task
+from tsc_marl.rollout.task import Task
+from tsc_marl.rollout.types import Job, RolloutResult
 from tsc_marl.types import Spec
+
+logger = logging.getLogger(__name__)
 
 MAX_DEATHS = 3
 """So many deaths of workers in a row on one episode end the run."""
@@ -24,7 +28,7 @@ class WorkerDiedError(UserError):
 
 @dataclass(frozen=True)
 class Failure:
-    """A job that came to nothing."""
+    """A job without a result."""
 
     job: Job
     error: Exception
@@ -37,19 +41,18 @@ class Pool:
 
     Args:
         size: number of processes that work at once.
-        say: told, in one line, when a worker had to be replaced.
-        standing: number of episodes whose simulations stand still at once; each needs a process.
+        concurrent_episodes: number of episodes that are played in turns, rollout by rollout; each needs a process.
 
     Raises:
         UserError: for a size below 1.
     """
 
-    def __init__(self, size: int, say: Callable[[str], None] = print, standing: int = 1) -> None:
+    def __init__(self, size: int, concurrent_episodes: int = 1) -> None:
         if size < 1:
             raise UserError(f"workers must be at least 1; got {size}")
-        self._say, self._size = say, size
+        self._size = size
         self._folder = tempfile.TemporaryDirectory(prefix="tsc_marl_", ignore_cleanup_errors=True)
-        self._workers = [WorkerHandle(self._folder.name) for _ in range(max(size, standing))]
+        self._workers = [WorkerHandle(self._folder.name) for _ in range(max(size, concurrent_episodes))]
 
     def __enter__(self) -> "Pool":
         return self
@@ -60,22 +63,22 @@ class Pool:
     @property
     def pids(self) -> list[int]:
         """Process ids of the workers."""
-        return [member.process.pid or 0 for member in self._workers]
+        return [worker.process.pid or 0 for worker in self._workers]
 
     def read_spec(self, task: Task) -> Spec:
         """Return what an algorithm must know of a task.
 
         Raises:
-            WorkerDiedError: after `DEATHS` deaths in a row.
+            WorkerDiedError: after `MAX_DEATHS` deaths in a row.
             UserError: when the network's files cannot be used.
         """
-        member = self._workers[0]
+        worker = self._workers[0]
         for _ in range(MAX_DEATHS):
             try:
-                kind, value = member.read_spec(task)
+                kind, value = worker.read_spec(task)
             except (EOFError, OSError):
-                member.restart()
-                self._say(f"a worker process died while reading {task.network}; restarted")
+                worker.restart()
+                logger.warning(f"a worker process died while reading {task.network}; restarted")
             else:
                 if kind != "ok":
                     raise _error(kind, value)
@@ -83,10 +86,10 @@ class Pool:
         raise _died(f"while reading {task.network}")
 
     def run(self, jobs: Iterable[Job]) -> Iterator[RolloutResult]:
-        """Play all jobs and yield the episodes as they end, in any order.
+        """Play all jobs and yield their results as they end, in any order.
 
         Raises:
-            WorkerDiedError: after `DEATHS` deaths in a row on one episode.
+            WorkerDiedError: after `MAX_DEATHS` deaths in a row on one episode.
             UserError: what a worker raised because of the user's files.
             RuntimeError: any other error of a worker, with its traceback.
         """
@@ -97,16 +100,16 @@ class Pool:
                 yield outcome
 
     def run_with_failures(self, jobs: Iterable[Job]) -> Generator[RolloutResult | Failure, None, None]:
-        """Play all jobs and yield what came of each, in any order.
+        """Play all jobs and yield the result or failure of each, in any order.
 
-        A worker that dies is replaced and its episode played again with the same seeds, `DEATHS` times at most.
+        A worker that dies is replaced and its episode played again with the same seeds, `MAX_DEATHS` times at most.
         """
         waiting, deaths = deque(jobs), Counter[int]()
         try:
-            while waiting or any(member.job for member in self._workers):
+            while waiting or any(worker.job for worker in self._workers):
                 self._assign(waiting)
-                for member in self._ready():
-                    job, answer = member.result()
+                for worker in self._ready():
+                    job, answer = worker.result()
                     if answer is not None:
                         yield _outcome(job, answer)
                         continue
@@ -115,37 +118,37 @@ class Pool:
                         yield Failure(job, _died(f"on episode {job.episode}"))
                         continue
                     waiting.appendleft(job)
-                    self._say(f"a worker process died on episode {job.episode}; restarted, the episode is played again")
+                    logger.warning(f"a worker process died on episode {job.episode}; restarted, the episode is played again")
         finally:
-            for member in self._workers:
-                if member.job is not None:
-                    member.restart()
+            for worker in self._workers:
+                if worker.job is not None:
+                    worker.restart()
 
     def _assign(self, waiting: deque[Job]) -> None:
         for _ in range(len(waiting)):
             job = waiting.popleft()
-            member = self._worker_for(job)
-            if member is None:
+            worker = self._worker_for(job)
+            if worker is None:
                 waiting.append(job)
             else:
-                member.submit(job)
+                worker.submit(job)
 
     def _worker_for(self, job: Job) -> "WorkerHandle | None":
-        free = [member for member in self._workers if member.job is None]
+        free = [worker for worker in self._workers if worker.job is None]
         if len(self._workers) - len(free) >= self._size:
             return None
         fitting = [self._workers[job.episode % len(self._workers)]] if job.rollout_length else free
-        return next((member for member in fitting if member in free), None)
+        return next((worker for worker in fitting if worker in free), None)
 
     def _ready(self) -> list["WorkerHandle"]:
-        busy = [member for member in self._workers if member.job is not None]
-        done = set(wait([x for member in busy for x in (member.connection, member.process.sentinel)]))
-        return [member for member in busy if {member.connection, member.process.sentinel} & done]
+        busy = [worker for worker in self._workers if worker.job is not None]
+        done = set(wait([x for worker in busy for x in (worker.connection, worker.process.sentinel)]))
+        return [worker for worker in busy if {worker.connection, worker.process.sentinel} & done]
 
     def close(self) -> None:
         """End all workers."""
-        for member in self._workers:
-            member.stop()
+        for worker in self._workers:
+            worker.stop()
         self._folder.cleanup()
 
 

@@ -17,8 +17,9 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from tsc_marl.errors import UserError
-from tsc_marl.rollout.types import Job, Task
-from tsc_marl.rollout.worker import Worker, read_spec
+from tsc_marl.rollout.task import Task, read_spec
+from tsc_marl.rollout.types import Job
+from tsc_marl.rollout.worker import Worker
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload([__name__, "tsc_marl.sim._libsumo", "torch._dynamo"])  # torch imports the last for an optimizer
@@ -36,11 +37,12 @@ class WorkerHandle:
 
     def _start(self) -> None:
         self._fresh = True
-        self.connection, theirs = CONTEXT.Pipe()
-        self.process = CONTEXT.Process(target=_serve, args=(theirs, self._folder), daemon=True)
+        self._played: Job | None = None
+        self.connection, far_end = CONTEXT.Pipe()
+        self.process = CONTEXT.Process(target=_serve, args=(far_end, self._folder), daemon=True)
         with _sigint_ignored(), _short_address():
             self.process.start()
-        theirs.close()
+        far_end.close()
 
     def read_spec(self, task: Task) -> tuple[str, Any]:
         """Return the answer to a task: what an algorithm must know of it."""
@@ -49,13 +51,14 @@ class WorkerHandle:
         return receive(self.connection)
 
     def submit(self, job: Job) -> None:
-        """Have a job played, in a new process if an episode begins with it."""
+        """Have a job played, in a new process if an episode begins with it. Weights go to a process that lacks them only."""
         if not (self._fresh or job.previous_policies):
             self.restart()
-        self.job, self._fresh = job, False
+        light = job.without_previous_weights() if job.follows(self._played) else job
+        self.job, self._fresh, self._played = job, False, None
         try:
-            send(self.connection, job)
-        except OSError:  # it died while idle; collect() finds out
+            send(self.connection, light)
+        except OSError:  # it died while idle; result() finds out
             self.process.join(timeout=5)
 
     def result(self) -> tuple[Job, Any]:
@@ -64,7 +67,9 @@ class WorkerHandle:
         assert job is not None
         try:
             if self.connection.poll():
-                return job, receive(self.connection)
+                answer = receive(self.connection)
+                self._played = job.without_weights() if answer[0] == "ok" else None
+                return job, answer
         except (EOFError, OSError):
             pass
         self.restart()

@@ -1,54 +1,22 @@
-"""What workers are asked to play, and what comes back."""
+"""Messages between the process that learns and the workers that simulate."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from torch import Tensor
 
-from tsc_marl.sim import scenario as scenarios
-from tsc_marl.sim.demand import Demand
-from tsc_marl.sim.disturbances import Disturbance
-from tsc_marl.sim.env import SimConfig, TrafficEnv
-from tsc_marl.sim.signal_timing import Timing
+from tsc_marl.rollout.policies import Policy
+from tsc_marl.rollout.task import Task
 from tsc_marl.types import Batch
 
-
-@dataclass(frozen=True)
-class Task:
-    """Where an episode plays."""
-
-    network: str
-    timing: Timing = field(default_factory=Timing)
-    sim: SimConfig = field(default_factory=SimConfig)
-    demand: Demand = field(default_factory=Demand)
-    disturbance: Disturbance = field(default_factory=Disturbance)
-
-    def env(self) -> TrafficEnv:
-        """Return the environment; no simulation runs yet."""
-        return TrafficEnv(scenarios.load(self.network), self.timing, self.sim, self.demand, self.disturbance)
-
-
-@dataclass(frozen=True)
-class Policy:
-    """What drives the signals: an algorithm with its settings and weights, or a classical controller (no settings)."""
-
-    name: str
-    config: Any = None
-    weights: dict[str, Tensor] | None = None
-    sim: SimConfig | None = None
-    """What it sees and is paid for; None: as the task has it."""
-
-    def task_for(self, task: Task) -> Task:
-        """Return the task as this policy sees it."""
-        return replace(task, sim=self.sim or task.sim)
+EpisodeMetrics = dict[str, float]
+"""Metrics of an episode by name, as `sim.metrics` defines them."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One episode to play."""
+    """One episode to play, or one rollout of it."""
 
     episode: int
     """Its number: results come back in this order."""
@@ -56,38 +24,49 @@ class Job:
     policy: Policy
     sumo_seed: int
     explore_seed: int | None = None
-    """Sample actions with this seed and return the Batch; None acts greedily and returns figures only."""
+    """Sample actions with this seed and return the Batch; None acts greedily and returns metrics only."""
     out: Path | None = None
     """Keep SUMO's files in this folder."""
     measure_approaches: bool = False
     """Measure approaches, gridlock and emissions too."""
     rollout_length: int = 0
-    """Play one of the equal parts, of about so many decisions, into which the episode is cut; 0 plays to the end."""
+    """Cut the episode into equal parts of about so many decisions and play one of them; 0 plays to the end."""
     previous_policies: tuple[Policy, ...] = ()
-    """What drove the episode's rollouts before this one, so that a worker which did not play them can."""
+    """Policies of the episode's earlier rollouts: a worker that did not play these rollouts replays them."""
 
     def lengths(self, horizon: int) -> list[int]:
-        """Return the decisions of each rollout of an episode of so many, to the job's own."""
+        """Return the decisions of each rollout, to the job's own, in an episode of `horizon` decisions."""
         parts = max(1, round(horizon / self.rollout_length)) if self.rollout_length else 1
         ends = [horizon * i // parts for i in range(len(self.previous_policies) + 2)]
         return [end - begin for begin, end in pairwise(ends)]
 
+    def without_weights(self) -> "Job":
+        """Return the job without weights of networks: they need not travel back."""
+        return replace(self.without_previous_weights(), policy=self.policy.without_weights())
+
+    def without_previous_weights(self) -> "Job":
+        """Return the job for a worker in which the earlier rollouts were played."""
+        return replace(self, previous_policies=tuple(policy.without_weights() for policy in self.previous_policies))
+
+    def follows(self, played: "Job | None") -> bool:
+        """Return whether this job is the next rollout of the episode that a job has played (its weights left out)."""
+        if played is None:
+            return False
+        return self.without_weights() == replace(played, previous_policies=(*played.previous_policies, played.policy))
+
 
 @dataclass(frozen=True)
 class RolloutResult:
-    """What came of a job: an episode, or one rollout of it."""
+    """Outcome of a job: of an episode, or of one rollout of it."""
 
     job: Job
-    metrics: dict[str, float]
-    """As in `sim.metrics`; empty as long as the episode goes on."""
+    """Without weights."""
+    finished: bool
+    """Whether the episode has ended."""
+    metrics: EpisodeMetrics
+    """Of the episode; empty until it has ended."""
     reward: np.ndarray
     """[N] sum over the decisions, in the reward's unit."""
     seconds: dict[str, float]
     """Wall time in `simulation` and `acting`."""
     batch: Batch | None = None
-
-
-def without_weights(job: Job) -> Job:
-    """Drop the weights: they need not travel back."""
-    earlier = tuple(replace(policy, weights=None) for policy in job.previous_policies)
-    return replace(job, policy=replace(job.policy, weights=None), previous_policies=earlier)

@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
+from tsc_marl import seeds
 from tsc_marl.errors import UserError
 from tsc_marl.sim import route_files
 from tsc_marl.sim.scenario import Scenario
@@ -57,7 +58,7 @@ def write(scenario: Scenario, demand: Demand, seed: int, path: Path) -> None:
     Raises:
         UserError: when no vehicle is left.
     """
-    rng = np.random.default_rng([seed, 1])
+    rng = seeds.stream(seed, seeds.DEMAND)
     planned, others = _read(scenario, rng)
     named = {element.get("id", ""): element.get("edges", "").split()[0] for _, element in others if element.tag == "route"}
     _swap_routes([vehicle for _, vehicle in planned], demand.reroute_share, rng, named)

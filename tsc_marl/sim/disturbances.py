@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tsc_marl import seeds
 from tsc_marl.errors import UserError
 from tsc_marl.sim.engine import Vehicles
 from tsc_marl.sim.road_network import RoadNetwork, edge_of
@@ -71,7 +72,7 @@ class FaultyDetectors:
     """
 
     def __init__(self, disturbance: Disturbance, net: RoadNetwork, seed: int, begin_s: float, duration_s: float) -> None:
-        self._disturbance, self._rng = disturbance, np.random.default_rng([seed, 2])
+        self._disturbance, self._rng = disturbance, seeds.stream(seed, seeds.DETECTOR_FAULTS)
         draw = self._rng.random(len(net.lane_length_m))
         self._blind = draw < disturbance.blind
         self._frozen = ~self._blind & (draw < disturbance.blind + disturbance.frozen)

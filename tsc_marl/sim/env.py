@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from tsc_marl import seeds
 from tsc_marl.errors import UserError, unknown
 from tsc_marl.sim import demand as demands
 from tsc_marl.sim import engine, metrics, road_network, route_files
@@ -190,7 +191,7 @@ class TrafficEnv:
 
     def _disturb(self, engine: Engine) -> None:
         """Draw what goes wrong in this episode."""
-        drawn = np.random.default_rng([self.seed, 3]).permutation(len(self.names))
+        drawn = seeds.stream(self.seed, seeds.STUCK_SIGNALS).permutation(len(self.names))
         stuck = drawn[: self.disturbance.stuck].tolist()
         for i in stuck:
             engine.restore(self.names[i], self.net.signals[i].program)

@@ -12,15 +12,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tsc_marl import seeds
 from tsc_marl.errors import UserError
 from tsc_marl.sim.demand import Demand
 from tsc_marl.sim.env import TrafficEnv
 from tsc_marl.sim.road_network import RoadNetwork, edge_of
 from tsc_marl.sim.scenario import Scenario
 from tsc_marl.sim.signal_timing import Timing
-
-WARM_UP_SEED = 2_000_000_000
-"""SUMO seed that neither training nor evaluation uses."""
 
 Movement = tuple[int, str, str]
 """A movement as drivers see it: the signal's number, the edge they come from, the edge they go to."""
@@ -61,7 +59,7 @@ def warm_up(env: TrafficEnv) -> TurningCounts:
 
 def _play(scenario: Scenario, timing: Timing, demand: Demand) -> Counter[tuple[str, ...]]:
     env = TrafficEnv(scenario, timing, demand=demand)
-    env.reset(WARM_UP_SEED, sumo_controlled=True)
+    env.reset(seeds.WARM_UP_SEED, sumo_controlled=True)
     vehicle, simulation = env.engine.api.vehicle, env.engine.api.simulation
     routes: Counter[tuple[str, ...]] = Counter(vehicle.getRoute(name) for name in vehicle.getIDList())
     done = False

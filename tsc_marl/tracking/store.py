@@ -4,6 +4,7 @@ import atexit
 import functools
 import json
 import logging
+import math
 import os
 import re
 import shutil
@@ -22,14 +23,13 @@ from filelock import FileLock
 
 from tsc_marl.errors import UserError
 from tsc_marl.paths import ROOT, home
+from tsc_marl.tracking.run_folder import EVALUATION
+
+logger = logging.getLogger(__name__)
 
 FREE_BYTES = 500e6
-EVALUATION = "evaluation.json"
-"""File of a finished training, and of the run that it was part of: the figures of every evaluation episode."""
-FINISHED = "finished"
-"""Empty file in the folder of a training of which the store has everything."""
 IMPORTED = "imported"
-"""Tag of trainings that were done elsewhere: their checkpoints are not here."""
+"""Tag of imported trainings; they have no checkpoint here."""
 LARGEST_BATCH = 1000
 """Metrics that MLflow takes at once."""
 
@@ -42,14 +42,14 @@ def uri() -> str:
 class Tracker:
     """The runs of one experiment, which is one road network.
 
-    What is written goes through one thread, in order, so that a slow store never holds up training. When the store is
-    lost, `say` is told once and nothing more is written: training must outlive its store.
+    One thread writes, in order, so that a slow store never holds up training. When the store is lost, a warning is logged
+    and nothing more is written: training outlives its store.
 
     Raises:
         UserError: at construction, when the store cannot be reached or written.
     """
 
-    def __init__(self, experiment: str, say: Callable[[str], None] = print) -> None:
+    def __init__(self, experiment: str) -> None:
         _check_disk()
         for name, value in (
             ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2"), ("MLFLOW_HTTP_REQUEST_TIMEOUT", "15"), ("MLFLOW_DISABLE_TELEMETRY", "true"),
@@ -64,7 +64,7 @@ class Tracker:
             logging.getLogger(noisy).setLevel(logging.ERROR)
         warnings.filterwarnings("ignore", ".*input example was not provided")
         self._entities, self._errors = entities, (MlflowException, OSError)
-        self._say, self.lost = say, False
+        self.lost = False
         self._thread = ThreadPoolExecutor(max_workers=1)
         try:
             with FileLock(home() / "mlflow.db.lock"):  # two trainings that make the same tables at once break the store
@@ -74,11 +74,11 @@ class Tracker:
             raise UserError(f"tracking store {uri()} cannot be used: {_reason(error)}") from None
 
     def _experiment(self, name: str) -> str:
-        found = self.client.get_experiment_by_name(name)
-        if found is not None:
-            if found.lifecycle_stage == "deleted":  # in the UI; a run cannot be added to it as it is
-                self.client.restore_experiment(found.experiment_id)
-            return found.experiment_id
+        experiment = self.client.get_experiment_by_name(name)
+        if experiment is not None:
+            if experiment.lifecycle_stage == "deleted":  # in the UI; a run cannot be added to it as it is
+                self.client.restore_experiment(experiment.experiment_id)
+            return experiment.experiment_id
         local = uri().startswith("sqlite:")
         artifacts = (home() / "mlartifacts" / name).as_uri() if local else None
         kind = {"mlflow.experimentKind": "custom_model_development"}  # else the UI opens its pages for language models
@@ -86,7 +86,7 @@ class Tracker:
 
     def experiments(self) -> dict[str, str]:
         """Return the id of each experiment by its name."""
-        return {found.name: found.experiment_id for found in self.client.search_experiments()}
+        return {experiment.name: experiment.experiment_id for experiment in self.client.search_experiments()}
 
     def start(self, name: str, tags: dict[str, str], params: dict[str, Any], parent: str | None = None) -> str:
         """Open a run and return its id, empty when the store is lost."""
@@ -109,14 +109,14 @@ class Tracker:
         return True
 
     def logged_until(self, run_id: str, metric: str) -> int:
-        """Return the last step whose metric the store has, -1 for none: a resumed training may come by it again."""
-        known = self._write(lambda: self.client.get_metric_history(run_id, metric), wait=True)
-        return max((entry.step for entry in known or ()), default=-1)
+        """Return the last step whose metric the store has, -1 for none. A resumed training may log earlier steps again."""
+        history = self._write(lambda: self.client.get_metric_history(run_id, metric), wait=True)
+        return max((entry.step for entry in history or ()), default=-1)
 
     def log(self, run_id: str, metrics: dict[str, float], step: int) -> None:
         """Send metrics; undefined ones (nan) are left out."""
         now = int(time.time() * 1000)
-        entries = [self._entities.Metric(key, float(value), now, step) for key, value in metrics.items() if value == value]
+        entries = [self._entities.Metric(key, float(value), now, step) for key, value in metrics.items() if not math.isnan(value)]
         self._write(lambda: self.client.log_batch(run_id, metrics=entries))
 
     def artifact(self, run_id: str, path: Path) -> None:
@@ -167,7 +167,7 @@ class Tracker:
             except Exception as error:  # whatever kind the store raises
                 self.lost = True
                 goes_on = f"training goes on, its results are in {home() / 'runs'}"
-                self._say(f"tracking store {uri()} was lost ({_first_line(error)}); {goes_on}")
+                logger.warning(f"tracking store {uri()} was lost ({_first_line(error)}); {goes_on}")
                 return None
 
         future = self._thread.submit(guarded)
@@ -180,22 +180,22 @@ class Tracker:
             UserError: when MLflow does not understand the filter.
         """
         wanted = "status = 'FINISHED' and tags.kind = 'training'" + (f" and {where}" if where else "")
-        found, token = [], None
+        runs, token = [], None
         while True:
             try:
                 page = self.client.search_runs([self.experiment_id], wanted, order_by=["start_time DESC"], page_token=token)
             except self._errors as error:
                 raise UserError(f"where {where} is no filter of MLflow's: {_first_line(error)}") from None
-            found += page
+            runs += page
             token = page.token
             if not token:
-                return found
+                return runs
 
     def record(self, run_id: str) -> dict[str, Any]:
-        """Return what the store has of a run but its artifacts, for `restore`: `name`, `start_ms`, `end_ms`, `tags`, `params`,
-        `metrics` (by name the steps and values, in six digits).
+        """Return a run without its artifacts, for `restore`.
 
-        What MLflow itself has tagged it with, such as its user, is left out.
+        Keys: `name`, `start_ms`, `end_ms`, `tags`, `params`, and `metrics` (steps and values by name, in six digits). Tags of
+        MLflow itself, such as the user, are left out.
         """
         run = self.client.get_run(run_id)
         curves = {name: self.points(run_id, name).T for name in sorted(run.data.metrics)}
@@ -256,7 +256,7 @@ class Tracker:
         return np.array([(entry.step, entry.value) for entry in ordered]).reshape(-1, 2)
 
     def evaluation(self, run_id: str) -> dict[str, Any]:
-        """Return the figures that a finished training, or the run that it was part of, was given.
+        """Return the evaluation of a finished training, or of the command that started it.
 
         Raises:
             UserError: when there are none, or their file is damaged.
@@ -267,7 +267,7 @@ class Tracker:
             raise UserError(f"{EVALUATION} of run {run_id} in {uri()} is damaged ({error})") from None
 
     def download(self, run_id: str, artifact: str) -> Path:
-        """Return a local copy of a run's artifact, which is there until the program ends.
+        """Return a local copy of a run's artifact, which is removed when the program ends.
 
         Raises:
             UserError: when the run or the artifact does not exist.
@@ -294,8 +294,8 @@ def _reason(error: Exception) -> str:
         return f"{_first_line(error)}; {advice} MLFLOW_TRACKING_URI"
     from mlflow.store import db_migrations
 
-    known = any((Path(db_migrations.__path__[0]) / "versions").glob(f"{outdated[1]}_*.py"))
-    if known:
+    is_older = any((Path(db_migrations.__path__[0]) / "versions").glob(f"{outdated[1]}_*.py"))
+    if is_older:
         return f"an older MLflow has made it; keep a copy of it, then run: python -m mlflow db upgrade {uri()}"
     return f"a newer MLflow than {version('mlflow')} has written it; install that version, or set TSC_MARL_HOME to another folder"
 

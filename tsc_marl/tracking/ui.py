@@ -1,14 +1,16 @@
 """MLflow's pages, served on this machine."""
 
+import logging
 import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
 from urllib.parse import quote, urlencode
 
 from tsc_marl.errors import UserError
 from tsc_marl.tracking.store import Tracker, uri
+
+logger = logging.getLogger(__name__)
 
 BEST_FIRST = urlencode(
     {
@@ -17,10 +19,10 @@ BEST_FIRST = urlencode(
     },
     quote_via=quote,
 )  # fmt: skip
-"""What MLflow's page of an experiment must be told: in its own order it hides trainings and their curves."""
+"""Query of MLflow's page of an experiment: by default the page hides trainings and their curves."""
 
 
-def serve(port: int, say: Callable[[str], None] = print) -> None:
+def serve(port: int) -> None:
     """Serve MLflow's pages on this machine until Ctrl-C.
 
     Raises:
@@ -44,6 +46,6 @@ def serve(port: int, say: Callable[[str], None] = print) -> None:
     pages = f"http://127.0.0.1:{port}/#/experiments"
     for network, number in sorted(Tracker("Default").experiments().items()):  # every store has that one
         if network != "Default":
-            say(f"{network}, curves of the trainings, best first: {pages}/{number}/runs?{BEST_FIRST}")
-    say(f"MLflow on {uri()}: {pages}?workflowType=machine_learning (in some seconds; Ctrl-C ends)")
+            logger.info(f"{network}, curves of the trainings, best first: {pages}/{number}/runs?{BEST_FIRST}")
+    logger.info(f"MLflow on {uri()}: {pages}?workflowType=machine_learning (in some seconds; Ctrl-C ends)")
     subprocess.run([*command, "--workers", "1", "--uvicorn-opts", "--log-level warning"], check=False, env=os.environ | quiet)

@@ -1,11 +1,11 @@
-"""The training loop: collect, learn, log, save; then evaluate beside the classical controllers."""
+"""Training loop: collect, learn, log, save; then evaluate beside the classical controllers."""
 
 import contextlib
 import json
-import shutil
+import logging
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -19,24 +19,23 @@ from tsc_marl import console, deploy
 from tsc_marl.config import RunConfig, as_dict, command_line, parse
 from tsc_marl.errors import UserError, unknown
 from tsc_marl.evaluation import tables
-from tsc_marl.evaluation.evaluate import CHECKPOINT, Results, evaluate, load_matching_results, write_results
-from tsc_marl.paths import CONFIGS, home
+from tsc_marl.evaluation.evaluate import Results, evaluate, load_matching_results, write_results
+from tsc_marl.rollout.policies import ControllerPolicy
 from tsc_marl.rollout.pool import Pool, WorkerDiedError
-from tsc_marl.rollout.types import Policy
-from tsc_marl.rollout.worker import check_task
-from tsc_marl.tracking.store import EVALUATION, FINISHED, Tracker
+from tsc_marl.rollout.task import check_task
+from tsc_marl.tracking.run_folder import RunFolder, runs
+from tsc_marl.tracking.store import Tracker
+from tsc_marl.training import settings
 from tsc_marl.training.run import TrainingRun, train_iteration
 from tsc_marl.types import Spec
 
-COMMAND = "command.json"
-MEASURED = "measured.json"
-"""An evaluation whose classical controllers need not play again, if it is there."""
+logger = logging.getLogger(__name__)
 
 
 def train(argv: list[str]) -> None:
-    """Train, evaluate and report what a command line asks for; `--resume` goes on with an earlier one.
+    """Train, evaluate and report as a command line asks; `--resume` continues an earlier run.
 
-    Learns in one thread: torch sums in another order with each number of them, and by default has one for each core.
+    Learns in one thread: the order of torch's sums depends on the number of threads.
     """
     torch.set_num_threads(1)
     configs, folder = parse(argv), None
@@ -44,23 +43,23 @@ def train(argv: list[str]) -> None:
         configs, folder = _resumed(configs[0], argv)
     first = configs[0]
     for note in check_task(first.task()):
-        console.say(note)
-    tracker = Tracker(first.network, console.say)
+        logger.info(note)
+    tracker = Tracker(first.network)
     with contextlib.ExitStack() as held:
         if folder is not None:
             held.enter_context(run_lock(folder))
-        pool = held.enter_context(Pool(first.workers, console.say, max(config.concurrent_episodes for config in configs)))
+        pool = held.enter_context(Pool(first.workers, max(config.concurrent_episodes for config in configs)))
         spec = pool.read_spec(first.task())
         if folder is None:
-            folder = _new_folder(first.network, argv)
+            folder = _new_folder(first.network, argv, configs)
             held.enter_context(run_lock(folder))
         _train_all(pool, tracker, configs, spec, folder)
 
 
 @contextlib.contextmanager
-def run_lock(folder: Path) -> Iterator[None]:
-    """Refuse a training that another process is at: the two would write the same checkpoints."""
-    lock = FileLock(folder / "lock", timeout=0)
+def run_lock(folder: RunFolder) -> Iterator[None]:
+    """Lock a run; refuse one that another process trains, since both would write the same checkpoints."""
+    lock = FileLock(folder.lock, timeout=0)
     try:
         lock.acquire()
     except Timeout:
@@ -71,79 +70,77 @@ def run_lock(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def _train_all(pool: Pool, tracker: Tracker, configs: list[RunConfig[Any]], spec: Spec, folder: Path) -> None:
+def _train_all(pool: Pool, tracker: Tracker, configs: list[RunConfig[Any]], spec: Spec, folder: RunFolder) -> None:
     first = configs[0]
     parent = _parent(tracker, first, folder)
-    runs: list[TrainingRun] = []
+    trainings: list[TrainingRun] = []
     status = "FAILED"
     try:
         for config, name in zip(configs, first.algos, strict=True):
             for seed in first.seeds:
-                runs.append(_open_run(tracker, config, name, seed, spec, folder, parent))
-                _learn(pool, tracker, runs[-1])
-        _evaluate_and_report(pool, tracker, runs, folder, parent)
+                trainings.append(_open_run(tracker, config, name, seed, spec, folder, parent))
+                _learn(pool, tracker, trainings[-1])
+        _evaluate_and_report(pool, tracker, trainings, folder, parent)
         status = "FINISHED"
     except KeyboardInterrupt:
         status = "KILLED"
-        console.say(f"stopped; go on with: make train RESUME={folder.name}")
+        logger.warning(f"stopped; go on with: make train RESUME={folder.name}")
         raise
     except WorkerDiedError as error:
         raise WorkerDiedError(f"{error}; the checkpoint is saved, go on with: make train RESUME={folder.name}") from None
     finally:
-        for run_id in (*(run.mlflow_id for run in runs), parent):
+        for run_id in (*(run.mlflow_id for run in trainings), parent):
             tracker.end(run_id, status)
     if not tracker.lost:
-        (folder / FINISHED).touch()
+        folder.finished.touch()
 
 
-def _new_folder(network: str, argv: list[str]) -> Path:
-    folder = home() / "runs" / f"{network}-{datetime.now():%Y%m%d-%H%M%S}"
+def _new_folder(network: str, argv: Sequence[str], configs: Sequence[RunConfig[Any]]) -> RunFolder:
+    folder = RunFolder(runs() / f"{network}-{datetime.now():%Y%m%d-%H%M%S}")
     try:
-        prepare(folder, argv)
+        prepare(folder, argv, configs)
     except FileExistsError:  # another training started in this second
         time.sleep(1)
-        return _new_folder(network, argv)
+        return _new_folder(network, argv, configs)
     return folder
 
 
-def prepare(folder: Path, argv: list[str]) -> None:
-    """Make the folder of a new training, with what a later `--resume` needs: the command line and the files it reads.
+def prepare(folder: RunFolder, argv: Sequence[str], configs: Sequence[RunConfig[Any]]) -> None:
+    """Make the folder of a new run with its command line and its settings, which `--resume` reads.
 
     Raises:
         FileExistsError: when there is one; never half of one.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".") as made:
-        shutil.copytree(CONFIGS, f"{made}/new/configs")
-        Path(made, "new", COMMAND).write_text(json.dumps(argv))
+    folder.path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.path.parent, prefix=".") as scratch:
+        new = RunFolder(Path(scratch, "new"))
+        new.path.mkdir()
+        new.command.write_text(json.dumps(list(argv)))
+        new.config.write_text(settings.to_json(configs))
         try:
-            Path(made, "new").rename(folder)
+            new.path.rename(folder.path)
         except OSError as error:
-            raise FileExistsError(folder) if folder.exists() else error from None
+            raise FileExistsError(folder.path) if folder.path.exists() else error from None
 
 
-def _command(folder: Path) -> str:
-    return command_line("train", json.loads((folder / COMMAND).read_text()))
+def _command(folder: RunFolder) -> str:
+    return command_line("train", json.loads(folder.command.read_text()))
 
 
-def _resumed(config: RunConfig[Any], argv: list[str]) -> tuple[list[RunConfig[Any]], Path]:
-    """Return the settings and the folder of an earlier training."""
+def _resumed(config: RunConfig[Any], argv: list[str]) -> tuple[list[RunConfig[Any]], RunFolder]:
+    """Return the settings and the folder of an earlier run."""
     others = [word for word in argv if word.startswith("--") and word.split("=")[0] not in ("--resume", "--workers")]
     if others:
         raise UserError(f"--resume {config.resume} keeps the settings of that run; leave out {' '.join(others)}")
-    runs, name = home() / "runs", Path(config.resume or "").name
-    if not (runs / name / COMMAND).is_file():
-        raise unknown("run", name, [path.parent.name for path in runs.glob(f"*/{COMMAND}")])
-    try:
-        line = [*json.loads((runs / name / COMMAND).read_text()), "--workers", str(config.workers)]
-        return parse(line, runs / name / "configs"), runs / name
-    except (ValueError, OSError) as error:
-        raise UserError(f"run {name} cannot go on, its settings cannot be read ({error}); train again") from None
+    folder = RunFolder.named(Path(config.resume or "").name)
+    if not folder.command.is_file():
+        raise unknown("run", folder.name, [path.name for path in runs().glob("*") if RunFolder(path).command.is_file()])
+    return [replace(earlier, workers=config.workers) for earlier in settings.read(folder)], folder
 
 
-def _parent(tracker: Tracker, config: RunConfig[Any], folder: Path) -> str:
-    """Open the parent run, or the one that a resumed training had."""
-    path = folder / "mlflow_parent"
+def _parent(tracker: Tracker, config: RunConfig[Any], folder: RunFolder) -> str:
+    """Open the parent run in the store, or reopen that of a resumed run."""
+    path = folder.parent_id
     if path.exists() and tracker.reopen(path.read_text()):
         return path.read_text()
     tags = {"kind": "comparison", "network": config.network, "folder": folder.name, "command": _command(folder)}
@@ -153,10 +150,10 @@ def _parent(tracker: Tracker, config: RunConfig[Any], folder: Path) -> str:
 
 
 def _open_run(
-    tracker: Tracker, config: RunConfig[Any], name: str, seed: int, spec: Spec, folder: Path, parent: str
+    tracker: Tracker, config: RunConfig[Any], name: str, seed: int, spec: Spec, folder: RunFolder, parent: str
 ) -> TrainingRun:
-    """Start a run, or take it up where its checkpoint left it."""
-    run = TrainingRun(config, name, seed, spec, folder / f"{name}-s{seed}")
+    """Start a run, or continue it from its checkpoint."""
+    run = TrainingRun(config, name, seed, spec, folder.training(name, seed))
     if not (run.mlflow_id and tracker.reopen(run.mlflow_id)):
         tags = {
             "kind": "training",
@@ -174,7 +171,7 @@ def _open_run(
 
 
 def _learn(pool: Pool, tracker: Tracker, run: TrainingRun) -> None:
-    """Train to the end; the checkpoint is saved whatever happens, and the policy kept at each quarter of the way."""
+    """Train to the end; save a checkpoint whatever happens, and a snapshot at each quarter of the way."""
     config = run.config
     times, logged = 0, tracker.logged_until(run.mlflow_id, "reward")
     for row in run.history:
@@ -205,57 +202,60 @@ def _summary(metrics: Mapping[str, float]) -> str:
     return ", ".join([f"delay {metrics['delay']:.1f} s", *explores])
 
 
-def _evaluate_and_report(pool: Pool, tracker: Tracker, runs: list[TrainingRun], folder: Path, parent: str) -> None:
-    """Evaluate the final policies beside the classical controllers; table, files, artifacts, next commands."""
-    config = runs[0].config
-    console.say(f"evaluating on {len(config.eval_seeds)} held-out seeds …")
-    known = load_matching_results(folder / MEASURED, config.eval_task(), config.baselines, config.eval_seeds)
-    policies = {name: Policy(name) for name in config.baselines if name not in known} | {run.label: run.policy() for run in runs}
-    results = known | evaluate(pool, config.eval_task(), policies, config.eval_seeds)
-    write_results(folder / EVALUATION, config.eval_task(), results)
-    levels = {name: float(np.mean([f["delay"] for f in results[name]])) for name in config.baselines}
-    for run in runs:
-        _log_evaluation(tracker, run, results, levels)
-    curve = folder / "learning_curve.png"
-    tables.learning_curve(curve, {run.label: run.history for run in runs}, levels, f"{config.network}: {', '.join(config.algos)}")
-    for path in (folder / EVALUATION, curve):
+def _evaluate_and_report(pool: Pool, tracker: Tracker, trainings: list[TrainingRun], folder: RunFolder, parent: str) -> None:
+    """Evaluate the final policies beside the classical controllers; write the table, files and artifacts."""
+    config = trainings[0].config
+    logger.info(f"evaluating on {len(config.eval_seeds)} held-out seeds …")
+    measured = load_matching_results(folder.measured, config.eval_task(), config.baselines, config.eval_seeds)
+    controllers = {name: ControllerPolicy(name) for name in config.baselines if name not in measured}
+    policies = controllers | {run.label: run.policy() for run in trainings}
+    results = measured | evaluate(pool, config.eval_task(), policies, config.eval_seeds)
+    write_results(folder.evaluation, config.eval_task(), results)
+    baseline_delays = {name: float(np.mean([row["delay"] for row in results[name]])) for name in config.baselines}
+    for run in trainings:
+        _log_evaluation(tracker, run, results, baseline_delays)
+    histories, title = {run.label: run.history for run in trainings}, f"{config.network}: {', '.join(config.algos)}"
+    tables.learning_curve(folder.learning_curve, histories, baseline_delays, title)
+    for path in (folder.evaluation, folder.learning_curve):
         tracker.artifact(parent, path)
     tracker.describe(parent, tables.markdown(results))
-    spent = {run.label: (run.episode, run.minutes) for run in runs}
-    seeds = f"mean over {len(config.eval_seeds)} held-out seeds, greedy final policies"
-    title = f"{config.network}, timing {config.timing_preset}: {seeds}"
+    spent = {run.label: (run.episode, run.minutes) for run in trainings}
+    measured_on = f"mean over {len(config.eval_seeds)} held-out seeds, greedy final policies"
+    title = f"{config.network}, timing {config.timing_preset}: {measured_on}"
     console.show(tables.results_table(title, results, spent), tables.MINOR)
+    logger.info(_next_commands(config, folder))
+
+
+def _next_commands(config: RunConfig[Any], folder: RunFolder) -> str:
     last, net = config.algos[-1], f"NET={config.network}"
     played = net if config.timing_preset == RunConfig.timing_preset else f"{net} TIMING={config.timing_preset}"
     verbs = ["ui", f"watch {played} POLICY={last}", f'evaluate {played} POLICY="{last} max_pressure"', f"compare {net}"]
     verbs += [f"report {net}", f"explain {played} POLICY={last}"]
-    console.say("\n".join([f"\nlearning curve: {curve}", "next:", *(f"  make {verb}" for verb in verbs)]))
+    return "\n".join([f"\nlearning curve: {folder.learning_curve}", "next:", *(f"  make {verb}" for verb in verbs)])
 
 
-def _log_evaluation(tracker: Tracker, run: TrainingRun, results: Results, levels: dict[str, float]) -> None:
-    rows = results[run.label]
-    means = {f"eval/{key}": float(np.mean([f[key] for f in rows])) for key in rows[0] if key != "seed"}
-    means["eval/median_delay"] = float(np.median([f["delay"] for f in rows]))
+def _log_evaluation(tracker: Tracker, run: TrainingRun, results: Results, baseline_delays: dict[str, float]) -> None:
+    rows, folder = results[run.label], run.folder
+    means = {f"eval/{key}": float(np.mean([row[key] for row in rows])) for key in rows[0] if key != "seed"}
+    means["eval/median_delay"] = float(np.median([row["delay"] for row in rows]))
     step = int(run.history[-1]["steps"])
     if tracker.logged_until(run.mlflow_id, "eval/delay") < step:
         tracker.log(run.mlflow_id, means, step)
-    write_results(run.folder / EVALUATION, run.config.eval_task(), {run.label: rows})
-    (run.folder / "config.json").write_text(json.dumps(as_dict(run.config), indent=1))
-    tables.learning_curve(
-        run.folder / "learning_curve.png", {run.label: run.history}, levels, f"{run.config.network}: {run.label}"
-    )
-    for name in (CHECKPOINT, EVALUATION, "config.json", "learning_curve.png"):
-        tracker.artifact(run.mlflow_id, run.folder / name)
+    write_results(folder.evaluation, run.config.eval_task(), {run.label: rows})
+    folder.config.write_text(json.dumps(as_dict(run.config), indent=1))
+    title = f"{run.config.network}: {run.label}"
+    tables.learning_curve(folder.learning_curve, {run.label: run.history}, baseline_delays, title)
+    for path in (folder.checkpoint, folder.evaluation, folder.config, folder.learning_curve):
+        tracker.artifact(run.mlflow_id, path)
     _log_policy_model(tracker, run)
     uses = f'mlflow.pyfunc.load_model("runs:/{run.mlflow_id}/policy").predict({{"obs": obs, "avail": avail}})'
-    beside = {name: results[name] for name in results if name in (run.label, *levels)}
+    beside = {name: results[name] for name in results if name in (run.label, *baseline_delays)}
     tracker.describe(run.mlflow_id, f"{tables.markdown(beside)}\n\nThe policy in another program: `{uses}`")
 
 
 def _log_policy_model(tracker: Tracker, run: TrainingRun) -> None:
     """Keep the policy for other programs."""
-    spec = run.algorithm.spec
-    path = run.folder / "policy.pt"
+    spec, path = run.learner.algorithm.spec, run.folder.policy
     deploy.save(path, run.policy(), spec)
     obs, avail = (-1, spec.n_agents, spec.obs_dim), (-1, spec.n_agents, spec.n_actions)
     tensors = {"obs": ("float32", obs), "avail": ("bool", avail), "action": ("int64", avail[:2])}

@@ -1,13 +1,12 @@
-"""Which data an algorithm learns from: the batch just collected, or samples of a ring of past episodes."""
+"""Replay buffer: the last episodes, and samples of them."""
 
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from tsc_marl.algos.base import OffPolicyConfig, PpoConfig
-from tsc_marl.nn import seps, sharing
-from tsc_marl.types import Algorithm, Batch, mean_metrics
+from tsc_marl.algos.base import OffPolicyConfig
+from tsc_marl.types import Batch
 
 
 class Replay:
@@ -24,10 +23,10 @@ class Replay:
         self._data = joined.map(lambda x: x[:, -kept:])
 
     def sample(self) -> Batch:
-        """Return `windows` cuts of `window` steps as a Batch, drawn uniformly with torch's global generator.
+        """Return `batch_size` cuts of `sequence_length` steps as a Batch, drawn uniformly with torch's global generator.
 
-        Row `window` of obs, avail and state is the true next one, so every step may be bootstrapped; the extras of a
-        cut's first step hold the carry that it started with.
+        The last row of obs, avail and state is the true next one, so every step may be bootstrapped. The extras of a
+        cut's first step hold the hidden state that it started with.
 
         Raises:
             RuntimeError: before any episode was added.
@@ -51,39 +50,3 @@ class Replay:
     def load(self, state: dict[str, Any] | None) -> None:
         """Undo `state`."""
         self._data = None if state is None else Batch(**state)
-
-
-def replay_of(algorithm: Algorithm) -> Replay | None:
-    """Return an empty replay for an off-policy algorithm, None for an on-policy one."""
-    return Replay(algorithm.config) if isinstance(algorithm.config, OffPolicyConfig) else None
-
-
-def rollout_length(algorithm: Algorithm, progress: float) -> int:
-    """Return after how many decisions of an episode to learn, 0 for the whole: past episodes and clusters need whole ones."""
-    if not isinstance(algorithm.config, PpoConfig) or (progress == 0.0 and _shares_by_likeness(algorithm)):
-        return 0
-    return algorithm.config.rollout_length
-
-
-def learn(algorithm: Algorithm, replay: Replay | None, batch: Batch, progress: float) -> dict[str, float]:
-    """Let an algorithm learn after new episodes: once from them, or `updates` times from the replay. Returns mean metrics."""
-    first = _share(algorithm, batch) if progress == 0.0 and _shares_by_likeness(algorithm) else {}
-    if replay is None:
-        return first | algorithm.update(batch, progress)
-    replay.add(batch)
-    metrics = [algorithm.on_new_episodes(batch, progress)]
-    metrics += [algorithm.update(replay.sample(), progress) for _ in range(algorithm.config.gradient_steps)]
-    return first | mean_metrics(metrics)
-
-
-def _shares_by_likeness(algorithm: Algorithm) -> bool:
-    return getattr(algorithm.config, "sharing", "") == "seps"
-
-
-def _share(algorithm: Algorithm, batch: Batch) -> dict[str, float]:
-    """Let agents that the first episodes show to be alike share parameters from now on, unless clusters are set already."""
-    if sharing.is_grouped(algorithm):
-        return {}
-    group = seps.cluster(batch)
-    sharing.regroup(algorithm, group)
-    return {"seps/clusters": float(len(set(group)))}

@@ -1,7 +1,8 @@
-"""Many trainings: networks x algorithms x seeds, side by side, each its own process; what is finished is not done again."""
+"""Study: trainings of networks x algorithms x seeds side by side, each in a process; finished ones are not repeated."""
 
 import contextlib
 import hashlib
+import logging
 import os
 import re
 import shutil
@@ -11,18 +12,19 @@ import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from pathlib import Path
+from typing import Any
 
 from tsc_marl import console
-from tsc_marl.config import as_dict, parse
+from tsc_marl.config import RunConfig, as_dict, parse
 from tsc_marl.errors import UserError
-from tsc_marl.paths import home
-from tsc_marl.tracking.store import EVALUATION, FINISHED, uri
-from tsc_marl.training.loop import COMMAND, MEASURED, prepare, run_lock
+from tsc_marl.tracking.run_folder import RunFolder, runs
+from tsc_marl.tracking.store import uri
+from tsc_marl.training.loop import prepare, run_lock
 
-LOG = "log.txt"
+logger = logging.getLogger(__name__)
+
 STOP_S = 60
-"""A training that is asked to stop may take so long to save its checkpoint."""
+"""Time that a stopped training has to save its checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Trial:
     seed: int
     line: tuple[str, ...]
     """Command line of `train`."""
-    episodes: int
+    config: RunConfig[Any]
     digest: str
     """Of all settings."""
 
@@ -43,18 +45,18 @@ class Trial:
         return f"{self.algorithm} s{self.seed} on {self.net}"
 
     @property
-    def folder(self) -> Path:
-        """Where it lies: the name says what it is, and tells other settings apart."""
-        return home() / "runs" / f"study-{self.net}-{self.algorithm}-s{self.seed}-{self.digest}"
+    def folder(self) -> RunFolder:
+        """Its name holds network, algorithm, seed and a digest of the settings."""
+        return RunFolder.named(f"study-{self.net}-{self.algorithm}-s{self.seed}-{self.digest}")
 
     @property
     def finished(self) -> bool:
-        return (self.folder / FINISHED).exists()
+        return self.folder.finished.exists()
 
     @property
     def is_locked(self) -> bool:
         """Whether another process is training it."""
-        if not self.folder.exists():
+        if not self.folder.path.exists():
             return False
         try:
             with run_lock(self.folder):
@@ -63,24 +65,25 @@ class Trial:
             return True
 
     def episodes_done(self) -> int:
-        """Return how many training episodes its log reports."""
+        """Return the number of training episodes in its log."""
         if self.finished:
-            return self.episodes
-        log = self.folder / LOG
-        episodes = re.findall(r"episode +(\d+)/", log.read_text()) if log.exists() else []
-        return int(episodes[-1]) if episodes else 0
+            return self.config.episodes
+        log = self.folder.log
+        logged = re.findall(r"episode +(\d+)/", log.read_text()) if log.exists() else []
+        return int(logged[-1]) if logged else 0
 
     def start(self, workers: int, like: "Trial | None") -> "subprocess.Popen[bytes]":
-        """Start it, or go on where it was; the classical controllers that `like` has measured are not measured again."""
-        if self.folder.exists() and not (self.folder / COMMAND).exists():  # in this order: `prepare` makes both at once
-            shutil.rmtree(self.folder)
-        if not self.folder.exists():
+        """Start or continue it, with the results of the classical controllers that another trial has measured."""
+        folder = self.folder
+        if folder.path.exists() and not folder.command.exists():  # in this order: `prepare` makes both at once
+            shutil.rmtree(folder.path)
+        if not folder.path.exists():
             with contextlib.suppress(FileExistsError):  # another study was quicker
-                prepare(self.folder, list(self.line))
+                prepare(folder, self.line, [self.config])
         if like is not None:
-            shutil.copy(like.folder / EVALUATION, self.folder / MEASURED)
-        command = [sys.executable, "-m", "tsc_marl", "train", "--resume", self.folder.name, "--workers", str(workers)]
-        with (self.folder / LOG).open("ab") as log:  # a session of its own: Ctrl-C reaches it through us
+            shutil.copy(like.folder.evaluation, folder.measured)
+        command = [sys.executable, "-m", "tsc_marl", "train", "--resume", folder.name, "--workers", str(workers)]
+        with folder.log.open("ab") as log:  # a session of its own: Ctrl-C reaches it through us
             return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
 
 
@@ -90,7 +93,7 @@ def trials(nets: Sequence[str], algorithms: Sequence[str], seeds: Sequence[int],
     Raises:
         UserError: when one of them cannot be trained so, before any has started.
     """
-    found = []
+    study = []
     for seed in seeds:
         for net in nets:
             for algorithm in algorithms:
@@ -98,49 +101,48 @@ def trials(nets: Sequence[str], algorithms: Sequence[str], seeds: Sequence[int],
                 config = parse(list(line))[0]
                 settings = as_dict(replace(config, workers=1))  # how many simulate changes nothing
                 digest = hashlib.sha256(repr(sorted(settings.items())).encode()).hexdigest()[:8]
-                found.append(Trial(net, algorithm, seed, line, config.episodes, digest))
-    return found
+                study.append(Trial(net, algorithm, seed, line, config, digest))
+    return study
 
 
 def run(study: Sequence[Trial], jobs: int) -> None:
-    """Train what is not finished, `jobs` at a time, and show how far it is; what another study is at is left to that one.
+    """Train the unfinished trials, `jobs` at a time, and show the progress. Trials that another study trains are left to it.
 
     Raises:
         UserError: at the end, when some failed, with the reason of each; the others are trained all the same.
         KeyboardInterrupt: after those that run have saved their checkpoints.
     """
-    waiting = [cell for cell in study if not cell.finished]
-    console.say(
-        f"{len(study)} trainings, {len(study) - len(waiting)} of them finished already; logs: {home()}/runs/study-*/{LOG}"
-    )
+    waiting = [trial for trial in study if not trial.finished]
+    logs = runs() / "study-*" / "log.txt"
+    logger.info(f"{len(study)} trainings, {len(study) - len(waiting)} of them finished already; logs: {logs}")
     running: dict[Trial, subprocess.Popen[bytes]] = {}
     ended: dict[str, Trial] = {}
     failed: list[str] = []
     try:
-        total, played = sum(cell.episodes for cell in study), sum(cell.episodes_done() for cell in study)
-        with console.progress("study", total, played) as shown:
+        total, done = sum(trial.config.episodes for trial in study), sum(trial.episodes_done() for trial in study)
+        with console.progress("study", total, done) as shown:
             while waiting or running:
-                for cell in list(islice((cell for cell in waiting if not cell.is_locked), jobs - len(running))):
+                for trial in list(islice((trial for trial in waiting if not trial.is_locked), jobs - len(running))):
                     workers = max(1, (os.cpu_count() or 1) // min(jobs, len(waiting) + len(running)))
-                    waiting.remove(cell)
-                    if not cell.finished:
-                        running[cell] = cell.start(workers, ended.get(cell.net))
+                    waiting.remove(trial)
+                    if not trial.finished:
+                        running[trial] = trial.start(workers, ended.get(trial.net))
                 time.sleep(1)
-                for cell in [cell for cell, process in running.items() if process.poll() is not None]:
-                    code = running.pop(cell).returncode
-                    if code and cell.is_locked:  # another study was quicker to begin it
-                        waiting.append(cell)
-                    elif code or not cell.finished:
-                        failed.append(f"{cell.name}: {_reason(cell, code)}")
-                        console.say(f"failed: {failed[-1]}")
+                for trial in [trial for trial, process in running.items() if process.poll() is not None]:
+                    code = running.pop(trial).returncode
+                    if code and trial.is_locked:  # another study was quicker to begin it
+                        waiting.append(trial)
+                    elif code or not trial.finished:
+                        failed.append(f"{trial.name}: {_reason(trial, code)}")
+                        logger.warning(f"failed: {failed[-1]}")
                     else:
-                        ended[cell.net] = cell  # now, with this program: not one of an earlier day
-                        console.say(f"finished: {cell.name}")
-                shown.update(sum(cell.episodes_done() for cell in study), ", ".join(cell.name for cell in running))
+                        ended[trial.net] = trial  # now, with this program: not one of an earlier day
+                        logger.info(f"finished: {trial.name}")
+                shown.update(sum(trial.episodes_done() for trial in study), ", ".join(trial.name for trial in running))
     except BaseException as error:
         _stop(running.values())
         if isinstance(error, KeyboardInterrupt):
-            console.say("stopped, checkpoints are saved; the same command goes on")
+            logger.warning("stopped, checkpoints are saved; the same command goes on")
         raise
     if failed:
         raise UserError(f"{len(failed)} of {len(study)} trainings failed: {'; '.join(failed)}; the same command tries them again")
@@ -153,11 +155,11 @@ def _stop(processes: "Collection[subprocess.Popen[bytes]]") -> None:
         try:
             process.wait(STOP_S)
         except subprocess.TimeoutExpired:
-            console.say(f"a training still saves its checkpoint after {STOP_S} s and is left alone (process {process.pid})")
+            logger.warning(f"a training still saves its checkpoint after {STOP_S} s and is left alone (process {process.pid})")
 
 
-def _reason(cell: Trial, code: int) -> str:
+def _reason(trial: Trial, code: int) -> str:
     if not code:
         return f"its results did not reach {uri()}"
-    lines = (cell.folder / LOG).read_text().strip().splitlines()
+    lines = trial.folder.log.read_text().strip().splitlines()
     return lines[-1] if lines else f"exit code {code}"

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tsc_marl.rollout import worker
-from tsc_marl.rollout.types import Policy
+from tsc_marl.rollout.policies import Policy, TrainedDriver
 from tsc_marl.sim.env import TrafficEnv
 from tsc_marl.types import Algorithm
 
@@ -78,26 +77,20 @@ class PolicyRunner:
     """
 
     def __init__(self, env: TrafficEnv, policy: Policy, seed: int, **options: Any) -> None:
-        self._env, self._carry, self._algorithm = env, None, None
+        self._env, self._driver = env, policy.start(env, seed, **options)
         self.worth, self.meaning = np.full(len(env.names), np.nan), None
-        if policy.config is None:
-            self._act = worker.start_policy(env, policy, seed, **options)
-            return
-        env.reset(seed, **options)
-        self._algorithm = worker.load_algorithm(policy, worker.spec_from_env(env))
-        with torch.inference_mode():
-            known = self._algorithm.value_estimates(*self._seen(), None)
-        self.meaning = value_legend(self._algorithm, known, env.config.reward)
+        if isinstance(self._driver, TrainedDriver):
+            with torch.inference_mode():
+                known = self._driver.algorithm.value_estimates(*self._seen(), None)
+            self.meaning = value_legend(self._driver.algorithm, known, env.config.reward)
 
     def choose(self) -> np.ndarray:
         """Return the phases [N] for this decision; `worth` is of them from now on."""
-        if self._algorithm is None:
-            return self._act()
-        obs, avail, state = self._seen()
+        if not isinstance(self._driver, TrainedDriver):
+            return self._driver.act()
         with torch.inference_mode():
-            known = self._algorithm.value_estimates(obs, avail, state, self._carry)
-            action, _, self._carry = self._algorithm.act(obs, avail, self._carry, None)
-        chosen = action[0].numpy()
+            known = self._driver.algorithm.value_estimates(*self._seen(), self._driver.carry)
+        chosen = self._driver.act()
         if "own" in known:
             gain = advantage(known["own"][0].numpy(), self._env.avail, chosen)
             self.worth = np.where(np.isnan(gain), self.worth, gain)

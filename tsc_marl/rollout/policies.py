@@ -1,0 +1,172 @@
+"""Policies: a trained one, or a classical controller. `start` begins an episode and returns the driver of its signals."""
+
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tsc_marl import algos, controllers
+from tsc_marl.errors import UserError
+from tsc_marl.rollout.task import Task, spec_from_env
+from tsc_marl.sim.env import SimConfig, TrafficEnv
+from tsc_marl.types import Algorithm, Spec
+
+
+class Driver(Protocol):
+    """Chooses the phases of one episode, decision after decision."""
+
+    @property
+    def explores(self) -> bool:
+        """Whether it samples its actions, to learn from them."""
+        ...
+
+    def decide(self) -> tuple[np.ndarray, dict[str, Tensor]]:
+        """Return the phases [N], and what learning needs beside them, each [1, N, ...]."""
+        ...
+
+    def act(self) -> np.ndarray:
+        """Return the phases [N]."""
+        ...
+
+
+@dataclass(frozen=True)
+class ControllerPolicy:
+    """A classical controller by its name."""
+
+    name: str
+    sim: ClassVar[SimConfig | None] = None
+    """Controllers play with the observation and reward of the task."""
+
+    @property
+    def hides_detectors(self) -> bool:
+        """Whether SUMO's own programs drive: their detectors cannot be disturbed."""
+        return controllers.find(self.name).sumo_controlled
+
+    def task_for(self, task: Task) -> Task:
+        """Return the task as this policy plays it."""
+        return task
+
+    def without_weights(self) -> "ControllerPolicy":
+        """Return itself: it has no weights."""
+        return self
+
+    def start(self, env: TrafficEnv, seed: int, generator: torch.Generator | None = None, **options: Any) -> "ControllerDriver":
+        """Reset an environment in which no simulation runs, and return the driver; `options` are those of `reset`."""
+        controller = controllers.find(self.name)(env)
+        env.reset(seed, sumo_controlled=controller.sumo_controlled, programs=controller.programs, **options)
+        controller.reset(seed)
+        return ControllerDriver(controller)
+
+
+@dataclass(frozen=True)
+class TrainedPolicy:
+    """An algorithm with its settings and weights."""
+
+    name: str
+    config: Any
+    """Settings of the algorithm."""
+    weights: dict[str, Tensor] | None
+    """None where they stay with the process that asked for the episode."""
+    sim: SimConfig | None = None
+    """Observation and reward that it learned with; None: those of the task."""
+    hides_detectors: ClassVar[bool] = False
+
+    def task_for(self, task: Task) -> Task:
+        """Return the task as this policy plays it."""
+        return replace(task, sim=self.sim or task.sim)
+
+    def without_weights(self) -> "TrainedPolicy":
+        """Return a policy that is cheap to send."""
+        return replace(self, weights=None)
+
+    def algorithm(self, spec: Spec) -> Algorithm:
+        """Return the algorithm with these weights; those that acting does not need may be missing.
+
+        Raises:
+            UserError: when the weights do not fit the network.
+        """
+        algorithm = algos.find(self.name)(spec, self.config)
+        self.fill(algorithm)
+        return algorithm
+
+    def fill(self, algorithm: Algorithm) -> None:
+        """Give an algorithm of the same settings these weights."""
+        weights = self.weights or {}
+        missing = sorted(algorithm.policy_state().keys() - weights.keys())
+        try:
+            algorithm.load_state_dict({} if missing else weights, strict=False)
+        except RuntimeError as error:  # torch's way to say that a shape differs
+            missing = [" ".join(str(error).split())]
+        if missing:
+            raise UserError(f"the weights of this {self.name} do not fit {algorithm.spec.network} ({missing[0]}); train again")
+
+    def start(self, env: TrafficEnv, seed: int, generator: torch.Generator | None = None, **options: Any) -> "TrainedDriver":
+        """Reset an environment in which no simulation runs, and return the driver.
+
+        Args:
+            env: to play in.
+            seed: SUMO seed.
+            generator: samples the actions; None acts greedily.
+            options: of `TrafficEnv.reset`.
+        """
+        env.reset(seed, **options)
+        return TrainedDriver(env, self, generator)
+
+
+Policy = TrainedPolicy | ControllerPolicy
+
+
+class ControllerDriver:
+    """A classical controller in an episode."""
+
+    explores = False
+
+    def __init__(self, controller: controllers.Controller) -> None:
+        self._controller = controller
+
+    def decide(self) -> tuple[np.ndarray, dict[str, Tensor]]:
+        """Return the phases [N]; there is nothing to learn."""
+        return self._controller.act(), {}
+
+    def act(self) -> np.ndarray:
+        """Return the phases [N]."""
+        return self._controller.act()
+
+
+class TrainedDriver:
+    """A trained policy in an episode.
+
+    Attributes:
+        algorithm: with the policy's weights.
+        carry: what the algorithm remembers of the episode.
+    """
+
+    def __init__(self, env: TrafficEnv, policy: TrainedPolicy, generator: torch.Generator | None = None) -> None:
+        self._env, self._policy, self._generator = env, policy, generator
+        self.algorithm, self.carry = policy.algorithm(spec_from_env(env)), None
+
+    @property
+    def explores(self) -> bool:
+        """Whether it samples its actions."""
+        return self._generator is not None
+
+    def follow(self, policy: TrainedPolicy) -> None:
+        """Go on with another policy, in the same episode."""
+        if (policy.name, policy.config) == (self._policy.name, self._policy.config):
+            policy.fill(self.algorithm)
+        else:
+            self.algorithm = policy.algorithm(self.algorithm.spec)
+        self._policy = policy
+
+    def decide(self) -> tuple[np.ndarray, dict[str, Tensor]]:
+        """Return the phases [N], and what learning needs beside them, each [1, N, ...]."""
+        obs, avail = torch.from_numpy(self._env.obs), torch.from_numpy(self._env.avail)
+        with torch.inference_mode():
+            action, extras, self.carry = self.algorithm.act(obs[None], avail[None], self.carry, self._generator)
+        return action[0].numpy(), extras
+
+    def act(self) -> np.ndarray:
+        """Return the phases [N]."""
+        return self.decide()[0]

@@ -1,0 +1,38 @@
+"""Random seeds: which range serves what, and the streams of random numbers within an episode.
+
+| SUMO seeds | use |
+|---|---|
+| 0 to 999 999 | evaluation; 1000 to 1009 by default |
+| 500 000 and up | episodes of the gradient probe, which no evaluation draws by default |
+| 1 000 000 (s + 1) + e | episode e of the training with seed s |
+| 2 000 000 000 | warm-up that measures turning counts |
+"""
+
+import numpy as np
+
+EVAL_SEEDS = tuple(range(1000, 1010))
+"""SUMO seeds of an evaluation, unless others are given."""
+PROBE_SEEDS = 500_000
+"""SUMO seed of the gradient probe's first episode."""
+TRAIN_SEEDS = 1_000_000
+"""SUMO seeds of training start here; seeds of evaluations lie below, so the two never meet."""
+WARM_UP_SEED = 2_000_000_000
+"""SUMO seed of the warm-up in which a controller counts turning vehicles."""
+
+DEMAND, DETECTOR_FAULTS, STUCK_SIGNALS = 1, 2, 3
+"""Streams of random numbers of one episode."""
+
+
+def train_seed(run_seed: int, episode: int) -> int:
+    """Return the SUMO seed of a training episode, a different one for every episode of every run seed."""
+    return TRAIN_SEEDS * (run_seed + 1) + episode
+
+
+def stream(seed: int, number: int) -> np.random.Generator:
+    """Return the random numbers of one stream of an episode.
+
+    Args:
+        seed: SUMO seed of the episode.
+        number: DEMAND, DETECTOR_FAULTS or STUCK_SIGNALS.
+    """
+    return np.random.default_rng([seed, number])

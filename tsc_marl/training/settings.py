@@ -1,0 +1,69 @@
+"""Settings of a run as a file: a resumed run gets the very settings that it was started with."""
+
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tsc_marl import algos, renames
+from tsc_marl.config import RunConfig, parse
+from tsc_marl.errors import UserError
+from tsc_marl.tracking.run_folder import RunFolder
+
+
+def to_json(configs: Sequence[RunConfig[Any]]) -> str:
+    """Return the settings of a run, one entry for each algorithm."""
+    return json.dumps([asdict(config) for config in configs], indent=1)
+
+
+def read(folder: RunFolder) -> list[RunConfig[Any]]:
+    """Return the settings of a run.
+
+    Raises:
+        UserError: when they cannot be read, or a setting does not exist in this version.
+    """
+    try:
+        if not folder.config.exists():
+            return _from_command(folder)
+        entries = json.loads(folder.config.read_text())
+        return [_config(name, entry) for name, entry in zip(entries[0]["algos"], entries, strict=True)]
+    except (ValueError, KeyError, IndexError, TypeError, OSError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"run {folder.name} cannot go on, its settings cannot be read ({reason}); train again") from None
+
+
+def _config(algorithm: str, entry: dict[str, Any]) -> RunConfig[Any]:
+    kind = algos.find(algorithm).Config
+    algo = _load(kind, entry["algo"], "algo.")
+    return _load(RunConfig, entry | {"algo": algo})
+
+
+def _load(kind: type, values: dict[str, Any], prefix: str = "") -> Any:
+    """Return a dataclass of settings; lists become tuples."""
+    types = {field.name: field.type for field in fields(kind)}
+    unknown = sorted(values.keys() - types.keys())
+    if unknown:
+        raise ValueError(f"this version has no setting {prefix}{unknown[0]}")
+    parts = {
+        name: _load(inner, value, f"{prefix}{name}.")
+        for name, value in values.items()
+        if isinstance(inner := types[name], type) and is_dataclass(inner) and isinstance(value, dict)
+    }
+    plain = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    return kind(**plain | parts)
+
+
+def _from_command(folder: RunFolder) -> list[RunConfig[Any]]:
+    """Return the settings of a run of an earlier version, from its command line and its copy of configs/."""
+    words = renames.words(json.loads(folder.command.read_text()))
+    with tempfile.TemporaryDirectory() as copied:
+        for path in folder.old_configs.rglob("*.yaml"):
+            values = yaml.safe_load(path.read_text()) or {}
+            today = Path(copied, path.parent.relative_to(folder.old_configs), f"{renames.variant(path.stem)}.yaml")
+            today.parent.mkdir(exist_ok=True)
+            today.write_text(yaml.safe_dump(renames.algorithm_settings(values) if path.parent.name == "algos" else values))
+        return parse(words, Path(copied))
