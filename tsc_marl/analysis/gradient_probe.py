@@ -15,10 +15,10 @@ from tsc_marl import algos, console
 from tsc_marl.algos.ippo import Ippo
 from tsc_marl.analysis import advantage_estimators
 from tsc_marl.analysis.gradient_statistics import AGGREGATE_VIEWS, BATCH, SHARED, TRUTH, Estimate, GradientStatistics
-from tsc_marl.cli.options import make_folder
 from tsc_marl.errors import UserError
 from tsc_marl.evaluation import tables
 from tsc_marl.evaluation.evaluate import CHECKPOINT, find_checkpoint, load_checkpoint, policy_from_checkpoint
+from tsc_marl.paths import make_folder
 from tsc_marl.rollout.pool import Pool
 from tsc_marl.rollout.types import Job, Policy, Task
 from tsc_marl.rollout.worker import load_algorithm

@@ -23,11 +23,11 @@ from tsc_marl.cli.options import (
     UiOptions,
     VideoOptions,
     WatchOptions,
-    make_folder,
     split,
 )
 from tsc_marl.config import algorithms, check_eval_seeds, check_list, cli, command_line, read_timing
 from tsc_marl.errors import UserError, unknown
+from tsc_marl.paths import make_folder
 from tsc_marl.sim.demand import Demand
 
 if TYPE_CHECKING:
@@ -86,7 +86,9 @@ def evaluate(argv: list[str]) -> None:
         if name not in SUITE:
             raise unknown("disturbance", name, SUITE)
     check_eval_seeds(options.eval_seeds)
-    session.run([_task(name, options.timing, options.demand) for name in session.networks(options.net)], wanted, options)
+    disturbances = () if options.stress is None else options.stress or tuple(SUITE)
+    tasks = [_task(name, options.timing, options.demand) for name in session.networks(options.net)]
+    session.run(tasks, wanted, options.eval_seeds, options.out, options.baseline, disturbances, options.workers)
 
 
 def results(argv: list[str]) -> None:

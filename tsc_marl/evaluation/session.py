@@ -8,10 +8,10 @@ from pathlib import Path
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tsc_marl import console
-from tsc_marl.cli.options import EvaluateOptions, make_folder
 from tsc_marl.errors import UserError
 from tsc_marl.evaluation import tables
 from tsc_marl.evaluation.evaluate import Results, evaluate, find_policy, policy_labels, write_results
+from tsc_marl.paths import make_folder
 from tsc_marl.rollout.pool import Pool, WorkerDiedError
 from tsc_marl.rollout.types import Policy, Task
 from tsc_marl.rollout.worker import hides_detectors
@@ -28,27 +28,39 @@ def networks(given: Sequence[str]) -> list[str]:
     return scenario.available() if list(given) == ["all"] else list(given)
 
 
-def run(tasks: Sequence[Task], names: Sequence[str], options: EvaluateOptions) -> None:
-    """Evaluate policies on every task, under disturbances too where the options name them.
+def run(
+    tasks: Sequence[Task], names: Sequence[str], seeds: Sequence[int], out: Path, baseline: str,
+    disturbances: Sequence[str], workers: int,
+) -> None:  # fmt: skip
+    """Evaluate policies on every task, then again under each disturbance.
+
+    Args:
+        tasks: networks with their timing and demand.
+        names: policies, as `find_policy` takes them.
+        seeds: SUMO seeds.
+        out: folder; each network gets one in it.
+        baseline: the controller that the others are compared with.
+        disturbances: names in `SUITE`.
+        workers: processes that simulate.
 
     Raises:
         UserError: when the folder cannot be made, or nothing could be measured.
         SystemExit: at the end, when episodes crashed.
     """
-    make_folder(options.out)
-    with Pool(options.workers, console.say) as pool:
-        session = EvaluationSession(pool, options.eval_seeds, options.out, options.baseline)
+    make_folder(out)
+    with Pool(workers, console.say) as pool:
+        session = EvaluationSession(pool, seeds, out, baseline)
         measured = False
         for task in tasks:
             policies = session.policies(names, task, alone=len(tasks) == 1)
             results = session.measure(task, policies)
             measured = measured or bool(results)
-            if options.stress is not None and results:
-                session.stress(task, policies, results, options.stress or tuple(SUITE))
+            if disturbances and results:
+                session.stress(task, policies, results, disturbances)
     if not measured and not session.crashed:
         raise UserError(f"nothing could be measured on {' '.join(t.network for t in tasks)}: {'; '.join(session.left_out)}")
     if session.crashed:
-        raise SystemExit(f"{session.crashed} episodes failed, as said above; they are missing in {options.out}")
+        raise SystemExit(f"{session.crashed} episodes failed, as said above; they are missing in {out}")
 
 
 class EvaluationSession:
