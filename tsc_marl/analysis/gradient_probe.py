@@ -126,7 +126,7 @@ def table(title: str, found: GradientStatistics) -> Table:
     """Return the table of one policy, all agents together."""
     agree = found.reliability
     said = (
-        f"{title}: the true gradients of two halves have cosine {agree.value:.2f} ({tables.span(agree.low, agree.high, '.2f')})"
+        f"{title}: the true gradients of two halves have cosine {agree.value:.2f} ({tables.span((agree.low, agree.high), '.2f')})"
     )
     result = Table(title=said, title_justify="left")
     result.add_column("estimator", no_wrap=True)
@@ -149,7 +149,7 @@ def _text(figure: Estimate, form: str = ".3g") -> str:
     """Return a figure with its interval as text."""
     if math.isnan(figure.value):
         return "noise"
-    return f"{figure.value:{form}} ({tables.span(figure.low, figure.high, form)})"
+    return f"{figure.value:{form}} ({tables.span((figure.low, figure.high), form)})"
 
 
 def write(folder: Path, what: dict[str, Any], found: dict[str, GradientStatistics]) -> None:

@@ -119,7 +119,7 @@ def _trained(nets: tuple[str, ...], options: CompareOptions | ReportOptions) -> 
 def _show(comparison: "Comparison", reference: str | None) -> None:
     from tsc_marl.analysis import compare as module
 
-    console.show(module.runs_table(comparison), ("median", "commit", "minutes", "episodes"))
+    console.show(module.runs_table(comparison), module.RUN_MINOR)
     console.show(module.table(comparison, comparison.reference(reference)), module.MINOR)
     if caution := module.caveats(comparison):
         console.say(caution)

@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from tsc_marl import console
 from tsc_marl.errors import UserError
-from tsc_marl.evaluation import tables
+from tsc_marl.evaluation import statistics, tables
 from tsc_marl.evaluation.evaluate import Results, evaluate, find_policy, policy_labels, write_results
 from tsc_marl.paths import make_folder
 from tsc_marl.rollout.pool import Pool, WorkerDiedError
@@ -98,11 +98,11 @@ class EvaluationSession:
             return results
         write_results(folder / "metrics.json", task, results)
         picture = folder / "delay_map.png"
-        best_first = sorted(results, key=lambda name: tables.mean(results[name], "delay"))
+        best_first = sorted(results, key=lambda name: statistics.mean(results[name], "delay"))
         played = {name: [int(row["seed"]) for row in results[name]] for name in best_first}
         delay_map.draw(picture, scenario.load(task.network), folder, played)
         title = f"{task.network}: mean over {len(self.seeds)} seeds, best delay first"
-        minor = (*tables.MINOR, tables.difference_to(self.baseline))
+        minor = tables.left_out_first(tables.result_columns(self.baseline))
         console.show(tables.results_table(title, results, {}, self.baseline), minor)
         _log(task, results, [folder / "metrics.json", folder / "metrics.csv", picture])
         console.say(f"figures: {folder}/metrics.json and .csv, from {folder}/<controller>/tripinfo_<seed>.xml; map: {picture}\n")
@@ -152,7 +152,9 @@ def _log(task: Task, results: Results, files: Sequence[Path]) -> None:
     """Keep the evaluation as a run of the network's experiment."""
     tracker = Tracker(task.network, console.say)
     run = tracker.start(f"evaluation of {', '.join(results)}", {"kind": "evaluation", "network": task.network}, {})
-    tracker.log(run, {f"{name}/{figure}": tables.mean(rows, figure) for name, rows in results.items() for figure in rows[0]}, 0)
+    tracker.log(
+        run, {f"{name}/{figure}": statistics.mean(rows, figure) for name, rows in results.items() for figure in rows[0]}, 0
+    )
     tracker.describe(run, tables.markdown(results))
     for path in files:
         tracker.artifact(run, path)

@@ -117,9 +117,11 @@ def _section(network: str, choice: RunFilter) -> str:
         seeds = ", ".join(str(training.seed) for training in comparison.groups[name])
         ends = ", ".join(f"{training.delay.mean():.1f}" for training in comparison.groups[name])
         reached = ", ".join(f"{episode:.0f}" if np.isfinite(episode) else "never" for episode in summary.episodes)
-        figures = f"{summary.delay:.1f} | {tables.span(*summary.interval)} | {ends} | {reached}"
+        figures = f"{summary.delay:.1f} | {tables.span(summary.interval)} | {ends} | {reached}"
         minutes = np.median([training.curve["minutes"][-1] for training in comparison.groups[name]])
-        lines.append(f"| `{name}` | {seeds} | {figures} | {summary.area:.0f} | {minutes:.1f} | {summary.gridlock:.0%} |")
+        lines.append(
+            f"| `{name}` | {seeds} | {figures} | {summary.training_delay:.0f} | {minutes:.1f} | {summary.gridlock:.0%} |"
+        )
     classical = sorted(comparison.baseline_delays.items(), key=lambda entry: entry[1])
     return "\n".join([*lines, *(f"| `{name}` | | {delay:.1f} |" + " |" * 6 for name, delay in classical)])
 

@@ -26,6 +26,7 @@ from tsc_marl.rollout.worker import check_task
 from tsc_marl.tracking.store import EVALUATION, FINISHED, Tracker
 from tsc_marl.training.run import TrainingRun, train_iteration
 from tsc_marl.types import Spec
+from tsc_marl.viz import learning_curve
 
 COMMAND = "command.json"
 MEASURED = "measured.json"
@@ -202,7 +203,7 @@ def _evaluate_and_report(pool: Pool, tracker: Tracker, runs: list[TrainingRun], 
     for run in runs:
         _log_evaluation(tracker, run, results, levels)
     curve = folder / "learning_curve.png"
-    tables.learning_curve(curve, {run.label: run.history for run in runs}, levels, f"{config.net}: {', '.join(config.algos)}")
+    learning_curve.draw(curve, {run.label: run.history for run in runs}, levels, f"{config.net}: {', '.join(config.algos)}")
     for path in (folder / EVALUATION, curve):
         tracker.artifact(parent, path)
     tracker.describe(parent, tables.markdown(results))
@@ -225,7 +226,7 @@ def _log_evaluation(tracker: Tracker, run: TrainingRun, results: Results, levels
         tracker.log(run.mlflow_id, means, step)
     write_results(run.folder / EVALUATION, run.config.eval_task(), {run.label: rows})
     (run.folder / "config.json").write_text(json.dumps(as_dict(run.config), indent=1))
-    tables.learning_curve(run.folder / "learning_curve.png", {run.label: run.history}, levels, f"{run.config.net}: {run.label}")
+    learning_curve.draw(run.folder / "learning_curve.png", {run.label: run.history}, levels, f"{run.config.net}: {run.label}")
     for name in (CHECKPOINT, EVALUATION, "config.json", "learning_curve.png"):
         tracker.artifact(run.mlflow_id, run.folder / name)
     _log_policy_model(tracker, run)
