@@ -191,13 +191,13 @@ def explain(argv: list[str]) -> None:
     check_eval_seeds((options.seed,), "seed")
     policy = find_policy(options.run, task)
     make_folder(options.out)
-    story = module.play(task, policy, options.seed)
+    trace = module.play(task, policy, options.seed)
     path = options.out / f"decisions_{options.net}_{policy_labels([options.run])[options.run]}.csv"
-    title = f"{policy.name} on {options.net}, seed {options.seed}: delay {story.figures['delay']:.1f} s"
-    module.write(path, story)
-    module.draw(path.with_suffix(".png"), task, story, f"{title}; how much depends on each signal's choice")
-    console.show(module.table(title, story))
-    console.say(f"{module.legend(story)}\nevery decision: {path}; map: {path.with_suffix('.png')}")
+    title = f"{policy.name} on {options.net}, seed {options.seed}: delay {trace.metrics['delay']:.1f} s"
+    module.write(path, trace)
+    module.draw(path.with_suffix(".png"), task, trace, f"{title}; how much depends on each signal's choice")
+    console.show(module.table(title, trace))
+    console.say(f"{module.legend(trace)}\nevery decision: {path}; map: {path.with_suffix('.png')}")
 
 
 def video(argv: list[str]) -> None:
@@ -213,7 +213,7 @@ def video(argv: list[str]) -> None:
     _check_seed(options.seed)
     policies = {label: find_policy(name, task) for name, label in policy_labels(options.controller).items()}
     module.validate(task, options.from_s, options.to_s, options.out)
-    module.write(task, policies, options.seed, options.from_s, options.to_s, options.out, console.say)
+    module.write(task, policies, options.seed, options.from_s, options.to_s, options.out)
 
 
 def ui(argv: list[str]) -> None:
