@@ -11,7 +11,7 @@ import pytest
 from mlflow import MlflowClient
 
 from tsc_marl import console
-from tsc_marl.analysis import compare
+from tsc_marl.analysis import compare, summaries
 from tsc_marl.errors import UserError
 from tsc_marl.evaluation import statistics, tables
 from tsc_marl.tracking.store import EVALUATION, Tracker
@@ -83,10 +83,10 @@ def test_only_classical_controllers_are_levels(load):
 def test_the_table_says_what_the_statistics_say(load):
     comparison = load()
     comparison = replace(comparison, baseline_delays={compare.THRESHOLD_CONTROLLER: 1e9})
-    (row,) = [row for row in compare.rows(comparison, "mappo") if row["algorithm"] == "ippo"]
-    keys = [column.key for column in compare.COLUMNS]
-    text = dict(zip(keys, tables.cells(compare.COLUMNS, row), strict=True))
-    ippo, mappo = compare.delays(comparison.groups["ippo"]), compare.delays(comparison.groups["mappo"])
+    (row,) = [row for row in summaries.rows(comparison, "mappo") if row["algorithm"] == "ippo"]
+    keys = [column.key for column in summaries.COLUMNS]
+    text = dict(zip(keys, tables.cells(summaries.COLUMNS, row), strict=True))
+    ippo, mappo = summaries.delays(comparison.groups["ippo"]), summaries.delays(comparison.groups["mappo"])
     assert (text["seeds"], text["delay"]) == ("2", f"{statistics.iqm(ippo.ravel()):.1f}")
     assert (text["mean"], text["sd_over_seeds"]) == (f"{ippo.mean():.1f}", f"{ippo.mean(1).std(ddof=1):.1f}")
     share = statistics.probability_of_improvement(ippo.mean(1).tolist(), mappo.mean(1).tolist())[0]
@@ -109,7 +109,7 @@ def test_the_verb(home, capsys):
     assert home.main("compare --net cross --algos ippo") == 0
     assert "mappo" not in capsys.readouterr().out
     assert home.main("compare --net cross --algos ipo") == 2
-    assert "algorithm ipo not comparison; did you mean ippo?" in capsys.readouterr().err
+    assert "algorithm ipo not found; did you mean ippo?" in capsys.readouterr().err
     assert home.main("compare --net cross --algos ippo qmix") == 2
     assert 'no finished run of qmix on cross; train one: make train NET=cross ALGOS="qmix"' in capsys.readouterr().err
     assert home.main(["compare", "--net", "cross", "--where", "seed is seven"]) == 2
@@ -125,11 +125,11 @@ def test_a_narrow_terminal_gets_whole_columns(load, monkeypatch, width):
     text = Terminal()
     monkeypatch.setattr(sys, "stdout", text)
     monkeypatch.setenv("COLUMNS", str(width))
-    console.show(compare.table(load(), "mappo"), compare.MINOR)
+    console.show(summaries.table(load(), "mappo"), summaries.MINOR)
     lines = text.getvalue().splitlines()
     assert all(any(line.startswith(f"│ {name} ") and line.endswith("│") for line in lines) for name in ("ippo", "mappo"))
     assert "…" not in text.getvalue()
-    assert (" ".join(compare.MINOR[0].split()) in lines[-1]) == (width < 200)
+    assert (" ".join(summaries.MINOR[0].split()) in lines[-1]) == (width < 200)
     assert max(len(line) for line in lines if line.startswith("│")) <= width
 
 

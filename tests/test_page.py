@@ -10,7 +10,7 @@ import pytest
 from helpers.cli import one_line
 from mlflow import MlflowClient
 
-from tsc_marl.analysis import compare
+from tsc_marl.analysis import compare, summaries
 from tsc_marl.analysis.compare import Comparison, Training
 from tsc_marl.evaluation.tables import cells, span
 from tsc_marl.report import sentences
@@ -38,7 +38,7 @@ def group(name, ends, start=100.0):
 
 def results_of(comparison, reference=None):
     reference = comparison.reference(reference)
-    return NetworkResults(comparison, reference, compare.summaries(comparison, reference), {})
+    return NetworkResults(comparison, reference, summaries.summarise(comparison, reference), {})
 
 
 def town(delays=None, reference=None, **ends):
@@ -121,7 +121,7 @@ def test_where_training_had_another_demand_there_is_no_threshold():
             training.settings.update({"demand.scale": scale, "eval_demand.scale": "1.0"})
         comparison = Comparison("town", groups, {"max_pressure": 28.0})
         assert comparison.threshold == threshold
-        assert bool(compare.summaries(comparison, "mappo")["jointq"].episodes) == (threshold is not None)
+        assert bool(summaries.summarise(comparison, "mappo")["jointq"].episodes) == (threshold is not None)
 
 
 def test_jams_that_decide_stand_in_the_evidence():
@@ -157,7 +157,7 @@ def test_caveats():
             ]
             for name, letters in commits.items()
         }
-        text = compare.caveats(Comparison("town", groups, {}))
+        text = summaries.caveats(Comparison("town", groups, {}))
         return len(text.split("; ")), text
 
     assert caveats(mappo="a" * 5, jointq="b" * 5)[0] == 1  # few trainings
@@ -192,7 +192,7 @@ def test_one_jam_does_not_make_the_other_maps_pale():
     comparison = Comparison("cross", {name: group(name, FIVE["good"]) for name in names}, {})
     rewards = dict(zip(names, ({"A0": np.array([value])} for value in (-50.0, -40.0, -35.0, -9000.0)), strict=True))
     agents = {name: SignalSeries(np.array([2.0]), {REWARD: reward}) for name, reward in rewards.items()}
-    figure = change_map(NetworkResults(comparison, "mappo", compare.summaries(comparison, "mappo"), agents))
+    figure = change_map(NetworkResults(comparison, "mappo", summaries.summarise(comparison, "mappo"), agents))
     assert figure is not None
     assert figure.layout.coloraxis.cmax == 15
 
@@ -226,8 +226,8 @@ def results(home, monkeypatch):
 
 def test_the_page_has_the_table_the_plots_and_how_it_was_made(page, results):
     body = page[page.index("<body>") :]
-    for row in compare.rows(results.comparison, "mappo"):
-        for cell in cells(compare.columns("mappo"), row):
+    for row in summaries.rows(results.comparison, "mappo"):
+        for cell in cells(summaries.columns("mappo"), row):
             assert f"<td>{cell}</td>" in body
     assert set(re.findall(r'id="grid2x2-(\w+)"', body)) == {"curves", "final", "map", "credit"}
     for training in results.trainings:
@@ -306,7 +306,7 @@ def test_one_training_is_reported_without_intervals(home, results, tmp_path):
     (verdict,) = verdicts(one)
     assert verdict.kind is VerdictKind.TOO_FEW
     assert sentences.headline(one, verdict) in out.read_text()
-    assert compare.caveats(one.comparison) in out.read_text()
+    assert summaries.caveats(one.comparison) in out.read_text()
 
 
 def test_a_run_whose_artifacts_are_gone(home, results, capsys, tmp_path):

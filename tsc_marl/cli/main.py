@@ -117,7 +117,7 @@ def _trained(nets: tuple[str, ...], options: CompareOptions | ReportOptions) -> 
 
 
 def _show(comparison: "Comparison", reference: str | None) -> None:
-    from tsc_marl.analysis import compare as module
+    from tsc_marl.analysis import summaries as module
 
     console.show(module.runs_table(comparison), module.RUN_MINOR)
     console.show(module.table(comparison, comparison.reference(reference)), module.MINOR)

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import BaseModel, Field, StringConstraints, ValidationError
 
-from tsc_marl.analysis import compare
+from tsc_marl.analysis import compare, summaries
 from tsc_marl.analysis.compare import RunFilter
 from tsc_marl.errors import UserError
 from tsc_marl.evaluation import tables
@@ -113,7 +113,7 @@ def _section(network: str, choice: RunFilter) -> str:
         "| algorithm | seeds | final delay [s] | 95 % | of each seed | reached | training [s] | minutes | gridlock |",
         "|---" * 9 + "|",
     ]  # fmt: skip
-    for name, summary in compare.summaries(comparison, comparison.reference()).items():
+    for name, summary in summaries.summarise(comparison, comparison.reference()).items():
         seeds = ", ".join(str(training.seed) for training in comparison.groups[name])
         ends = ", ".join(f"{training.delay.mean():.1f}" for training in comparison.groups[name])
         reached = ", ".join(f"{episode:.0f}" if np.isfinite(episode) else "never" for episode in summary.episodes)

@@ -10,7 +10,7 @@ import jinja2
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
-from tsc_marl.analysis import compare
+from tsc_marl.analysis import compare, summaries
 from tsc_marl.analysis.compare import COMPARABLE_SETTINGS, Comparison
 from tsc_marl.config import TRAIN_SEEDS
 from tsc_marl.errors import UserError
@@ -95,7 +95,7 @@ def text(sections: Sequence[Section], command: str) -> str:
         commands=_commands,
         train_seeds=TRAIN_SEEDS,
         threshold_controller=compare.THRESHOLD_CONTROLLER,
-        caveats=compare.caveats,
+        caveats=summaries.caveats,
     )
 
 
@@ -105,8 +105,8 @@ def _html(plot: go.Figure, name: str) -> str:
 
 def _table(results: NetworkResults) -> tuple[list[str], list[list[str]]]:
     """Return the titles and the rows of the comparison."""
-    columns = compare.columns(results.reference)
-    rows = [cells(columns, row) for row in compare.rows(results.comparison, results.reference)]
+    columns = summaries.columns(results.reference)
+    rows = [cells(columns, row) for row in summaries.rows(results.comparison, results.reference)]
     return [column.title for column in columns], rows
 
 

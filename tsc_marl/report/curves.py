@@ -7,8 +7,9 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from tsc_marl.analysis import compare
-from tsc_marl.analysis.compare import Summary, Training
+from tsc_marl.analysis import summaries
+from tsc_marl.analysis.compare import Training
+from tsc_marl.analysis.summaries import Summary
 from tsc_marl.evaluation.tables import span
 from tsc_marl.report.network_data import NetworkResults, band
 from tsc_marl.report.style import FONT, GREY, SeriesStyle, shade
@@ -94,7 +95,7 @@ def final_delays(results: NetworkResults, styles: Mapping[str, SeriesStyle]) -> 
 def _ends(plot: go.Figure, name: str, style: SeriesStyle, trainings: Sequence[Training], summary: Summary) -> None:
     ring = {"color": style.faint(0), "size": 7, "line": {"color": style.colour, "width": 1}}
     seeds = [f", training seed {training.seed}" for training in trainings]
-    _mark(plot, name, compare.delays(trainings).mean(axis=1).tolist(), ring, text=seeds)
+    _mark(plot, name, summaries.delays(trainings).mean(axis=1).tolist(), ring, text=seeds)
     low, high = summary.interval
     sides = {"array": [high - summary.delay], "arrayminus": [summary.delay - low]}
     bars = {"type": "data", "thickness": 2, "width": 5, **sides} if np.isfinite(low) else None

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tsc_marl.analysis import compare
-from tsc_marl.analysis.compare import Comparison, Summary, Training
+from tsc_marl.analysis import summaries
+from tsc_marl.analysis.compare import Comparison, Training
+from tsc_marl.analysis.summaries import Summary
 from tsc_marl.tracking.store import Tracker
 
 REWARD = "reward"
@@ -90,7 +91,7 @@ def read(comparison: Comparison, reference: str | None) -> NetworkResults:
     reference = comparison.reference(reference)
     tracker = Tracker(comparison.network)
     signals = {name: _signals(tracker, trainings) for name, trainings in comparison.groups.items()}
-    return NetworkResults(comparison, reference, compare.summaries(comparison, reference), signals)
+    return NetworkResults(comparison, reference, summaries.summarise(comparison, reference), signals)
 
 
 def band(trainings: Sequence[Training], axis: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tsc_marl.analysis import compare
+from tsc_marl.analysis import summaries
 from tsc_marl.report.curves import DELAY
 from tsc_marl.report.network_data import NetworkResults, band
 from tsc_marl.report.style import GREY, SeriesStyle, shade
@@ -107,7 +107,7 @@ def _draw_ends(axis: "Axes", results: NetworkResults, styles: Mapping[str, Serie
     for y, name in enumerate(order):
         if name in results.summaries:
             summary, colour = results.summaries[name], styles[name].colour
-            ends = compare.delays(results.groups[name]).mean(axis=1)
+            ends = summaries.delays(results.groups[name]).mean(axis=1)
             axis.plot(
                 ends, [y] * len(ends), "o", markerfacecolor="none", markeredgecolor=colour, markersize=4, markeredgewidth=0.7
             )

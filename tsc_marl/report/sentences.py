@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from tsc_marl.analysis.compare import THRESHOLD_CONTROLLER, Summary
+from tsc_marl.analysis.compare import THRESHOLD_CONTROLLER
+from tsc_marl.analysis.summaries import Summary
 from tsc_marl.evaluation import statistics
 from tsc_marl.report.network_data import NetworkResults
 from tsc_marl.report.verdict import (

@@ -5,7 +5,7 @@ from enum import Enum, auto
 
 import numpy as np
 
-from tsc_marl.analysis import compare
+from tsc_marl.analysis import summaries
 from tsc_marl.evaluation import statistics
 from tsc_marl.report.network_data import NetworkResults
 
@@ -95,7 +95,7 @@ def _outcome(values: list[float], reference: list[float]) -> Outcome:
 
 def final_delays(results: NetworkResults, *names: str) -> list[list[float]]:
     """Return the mean final delay [s] of each training, per group."""
-    return [compare.delays(results.groups[name]).mean(axis=1).tolist() for name in names]
+    return [summaries.delays(results.groups[name]).mean(axis=1).tolist() for name in names]
 
 
 def speeds(results: NetworkResults, *names: str) -> list[list[float]]:
