@@ -56,7 +56,7 @@ def test_a_controller_that_cannot_serve_a_network_is_left_out(home, tmp_path, ca
     out = capsys.readouterr().out
     said = "green_wave is left out: green_wave cannot serve cologne1: no vehicle passes two signals one after the other"
     assert out.count(said) == 1
-    assert "to fixed_time [s]" in out
+    assert "fixed_time [s]" in out
     for network in ("cologne1", "cross"):
         content = json.loads((tmp_path / network / "metrics.json").read_text())
         assert content["network"] == network
@@ -142,7 +142,7 @@ def test_training_and_evaluation_have_their_own_demand(home, tmp_path):
 
 def test_the_results_page():
     """Made of figures of its own: the best is bold, what a network lacks is a dash, and the published figures stand there."""
-    figures = {"delay_p95": 1.0, "stops": 1.0, "arrived": 1.0, "never_inserted": 0.0, "gridlock": 0.5}
+    figures = {"delay_p95": 1.0, "stops": 1.0, "arrived": 1.0, "scheduled": 2.0, "never_inserted": 0.0, "gridlock": 0.5}
     found = {
         (network, timing): {
             name: [{**figures, "seed": seed, "delay": delay + seed} for seed in (0, 1)]
@@ -155,7 +155,7 @@ def test_the_results_page():
     page = resco.text(found)
     assert page.count("| webster | **20.5** |") == 2
     assert page.count("| green_wave | 30.5 | 30.5 | - | 30.5 |") == 2
-    assert "| webster | 20.5 | 20.0 .. 21.0 | 1 | 1.00 | 1 | 0.0 | 50% |" in page
+    assert "| webster | 20.5 | 20.0 .. 21.0 | 20.5 | 1 | 1.00 | 1 of 2 | 0.0 | 50% |" in page
     assert "Published: max wave 34.32, max pressure 52.55, IDQN 32.95" in page
 
 

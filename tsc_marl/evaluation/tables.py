@@ -102,23 +102,23 @@ COLUMNS = (
     Column("controller", "controller"),
     Column("delay", "delay [s]", number(".1f")),
     Column("interval", "95 % [s]", span),
-    Column("median", "median [s]", number(".1f"), 3),
+    Column("median", "median\n[s]", number(".1f"), 3),
     Column("difference", "to baseline [s]", difference, 1),
     Column("delay_p95", "p95 [s]", number(".0f"), 5),
-    Column("worst_approach", "worst approach [s]", number(".0f"), 8),
-    Column("stops", "stops [1/veh]", number(".2f"), 6),
-    Column("queue", "queue [veh/signal]", number(".2f"), 7),
-    Column("arrived", "arrived [veh]", lambda counts: "{:.0f} of {:.0f}".format(*counts), 2),
-    Column("never_inserted", "never inserted [veh]", number(".1f")),
+    Column("worst_approach", "worst\napproach [s]", number(".0f"), 8),
+    Column("stops", "stops\n[1/veh]", number(".2f"), 6),
+    Column("queue", "queue\n[veh/signal]", number(".2f"), 7),
+    Column("arrived", "arrived\n[veh]", lambda counts: "{:.0f} of {:.0f}".format(*counts), 2),
+    Column("never_inserted", "never\ninserted [veh]", number(".1f")),
     Column("gridlock", "gridlock", number(".0%")),
-    Column("minutes", "training [min]", number(".1f"), 4),
+    Column("minutes", "training\n[min]", number(".1f"), 4),
 )
 """Of an evaluation, a row per controller: means over episodes, the median of the delay, and p95 over vehicles."""
 
 
 def result_columns(baseline: str = "") -> list[Column]:
     """Return the columns of an evaluation; the difference is to this controller."""
-    return [replace(column, title=f"to {baseline} [s]") if column.key == "difference" else column for column in COLUMNS]
+    return [replace(column, title=f"to\n{baseline} [s]") if column.key == "difference" else column for column in COLUMNS]
 
 
 MINOR = left_out_first(COLUMNS)
@@ -134,8 +134,8 @@ def result_rows(
         row: dict[str, Any] = {key: statistics.mean(episodes, key) for key in episodes[0] if key != "seed"}
         delays = [episode["delay"] for episode in episodes]
         row |= {"controller": name, "interval": statistics.interval(delays), "median": float(np.median(delays))}
-        if "scheduled" in row:
-            row["arrived"] = row["arrived"], row["scheduled"]
+        if "arrived" in row:
+            row["arrived"] = row["arrived"], row.get("scheduled", float("nan"))
         if baseline in results and name != baseline:
             row["difference"] = statistics.paired(episodes, results[baseline])
         if name in training:
