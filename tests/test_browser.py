@@ -36,7 +36,7 @@ def page(browser):
     page = browser.new_page(viewport={"width": 1366, "height": 900})
     page.set_default_timeout(WAIT_MS)
     page.wrong, page.asked = [], []
-    page.on("console", lambda said: page.wrong.append(said.text) if said.type == "error" else None)
+    page.on("console", lambda message: page.wrong.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: page.wrong.append(str(error)))
     page.on("request", lambda request: page.asked.append(request.url))
     yield page
@@ -60,7 +60,7 @@ def runs(home):
 
 @pytest.fixture(scope="module")
 def ui(home):
-    """`make ui`: the address, and what it said."""
+    """`make ui`: the address, and what it message."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -85,8 +85,8 @@ def test_the_experiment_shows_its_runs(ui, page, runs):
 
 
 def test_the_link_that_it_prints_shows_the_curves_best_first(ui, page, runs):
-    _, said = ui
-    (link,) = re.findall(r"grid2x2, curves of the trainings, best first: (\S+)", said)
+    _, message = ui
+    (link,) = re.findall(r"grid2x2, curves of the trainings, best first: (\S+)", message)
     page.goto(link)
     page.locator(".js-plotly-plot .scatterlayer .js-line").first.wait_for(state="attached")
     shown = page.get_by_role("link", name=re.compile("seed 0")).all_inner_texts()
@@ -117,16 +117,16 @@ def test_a_run_tells_what_it_is(ui, page, runs):
 def test_the_report_draws_without_errors_or_network(home, page):
     path = home.folder / "report" / "report.html"
     page.goto(path.as_uri())
-    figures = {
+    plots = {
         "curves": ".scatterlayer .js-line",
         "final": ".points path",
         "map": ".points path",
         "credit": ".heatmaplayer image",
     }
-    for name, drawn in figures.items():
+    for name, drawn in plots.items():
         page.locator(f"#grid2x2-{name} {drawn}").first.wait_for(state="attached")
     assert page.locator("#grid2x2-map .points path").count() == 4
-    assert page.locator(".js-plotly-plot").count() == len(figures)
+    assert page.locator(".js-plotly-plot").count() == len(plots)
     assert page.wrong == []
     assert [url for url in page.asked if not url.startswith(("data:", "blob:"))] == [path.as_uri()]
     wider = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")

@@ -11,9 +11,9 @@ import pytest
 from mlflow import MlflowClient
 
 from tsc_marl import console
-from tsc_marl.analysis import compare
+from tsc_marl.analysis import compare, summaries
 from tsc_marl.errors import UserError
-from tsc_marl.evaluation import statistics
+from tsc_marl.evaluation import statistics, tables
 from tsc_marl.tracking.store import EVALUATION, Tracker
 
 pytest_plugins = ["helpers.fixtures"]
@@ -41,19 +41,21 @@ def client(home):
 
 
 def test_what_is_read_is_what_was_written(load, home):
-    found = load()
-    assert {name: sorted(t.seed for t in trainings) for name, trainings in found.groups.items()} == {
+    comparison = load()
+    assert {name: sorted(t.seed for t in trainings) for name, trainings in comparison.groups.items()} == {
         "mappo": [0, 1],
         "ippo": [0, 1],
     }
     folder = min((home.folder / "runs").iterdir())  # the first: the tests may run in another order
     content = json.loads((folder / "evaluation.json").read_text())["results"]
-    for name, trainings in found.groups.items():
+    for name, trainings in comparison.groups.items():
         for training in trainings:
             assert training.delay.tolist() == [row["delay"] for row in content[f"{name} s{training.seed}"]]
             assert training.curve["episode"].tolist() == [2, 4]
             assert len(training.curve["delay"]) == len(training.curve["minutes"]) == 2
-    assert found.baseline_delays == {"max_pressure": pytest.approx(np.mean([row["delay"] for row in content["max_pressure"]]))}
+    assert comparison.baseline_delays == {
+        "max_pressure": pytest.approx(np.mean([row["delay"] for row in content["max_pressure"]]))
+    }
 
 
 def test_a_training_whose_curve_has_a_hole_is_refused(load, client):
@@ -73,28 +75,31 @@ def test_a_training_whose_curve_has_a_hole_is_refused(load, client):
 def test_only_classical_controllers_are_levels(load):
     """`mappo` was measured beside `ippo`, and is not among the chosen."""
     load()
-    found = compare.load("cross", compare.RunFilter(algos=("ippo",)))
-    assert list(found.groups) == ["ippo"]
-    assert list(found.baseline_delays) == ["max_pressure"]
+    comparison = compare.load("cross", compare.RunFilter(algos=("ippo",)))
+    assert list(comparison.groups) == ["ippo"]
+    assert list(comparison.baseline_delays) == ["max_pressure"]
 
 
 def test_the_table_says_what_the_statistics_say(load):
-    found = load()
-    found = replace(found, baseline_delays={compare.THRESHOLD_CONTROLLER: 1e9})
-    cells = compare.row(compare.summaries(found, "mappo")["ippo"])
-    mine, theirs = compare.delays(found.groups["ippo"]), compare.delays(found.groups["mappo"])
-    assert cells[:2] == ["2", f"{statistics.iqm(mine.ravel()):.1f}"]
-    assert cells[3:5] == [f"{mine.mean():.1f}", f"{mine.mean(1).std(ddof=1):.1f}"]
-    assert cells[5] == f"{statistics.probability_of_improvement(mine.mean(1).tolist(), theirs.mean(1).tolist())[0]:.2f}"
-    assert cells[7] == "never"  # four episodes are fewer than the ten that the curve is averaged over
+    comparison = load()
+    comparison = replace(comparison, baseline_delays={compare.THRESHOLD_CONTROLLER: 1e9})
+    (row,) = [row for row in summaries.rows(comparison, "mappo") if row["algorithm"] == "ippo"]
+    keys = [column.key for column in summaries.COLUMNS]
+    text = dict(zip(keys, tables.cells(summaries.COLUMNS, row), strict=True))
+    ippo, mappo = summaries.delays(comparison.groups["ippo"]), summaries.delays(comparison.groups["mappo"])
+    assert (text["seeds"], text["delay"]) == ("2", f"{statistics.iqm(ippo.ravel()):.1f}")
+    assert (text["mean"], text["sd_over_seeds"]) == (f"{ippo.mean():.1f}", f"{ippo.mean(1).std(ddof=1):.1f}")
+    share = statistics.probability_of_improvement(ippo.mean(1).tolist(), mappo.mean(1).tolist())[0]
+    assert text["p_better"] == f"{share:.2f}"
+    assert text["episodes"] == "never"  # four episodes are fewer than the ten that the curve is averaged over
     with pytest.raises(UserError, match="no finished run of the reference qmix on cross; choose one of"):
-        found.reference("qmix")
+        comparison.reference("qmix")
 
 
 def test_the_verb(home, capsys):
     assert home.main("compare --net cross --reference ippo") == 0
     out = capsys.readouterr().out
-    assert re.search(r"beats.*\n.* ippo ", out)
+    assert re.search(r"P\(better\).*\n.* than ippo ", out)
     assert "max_pressure" in out
     assert "no interval" not in out
     assert home.main(["compare", "--net", "cross", "--where", "tags.seed = '1'"]) == 0
@@ -120,11 +125,11 @@ def test_a_narrow_terminal_gets_whole_columns(load, monkeypatch, width):
     text = Terminal()
     monkeypatch.setattr(sys, "stdout", text)
     monkeypatch.setenv("COLUMNS", str(width))
-    console.show(compare.table(load(), "mappo"), compare.MINOR)
+    console.show(summaries.table(load(), "mappo"), summaries.MINOR)
     lines = text.getvalue().splitlines()
     assert all(any(line.startswith(f"│ {name} ") and line.endswith("│") for line in lines) for name in ("ippo", "mappo"))
     assert "…" not in text.getvalue()
-    assert ("a wider terminal shows also drift [s]" in lines[-1]) == (width < 200)
+    assert (" ".join(summaries.MINOR[0].split()) in lines[-1]) == (width < 200)
     assert max(len(line) for line in lines if line.startswith("│")) <= width
 
 
@@ -134,8 +139,8 @@ def test_other_settings_of_an_algorithm_are_another_group_and_the_newest_counts(
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     for lam in ("0.5", "0.5", "0.9"):
         assert home.main(f"{QUICK} --algos ippo --algo.gae_lambda {lam}") == 0
-    found = compare.load("cross")
-    assert {name: len(trainings) for name, trainings in found.groups.items()} == {
+    comparison = compare.load("cross")
+    assert {name: len(trainings) for name, trainings in comparison.groups.items()} == {
         "ippo (gae_lambda 0.9)": 1,
         "ippo (gae_lambda 0.5)": 1,
     }
@@ -144,19 +149,19 @@ def test_other_settings_of_an_algorithm_are_another_group_and_the_newest_counts(
         [client.get_experiment_by_name("cross").experiment_id], "params.`algo.gae_lambda` = '0.5' and tags.seed = '0'"
     )
     newest = max(runs, key=lambda run: run.info.start_time)
-    assert found.groups["ippo (gae_lambda 0.5)"][0].run_id == newest.info.run_id
+    assert comparison.groups["ippo (gae_lambda 0.5)"][0].run_id == newest.info.run_id
     assert home.main(f"{QUICK} --algos ippo --algo.gae_lambda 0.5 --seeds 1") == 0
-    found = compare.load("cross")
-    assert found.of("ippo") == ["ippo (gae_lambda 0.5)", "ippo (gae_lambda 0.9)"]
-    assert found.reference("ippo") == "ippo (gae_lambda 0.5)"
-    assert found.reference("ippo (gae_lambda 0.9)") == "ippo (gae_lambda 0.9)"
+    comparison = compare.load("cross")
+    assert comparison.groups_of("ippo") == ["ippo (gae_lambda 0.5)", "ippo (gae_lambda 0.9)"]
+    assert comparison.reference("ippo") == "ippo (gae_lambda 0.5)"
+    assert comparison.reference("ippo (gae_lambda 0.9)") == "ippo (gae_lambda 0.9)"
 
 
 def test_a_setting_that_older_trainings_do_not_have_is_not_told_of_them(load):
     """As after an update of this program."""
     (training,) = (t for t in load().groups["ippo"] if t.seed == 0)
     older = {key: value for key, value in training.settings.items() if key != "algo.rollout_length"}
-    names = compare._names([replace(training, settings=older), training])
+    names = compare.group_names([replace(training, settings=older), training])
     assert names == ["ippo", "ippo (rollout_length 90)"]
 
 

@@ -6,7 +6,8 @@ import shutil
 
 import pytest
 
-from tsc_marl.analysis import compare
+from tsc_marl.analysis import compare, summaries
+from tsc_marl.evaluation.tables import cells
 
 pytest_plugins = ["helpers.fixtures"]
 
@@ -42,8 +43,9 @@ def test_a_store_that_takes_them_in_compares_the_same(trained, files, new_home, 
     assert (files / "README.md").read_text().count("| `") == 3
     ours, theirs = comparison(trained, monkeypatch), comparison(other, monkeypatch)
     assert theirs.baseline_delays == ours.baseline_delays
-    for name, summary in compare.summaries(ours, "mappo").items():
-        assert compare.row(compare.summaries(theirs, "mappo")[name]) == compare.row(summary)
+    for name, summary in summaries.summarise(ours, "mappo").items():
+        imported = summaries.summarise(theirs, "mappo")[name]
+        assert cells(summaries.COLUMNS[1:], vars(imported)) == cells(summaries.COLUMNS[1:], vars(summary))
     for name, trainings in ours.groups.items():
         for mine, taken in zip(trainings, theirs.groups[name], strict=True):
             assert (taken.seed, taken.settings, taken.delay.tolist()) == (mine.seed, mine.settings, mine.delay.tolist())

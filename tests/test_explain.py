@@ -1,4 +1,4 @@
-"""What a policy thinks, as a table: it must be the critic's own figures, about what was played."""
+"""The table of a policy's estimates: the critic's own numbers, of the episode that was played."""
 
 import csv
 import json
@@ -39,10 +39,10 @@ def column(rows, name):
 
 def test_the_table_of_jointq(trained, tmp_path, capsys):
     rows = explained(trained, "jointq", tmp_path)
-    said = capsys.readouterr().out
+    text = capsys.readouterr().out
     (file,) = trained.folder.glob("runs/*/jointq-s0/evaluation.json")
     (episode,) = json.loads(file.read_text())["results"]["jointq"]
-    assert f"delay {episode['delay']:.1f} s" in said  # the same episode as the evaluation's
+    assert f"delay {episode['delay']:.1f} s" in text  # the same episode as the evaluation's
     per_phase = {
         name: np.array([[float(row[f"{name}_{a}"] or 0) for a in range(4)] for row in rows])
         for name in ("probs", "own", "others")
@@ -55,7 +55,7 @@ def test_the_table_of_jointq(trained, tmp_path, capsys):
     assert all(int(row["choices"]) == sum(row[f"own_{a}"] != "" for a in range(4)) for row in rows)
 
 
-def test_what_happened_follows_from_rewards_and_values(trained, tmp_path):
+def test_outcomes_follow_from_rewards_and_values(trained, tmp_path):
     rows = explained(trained, "jointq", tmp_path)
     reward, value, own, gae = (column(rows, name) for name in ("reward", "value", "own", "gae"))
     assert reward.sum() < 0
@@ -66,7 +66,7 @@ def test_what_happened_follows_from_rewards_and_values(trained, tmp_path):
     assert column(rows, "residual")[:-1] == pytest.approx(target - value[:-1] - own[:-1], abs=0.02)
 
 
-def test_algorithms_with_fewer_opinions(trained, tmp_path, capsys):
+def test_algorithms_with_fewer_estimates(trained, tmp_path, capsys):
     rows = explained(trained, "mappo", tmp_path)
     value = column(rows, "value")
     assert (value == value[:, :1]).all()  # the team's
@@ -78,8 +78,8 @@ def test_algorithms_with_fewer_opinions(trained, tmp_path, capsys):
 
 def test_a_policy_sees_and_is_paid_as_in_its_training(trained, tmp_path, capsys):
     rows = explained(trained, "ippo", tmp_path)
-    said = capsys.readouterr().out
-    assert "note: the policy of ippo learned with other signal timing: yellow_s 3 (here 2), all_red_s 2" in said
+    text = capsys.readouterr().out
+    assert "note: the policy of ippo learned with other signal timing: yellow_s 3 (here 2), all_red_s 2" in text
     queues = -column(rows, "reward")
     assert (queues == queues.round()).all()  # halting vehicles
     (file,) = trained.folder.glob("runs/*/ippo-s0/evaluation.json")
@@ -92,7 +92,7 @@ def test_a_policy_sees_and_is_paid_as_in_its_training(trained, tmp_path, capsys)
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "text"),
     [
         ("--run max_pressure", "max_pressure is a classical controller, which values nothing; give a trained policy"),
         ("--run maddpg", "maddpg values no phase at a time, so there is nothing to explain"),
@@ -101,6 +101,6 @@ def test_a_policy_sees_and_is_paid_as_in_its_training(trained, tmp_path, capsys)
         ("--run jointq --seed 1000000", "seed must lie in 0 .. 999999"),
     ],
 )
-def test_bad_input(trained, capsys, options, said):
+def test_bad_input(trained, capsys, options, text):
     assert trained.main(f"explain --net grid2x2 {options}") == 2
-    assert said in capsys.readouterr().err
+    assert text in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""What a policy thinks of its choices: the numbers by hand, and that it drives as everywhere else."""
+"""Values of chosen phases: the numbers by hand, and the same actions as in an evaluation."""
 
 from dataclasses import replace
 
@@ -22,11 +22,11 @@ from tsc_marl.viz.phase_values import NEUTRAL_COLOUR, PolicyRunner, ValueLegend
 def test_the_advantage_is_over_the_mean_of_the_other_legal_phases() -> None:
     own = np.array([[1.0, 4.0, -2.0, 99.0], [5.0, 7.0, 0.0, 0.0], [1.0, 2.0, 6.0, 0.0]])
     avail = np.array([[1, 1, 1, 0], [1, 0, 0, 0], [1, 1, 1, 1]], dtype=bool)
-    found = phase_values.advantage(own, avail, np.array([1, 0, 0]))
-    np.testing.assert_allclose(found, [4.5, np.nan, 1 - 8 / 3])
+    gains = phase_values.advantage(own, avail, np.array([1, 0, 0]))
+    np.testing.assert_allclose(gains, [4.5, np.nan, 1 - 8 / 3])
 
 
-def test_the_scale_is_robust_and_leaves_out_what_is_not_known() -> None:
+def test_the_scale_is_robust_and_leaves_out_undefined_values() -> None:
     numbers = np.array([*np.linspace(-1, 1, 99), 1000.0, np.nan])
     around_zero, around_median = (ValueLegend("", "", "", zero) for zero in (True, False))
     middle, reach = phase_values.scale(numbers, around_zero)
@@ -60,13 +60,13 @@ def trained(kind: type, task: Task, **settings: object) -> TrainedPolicy:
 def test_without_advantages_there_are_values(kind: type, title: str, local: bool) -> None:
     task = Task("grid2x2")
     env = task.env()
-    driver = PolicyRunner(env, trained(kind, task), 1000)
-    driver.choose()
+    runner = PolicyRunner(env, trained(kind, task), 1000)
+    runner.choose()
     env.close()
-    assert driver.meaning is not None
-    assert (f"to come at {title}" in driver.meaning.title, driver.meaning.local) == (True, local)
-    assert np.isfinite(driver.worth).all()
-    assert (len(set(driver.worth.tolist())) > 1) == local
+    assert runner.legend is not None
+    assert (f"to come at {title}" in runner.legend.title, runner.legend.local) == (True, local)
+    assert np.isfinite(runner.values).all()
+    assert (len(set(runner.values.tolist())) > 1) == local
 
 
 @pytest.mark.parametrize(
@@ -80,10 +80,10 @@ def test_without_advantages_there_are_values(kind: type, title: str, local: bool
 def test_it_says_whose_return_is_meant_and_in_what_unit(kind: type, reward: str, title: str) -> None:
     task = replace(TASK, sim=SimConfig(reward=reward))
     env = task.env()
-    meaning = PolicyRunner(env, trained(kind, task), 1000).meaning
+    legend = PolicyRunner(env, trained(kind, task), 1000).legend
     env.close()
-    assert meaning is not None
-    assert meaning.title.startswith(title)
+    assert legend is not None
+    assert legend.title.startswith(title)
 
 
 def test_it_drives_as_everywhere_else_with_a_memory_too() -> None:
@@ -100,12 +100,12 @@ def test_it_drives_as_everywhere_else_with_a_memory_too() -> None:
     np.testing.assert_array_equal(*actions)
 
 
-def test_the_worth_of_a_choice_stays_until_the_next() -> None:
+def test_a_value_stays_until_the_next_choice() -> None:
     env = TASK.env()
-    driver, worths = PolicyRunner(env, biased(-3.0), 1000), []
+    runner, values = PolicyRunner(env, biased(-3.0), 1000), []
     for _ in range(4):
-        chosen = driver.choose()
-        worths.append((bool(env.avail.sum() > 1), float(driver.worth[0])))
+        chosen = runner.choose()
+        values.append((bool(env.avail.sum() > 1), float(runner.values[0])))
         env.step(chosen)
     env.close()
-    np.testing.assert_allclose(worths, [(False, np.nan), (False, np.nan), (True, -3.0), (True, -3.0)], rtol=1e-5)
+    np.testing.assert_allclose(values, [(False, np.nan), (False, np.nan), (True, -3.0), (True, -3.0)], rtol=1e-5)

@@ -197,10 +197,7 @@ def test_mistakes_of_a_probe(trained, tmp_path, capsys):
     (iql,) = trained.folder.glob("runs/*/iql-s0/checkpoint.pt")
     (jointq,) = trained.folder.glob("runs/*/jointq-s0/checkpoint.pt")
     for line, said in (
-        (
-            f"--net grid2x2 --run {iql}",
-            "iql has no softmax policy of one agent at a time, whose gradient is known; give a run of happo",
-        ),
+        (f"--net grid2x2 --run {iql}", "iql has no softmax policy of single agents"),
         ("--net grid2x2 --run iql", "iql has no softmax policy"),
         ("--net grid2x2 --run max_pressure", "max_pressure is a classical controller, which has no checkpoint"),
         (f"--net cross --run {jointq}", "trained on grid2x2, not cross"),

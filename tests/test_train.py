@@ -19,7 +19,7 @@ from rich.console import Console
 from tsc_marl import algos
 from tsc_marl.config import check_eval_seeds, parse
 from tsc_marl.errors import UserError
-from tsc_marl.evaluation import tables
+from tsc_marl.evaluation import statistics, tables
 from tsc_marl.paths import ROOT
 from tsc_marl.seeds import TRAIN_SEEDS, train_seed
 from tsc_marl.tracking import checkpoint
@@ -314,13 +314,13 @@ def test_training_seeds_differ_and_never_meet_evaluation(seed, episode, other_se
 
 def test_interval_of_normal_values():
     values = np.random.default_rng(1).normal(50, 10, size=200)
-    low, high = tables.interval(values.tolist())
+    low, high = statistics.interval(values.tolist())
     half = 1.96 * values.std() / np.sqrt(len(values))
     np.testing.assert_allclose([low, high], [values.mean() - half, values.mean() + half], atol=0.1 * half)
 
 
 def test_one_value_has_no_interval():
-    assert all(np.isnan(tables.interval([3.0])))
+    assert all(np.isnan(statistics.interval([3.0])))
     names = ("delay", "delay_p95", "worst_approach", "stops", "queue", "arrived", "scheduled", "never_inserted", "gridlock")
     results = {"random": [dict.fromkeys(names, 7.0)]}
     text = io.StringIO()

@@ -1,4 +1,4 @@
-"""A video of a stretch of traffic: real GIF files from real SUMO runs, and every mistake in one line."""
+"""A video of traffic: real GIF files from real SUMO runs, and every mistake in one line."""
 
 # pyright: reportAttributeAccessIssue=false, reportGeneralTypeIssues=false
 # The canvas of matplotlib and the images of Pillow have attributes that their types lack.
@@ -22,15 +22,14 @@ GRID = Task("grid2x2")
 
 
 @pytest.fixture(scope="module")
-def stretch() -> Clip:
+def clip() -> Clip:
     return record_clip(GRID, ControllerPolicy("max_pressure"), 1000, 290, 300)
 
 
-def test_a_gif_of_two_controllers_side_by_side(tmp_path, capsys) -> None:
+def test_a_gif_of_two_controllers_side_by_side(tmp_path) -> None:
     out = tmp_path / "new" / "both.gif"
     line = f"video --net cross --policy max_pressure fixed_time --from-s 100 --to-s 106 --out {out}"
     assert main(line.split()) == 0
-    assert f"video: {out} (" in capsys.readouterr().out
     with Image.open(out) as image:
         assert (image.format, image.n_frames, image.size[0] % 2) == ("GIF", 6, 0)
         frames = []
@@ -43,15 +42,15 @@ def test_a_gif_of_two_controllers_side_by_side(tmp_path, capsys) -> None:
         assert all(pixels.sum() > 20 for pixels in moved)
 
 
-def test_what_is_recorded_is_the_episode_that_is_played_elsewhere(stretch) -> None:
+def test_what_is_recorded_is_the_episode_that_is_played_elsewhere(clip) -> None:
     env = GRID.env()
     act, lost_s, waiting = ControllerPolicy("max_pressure").start(env, 1000).act, 0.0, 0
     while env.now < 300:
         waiting = len(env.engine.api.simulation.getPendingVehicles())
         before = lost_s
         lost_s -= float(env.step(act())[0].sum())
-    last = stretch.frames[-1]
-    assert [frame.second for frame in stretch.frames] == list(range(290, 300))
+    last = clip.frames[-1]
+    assert [frame.second for frame in clip.frames] == list(range(290, 300))
     assert len(env.vehicles.ids) > 10
     np.testing.assert_allclose(np.sort(last.vehicles[:, 3]), np.sort(env.vehicles.speed_ms), atol=0.006)
     positions = np.array([env.engine.api.vehicle.getPosition(name) for name in env.vehicles.ids])
@@ -61,33 +60,31 @@ def test_what_is_recorded_is_the_episode_that_is_played_elsewhere(stretch) -> No
     env.close()
 
 
-def test_a_vehicle_is_drawn_where_it_is(stretch) -> None:
-    stage = VideoCanvas(GRID, 1000, {"max_pressure": stretch})
-    map_ = stage.figure.axes[0]
+def test_a_vehicle_is_drawn_where_it_is(clip) -> None:
+    canvas = VideoCanvas(GRID, 1000, {"max_pressure": clip})
+    map_ = canvas.figure.axes[0]
     for i in (0, 9):
-        stage.show(i)
-        stage.figure.canvas.draw()
-        pixels = np.asarray(stage.figure.canvas.buffer_rgba())[..., :3].astype(int)
-        found = 0
-        for x, y, angle, speed in stretch.frames[i].vehicles:
+        canvas.show(i)
+        canvas.figure.canvas.draw()
+        pixels = np.asarray(canvas.figure.canvas.buffer_rgba())[..., :3].astype(int)
+        visible = 0
+        for x, y, angle, speed in clip.frames[i].vehicles:
             centre = (x - 2.5 * np.sin(np.radians(angle)), y - 2.5 * np.cos(np.radians(angle)))
             column, row = map_.transData.transform(centre)
-            seen = pixels[len(pixels) - 1 - int(row), int(column)]
-            found += np.abs(seen - 255 * vehicle_colours(np.array([speed]))[0]).max() < 40
-        assert found >= 0.8 * len(stretch.frames[i].vehicles)  # some overlap
-    stage.close()
+            pixel = pixels[len(pixels) - 1 - int(row), int(column)]
+            visible += np.abs(pixel - 255 * vehicle_colours(np.array([speed]))[0]).max() < 40
+        assert visible >= 0.8 * len(clip.frames[i].vehicles)  # some overlap
 
 
 def test_the_discs_have_the_colour_of_the_advantage() -> None:
     for sign in (1.0, -1.0):
         recorded = record_clip(TASK, biased(sign), 1000, 20, 22)
-        assert [frame.worth.tolist() for frame in recorded.frames] == [[pytest.approx(sign)]] * 2
-        stage = VideoCanvas(TASK, 1000, {"jointq": recorded})
-        stage.show(1)
-        (discs,) = (artist for artist in stage.figure.axes[0].collections if isinstance(artist, PathCollection))
+        assert [frame.values.tolist() for frame in recorded.frames] == [[pytest.approx(sign)]] * 2
+        canvas = VideoCanvas(TASK, 1000, {"jointq": recorded})
+        canvas.show(1)
+        (discs,) = (artist for artist in canvas.figure.axes[0].collections if isinstance(artist, PathCollection))
         colour = discs.get_facecolor()[0]
         assert (colour[2] > colour[0]) == (sign > 0)
-        stage.close()
 
 
 def test_a_long_stretch_has_no_more_frames_than_can_be_watched() -> None:
@@ -113,10 +110,10 @@ MISTAKES = [
 ]
 
 
-@pytest.mark.parametrize(("line", "said"), MISTAKES)
-def test_a_mistake_is_one_line(tmp_path, monkeypatch, capsys, line, said) -> None:
+@pytest.mark.parametrize(("line", "message"), MISTAKES)
+def test_a_mistake_is_one_line(tmp_path, monkeypatch, capsys, line, message) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     defaults = {"--policy": "random", "--from-s": "10", "--to-s": "20", "--out": f"{tmp_path}/x.gif"}
-    given = [f"{name} {value}" for name, value in defaults.items() if name not in line]
-    assert main(f"video --net cross {' '.join(given)} {line.format(tmp=tmp_path)}".split()) == 2
-    assert said in one_line(capsys.readouterr().err)
+    options = [f"{name} {value}" for name, value in defaults.items() if name not in line]
+    assert main(f"video --net cross {' '.join(options)} {line.format(tmp=tmp_path)}".split()) == 2
+    assert message in one_line(capsys.readouterr().err)

@@ -4,6 +4,8 @@ import os
 from importlib import resources
 from pathlib import Path
 
+from tsc_marl.errors import UserError
+
 ROOT = Path(__file__).parents[1]
 """The folder of the package: the clone, or site-packages."""
 
@@ -20,3 +22,17 @@ def shipped(name: str) -> Path:
 
 
 NETWORKS, CONFIGS = shipped("networks"), shipped("configs")
+
+
+def make_folder(out: Path) -> None:
+    """Make the folder of the option `out`, before anything is measured that would be lost without it.
+
+    Raises:
+        UserError: when it cannot be made, or when SUMO could not read its name.
+    """
+    if "," in str(out):
+        raise UserError(f"out {out} has a comma, where SUMO ends a file name; give another folder")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"out {out} cannot be made ({error.strerror}); give another folder") from None

@@ -1,4 +1,4 @@
-"""From finished trainings to an answer: per algorithm how good, how soon, how sure, read from MLflow."""
+"""Comparison of finished trainings, read from MLflow: final delay, speed of learning, and the uncertainty of both."""
 
 import logging
 from collections import defaultdict
@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from rich.table import Table
 
 from tsc_marl import config, controllers, renames
 from tsc_marl.errors import UserError, unknown
-from tsc_marl.evaluation import statistics, tables
+from tsc_marl.evaluation import statistics
 from tsc_marl.tracking.store import Tracker
 
 logger = logging.getLogger(__name__)
@@ -19,20 +18,16 @@ logger = logging.getLogger(__name__)
 SLOW = 10
 """More trainings than these take seconds to read."""
 COMPARABLE_SETTINGS = ("timing.", "sim.", "demand.", "eval_demand.", "eval_seeds", "episodes", "SUMO")
-"""What the settings begin with that two trainings must share to be compared."""
-MINOR = (
-    "drift [s]", "minutes\nto level", "spread [s]", "area [s]", "its 95 %", "mean [s]", "gridlock", "episodes\nto level",
-)  # fmt: skip
-"""Columns of the table that a narrow terminal can do without, the first of them first."""
+"""Prefixes of the settings that must be equal in trainings that are compared."""
 THRESHOLD_CONTROLLER = "max_pressure"
-"""The controller whose delay is to be reached."""
+"""The controller whose delay is the threshold for the speed of learning."""
 REFERENCES = ("mappo", "mappo_ind", "ippo")
-"""What the others are compared with unless something else is asked for, the first of them that was trained."""
+"""Default reference of a comparison: the first of these algorithms that was trained."""
 
 
 @dataclass(frozen=True)
 class RunFilter:
-    """Which of the finished trainings are meant; empty: all."""
+    """A choice among the finished trainings; an empty filter takes all."""
 
     where: str = ""
     """MLflow's own filter, such as `tags.git_commit = '…'` or `params.episodes = '100'`."""
@@ -42,9 +37,9 @@ class RunFilter:
     """Names of folders in runs/."""
 
     def takes(self, tags: Mapping[str, str]) -> bool:
-        """Return whether a training with these tags is among them, as far as the names go."""
-        named = (self.algos, tags["algorithm"]), (self.folders, tags.get("folder"))
-        return all(not names or name in names for names, name in named)
+        """Return whether the algorithms and folders include a training with these tags; `where` is MLflow's task."""
+        criteria = (self.algos, tags["algorithm"]), (self.folders, tags.get("folder"))
+        return all(not names or name in names for names, name in criteria)
 
 
 @dataclass(frozen=True)
@@ -57,11 +52,11 @@ class Training:
     settings: dict[str, str]
     """As logged, with SUMO's version."""
     delay: np.ndarray
-    """[E] of the final policy, one evaluation episode each."""
+    """[E] Delay [s] of the final policy in each evaluation episode."""
     gridlock: float
     """Share of the evaluation episodes."""
     curve: dict[str, np.ndarray]
-    """Training: `episode`, `steps` (decisions), `delay`, `minutes`, one entry per update."""
+    """[U] each, an entry per update: `episode`, `steps` (decisions), `delay` [s], `minutes`."""
     tags: dict[str, str]
     """As logged: versions, `git_commit`, the `command`."""
     metrics: dict[str, float]
@@ -74,7 +69,10 @@ class Training:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What is compared: trainings by the name of their algorithm, and the classical controllers that were measured with them."""
+    """Trainings by group, and the classical controllers that were measured beside them.
+
+    A group is an algorithm, or an algorithm with some settings where its trainings differ in them.
+    """
 
     network: str
     groups: dict[str, list[Training]]
@@ -90,198 +88,79 @@ class Comparison:
     def same_demand(self) -> bool:
         """Whether training had the evaluation's demand."""
         settings = self.trainings[0].settings
-        of = {key.removeprefix("demand."): value for key, value in settings.items() if key.startswith("demand.")}
-        return all(settings.get(f"eval_demand.{key}", value) == value for key, value in of.items())
+        demand = {key.removeprefix("demand."): value for key, value in settings.items() if key.startswith("demand.")}
+        return all(settings.get(f"eval_demand.{key}", value) == value for key, value in demand.items())
 
     @property
     def training_thresholds(self) -> dict[str, float]:
-        """The levels that training delays can be compared with: none where training had another demand."""
+        """Delays [s] of controllers that training delays can be compared with: none where training had another demand."""
         return self.baseline_delays if self.same_demand else {}
 
     @property
     def threshold(self) -> float | None:
-        """The delay [s] that training is to get down to; None where there is none."""
+        """The delay [s] that training has to reach; None where max pressure was not measured, or with another demand."""
         return self.training_thresholds.get(THRESHOLD_CONTROLLER)
 
     def reference(self, wanted: str | None = None) -> str:
-        """Return the group that the others are compared with: the wanted one, else the first of `REFERENCES` that is there.
+        """Return the group that the others are compared with.
 
-        Where there is none of those, it is the first by name.
+        Args:
+            wanted: a group or an algorithm. Default: the first of `REFERENCES` that was trained, else the first group by name.
 
         Raises:
-            UserError: when there is no such group.
+            UserError: when the wanted one was not trained.
         """
         if wanted in self.groups:
             return wanted
-        if wanted and not self.of(wanted):
-            known = ", ".join(self.groups)
-            raise UserError(f"no finished run of the reference {wanted} on {self.network}; choose one of {known} (--reference)")
-        found = [group for name in ([wanted] if wanted else REFERENCES) for group in self.of(name)]
-        return found[0] if found else min(self.groups)
+        if wanted and not self.groups_of(wanted):
+            groups = ", ".join(self.groups)
+            raise UserError(f"no finished run of the reference {wanted} on {self.network}; choose one of {groups} (--reference)")
+        candidates = [group for name in ([wanted] if wanted else REFERENCES) for group in self.groups_of(name)]
+        return candidates[0] if candidates else min(self.groups)
 
-    def of(self, algorithm: str) -> list[str]:
-        """Return the groups of an algorithm, that with the most trainings first."""
-        found = [name for name, trainings in self.groups.items() if trainings[0].algorithm == algorithm]
-        return sorted(found, key=lambda name: -len(self.groups[name]))
-
-
-@dataclass(frozen=True)
-class Summary:
-    """How good, how soon, how sure the trainings of one group are."""
-
-    n_seeds: int
-    delay: float
-    """Interquartile mean over seeds and evaluation episodes [s]."""
-    interval: statistics.Interval
-    """95 %, of that; nan for one training."""
-    mean: float
-    """Over all of them, jams included [s]."""
-    spread: float
-    """Standard deviation over seeds [s], nan for one training."""
-    better: tuple[float, float, float]
-    """Probability that a training ends better than one of the reference, with its 95 % interval; nan for the reference."""
-    episodes: list[float]
-    """Of each training until the level is reached, infinite if never; empty where no level was measured."""
-    minutes: list[float]
-    area: float
-    """Mean delay over all training episodes [s]."""
-    drift: float
-    """Change over the last quarter of training [s]."""
-    gridlock: float
-    """Share of the evaluation episodes."""
+    def groups_of(self, algorithm: str) -> list[str]:
+        """Return the groups of an algorithm; the group with the most trainings comes first."""
+        groups = [name for name, trainings in self.groups.items() if trainings[0].algorithm == algorithm]
+        return sorted(groups, key=lambda name: -len(self.groups[name]))
 
 
 def load(network: str, choice: RunFilter = RunFilter()) -> Comparison:
     """Read the finished trainings of a network.
 
-    Trainings of one algorithm with different settings of its own are different groups. Of two trainings that agree in
-    everything the newer one counts.
+    Trainings of one algorithm with different `algo.*` settings are different groups. Of two trainings with the same settings
+    and seed, the newer one counts.
 
     Args:
         network: the experiment.
         choice: which of them.
 
     Raises:
-        UserError: when there is none, or they cannot be compared: which, and in what they differ.
+        UserError: when there is none, or when two differ in one of `COMPARABLE_SETTINGS`.
     """
     tracker = Tracker(network)
     finished = [run for run in tracker.finished(choice.where) if "eval/delay" in run.data.metrics]
     runs = [run for run in finished if choice.takes(run.data.tags)]
     if len(runs) > SLOW:
         logger.info(f"{network}: reading {len(runs)} trainings")
-    found = [_training(tracker, run) for run in runs]
-    missing = sorted(set(choice.algos) - {training.algorithm for training in found})
+    trainings = [_training(tracker, run) for run in runs]
+    missing = sorted(set(choice.algos) - {training.algorithm for training in trainings})
     for name in missing:
         if name not in config.algorithms():
             raise unknown("algorithm", name, config.algorithms())
-    if missing or not found:
+    if missing or not trainings:
         of = f" of {', '.join(missing)}" if missing else ""
         chosen = f" that match {choice.where}" if choice.where else ""
-        there = sorted({run.data.tags["algorithm"] for run in finished})
-        other = f"; there are runs of {', '.join(there)}" if there else ""
+        trained = sorted({run.data.tags["algorithm"] for run in finished})
+        other = f"; there are runs of {', '.join(trained)}" if trained else ""
         wanted = f' ALGOS="{" ".join(missing)}"' if missing else ""
         raise UserError(f"no finished run{of} on {network}{chosen}; train one: make train NET={network}{wanted}{other}")
-    _check(found)
+    _check_comparable(trainings)
     groups: dict[str, list[Training]] = defaultdict(list)
-    for name, training in zip(_names(found), found, strict=True):
+    for name, training in zip(group_names(trainings), trainings, strict=True):
         if training.seed not in {other.seed for other in groups[name]}:  # newest first
             groups[name].append(training)
-    ordered = {name: sorted(trainings, key=lambda training: training.seed) for name, trainings in groups.items()}
+    ordered = {name: sorted(group, key=lambda training: training.seed) for name, group in groups.items()}
     return Comparison(network, ordered, _baseline_delays(tracker, runs))
-
-
-def summaries(comparison: Comparison, reference: str) -> dict[str, Summary]:
-    """Return the figures of each group, best delay first."""
-    groups, level = comparison.groups, comparison.threshold
-    found = {name: _summary(groups[name], groups[reference] if name != reference else None, level) for name in groups}
-    return dict(sorted(found.items(), key=lambda entry: entry[1].delay))
-
-
-def table(comparison: Comparison, reference: str) -> Table:
-    """Return the table, best first; the others are compared with the group `reference`."""
-    level = comparison.baseline_delays.get(THRESHOLD_CONTROLLER)
-    level_text = f", {THRESHOLD_CONTROLLER} {level:.1f} s" if level is not None else ""
-    level_text += "" if comparison.same_demand else "; training had another demand"
-    result = Table(title=f"{comparison.network}: final greedy policies on held-out seeds{level_text}", title_justify="left")
-    result.add_column("algorithm", no_wrap=True)
-    columns = ("seeds", "delay [s],\nIQM", "95 %", "mean [s]", "spread [s]", f"beats\n{reference}", "its 95 %")
-    for column in (*columns, "episodes\nto level", "minutes\nto level", "area [s]", "drift [s]", "gridlock"):
-        result.add_column(column, justify="right", no_wrap=True)
-    for name, summary in summaries(comparison, reference).items():
-        result.add_row(_on_two_lines(name), *row(summary))
-    return result
-
-
-def caveats(comparison: Comparison) -> str:
-    """Return what a reader should know of the figures: how few trainings there are, and of how many versions; else nothing."""
-    counts = {name: len(trainings) for name, trainings in comparison.groups.items()}
-    said = []
-    if min(counts.values()) < 2:
-        said.append("no interval where there is one training only: how much trainings vary is then unknown; add seeds")
-    if any(2 <= count < 10 for count in counts.values()):
-        hold = "2, 3, 5 and 10 trainings hold the truth 54, 74, 86 and 94 times of 100 where trainings vary as normal values do"
-        said.append(f"95 % intervals of few trainings are too narrow: those of {hold}")
-    mixed = [name for name, trainings in comparison.groups.items() if len({training.commit for training in trainings}) > 1]
-    if mixed:
-        said.append(f"trainings of different git commits stand in one row: {', '.join(mixed)}")
-    return "; ".join(said)
-
-
-def _on_two_lines(name: str) -> str:
-    """Return a group's name with the settings that tell it from others on a line of their own."""
-    return name.replace(" (", "\n(")
-
-
-def runs_table(comparison: Comparison) -> Table:
-    """Return a row for each training, best first."""
-    result = Table(title=f"{comparison.network}: finished trainings", title_justify="left")
-    result.add_column("algorithm", no_wrap=True)
-    for column in ("seed", "delay [s]", "median", "episodes", "minutes", "commit", "run"):
-        result.add_column(column, justify="right", no_wrap=True)
-    every = [(name, training) for name, trainings in comparison.groups.items() for training in trainings]
-    for name, training in sorted(every, key=lambda entry: float(entry[1].delay.mean())):
-        result.add_row(
-            _on_two_lines(name), str(training.seed), f"{training.delay.mean():.1f}", f"{np.median(training.delay):.1f}",
-            f"{training.curve['episode'][-1]:.0f}", f"{training.curve['minutes'][-1]:.1f}", training.commit, training.run_id,
-        )  # fmt: skip
-    return result
-
-
-def row(summary: Summary) -> list[str]:
-    """Return the cells of one group."""
-    share, low, high = summary.better
-    return [
-        str(summary.n_seeds), f"{summary.delay:.1f}", tables.span(*summary.interval), f"{summary.mean:.1f}",
-        tables.number(summary.spread),
-        tables.number(share, ".2f"), tables.span(low, high, ".2f"),
-        tables.median(summary.episodes), tables.median(summary.minutes, ".1f"),
-        f"{summary.area:.0f}", tables.number(summary.drift, "+.1f"), tables.number(summary.gridlock, ".0%"),
-    ]  # fmt: skip
-
-
-def _summary(trainings: Sequence[Training], reference: Sequence[Training] | None, level: float | None) -> Summary:
-    values = delays(trainings)
-    ends, curves = values.mean(axis=1), [training.curve for training in trainings]
-    better = float("nan"), float("nan"), float("nan")
-    if reference is not None:
-        better = statistics.probability_of_improvement(ends.tolist(), delays(reference).mean(axis=1).tolist())
-    episodes, minutes = (_reached(trainings, axis, level) if level is not None else [] for axis in ("episode", "minutes"))
-    return Summary(
-        len(trainings), float(statistics.iqm(values.ravel())), statistics.bootstrap(values, statistics.iqm), float(values.mean()),
-        float(ends.std(ddof=1)) if len(ends) > 1 else float("nan"), better, episodes, minutes,
-        float(np.mean([statistics.mean_training_delay(c["episode"], c["delay"]) for c in curves])),
-        float(np.mean([statistics.final_slope(c["episode"], c["delay"]) for c in curves])),
-        float(np.mean([training.gridlock for training in trainings])),
-    )  # fmt: skip
-
-
-def delays(trainings: Sequence[Training]) -> np.ndarray:
-    """Return [S, E] s."""
-    return np.array([training.delay for training in trainings])
-
-
-def _reached(trainings: Sequence[Training], axis: str, level: float) -> list[float]:
-    return [statistics.episodes_to_threshold(t.curve[axis], t.curve["episode"], t.curve["delay"], level) for t in trainings]
 
 
 def _training(tracker: Tracker, run: Any) -> Training:
@@ -291,43 +170,45 @@ def _training(tracker: Tracker, run: Any) -> Training:
     except UserError as error:
         advice = f"delete the run in MLflow (make ui), or --where \"attributes.run_id != '{run.info.run_id}'\""
         raise UserError(f"{error}; {advice}") from None
-    (rows,) = content["results"].values()
+    (episodes,) = content["results"].values()
     histories = {key: tracker.history(run.info.run_id, key) for key in ("episode", "steps", "delay", "minutes")}
     played = max(histories["episode"], default=0.0)
     if played != float(params["episodes"]):
-        told = f"the store has the curves of {played:.0f} of {params['episodes']} episodes of run {run.info.run_id}"
-        raise UserError(f"{told}; make train RESUME={tags.get('folder')} sends the others, or delete the run in MLflow (make ui)")
+        state = f"the store has the curves of {played:.0f} of {params['episodes']} episodes of run {run.info.run_id}"
+        raise UserError(
+            f"{state}; make train RESUME={tags.get('folder')} sends the others, or delete the run in MLflow (make ui)"
+        )
     return Training(
         run.info.run_id, renames.variant(tags["algorithm"]), int(tags["seed"]), params | {"SUMO": tags["sumo_version"]},
-        np.array([episode["delay"] for episode in rows]),
-        float(np.mean([episode.get("gridlock", np.nan) for episode in rows])), histories, tags, run.data.metrics,
+        np.array([episode["delay"] for episode in episodes]),
+        float(np.mean([episode.get("gridlock", np.nan) for episode in episodes])), histories, tags, run.data.metrics,
     )  # fmt: skip
 
 
-def _check(found: Sequence[Training]) -> None:
-    """Refuse trainings that differ in what they were trained for, or measured on."""
-    first = found[0]
-    for other in found[1:]:
+def _check_comparable(trainings: Sequence[Training]) -> None:
+    """Refuse trainings that differ in one of `COMPARABLE_SETTINGS`."""
+    first = trainings[0]
+    for other in trainings[1:]:
         for key in sorted(first.settings.keys() | other.settings.keys()):
-            mine, theirs = first.settings.get(key), other.settings.get(key)
-            if mine != theirs and key.startswith(COMPARABLE_SETTINGS):
+            value, other_value = first.settings.get(key), other.settings.get(key)
+            if value != other_value and key.startswith(COMPARABLE_SETTINGS):
                 pair = f"runs {first.run_id} ({first.algorithm}) and {other.run_id} ({other.algorithm})"
                 field = "tags.sumo_version" if key == "SUMO" else f"params.`{key}`"
-                advice = f"choose with --where, for example --where \"{field} = '{theirs if mine is None else mine}'\""
-                raise UserError(f"{pair} cannot be compared: {key} is {mine} and {theirs}; {advice}")
+                advice = f"choose with --where, for example --where \"{field} = '{other_value if value is None else value}'\""
+                raise UserError(f"{pair} cannot be compared: {key} is {value} and {other_value}; {advice}")
 
 
-def _names(found: Sequence[Training]) -> list[str]:
+def group_names(trainings: Sequence[Training]) -> list[str]:
     """Return each training's group: its algorithm, with the settings in which trainings of that algorithm differ."""
     own: dict[str, list[dict[str, str]]] = defaultdict(list)
-    for training in found:
+    for training in trainings:
         own[training.algorithm].append({k: v for k, v in training.settings.items() if k.startswith("algo.")})
     names = []
-    for training in found:
+    for training in trainings:
         keys = sorted({key for settings in own[training.algorithm] for key in settings})
         differ = [key for key in keys if len({settings.get(key) for settings in own[training.algorithm]}) > 1]
-        told = ", ".join(f"{key.removeprefix('algo.')} {training.settings[key]}" for key in differ if key in training.settings)
-        names.append(f"{training.algorithm} ({told})" if told else training.algorithm)
+        values = ", ".join(f"{key.removeprefix('algo.')} {training.settings[key]}" for key in differ if key in training.settings)
+        names.append(f"{training.algorithm} ({values})" if values else training.algorithm)
     return names
 
 
@@ -340,7 +221,7 @@ def _baseline_delays(tracker: Tracker, runs: Sequence[Any]) -> dict[str, float]:
             content = tracker.evaluation(parent)
         except UserError:
             continue
-        for name, rows in content["results"].items():
+        for name, episodes in content["results"].items():
             if name in controllers.available():
-                baseline_delays.setdefault(name, tables.mean(rows, "delay"))
+                baseline_delays.setdefault(name, statistics.mean(episodes, "delay"))
     return baseline_delays

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -15,9 +16,9 @@ from tsc_marl import algos, console, seeds
 from tsc_marl.algos.ippo import Ippo
 from tsc_marl.analysis import advantage_estimators
 from tsc_marl.analysis.gradient_statistics import AGGREGATE_VIEWS, BATCH, SHARED, TRUTH, Estimate, GradientStatistics
-from tsc_marl.cli.options import make_folder
 from tsc_marl.errors import UserError
-from tsc_marl.evaluation import tables
+from tsc_marl.evaluation.tables import Column, span, terminal_table
+from tsc_marl.paths import make_folder
 from tsc_marl.rollout.policies import TrainedPolicy
 from tsc_marl.rollout.pool import Pool
 from tsc_marl.rollout.task import Task
@@ -27,11 +28,14 @@ from tsc_marl.tracking import checkpoint
 from tsc_marl.tracking.policies import find_checkpoint
 from tsc_marl.tracking.run_folder import TrainingFolder
 from tsc_marl.types import Batch, Spec
+from tsc_marl.viz.plotting import new_figure
 
-LEAST = 16
+log = logging.getLogger(__name__)
+
+MIN_EPISODES = 16
 """Fewer episodes have no meaningful interval."""
-KEPT = ("gamma", "gae_lambda", "critic_hidden", "adv_norm")
-"""Settings of the run that critics and advantages take over."""
+RUN_SETTINGS = ("gamma", "gae_lambda", "critic_hidden", "adv_norm")
+"""Settings of the run that the probe uses for its critics and advantages."""
 
 
 @dataclass(frozen=True)
@@ -45,47 +49,55 @@ class Subject:
 
 
 def run(network: str, names: Sequence[str], episodes: int, truth_lam: float, out: Path, workers: int) -> None:
-    """Probe policies; print a table each, write files and a picture. The arguments are those of `options.ProbeOptions`.
+    """Probe policies: print a table of each, write the results as files and as a plot.
 
-    Critics are fitted in one thread, as in training: figures do not depend on the number of cores.
+    Critics are fitted in one thread, as in training: the results do not depend on the number of cores.
+
+    Args:
+        network: road network.
+        names: policies, or folders of runs, whose snapshots are probed one by one.
+        episodes: episodes of each policy, an even number.
+        truth_lam: lambda of the returns that the true gradient is estimated from.
+        out: folder of the files.
+        workers: processes that simulate.
 
     Raises:
         UserError: for policies that cannot be probed, and for too few episodes.
     """
     torch.set_num_threads(1)
-    if episodes < LEAST or episodes % 2:
-        raise UserError(f"episodes must be an even number of at least {LEAST}; got {episodes}")
+    if episodes < MIN_EPISODES or episodes % 2:
+        raise UserError(f"episodes must be an even number of at least {MIN_EPISODES}; got {episodes}")
     if not 0 <= truth_lam <= 1:
         raise UserError(f"truth-lam must lie in [0, 1]; got {truth_lam}")
     subjects = [_subject(path, network) for name in names for path in checkpoints(name, network)]
     if len({subject.label for subject in subjects}) < len(subjects):
         subjects = [replace(subject, label=f"{subject.label} ({subject.path})") for subject in subjects]
     make_folder(out)
-    found: dict[str, GradientStatistics] = {}
+    results: dict[str, GradientStatistics] = {}
     with Pool(workers) as pool:
         learners = [learner(subject.policy, pool.read_spec(subject.task)) for subject in subjects]
         for subject, algorithm in zip(subjects, learners, strict=True):
-            console.say(f"{subject.label}: playing {episodes} episodes, then fitting critics …")
-            settings = {name: getattr(subject.policy.config, name) for name in KEPT}
+            log.info("%s: playing %d episodes, then fitting critics …", subject.label, episodes)
+            settings = {name: getattr(subject.policy.config, name) for name in RUN_SETTINGS}
             batch = collect(pool, subject, episodes)
-            found[subject.label] = advantage_estimators.measure(algorithm, batch, settings, truth_lam=truth_lam)
+            results[subject.label] = advantage_estimators.measure(algorithm, batch, settings, truth_lam=truth_lam)
             scale = "not normalised" if settings["adv_norm"] == "none" else f"normalised by {settings['adv_norm']}"
             learned = f"lambda {settings['gae_lambda']:g}, advantages {scale}"
-            console.show(table(f"{subject.label} ({learned})", found[subject.label]))
-            write(out, {"network": network, "episodes": episodes, "truth_lam": truth_lam, "batch": BATCH}, found)
-    draw(out / "probe.png", f"{network}, {episodes} episodes of each policy", found)
-    console.say(f"figures of all agents: {out}/probe.json and .csv; picture: {out}/probe.png")
+            console.show(table(f"{subject.label} ({learned})", results[subject.label]))
+            write(out, {"network": network, "episodes": episodes, "truth_lam": truth_lam, "batch": BATCH}, results)
+    draw(out / "probe.png", f"{network}, {episodes} episodes of each policy", results)
+    log.info("results of all agents: %s/probe.json and .csv; plot: %s/probe.png", out, out)
 
 
 def checkpoints(name: str, network: str) -> list[Path]:
-    """Return the checkpoints that a name stands for; for the folder of a run, its snapshots in order and the last one."""
+    """Return the checkpoint of a policy; for the folder of a run, its snapshots in order, then the last checkpoint."""
     folder = Path(name)
     if not folder.is_dir():
         return [find_checkpoint(name, network)]
-    found = TrainingFolder(folder).checkpoints()
-    if not found:
+    paths = TrainingFolder(folder).checkpoints()
+    if not paths:
         raise UserError(f"{folder} holds no checkpoint; give a folder runs/<training>/<algorithm>-s<seed>")
-    return found
+    return paths
 
 
 def _subject(path: Path, network: str) -> Subject:
@@ -105,7 +117,7 @@ def learner(policy: TrainedPolicy, spec: Spec) -> Ippo:
     if isinstance(algorithm, Ippo) and _softmax(type(algorithm)):
         return algorithm
     able = ", ".join(name for name in algos.available() if _softmax(algos.find(name)))
-    raise UserError(f"{policy.name} has no softmax policy of one agent at a time, whose gradient is known; give a run of {able}")
+    raise UserError(f"{policy.name} has no softmax policy of single agents, and the probe needs one; give a run of {able}")
 
 
 def _softmax(kind: type) -> bool:
@@ -121,45 +133,51 @@ def collect(pool: Pool, subject: Subject, episodes: int) -> Batch:
     return Batch.join([episode.batch for episode in played if episode.batch is not None])
 
 
-def table(title: str, found: GradientStatistics) -> Table:
+COLUMNS = (
+    Column("estimator", "estimator"),
+    Column("cosine", "cosine to truth"),
+    Column("episodes", "episodes to cosine 1/2"),
+    Column("gain", f"gain of {BATCH} episodes"),
+    Column("relative", f"gain over {SHARED}'s"),
+)
+
+
+def table(title: str, statistics: GradientStatistics) -> Table:
     """Return the table of one policy, all agents together."""
-    agree = found.reliability
-    said = (
-        f"{title}: the true gradients of two halves have cosine {agree.value:.2f} ({tables.span(agree.low, agree.high, '.2f')})"
-    )
-    result = Table(title=said, title_justify="left")
-    result.add_column("estimator", no_wrap=True)
-    for column in ("cosine to truth", "episodes to cosine 1/2", f"gain of {BATCH} episodes", f"over {SHARED}'s"):
-        result.add_column(column, justify="right", no_wrap=True)
-    for name, quality in found.quality.items():
-        figures = quality["agents"]
-        cells = [_text(figures.cosine, ".2f"), _text(figures.episodes), _text(figures.gain), _text(figures.relative, ".2f")]
-        if math.isnan(figures.episodes.value):
-            cells[1] = f"> {figures.episodes.low:.3g}"
-        if name == TRUTH:
-            cells[0] = "1"
-        if name == SHARED:
-            cells[3] = "1"
-        result.add_row(name, *cells)
-    return result
+    agree = statistics.reliability
+    halves = f"the true gradients of two halves have cosine {_text(agree, '.2f')}"
+    rows = []
+    for name, views in statistics.quality.items():
+        quality = views["agents"]
+        bound = f"> {quality.episodes.low:.3g}" if math.isnan(quality.episodes.value) else _text(quality.episodes)
+        rows.append(
+            {
+                "estimator": name,
+                "cosine": "1" if name == TRUTH else _text(quality.cosine, ".2f"),
+                "episodes": bound,
+                "gain": _text(quality.gain),
+                "relative": "1" if name == SHARED else _text(quality.relative, ".2f"),
+            }
+        )
+    return terminal_table(f"{title}: {halves}", COLUMNS, rows)
 
 
-def _text(figure: Estimate, form: str = ".3g") -> str:
-    """Return a figure with its interval as text."""
-    if math.isnan(figure.value):
+def _text(estimate: Estimate, form: str = ".3g") -> str:
+    """Return an estimate with its interval as text."""
+    if math.isnan(estimate.value):
         return "noise"
-    return f"{figure.value:{form}} ({tables.span(figure.low, figure.high, form)})"
+    return f"{estimate.value:{form}} ({span((estimate.low, estimate.high), form)})"
 
 
-def write(folder: Path, what: dict[str, Any], found: dict[str, GradientStatistics]) -> None:
-    """Write everything as JSON and, a row per policy, estimator and agent, as CSV; what noise does not allow is left empty."""
-    content = {**what, "policies": {label: asdict(findings) for label, findings in found.items()}}
+def write(folder: Path, settings: dict[str, Any], results: dict[str, GradientStatistics]) -> None:
+    """Write all results as JSON and, a row per policy, estimator and agent, as CSV; undefined numbers are empty."""
+    content = {**settings, "policies": {label: asdict(statistics) for label, statistics in results.items()}}
     (folder / "probe.json").write_text(json.dumps(_plain(content), indent=1))
     rows = [
         {"policy": label, "estimator": name, "agent": agent}
-        | {f"{figure}_{end}": number for figure, ends in asdict(quality).items() for end, number in _plain(ends).items()}
-        for label, findings in found.items()
-        for name, qualities in findings.quality.items()
+        | {f"{key}_{end}": number for key, ends in asdict(quality).items() for end, number in _plain(ends).items()}
+        for label, statistics in results.items()
+        for name, qualities in statistics.quality.items()
         for agent, quality in qualities.items()
     ]
     with (folder / "probe.csv").open("w", newline="") as file:
@@ -169,38 +187,33 @@ def write(folder: Path, what: dict[str, Any], found: dict[str, GradientStatistic
 
 
 def _plain(value: Any) -> Any:
-    """Return the value with None for numbers that JSON does not have."""
+    """Return the value with None for nan and infinity, which JSON does not have."""
     if isinstance(value, dict):
         return {key: _plain(inner) for key, inner in value.items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def draw(path: Path, title: str, found: dict[str, GradientStatistics]) -> None:
+def draw(path: Path, title: str, results: dict[str, GradientStatistics]) -> None:
     """Draw the gain over the number of episodes in a batch, and each agent's gain, a row per policy."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(len(found), 2, figsize=(11, 4.2 * len(found)), squeeze=False, layout="constrained")
-    for (left, right), (label, findings) in zip(axes, found.items(), strict=True):
-        _curves(left, label, findings)
-        _dots(right, findings)
+    figure = new_figure(figsize=(11, 4.2 * len(results)), layout="constrained")
+    axes = figure.subplots(len(results), 2, squeeze=False)
+    for (left, right), (label, statistics) in zip(axes, results.items(), strict=True):
+        _curves(left, label, statistics)
+        _dots(right, statistics)
     axes[0, 0].legend(ncols=2, fontsize=8)
     figure.suptitle(title)
     figure.savefig(path, dpi=110)
-    plt.close(figure)
 
 
-def _colours(findings: GradientStatistics) -> dict[str, str]:
-    others = [name for name in findings.quality if name != TRUTH]
+def _colours(statistics: GradientStatistics) -> dict[str, str]:
+    others = [name for name in statistics.quality if name != TRUTH]
     return {TRUTH: "black"} | {name: f"C{i}" for i, name in enumerate(others)}
 
 
-def _curves(axis: Any, label: str, findings: GradientStatistics) -> None:
+def _curves(axis: Any, label: str, statistics: GradientStatistics) -> None:
     """Draw the gain of all agents over the number of episodes, with its interval as a shade."""
-    for name, colour in _colours(findings).items():
-        counts, gains = zip(*findings.gains[name].items(), strict=True)
+    for name, colour in _colours(statistics).items():
+        counts, gains = zip(*statistics.gains[name].items(), strict=True)
         axis.plot(counts, [g.value for g in gains], color=colour, linestyle="--" if name == TRUTH else "-", label=name)
         axis.fill_between(counts, [g.low for g in gains], [g.high for g in gains], color=colour, alpha=0.08, linewidth=0)
     axis.axhline(0, color="0.4", linewidth=0.8)
@@ -212,11 +225,11 @@ def _curves(axis: Any, label: str, findings: GradientStatistics) -> None:
     axis.grid(alpha=0.3)
 
 
-def _dots(axis: Any, findings: GradientStatistics) -> None:
-    """Draw each agent's gain, filled where it is told from zero."""
-    colours = _colours(findings)
+def _dots(axis: Any, statistics: GradientStatistics) -> None:
+    """Draw each agent's gain, filled where it differs significantly from zero."""
+    colours = _colours(statistics)
     for i, (name, colour) in enumerate(colours.items()):
-        agents = [quality.gain for agent, quality in findings.quality[name].items() if agent not in AGGREGATE_VIEWS]
+        agents = [quality.gain for agent, quality in statistics.quality[name].items() if agent not in AGGREGATE_VIEWS]
         faces = [colour if gain.low > 0 or gain.high < 0 else "none" for gain in agents]
         axis.scatter(
             [gain.value for gain in agents], [i] * len(agents), edgecolors=colour, facecolors=faces, s=24, linewidths=0.9
@@ -225,5 +238,5 @@ def _dots(axis: Any, findings: GradientStatistics) -> None:
     axis.set_yticks(range(len(colours)), list(colours))
     axis.invert_yaxis()
     axis.set_xlabel(f"gain along each agent's gradient of {BATCH} episodes [reward per decision]")
-    axis.set_title("a dot per agent, filled where noise cannot explain it")
+    axis.set_title("a dot per agent, filled where it differs significantly from 0")
     axis.grid(alpha=0.3)

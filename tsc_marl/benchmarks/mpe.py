@@ -1,23 +1,28 @@
-"""simple_spread of the multi-agent particle environments, for all copies at once; `make bench-mpe` trains on it.
+"""simple_spread of the multi-agent particle environments, with many copies at once; `make bench-mpe` trains on it.
 
 The physics, observations and rewards are those of MPE2's simple_spread_v3 (tests/test_spread.py compares them step by
-step). Published figures are in OpenAI's convention: every agent gets the sum over agents of (minus the distance of each
+step). Published returns are in OpenAI's convention: every agent gets the sum over agents of (minus the distance of each
 landmark to its nearest agent, minus the collisions, a body's with itself counted); with MPE2's per-agent rewards r^i at
 local ratio 0.5 that is 2 sum_i r^i - 3 per step.
 """
 
 import itertools
+import logging
 import sys
 import time
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
-from rich.table import Table
+import tyro
 from torch import Tensor
 
 from tsc_marl import algos, console
-from tsc_marl.training.learner import Learner
+from tsc_marl.bounds import Count, check
+from tsc_marl.evaluation.tables import Column, Row, number, terminal_table
 from tsc_marl.types import Algorithm, Batch, Spec
+
+log = logging.getLogger(__name__)
 
 STEPS, N, DT, DAMPING, REACH, MARGIN, STIFF, THRUST = 25, 3, 0.1, 0.25, 0.3, 1e-3, 100.0, 5.0
 PUSH = torch.tensor([[0.0, 0.0], [-1.0, 0.0], [1.0, 0.0], [0.0, -1.0], [0.0, 1.0]])
@@ -25,12 +30,12 @@ PUBLISHED = {
     "iql": -132.6, "ia2c": -134.4, "ippo": -133.9, "maddpg": -141.7, "coma": -204.3, "maa2c": -129.9, "mappo": -133.5,
     "vdn": -131.0, "qmix": -126.6,
 }  # fmt: skip
-"""EPyMARL's paper (Papoudakis et al. 2021, arXiv 2006.07869), recalled, not read again; on-policy after more than ten times
+"""EPyMARL's paper (Papoudakis et al. 2021, arXiv 2006.07869), quoted from memory; on-policy algorithms after more than ten times
 as many steps."""
 
 
 class Game(Protocol):
-    """B copies of one game, which goes on or starts again for ever: a batch is a cut out of it."""
+    """B copies of one game without an end: it continues or starts again, and a batch is a part of it."""
 
     spec: Spec
 
@@ -46,16 +51,16 @@ class Game(Protocol):
 @torch.no_grad()
 def collect(game: Game, algorithm: Algorithm, steps: int, generator: torch.Generator | None) -> Batch:
     """Play `steps` steps; the last one is a truncation, unless the game ended there."""
-    seen, actions, rewards, ended, extras, carry = [game.observe()], [], [], [], [], None
+    observed, actions, rewards, ended, extras, carry = [game.observe()], [], [], [], [], None
     for _ in range(steps):
-        action, extra, carry = algorithm.act(*seen[-1][:2], carry, generator)
+        action, extra, carry = algorithm.act(*observed[-1][:2], carry, generator)
         reward, end = game.step(action)
         rewards.append(reward)
         ended.append(end)
         actions.append(action)
         extras.append(extra)
-        seen.append(game.observe())
-    obs, avail, state = (torch.stack(column) for column in zip(*seen, strict=True))
+        observed.append(game.observe())
+    obs, avail, state = (torch.stack(column) for column in zip(*observed, strict=True))
     terminated = torch.stack(ended)
     truncated = torch.zeros_like(terminated)
     truncated[-1] = ~terminated[-1]
@@ -119,9 +124,9 @@ def heuristic(game: Spread) -> Tensor:
     orders = torch.tensor(list(itertools.permutations(range(N))))
     total = torch.stack([gaps[:, range(N), order].sum(-1) for order in orders])
     target = game.landmarks[torch.arange(game.envs).unsqueeze(1), orders[total.argmin(0)]]
-    wanted = target - game.place - 0.35 * game.speed
-    axis = wanted.abs().argmax(-1)
-    ahead = wanted.gather(-1, axis.unsqueeze(-1)).squeeze(-1)
+    way = target - game.place - 0.35 * game.speed
+    axis = way.abs().argmax(-1)
+    ahead = way.gather(-1, axis.unsqueeze(-1)).squeeze(-1)
     return torch.where(ahead.abs() < 0.03, 0, 1 + 2 * axis + (ahead > 0).long())
 
 
@@ -137,11 +142,12 @@ def scripted(envs: int, seed: int, random: bool) -> Tensor:
 
 
 def settings(config: type) -> dict[str, object]:
-    """Return what differs from an algorithm's defaults, which are for traffic. Who may pass a batch but once does so.
+    """Return the settings in which MPE differs from an algorithm's defaults, which are for traffic.
 
-    A push is forgotten within ten steps (a quarter of the speed is lost in each): discounts of .99 and .95 add only noise.
+    A speed decays within ten steps (a quarter of it in each): discounts of .99 and .95 add only noise. Algorithms that pass
+    over a batch once by default do so here too.
     """
-    wanted = {
+    values = {
         "gamma": 0.95,
         "gae_lambda": 0.8,
         "lr": 7e-4,
@@ -153,41 +159,73 @@ def settings(config: type) -> dict[str, object]:
         "gradient_steps": 40,
         "epochs": 10,
     }
-    known = config.__dataclass_fields__
-    if "epochs" in known and known["epochs"].default == 1:
-        del wanted["epochs"]
-    return {key: value for key, value in wanted.items() if key in known}
+    fields = config.__dataclass_fields__
+    if "epochs" in fields and fields["epochs"].default == 1:
+        del values["epochs"]
+    return {key: value for key, value in values.items() if key in fields}
 
 
-def bench(names: list[str], batches: int, seeds: int) -> None:
-    """Train each algorithm and print its greedy return beside random, the heuristic and the published figure."""
+@dataclass(frozen=True)
+class MpeOptions:
+    """Train algorithms on simple_spread and compare their greedy returns with published ones."""
+
+    algos: tuple[str, ...] = field(default_factory=lambda: tuple(algos.available()))
+    """Algorithms to train; default all."""
+    batches: Count = 500
+    """Batches of training, 3200 steps each."""
+    seeds: Count = 1
+    """Training seeds of each algorithm, from 0."""
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+def train(name: str, seed: int, batches: int) -> float:
+    """Train an algorithm and return its mean greedy return."""
+    torch.manual_seed(seed)
+    cls = algos.find(name)
+    game = Spread(128, seed)
+    algorithm = cls(game.spec, cls.Config(**settings(cls.Config)))
+    learner, generator = Learner(algorithm), torch.Generator().manual_seed(seed)
+    for i in range(batches):
+        game.begin()
+        learner.learn(collect(game, algorithm, STEPS, generator), i / batches)
+        if i % 100 == 99:
+            log.info("%s s%d  %d/%d  %.1f", name, seed, i + 1, batches, greedy_return(algorithm, 256, 10_000))
+    return greedy_return(algorithm, 1024, 20_000)
+
+
+def greedy_return(algorithm: Algorithm, envs: int, seed: int) -> float:
+    """Return the mean return of the greedy policy."""
+    return float(openai(collect(Spread(envs, seed), algorithm, STEPS, None).reward).mean())
+
+
+COLUMNS = (
+    Column("policy", "policy"),
+    Column("return", "return", number(".1f")),
+    Column("seeds", "of each seed", lambda returns: " ".join(f"{value:.1f}" for value in returns)),
+    Column("published", "published"),
+    Column("minutes", "minutes a seed", number(".1f")),
+)
+
+
+def run(options: MpeOptions) -> None:
+    """Train each algorithm; print its greedy return beside random actions, the heuristic and the published return."""
     torch.set_num_threads(1)
-    trained = f"{batches * 128 * STEPS / 1e6:.1f} million steps, {seeds} training seed{'s' if seeds > 1 else ''}"
-    table = Table(title=f"simple_spread, OpenAI's convention, {trained}")
-    for column in ("policy", "return", "per seed", "published", "minutes a seed"):
-        table.add_column(column, justify="right")
-    for label, random in (("random", True), ("greedy assignment", False)):
-        table.add_row(label, f"{scripted(4096, 1, random).mean():.1f}", "", "-230" if random else "-122", "")
-    for name in names:
-        found, start = [], time.monotonic()
-        for seed in range(seeds):
-            torch.manual_seed(seed)
-            cls = algos.find(name)
-            game = Spread(128, seed)
-            algorithm = cls(game.spec, cls.Config(**settings(cls.Config)))
-            learner, generator = Learner(algorithm), torch.Generator().manual_seed(seed)
-            for i in range(batches):
-                game.begin()
-                learner.learn(collect(game, algorithm, STEPS, generator), i / batches)
-                if i % 100 == 99:
-                    now = float(openai(collect(Spread(256, 10_000), algorithm, STEPS, None).reward).mean())
-                    print(f"{name} s{seed}  {i + 1}/{batches}  {now:.1f}", flush=True)
-            found.append(float(openai(collect(Spread(1024, 20_000), algorithm, STEPS, None).reward).mean()))
-        each = " ".join(f"{x:.1f}" for x in found)
-        minutes = (time.monotonic() - start) / 60 / seeds
-        table.add_row(name, f"{sum(found) / seeds:.1f}", each, str(PUBLISHED.get(name, "-")), f"{minutes:.1f}")
-    console.show(table)
+    rows: list[Row] = [
+        {"policy": "random", "return": float(scripted(4096, 1, random=True).mean()), "published": "-230"},
+        {"policy": "greedy assignment", "return": float(scripted(4096, 1, random=False).mean()), "published": "-122"},
+    ]
+    for name in options.algos:
+        start = time.monotonic()
+        returns = [train(name, seed, options.batches) for seed in range(options.seeds)]
+        minutes = (time.monotonic() - start) / 60 / options.seeds
+        row = {"policy": name, "return": sum(returns) / options.seeds, "seeds": returns, "minutes": minutes}
+        rows.append(row | ({"published": PUBLISHED[name]} if name in PUBLISHED else {}))
+    steps = f"{options.batches * 128 * STEPS / 1e6:.1f} million steps"
+    console.show(terminal_table(f"simple_spread, OpenAI's convention, {steps}, training seeds: {options.seeds}", COLUMNS, rows))
 
 
 if __name__ == "__main__":
-    bench(sys.argv[3:] or algos.available(), int(sys.argv[1]), int(sys.argv[2]))
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    run(tyro.cli(MpeOptions))

@@ -1,8 +1,8 @@
-"""Speed as ratios, measured in pairs within one run, since machines differ and shared ones drift.
+"""Speed as ratios of pairs within one run: ratios differ less between machines than seconds do.
 
 | name | what is compared | bound |
 |---|---|---|
-| env-grid4x4, env-ingolstadt21 | our random episode (the defaults) over bare `sumo` replaying its lights | 1.25, 1.15 |
+| env-grid4x4, env-ingolstadt21 | our random episode (the defaults) over `sumo` alone with the same lights | 1.25, 1.15 |
 | sumo-rl-libsumo, sumo-rl-traci | sumo-rl's episode (its defaults) over ours, on grid4x4 with the same decisions | 1.5, 20 |
 | acting, learning | their share of a rollout and of training's wall time, jointq on grid4x4 | 0.2, 0.4 |
 | mat-rollout | an episode with MAT's first policy over one with MAPPO's, grid4x4 | 3 |
@@ -10,6 +10,7 @@
 | workers | episodes per second of two worker processes over one, grid4x4 | 1.8 |
 """
 
+import logging
 import os
 import statistics
 import subprocess
@@ -37,13 +38,16 @@ from tsc_marl.tracking.run_folder import TrainingFolder
 from tsc_marl.training.run import TrainingRun, train_iteration
 from tsc_marl.types import Algorithm, Batch, Spec
 
+log = logging.getLogger(__name__)
+
 PAIRS = 5
 SEED = 1
+SUMO_RL_EPISODE = Path(__file__).with_name("sumo_rl_episode.py")
 
 
 @dataclass(frozen=True)
 class Measure:
-    """One row of the table: ratios of pairs, and what they should reach."""
+    """One row of the table: ratios of pairs, and their bound."""
 
     ratios: list[float]
     bound: str
@@ -66,11 +70,11 @@ def run(only: Sequence[str]) -> None:
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("meaning")
     for name in only or MEASURES:
-        console.say(f"{name} …")
-        for row, m in MEASURES[name]().items():
-            median = statistics.median(m.ratios)
-            spread = f"{min(m.ratios):.2f} .. {max(m.ratios):.2f}"
-            table.add_row(row, f"{median:.2f}", spread, m.bound, "yes" if m.met(median) else "NO", m.meaning)
+        log.info("%s …", name)
+        for row, measure in MEASURES[name]().items():
+            median = statistics.median(measure.ratios)
+            spread = f"{min(measure.ratios):.2f} .. {max(measure.ratios):.2f}"
+            table.add_row(row, f"{median:.2f}", spread, measure.bound, "yes" if measure.met(median) else "NO", measure.meaning)
     console.show(table)
 
 
@@ -133,21 +137,6 @@ def _replay_programs(states: Path, end_s: int) -> Path:
     return path
 
 
-SUMO_RL = """
-import sys, time
-import numpy as np
-import sumo_rl
-net, route, seed, decisions = sys.argv[1], sys.argv[2], int(sys.argv[3]), np.load(sys.argv[4])
-env = sumo_rl.SumoEnvironment(net, route, num_seconds=3600, sumo_seed=seed, sumo_warnings=False)
-start = time.perf_counter()
-env.reset()
-for phases in decisions:
-    env.step(dict(zip(env.ts_ids, phases.tolist(), strict=True)))
-env.close()
-print("seconds", time.perf_counter() - start)
-"""
-
-
 def _against_sumo_rl(libsumo: bool) -> dict[str, Measure]:
     """Compare with sumo-rl; under TraCI, where it takes minutes, over the first 180 decisions on both sides."""
     env = TrafficEnv(scenario.load("grid4x4"))
@@ -163,7 +152,7 @@ def _against_sumo_rl(libsumo: bool) -> dict[str, Measure]:
         files = (str(env.scenario.net), str(env.scenario.routes[0]), str(SEED), str(executed))
         for _ in range(3):
             ours = _episode(env, decisions)
-            command = [sys.executable, "-c", SUMO_RL, *files]
+            command = [sys.executable, str(SUMO_RL_EPISODE), *files]
             done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
             if done.returncode:
                 raise UserError(f"sumo-rl failed: {done.stderr.strip().splitlines()[-1]}")
@@ -231,11 +220,11 @@ def _sequential_updates() -> dict[str, Measure]:
             start = time.perf_counter()
             algorithm.update(batch, 0.0)
             spent[name] = time.perf_counter() - start
-        for name, found in ratios.items():
-            found.append(spent[name] / spent["mappo"])
+        for name, of_name in ratios.items():
+            of_name.append(spent[name] / spent["mappo"])
     return {
-        f"{name}-update": Measure(found, "<= 10", "its update over MAPPO's, ingolstadt21", lambda ratio: ratio <= 10)
-        for name, found in ratios.items()
+        f"{name}-update": Measure(of_name, "<= 10", "its update over MAPPO's, ingolstadt21", lambda ratio: ratio <= 10)
+        for name, of_name in ratios.items()
     }
 
 

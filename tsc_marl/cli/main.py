@@ -23,11 +23,11 @@ from tsc_marl.cli.options import (
     UiOptions,
     VideoOptions,
     WatchOptions,
-    make_folder,
     split,
 )
 from tsc_marl.config import algorithms, check_eval_seeds, check_list, cli, command_line, read_timing
 from tsc_marl.errors import UserError, unknown
+from tsc_marl.paths import make_folder
 from tsc_marl.sim.demand import Demand
 
 if TYPE_CHECKING:
@@ -82,9 +82,9 @@ def evaluate(argv: list[str]) -> None:
         if name not in SUITE:
             raise unknown("disturbance", name, SUITE)
     check_eval_seeds(options.eval_seeds)
-    session.run(
-        [_task(name, options.timing_preset, options.demand) for name in session.networks(options.network)], wanted, options
-    )
+    disturbances = () if options.disturbances is None else options.disturbances or tuple(SUITE)
+    tasks = [_task(name, options.timing_preset, options.demand) for name in session.networks(options.network)]
+    session.run(tasks, wanted, options.eval_seeds, options.out, options.baseline, disturbances, options.workers)
 
 
 def results(argv: list[str]) -> None:
@@ -113,9 +113,9 @@ def _trained(nets: tuple[str, ...], options: CompareOptions | ReportOptions) -> 
 
 
 def _show(comparison: "Comparison", reference: str | None) -> None:
-    from tsc_marl.analysis import compare as module
+    from tsc_marl.analysis import summaries as module
 
-    console.show(module.runs_table(comparison), ("median", "commit", "minutes", "episodes"))
+    console.show(module.runs_table(comparison), module.RUN_MINOR)
     console.show(module.table(comparison, comparison.reference(reference)), module.MINOR)
     if caution := module.caveats(comparison):
         console.say(caution)
@@ -187,13 +187,13 @@ def explain(argv: list[str]) -> None:
     check_eval_seeds((options.seed,), "seed")
     policy = find_policy(options.policy, task)
     make_folder(options.out)
-    story = module.play(task, policy, options.seed)
+    trace = module.play(task, policy, options.seed)
     path = options.out / f"decisions_{options.network}_{policy_labels([options.policy])[options.policy]}.csv"
-    title = f"{policy.name} on {options.network}, seed {options.seed}: delay {story.figures['delay']:.1f} s"
-    module.write(path, story)
-    module.draw(path.with_suffix(".png"), task, story, f"{title}; how much depends on each signal's choice")
-    console.show(module.table(title, story))
-    console.say(f"{module.legend(story)}\nevery decision: {path}; map: {path.with_suffix('.png')}")
+    title = f"{policy.name} on {options.network}, seed {options.seed}: delay {trace.metrics['delay']:.1f} s"
+    module.write(path, trace)
+    module.draw(path.with_suffix(".png"), task, trace, f"{title}; how much depends on each signal's choice")
+    console.show(module.table(title, trace))
+    console.say(f"{module.legend(trace)}\nevery decision: {path}; map: {path.with_suffix('.png')}")
 
 
 def video(argv: list[str]) -> None:
@@ -209,7 +209,7 @@ def video(argv: list[str]) -> None:
     _check_seed(options.seed)
     policies = {label: find_policy(name, task) for name, label in policy_labels(options.policy).items()}
     module.validate(task, options.from_s, options.to_s, options.out)
-    module.write(task, policies, options.seed, options.from_s, options.to_s, options.out, console.say)
+    module.write(task, policies, options.seed, options.from_s, options.to_s, options.out)
 
 
 def ui(argv: list[str]) -> None:

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tsc_marl.bounds import Count, NaturalNumber, Share
-from tsc_marl.errors import UserError
 from tsc_marl.paths import ROOT, home
 from tsc_marl.seeds import EVAL_SEEDS
 from tsc_marl.sim.demand import Demand
@@ -209,20 +208,6 @@ class BenchOptions:
 
     only: tuple[str, ...] = field(default=())
     """Names of measurements; by default all."""
-
-
-def make_folder(out: Path) -> None:
-    """Make the folder of the option `out`, before anything is measured that would be lost without it.
-
-    Raises:
-        UserError: when it cannot be made, or SUMO could not read in it.
-    """
-    if "," in str(out):
-        raise UserError(f"out {out} has a comma, where SUMO ends a file name; give another folder")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"out {out} cannot be made ({error.strerror}); give another folder") from None
 
 
 def split(argv: Sequence[str], names: Sequence[str]) -> tuple[list[str], list[str]]:

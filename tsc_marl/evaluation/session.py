@@ -6,10 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from tsc_marl import console
-from tsc_marl.cli.options import EvaluateOptions, make_folder
 from tsc_marl.errors import UserError
-from tsc_marl.evaluation import tables
+from tsc_marl.evaluation import statistics, tables
 from tsc_marl.evaluation.evaluate import Results, evaluate, write_results
+from tsc_marl.paths import make_folder
 from tsc_marl.rollout.policies import Policy
 from tsc_marl.rollout.pool import Pool, WorkerDiedError
 from tsc_marl.rollout.task import Task
@@ -29,27 +29,39 @@ def networks(names: Sequence[str]) -> list[str]:
     return scenario.available() if list(names) == ["all"] else list(names)
 
 
-def run(tasks: Sequence[Task], names: Sequence[str], options: EvaluateOptions) -> None:
-    """Evaluate policies on every task, under disturbances too where the options name them.
+def run(
+    tasks: Sequence[Task], names: Sequence[str], seeds: Sequence[int], out: Path, baseline: str,
+    disturbances: Sequence[str], workers: int,
+) -> None:  # fmt: skip
+    """Evaluate policies on every task, then again under each disturbance.
+
+    Args:
+        tasks: networks with their timing and demand.
+        names: policies, as `find_policy` takes them.
+        seeds: SUMO seeds.
+        out: folder; each network gets one in it.
+        baseline: the controller that the others are compared with.
+        disturbances: names in `SUITE`.
+        workers: processes that simulate.
 
     Raises:
         UserError: when the folder cannot be made, or nothing could be measured.
         SystemExit: at the end, when episodes crashed.
     """
-    make_folder(options.out)
-    with Pool(options.workers) as pool:
-        session = EvaluationSession(pool, options.eval_seeds, options.out, options.baseline)
+    make_folder(out)
+    with Pool(workers) as pool:
+        session = EvaluationSession(pool, seeds, out, baseline)
         measured = False
         for task in tasks:
             policies = session.policies(names, task, alone=len(tasks) == 1)
             results = session.measure(task, policies)
             measured = measured or bool(results)
-            if options.disturbances is not None and results:
-                session.stress(task, policies, results, options.disturbances or tuple(SUITE))
+            if disturbances and results:
+                session.stress(task, policies, results, disturbances)
     if not measured and not session.crashed:
         raise UserError(f"nothing could be measured on {' '.join(t.network for t in tasks)}: {'; '.join(session.left_out)}")
     if session.crashed:
-        raise SystemExit(f"{session.crashed} episodes failed (see above); they are missing in {options.out}")
+        raise SystemExit(f"{session.crashed} episodes failed (see above); they are missing in {out}")
 
 
 class EvaluationSession:
@@ -91,11 +103,11 @@ class EvaluationSession:
             return results
         write_results(folder / "metrics.json", task, results)
         picture = folder / "delay_map.png"
-        best_first = sorted(results, key=lambda name: tables.mean(results[name], "delay"))
+        best_first = sorted(results, key=lambda name: statistics.mean(results[name], "delay"))
         played = {name: [int(row["seed"]) for row in results[name]] for name in best_first}
         delay_map.draw(picture, scenario.load(task.network), folder, played)
         title = f"{task.network}: mean over {len(self.seeds)} seeds, best delay first"
-        minor = (*tables.MINOR, tables.difference_to(self.baseline))
+        minor = tables.left_out_first(tables.result_columns(self.baseline))
         console.show(tables.results_table(title, results, {}, self.baseline), minor)
         _log(task, results, [folder / "metrics.json", folder / "metrics.csv", picture])
         logger.info(f"metrics: {folder}/metrics.json and .csv, from {folder}/<controller>/tripinfo_<seed>.xml; map: {picture}\n")
@@ -144,7 +156,10 @@ def _log(task: Task, results: Results, files: Sequence[Path]) -> None:
     tracker = Tracker(task.network)
     run = tracker.start(f"evaluation of {', '.join(results)}", {"kind": "evaluation", "network": task.network}, {})
     means = {
-        f"{name}/{metric}": tables.mean(rows, metric) for name, rows in results.items() for metric in rows[0] if metric != "seed"
+        f"{name}/{metric}": statistics.mean(rows, metric)
+        for name, rows in results.items()
+        for metric in rows[0]
+        if metric != "seed"
     }
     tracker.log(run, means, 0)
     tracker.describe(run, tables.markdown(results))

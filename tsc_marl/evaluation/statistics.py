@@ -1,10 +1,10 @@
-"""Statistics of the comparison: pure functions of arrays, lower delay is better.
+"""Statistics of evaluations and of trainings: pure functions; lower delay is better.
 
-S training seeds, E evaluation episodes of each. A training is what varies, so seeds are resampled first and episodes within
-each seed after that (Agarwal et al. 2021, arXiv 2108.13264, whose strata are tasks; here one network is one task).
+S training seeds, E evaluation episodes of each. Trainings vary more than episodes, so a bootstrap resamples seeds first, then
+the episodes of each seed (Agarwal et al. 2021, arXiv 2108.13264, whose strata are tasks; here one network is one task).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,20 +12,54 @@ from scipy import stats
 
 RESAMPLES = 10_000
 SMOOTH = 10
-"""Training episodes over which a learning curve is averaged before a level counts as reached."""
+"""Training episodes over which a learning curve is averaged before it is compared with a threshold."""
 
 Interval = tuple[float, float]
 
 
+def mean(episodes: Sequence[Mapping[str, float]], metric: str) -> float:
+    """Return the mean of a metric over episodes."""
+    return float(np.mean([episode[metric] for episode in episodes]))
+
+
+def interval(values: Sequence[float]) -> Interval:
+    """Return the 95 % bootstrap interval of the mean (percentile, 10 000 resamples, fixed seed).
+
+    A single value has no interval: (nan, nan).
+    """
+    if len(values) < 2:
+        return float("nan"), float("nan")
+    sample = np.random.default_rng(0).choice(np.asarray(values), size=(RESAMPLES, len(values)))
+    low, high = np.percentile(sample.mean(axis=1), [2.5, 97.5])
+    return float(low), float(high)
+
+
+def paired(
+    episodes: Sequence[Mapping[str, float]], baseline: Sequence[Mapping[str, float]], metric: str = "delay"
+) -> tuple[float, float, float]:
+    """Return the mean difference of a metric to a baseline's on the same SUMO seeds, with its 95 % bootstrap interval.
+
+    Without a common seed all three are nan.
+    """
+    base = {episode["seed"]: episode[metric] for episode in baseline}
+    differences = [episode[metric] - base[episode["seed"]] for episode in episodes if episode["seed"] in base]
+    if not differences:
+        return float("nan"), float("nan"), float("nan")
+    return float(np.mean(differences)), *interval(differences)
+
+
 def iqm(values: np.ndarray) -> np.ndarray:
-    """Return the interquartile mean, that of the middle half, along the last axis."""
+    """Return the interquartile mean along the last axis: the mean of the middle half."""
     return stats.trim_mean(values, 0.25, axis=-1)
 
 
 def bootstrap(values: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray], resamples: int = RESAMPLES) -> Interval:
-    """Return the 95 % percentile interval of a statistic of [S, E] over seeds and episodes.
+    """Return the 95 % percentile interval of a statistic over seeds and episodes; a single seed has none: (nan, nan).
 
-    `statistic` reduces the last axis, on which all of a sample's values lie. With one seed there is none: (nan, nan).
+    Args:
+        values: [S, E].
+        statistic: reduces the last axis; a resample is one row of S E values.
+        resamples: how many resamples are drawn.
     """
     n_seeds, n_episodes = values.shape
     if n_seeds < 2:
@@ -40,24 +74,25 @@ def bootstrap(values: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray],
 def probability_of_improvement(values: Sequence[float], reference: Sequence[float]) -> tuple[float, float, float]:
     """Return the probability that a training ends with less delay than one of the reference, and its 95 % interval.
 
-    P = mean over pairs of 1 (less), 0.5 (equal) or 0 (more): the Mann-Whitney statistic. No interval for a single training.
+    The probability is the Mann-Whitney statistic: the mean over pairs of 1 (less delay), 0.5 (equal) or 0 (more). A single
+    training has no interval.
     """
-    mine, theirs = np.asarray(values, dtype=float), np.asarray(reference, dtype=float)
-    wins = (mine[:, None] < theirs) + 0.5 * (mine[:, None] == theirs)
+    ends, other_ends = np.asarray(values, dtype=float), np.asarray(reference, dtype=float)
+    wins = (ends[:, None] < other_ends) + 0.5 * (ends[:, None] == other_ends)
     if min(wins.shape) < 2:
         return float(wins.mean()), float("nan"), float("nan")
     rng = np.random.default_rng(0)
-    rows = rng.integers(len(mine), size=(RESAMPLES, len(mine), 1))
-    columns = rng.integers(len(theirs), size=(RESAMPLES, 1, len(theirs)))
+    rows = rng.integers(len(ends), size=(RESAMPLES, len(ends), 1))
+    columns = rng.integers(len(other_ends), size=(RESAMPLES, 1, len(other_ends)))
     low, high = np.percentile(wins[rows, columns].mean(axis=(1, 2)), [2.5, 97.5])
     return float(wins.mean()), float(low), float(high)
 
 
 def permutation_p_value(values: Sequence[float], reference: Sequence[float]) -> float:
-    """Return how often two groups that are alike would come out at least as far apart (Mann-Whitney by permutation, two-sided).
+    """Return the two-sided p-value of a Mann-Whitney test by permutation; nan for a single training.
 
-    It answers what `improvement`'s interval cannot: whether so few trainings can show anything. Undefined (nan) for a single
-    training.
+    Few trainings cannot reach a small p-value, however far apart they are. The interval of `probability_of_improvement` does
+    not show this.
     """
     if min(len(values), len(reference)) < 2:
         return float("nan")
@@ -68,7 +103,7 @@ def permutation_p_value(values: Sequence[float], reference: Sequence[float]) -> 
 def smoothed(episode: np.ndarray, delay: np.ndarray) -> np.ndarray:
     """Return the mean delay of the last `SMOOTH` training episodes at each point of a learning curve.
 
-    A point stands for the episodes since the one before it; before `SMOOTH` episodes have been played there is no mean (nan).
+    A point of the curve stands for the episodes since the point before. The first `SMOOTH` episodes have no mean (nan).
     """
     spans = np.diff(episode, prepend=0)
     mean = np.full(len(delay), np.nan)
@@ -79,9 +114,9 @@ def smoothed(episode: np.ndarray, delay: np.ndarray) -> np.ndarray:
     return mean
 
 
-def episodes_to_threshold(x: np.ndarray, episode: np.ndarray, delay: np.ndarray, level: float) -> float:
-    """Return `x` (episodes, minutes) where the smoothed training delay first is at a level or below; infinity if it never is."""
-    below = np.flatnonzero(smoothed(episode, delay) <= level)
+def episodes_to_threshold(x: np.ndarray, episode: np.ndarray, delay: np.ndarray, threshold: float) -> float:
+    """Return `x` (episodes, minutes) where the smoothed training delay first is at the threshold or below; infinity if never."""
+    below = np.flatnonzero(smoothed(episode, delay) <= threshold)
     return float(x[below[0]]) if len(below) else float("inf")
 
 
@@ -91,7 +126,7 @@ def mean_training_delay(episode: np.ndarray, delay: np.ndarray) -> float:
 
 
 def final_slope(episode: np.ndarray, delay: np.ndarray) -> float:
-    """Return by how much the training delay changes over its last quarter [s], along a straight line; near 0 it is flat."""
+    """Return the change of the training delay over its last quarter [s], along a straight line; near 0 the curve is flat."""
     last = episode >= 0.75 * episode[-1]
     if last.sum() < 2:
         return float("nan")

@@ -1,198 +1,227 @@
-"""What a person sees of a run: the progress line, the table, the learning curve."""
+"""Tables for the terminal, for Markdown and for the report page, each from one list of columns."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from rich.table import Table
 
+from tsc_marl.evaluation import statistics
+from tsc_marl.evaluation.statistics import Interval
 from tsc_marl.sim import road_network
 from tsc_marl.sim.scenario import Scenario, scheduled
 
-Figures = Mapping[str, float | int]
+Metrics = Mapping[str, float | int]
+"""The metrics of one episode by name (`sim.metrics`), beside its seed."""
+Row = Mapping[str, Any]
+"""The values of one row by the keys of the columns."""
 
 
-def interval(values: Sequence[float]) -> tuple[float, float]:
-    """Return the 95 % bootstrap interval of the mean (percentile, 10 000 resamples, fixed seed).
+@dataclass(frozen=True)
+class Column:
+    """A column of a table."""
 
-    With fewer than two values there is none: (nan, nan).
-    """
-    if len(values) < 2:
-        return float("nan"), float("nan")
-    sample = np.random.default_rng(0).choice(np.asarray(values), size=(10_000, len(values)))
-    low, high = np.percentile(sample.mean(axis=1), [2.5, 97.5])
-    return float(low), float(high)
-
-
-def paired(rows: Sequence[Figures], others: Sequence[Figures], figure: str = "delay") -> tuple[float, float, float]:
-    """Return the mean difference of a figure to another controller's on the same seeds, with its 95 % bootstrap interval."""
-    base = {row["seed"]: row[figure] for row in others}
-    differences = [row[figure] - base[row["seed"]] for row in rows if row["seed"] in base]
-    if not differences:
-        return float("nan"), float("nan"), float("nan")
-    return float(np.mean(differences)), *interval(differences)
+    key: str
+    """The row's key of its values."""
+    title: str
+    """Above the column, with the unit."""
+    format: Callable[[Any], str] = str
+    """Returns the text of a value."""
+    priority: int = 0
+    """0: every terminal shows the column. Of the others, a narrow terminal leaves out the largest first."""
 
 
-COLUMNS = {"p95": ("delay_p95", ".0f"), "worst": ("worst_approach", ".0f"), "stops": ("stops", ".2f"), "queue": ("queue", ".2f")}
-"""Beside the delay: figures of `sim.metrics`."""
-MINOR = ("worst", "queue", "stops", "p95", "minutes", "median", "arrived")
-"""Columns of the results that a narrow terminal can do without, the first of them first."""
+def cells(columns: Sequence[Column], row: Row) -> list[str]:
+    """Return the texts of a row, `-` for a value that the row does not have."""
+    return [column.format(row[column.key]) if column.key in row else "-" for column in columns]
 
 
-def results_table(
-    title: str, results: Mapping[str, Sequence[Figures]], training: Mapping[str, tuple[int, float]], baseline: str = ""
-) -> Table:
-    """Return the table of an evaluation: a row per controller, best delay first.
-
-    Beside the delay stand its 95th percentile over vehicles [s], that of the worst approach [s], stops per vehicle, halting
-    vehicles per signal [veh], and the vehicles that arrived and that were never inserted.
-
-    Args:
-        title: above the table.
-        results: per controller the figures of each evaluation episode.
-        training: per trained policy its episodes and minutes of training.
-        baseline: the controller that the others are compared with on the same seeds; none where it is not in the results.
-    """
+def terminal_table(title: str, columns: Sequence[Column], rows: Sequence[Row]) -> Table:
+    """Return a table for the terminal; the first column is aligned left."""
     table = Table(title=title, title_justify="left")
-    table.add_column("controller", no_wrap=True)
-    against = [difference_to(baseline)] if baseline in results else []
-    trained = ["minutes"] if training else []
-    for column in ("delay [s]", "95 %", "median", *against, *COLUMNS, "arrived", "shut out", "gridlock", *trained):
-        table.add_column(column, justify="right", no_wrap=True)
-    for name in sorted(results, key=lambda key: mean(results[key], "delay")):
-        rows = results[name]
-        difference = [plus_minus(*paired(rows, results[baseline])) if name != baseline else "-"] if against else []
-        minutes = [f"{training[name][1]:.1f}" if name in training else "-"] if trained else []
-        table.add_row(
-            name, f"{mean(rows, 'delay'):.1f}", between(rows), f"{np.median([f['delay'] for f in rows]):.1f}", *difference,
-            *(number(mean(rows, figure), form) for figure, form in COLUMNS.values()),
-            f"{mean(rows, 'arrived'):.0f} of {mean(rows, 'scheduled'):.0f}", f"{mean(rows, 'never_inserted'):.1f}",
-            f"{mean(rows, 'gridlock'):.0%}", *minutes,
-        )  # fmt: skip
+    for i, column in enumerate(columns):
+        table.add_column(column.title, justify="right" if i else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*cells(columns, row))
     return table
 
 
-def difference_to(baseline: str) -> str:
-    """Return the name of the column of differences to a controller."""
-    return f"- {baseline} [s]"
+def markdown_table(columns: Sequence[Column], rows: Sequence[Row]) -> str:
+    """Return a table in Markdown."""
+    lines = [[" ".join(column.title.split()) for column in columns], *(cells(columns, row) for row in rows)]
+    header, *body = (f"| {' | '.join(line)} |" for line in lines)
+    return "\n".join([header, "|---" * len(columns) + "|", *body])
 
 
-def mean(rows: Sequence[Figures], figure: str) -> float:
-    """Return the mean of a figure over episodes."""
-    return float(np.mean([row[figure] for row in rows]))
+def left_out_first(columns: Sequence[Column]) -> list[str]:
+    """Return the titles of the columns that a narrow terminal can leave out, the first of them first."""
+    return [column.title for column in sorted(columns, key=lambda column: -column.priority) if column.priority]
 
 
-def between(rows: Sequence[Figures]) -> str:
-    """Return the interval of the mean delay as text, `-` for a single seed."""
-    return span(*interval([row["delay"] for row in rows]))
+def number(form: str) -> Callable[[float], str]:
+    """Return the format of a number; an undefined one (nan) is `-`."""
+    return lambda value: "-" if np.isnan(value) else f"{value:{form}}"
 
 
-def span(low: float, high: float, form: str = ".1f") -> str:
+def span(interval: Interval, form: str = ".1f") -> str:
     """Return an interval as text, `-` where there is none."""
-    return f"{low:{form}} .. {high:{form}}" if low == low else "-"
+    low, high = interval
+    return "-" if np.isnan(low) else f"{low:{form}} .. {high:{form}}"
 
 
-def number(value: float, form: str = ".1f") -> str:
-    """Return a figure as text, `-` where it is undefined (nan)."""
-    return f"{value:{form}}" if value == value else "-"
+def difference(estimate: tuple[float, float, float]) -> str:
+    """Return a difference with its interval as text, `-` where there is none."""
+    value, low, high = estimate
+    if np.isnan(value):
+        return "-"
+    return f"{value:+.1f}" if np.isnan(low) else f"{value:+.1f} ({low:+.1f} .. {high:+.1f})"
 
 
-def median(values: Sequence[float], form: str = ".0f") -> str:
-    """Return the median of what trainings needed as text, and how many got there where not all did (infinity).
+def median(form: str) -> Callable[[Sequence[float]], str]:
+    """Return the format of what trainings needed to reach a threshold; infinity stands for a training that did not reach it.
 
-    Where fewer than half did there is no median, and only how many is told.
+    The text is the median, and how many trainings reached the threshold where not all did. Where fewer than half did, the
+    text is this count alone.
     """
-    if not values:
-        return "-"
-    arrived = sum(np.isfinite(values))
-    middle = float(np.median(values))
-    few = f"{arrived} of {len(values)}"
-    if not np.isfinite(middle):
-        return few if arrived else "never"
-    return f"{middle:{form}}" if arrived == len(values) else f"{middle:{form}} ({few})"
+
+    def text(values: Sequence[float]) -> str:
+        if not values:
+            return "-"
+        reached, middle = sum(np.isfinite(values)), float(np.median(values))
+        count = f"{reached} of {len(values)}"
+        if not np.isfinite(middle):
+            return count if reached else "never"
+        return f"{middle:{form}}" if reached == len(values) else f"{middle:{form}} ({count})"
+
+    return text
 
 
-def plus_minus(value: float, low: float, high: float) -> str:
-    """Return a difference with its interval as text."""
-    if value != value:
-        return "-"
-    return f"{value:+.1f} ({low:+.1f} .. {high:+.1f})" if low == low else f"{value:+.1f}"
+COLUMNS = (
+    Column("controller", "controller"),
+    Column("delay", "delay [s]", number(".1f")),
+    Column("interval", "95 % [s]", span),
+    Column("median", "median\n[s]", number(".1f"), 3),
+    Column("difference", "to baseline [s]", difference, 1),
+    Column("delay_p95", "p95 [s]", number(".0f"), 5),
+    Column("worst_approach", "worst\napproach [s]", number(".0f"), 8),
+    Column("stops", "stops\n[1/veh]", number(".2f"), 6),
+    Column("queue", "queue\n[veh/signal]", number(".2f"), 7),
+    Column("arrived", "arrived\n[veh]", lambda counts: "{:.0f} of {:.0f}".format(*counts), 2),
+    Column("never_inserted", "never\ninserted [veh]", number(".1f")),
+    Column("gridlock", "gridlock", number(".0%")),
+    Column("minutes", "training\n[min]", number(".1f"), 4),
+)
+"""Of an evaluation, a row per controller: means over episodes, the median of the delay, and p95 over vehicles."""
 
 
-def stress_table(title: str, results: Mapping[str, Mapping[str, Sequence[Figures]]], calm: str) -> Table:
+def result_columns(baseline: str = "") -> list[Column]:
+    """Return the columns of an evaluation; the difference is to this controller."""
+    return [replace(column, title=f"to\n{baseline} [s]") if column.key == "difference" else column for column in COLUMNS]
+
+
+MINOR = left_out_first(COLUMNS)
+
+
+def result_rows(
+    results: Mapping[str, Sequence[Metrics]], training: Mapping[str, tuple[int, float]], baseline: str = ""
+) -> list[Row]:
+    """Return the rows of an evaluation, best delay first; see `results_table`."""
+    rows: list[Row] = []
+    for name in sorted(results, key=lambda key: statistics.mean(results[key], "delay")):
+        episodes = results[name]
+        row: dict[str, Any] = {key: statistics.mean(episodes, key) for key in episodes[0] if key != "seed"}
+        delays = [episode["delay"] for episode in episodes]
+        row |= {"controller": name, "interval": statistics.interval(delays), "median": float(np.median(delays))}
+        if "arrived" in row:
+            row["arrived"] = row["arrived"], row.get("scheduled", float("nan"))
+        if baseline in results and name != baseline:
+            row["difference"] = statistics.paired(episodes, results[baseline])
+        if name in training:
+            row["minutes"] = training[name][1]
+        rows.append(row)
+    return rows
+
+
+def _with_values(columns: Sequence[Column], rows: Sequence[Row]) -> list[Column]:
+    """Return the columns that some row has a value for."""
+    return [column for column in columns if any(column.key in row for row in rows)]
+
+
+def results_table(
+    title: str, results: Mapping[str, Sequence[Metrics]], training: Mapping[str, tuple[int, float]], baseline: str = ""
+) -> Table:
+    """Return the table of an evaluation: a row per controller, best delay first.
+
+    Args:
+        title: above the table.
+        results: per controller the metrics of each evaluation episode.
+        training: per trained policy its episodes and minutes of training.
+        baseline: the controller that the others are compared with on the same seeds; no comparison where it is not in the
+            results.
+    """
+    rows = result_rows(results, training, baseline)
+    return terminal_table(title, _with_values(result_columns(baseline), rows), rows)
+
+
+def markdown(results: Mapping[str, Sequence[Metrics]]) -> str:
+    """Return the table of an evaluation in Markdown."""
+    rows = result_rows(results, {})
+    return markdown_table(_with_values(COLUMNS, rows), rows)
+
+
+def stress_table(title: str, results: Mapping[str, Mapping[str, Sequence[Metrics]]], undisturbed: str) -> Table:
     """Return the table of disturbances: mean delay of each controller, and its ratio to the undisturbed one.
 
     Args:
         title: above the table.
-        results: per disturbance and controller the figures of each episode.
-        calm: the name of the undisturbed run among the disturbances.
+        results: per disturbance and controller the metrics of each episode.
+        undisturbed: the key of the results without a disturbance.
     """
-    table = Table(title=title, title_justify="left")
-    table.add_column("controller", no_wrap=True)
-    for disturbance in results:
-        table.add_column(f"{disturbance} [s]" if disturbance == calm else disturbance, justify="right")
-    for name in sorted(results[calm], key=lambda key: mean(results[calm][key], "delay")):
-        usual = mean(results[calm][name], "delay")
-        cells = [mean(rows[name], "delay") if name in rows else None for rows in results.values()]
-        table.add_row(name, f"{usual:.1f}", *(f"{x:.1f} ({x / usual:.2f})" if x is not None else "-" for x in cells[1:]))
-    return table
+    usual = {name: statistics.mean(rows, "delay") for name, rows in results[undisturbed].items()}
+    rows: list[Row] = []
+    for name in sorted(usual, key=lambda key: usual[key]):
+        delays = {key: statistics.mean(of[name], "delay") for key, of in results.items() if name in of and key != undisturbed}
+        ratios = {key: (delay, delay / usual[name]) for key, delay in delays.items()}
+        rows.append({"controller": name, undisturbed: usual[name]} | ratios)
+    disturbed = [Column(key, f"{key} [s]", lambda pair: "{:.1f} ({:.2f})".format(*pair)) for key in results if key != undisturbed]
+    first = Column("controller", "controller"), Column(undisturbed, f"{undisturbed} [s]", number(".1f"))
+    return terminal_table(title, [*first, *disturbed], rows)
+
+
+NETWORK_COLUMNS = (
+    Column("network", "network"),
+    Column("signals", "signals"),
+    Column("phases", "phases"),
+    Column("lanes", "lanes"),
+    Column("vehicles", "vehicles"),
+    Column("window", "window [s]"),
+    Column("licence", "licence"),
+    Column("source", "source"),
+)
 
 
 def networks_table(scenarios: Sequence[Scenario]) -> Table:
     """Return the table of the road networks."""
-    table = Table(title="road networks", title_justify="left")
-    table.add_column("network", no_wrap=True)
-    for column in ("signals", "phases", "lanes", "vehicles", "window [s]"):
-        table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("licence")
-    table.add_column("source")
+    rows: list[Row] = []
     for scenario in scenarios:
         net = road_network.read(scenario.net)
         counts = Counter(len(signal.phases) for signal in net.signals)
-        phases = ", ".join(f"{n}x{k}" for k, n in sorted(counts.items()))
-        without = f" (+{len(net.fixed)} without choice)" if net.fixed else ""
-        table.add_row(
-            scenario.name, f"{len(net.signals)}{without}", phases, str(sum(len(signal.lanes) for signal in net.signals)),
-            str(scheduled(scenario)), f"{scenario.begin_s} .. {scenario.end_s}", scenario.licence, scenario.source,
-        )  # fmt: skip
-    return table
-
-
-def markdown(results: Mapping[str, Sequence[Figures]]) -> str:
-    """Return the essence of the table as Markdown."""
-    lines = ["| controller | delay [s] | 95 % | p95 [s] | stops | arrived | never inserted | gridlock |", "|---" * 8 + "|"]
-    for name in sorted(results, key=lambda key: mean(results[key], "delay")):
-        rows = results[name]
-        lines.append(
-            f"| {name} | {mean(rows, 'delay'):.1f} | {between(rows)} | {mean(rows, 'delay_p95'):.0f} | {mean(rows, 'stops'):.2f} "
-            f"| {mean(rows, 'arrived'):.0f} | {mean(rows, 'never_inserted'):.1f} | {mean(rows, 'gridlock'):.0%} |"
+        fixed = f" (+{len(net.fixed)} without choice)" if net.fixed else ""
+        rows.append(
+            {
+                "network": scenario.name,
+                "signals": f"{len(net.signals)}{fixed}",
+                "phases": ", ".join(f"{signals}x{phases}" for phases, signals in sorted(counts.items())),
+                "lanes": sum(len(signal.lanes) for signal in net.signals),
+                "vehicles": scheduled(scenario),
+                "window": f"{scenario.begin_s} .. {scenario.end_s}",
+                "licence": scenario.licence,
+                "source": scenario.source,
+            }
         )
-    return "\n".join(lines)
-
-
-def learning_curve(path: Path, histories: Mapping[str, Sequence[Figures]], lines: Mapping[str, float], title: str) -> None:
-    """Draw delay over training episodes and over minutes; `lines` are the levels of the classical controllers."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(1, 2, figsize=(11, 4.2), sharey=True, layout="constrained")
-    for axis, (key, label) in zip(axes, (("episode", "training episodes"), ("minutes", "minutes of training")), strict=True):
-        for i, (name, history) in enumerate(histories.items()):
-            x, y = np.array([[row[key], row["delay"]] for row in history]).T
-            axis.plot(x, y, color=f"C{i}", label=name, linewidth=1.3)
-        for i, (name, level) in enumerate(lines.items()):
-            axis.axhline(level, color="black", linestyle=("--", ":", "-.")[i % 3], linewidth=1, label=name)
-        axis.set_xlabel(label)
-        axis.set_yscale("log")
-        axis.yaxis.set_major_formatter("{x:.0f}")
-        axis.yaxis.set_minor_formatter("{x:.0f}")
-        axis.grid(alpha=0.3, which="both")
-    axes[0].xaxis.get_major_locator().set_params(integer=True)
-    axes[0].set_ylabel("delay per vehicle [s], all scheduled vehicles")
-    axes[1].legend()
-    figure.suptitle(title)
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+    table = terminal_table("road networks", NETWORK_COLUMNS, rows)
+    for column in table.columns[-2:]:
+        column.justify, column.no_wrap = "left", False
+    return table

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tsc_marl.analysis import compare
+from tsc_marl.analysis import compare, summaries
 from tsc_marl.analysis.compare import RunFilter
 from tsc_marl.errors import UserError
 from tsc_marl.evaluation import tables
@@ -110,13 +110,15 @@ def _section(network: str, choice: RunFilter) -> str:
         "| algorithm | seeds | final delay [s] | 95 % | of each seed | reached | training [s] | minutes | gridlock |",
         "|---" * 9 + "|",
     ]  # fmt: skip
-    for name, summary in compare.summaries(comparison, comparison.reference()).items():
+    for name, summary in summaries.summarise(comparison, comparison.reference()).items():
         seeds = ", ".join(str(training.seed) for training in comparison.groups[name])
         ends = ", ".join(f"{training.delay.mean():.1f}" for training in comparison.groups[name])
         reached = ", ".join(f"{episode:.0f}" if np.isfinite(episode) else "never" for episode in summary.episodes)
-        metrics = f"{summary.delay:.1f} | {tables.span(*summary.interval)} | {ends} | {reached}"
+        metrics = f"{summary.delay:.1f} | {tables.span(summary.interval)} | {ends} | {reached}"
         minutes = np.median([training.curve["minutes"][-1] for training in comparison.groups[name]])
-        lines.append(f"| `{name}` | {seeds} | {metrics} | {summary.area:.0f} | {minutes:.1f} | {summary.gridlock:.0%} |")
+        lines.append(
+            f"| `{name}` | {seeds} | {metrics} | {summary.training_delay:.0f} | {minutes:.1f} | {summary.gridlock:.0%} |"
+        )
     classical = sorted(comparison.baseline_delays.items(), key=lambda entry: entry[1])
     return "\n".join([*lines, *(f"| `{name}` | | {delay:.1f} |" + " |" * 6 for name, delay in classical)])
 

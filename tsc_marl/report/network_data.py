@@ -1,53 +1,57 @@
-"""What the page tells of one network: the comparison, and what was logged of each signal."""
+"""Data of one network for the report: the comparison, and the metrics that were logged of each signal."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from tsc_marl.analysis import compare
-from tsc_marl.analysis.compare import Comparison, Summary, Training
+from tsc_marl.analysis import summaries
+from tsc_marl.analysis.compare import Comparison, Training
+from tsc_marl.analysis.summaries import Summary
 from tsc_marl.tracking.store import Tracker
 
 REWARD = "reward"
 CREDIT = {
     "effect_on_others": "effect on others",
     "own_effect": "effect on itself",
-    "share_on_others": "share that others feel",
-    "action_gap": "gap of its best two phases",
+    "share_on_others": "share of the effect on others",
+    "action_gap": "gap between its two best phases",
     "laziness": "laziness",
     "entropy": "entropy of its policy [nat]",
     "kl": "change of its policy, KL [nat]",
 }
-"""What an algorithm may log of each signal as `agent/<signal>/<figure>`, in the order of the panels, and their titles."""
+"""Metrics that an algorithm may log of each signal as `agent/<signal>/<metric>`, in the order of the panels: their titles."""
 LAST = 0.1
 """Share of training over which the local rewards are averaged."""
 
 
 @dataclass(frozen=True)
 class SignalSeries:
-    """What the trainings of one group logged of each signal, averaged over them."""
+    """Metrics of each signal over training, averaged over the trainings of one group."""
 
     episode: np.ndarray
     """[U] training episodes played at each update."""
-    figures: dict[str, dict[str, np.ndarray]]
-    """By figure and signal, [U] each."""
+    metrics: dict[str, dict[str, np.ndarray]]
+    """By metric and signal, [U] each."""
 
-    def last(self, figure: str) -> dict[str, float]:
-        """Return the mean of a figure over the last tenth of training, by signal."""
-        values = self.figures.get(figure, {})
-        return {name: float(series[-max(1, int(LAST * len(series))) :].mean()) for name, series in values.items()}
+    def final(self, metric: str) -> dict[str, float]:
+        """Return the mean of a metric over the last tenth of training, by signal."""
+        means = {}
+        for signal, series in self.metrics.get(metric, {}).items():
+            updates = max(1, int(LAST * len(series)))
+            means[signal] = float(series[-updates:].mean())
+        return means
 
 
 @dataclass(frozen=True)
 class NetworkResults:
-    """What the page tells of one network."""
+    """Results of the trainings on one network."""
 
     comparison: Comparison
     reference: str
     summaries: dict[str, Summary]
     """By group, best delay first."""
-    agents: dict[str, SignalSeries]
+    signals: dict[str, SignalSeries]
     """By group."""
 
     @property
@@ -65,7 +69,7 @@ class NetworkResults:
 
     @property
     def first(self) -> Training:
-        """Any of them, for what all of them share."""
+        """One of the trainings, for the settings that all of them share."""
         return self.trainings[0]
 
     @property
@@ -78,16 +82,16 @@ class NetworkResults:
         return float(self.first.curve["steps"][-1] / self.first.curve["episode"][-1])
 
 
-def find(comparison: Comparison, reference: str | None) -> NetworkResults:
-    """Read what the trainings of a comparison have left in MLflow.
+def read(comparison: Comparison, reference: str | None) -> NetworkResults:
+    """Read the metrics of each signal from MLflow.
 
     Raises:
         UserError: when the reference was not trained.
     """
     reference = comparison.reference(reference)
     tracker = Tracker(comparison.network)
-    agents = {name: _agents(tracker, trainings) for name, trainings in comparison.groups.items()}
-    return NetworkResults(comparison, reference, compare.summaries(comparison, reference), agents)
+    signals = {name: _signals(tracker, trainings) for name, trainings in comparison.groups.items()}
+    return NetworkResults(comparison, reference, summaries.summarise(comparison, reference), signals)
 
 
 def band(trainings: Sequence[Training], axis: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -98,15 +102,15 @@ def band(trainings: Sequence[Training], axis: str) -> tuple[np.ndarray, np.ndarr
     return x, delays.min(axis=0), np.median(delays, axis=0), delays.max(axis=0)
 
 
-def _agents(tracker: Tracker, trainings: Sequence[Training]) -> SignalSeries:
+def _signals(tracker: Tracker, trainings: Sequence[Training]) -> SignalSeries:
     episode = trainings[0].curve["episode"]
     series: dict[str, dict[str, list[np.ndarray]]] = {}
     for training in trainings:
-        for metric in sorted(training.metrics):
-            name, _, figure = metric.removeprefix("agent/").rpartition("/")
-            if metric.startswith("agent/") and (figure in CREDIT or figure == REWARD):
-                step, value = tracker.points(training.run_id, metric).T
+        for key in sorted(training.metrics):
+            signal, _, metric = key.removeprefix("agent/").rpartition("/")
+            if key.startswith("agent/") and (metric in CREDIT or metric == REWARD):
+                step, value = tracker.points(training.run_id, key).T
                 played = np.interp(step, training.curve["steps"], training.curve["episode"])
-                series.setdefault(figure, {}).setdefault(name, []).append(np.interp(episode, played, value))
-    means = {figure: {name: np.mean(found, axis=0) for name, found in names.items()} for figure, names in series.items()}
+                series.setdefault(metric, {}).setdefault(signal, []).append(np.interp(episode, played, value))
+    means = {metric: {name: np.mean(curves, axis=0) for name, curves in names.items()} for metric, names in series.items()}
     return SignalSeries(episode, means)

@@ -1,4 +1,4 @@
-"""One look for all figures: a colour for each algorithm that the colour-blind can tell apart, the same on every network."""
+"""One style for all plots: a colour for each algorithm, safe for colour-blind readers, and the same on every network."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ FONT = "Helvetica, Arial, sans-serif"
 
 @dataclass(frozen=True)
 class SeriesStyle:
-    """How one group is drawn."""
+    """Colour and dashes of one group."""
 
     colour: str
     dash: str
@@ -27,12 +27,12 @@ class SeriesStyle:
 
 
 def shade(count: int) -> float:
-    """Return how opaque each of so many bands is: many over one another must not hide the lines."""
+    """Return the opacity of each of `count` bands; many bands over one another do not hide the lines."""
     return 0.18 * min(1.0, 5 / count)
 
 
 def series_styles(groups: Iterable[str]) -> dict[str, SeriesStyle]:
-    """Return the look of each group, told apart by dashes too where there are more of them than colours."""
+    """Return the style of each group; dashes differ too where there are more groups than colours."""
     others = sorted(set(groups) - set(FIRST))
     return {
         name: SeriesStyle(COLOURS[i % len(COLOURS)], DASHES[i // len(COLOURS) % 4]) for i, name in enumerate((*FIRST, *others))

@@ -28,6 +28,7 @@ from tsc_marl.tracking.store import Tracker
 from tsc_marl.training import settings
 from tsc_marl.training.run import TrainingRun, train_iteration
 from tsc_marl.types import Spec
+from tsc_marl.viz import learning_curve
 
 logger = logging.getLogger(__name__)
 
@@ -215,7 +216,7 @@ def _evaluate_and_report(pool: Pool, tracker: Tracker, trainings: list[TrainingR
     for run in trainings:
         _log_evaluation(tracker, run, results, baseline_delays)
     histories, title = {run.label: run.history for run in trainings}, f"{config.network}: {', '.join(config.algos)}"
-    tables.learning_curve(folder.learning_curve, histories, baseline_delays, title)
+    learning_curve.draw(folder.learning_curve, histories, baseline_delays, title)
     for path in (folder.evaluation, folder.learning_curve):
         tracker.artifact(parent, path)
     tracker.describe(parent, tables.markdown(results))
@@ -244,7 +245,7 @@ def _log_evaluation(tracker: Tracker, run: TrainingRun, results: Results, baseli
     write_results(folder.evaluation, run.config.eval_task(), {run.label: rows})
     folder.config.write_text(json.dumps(as_dict(run.config), indent=1))
     title = f"{run.config.network}: {run.label}"
-    tables.learning_curve(folder.learning_curve, {run.label: run.history}, baseline_delays, title)
+    learning_curve.draw(folder.learning_curve, {run.label: run.history}, baseline_delays, title)
     for path in (folder.checkpoint, folder.evaluation, folder.config, folder.learning_curve):
         tracker.artifact(run.mlflow_id, path)
     _log_policy_model(tracker, run)

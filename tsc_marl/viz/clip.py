@@ -1,4 +1,4 @@
-"""What happens in a stretch of an episode, second by second, from the files that SUMO itself writes."""
+"""A clip: the traffic of a part of an episode, second by second, from the files that SUMO writes."""
 
 import tempfile
 from contextlib import closing
@@ -14,55 +14,56 @@ from tsc_marl.sim.rewards import DelayReward
 from tsc_marl.viz.phase_values import PolicyRunner, ValueLegend
 
 MOST_FRAMES = 240
-"""A frame is a simulated second, or several in a stretch longer than this."""
+"""A frame is one simulated second; in a clip with more seconds than this, it is several."""
 
 
 @dataclass(frozen=True)
 class Frame:
-    """What is seen at one moment; M vehicles, N signals."""
+    """Traffic at one moment; M vehicles, N signals."""
 
     second: int
-    """From the start of the window."""
+    """Seconds from the start of the window."""
     vehicles: np.ndarray
     """[M, 4]: x and y of the front [m], angle [degrees clockwise from north], speed [m/s]."""
     states: tuple[str, ...]
     """SUMO's state of each signal."""
-    worth: np.ndarray
-    """[N], as `opinion.Driver` has it."""
+    values: np.ndarray
+    """[N], as `PolicyRunner.values`."""
     waiting: int
     """Vehicles that wait to be inserted."""
     lost_s: float
-    """Vehicle-seconds lost by all vehicles since the start of the window."""
+    """Time lost by all vehicles since the start of the window [veh s]."""
 
     @property
     def halting(self) -> int:
+        """Number of halting vehicles."""
         return int((self.vehicles[:, 3] < HALTING_MS).sum())
 
 
 @dataclass(frozen=True)
 class Clip:
-    """What one controller did."""
+    """Clip of one policy."""
 
     frames: list[Frame]
-    meaning: ValueLegend | None
-    """Of the frames' `worth`."""
+    legend: ValueLegend | None
+    """Legend of the frames' `values`; None for a policy without values."""
 
 
 def record_clip(task: Task, policy: Policy, seed: int, from_s: int, to_s: int) -> Clip:
-    """Play an episode to the end of a stretch and return what was seen in it."""
+    """Play an episode to the second `to_s` and return its frames from `from_s` on."""
     with tempfile.TemporaryDirectory() as folder, closing(policy.task_for(task).env()) as env:
         out, begin_s = Path(folder), env.scenario.begin_s
         traces = {
             "--fcd-output": str(out / "traces.xml"), "--fcd-output.attributes": "x,y,angle,speed",
             "--device.fcd.begin": str(begin_s + from_s),
         }  # fmt: skip
-        driver = PolicyRunner(env, policy, seed, out=out, extra_options=[word for pair in traces.items() for word in pair])
-        lose, decisions, lost_s = DelayReward(env.net, env.engine.api, task.timing.decision_s), [], 0.0
+        runner = PolicyRunner(env, policy, seed, out=out, extra_options=[word for pair in traces.items() for word in pair])
+        reward, decisions, lost_s = DelayReward(env.net, env.engine.api, task.timing.decision_s), [], 0.0
         while env.now < begin_s + to_s:
-            chosen = driver.choose()
-            decisions.append((driver.worth, len(env.engine.api.simulation.getPendingVehicles()), lost_s))
+            chosen = runner.choose()
+            decisions.append((runner.values, len(env.engine.api.simulation.getPendingVehicles()), lost_s))
             env.step(chosen)
-            lost_s -= float(lose(env.vehicles).sum())
+            lost_s -= float(reward(env.vehicles).sum())
         env.close()
         seconds = range(from_s, to_s, -(-(to_s - from_s) // MOST_FRAMES))
         vehicles, states = _traces(out / "traces.xml"), _states(out / f"tls_{seed}.xml")
@@ -73,7 +74,7 @@ def record_clip(task: Task, policy: Policy, seed: int, from_s: int, to_s: int) -
             )
             for second in seconds
         ]  # fmt: skip
-    return Clip(frames, driver.meaning)
+    return Clip(frames, runner.legend)
 
 
 def _traces(path: Path) -> dict[int, np.ndarray]:
@@ -87,7 +88,7 @@ def _traces(path: Path) -> dict[int, np.ndarray]:
 
 def _states(path: Path) -> dict[int, dict[str, str]]:
     """Return the state of each signal in each second, from SUMO's log."""
-    found: dict[int, dict[str, str]] = {}
+    states: dict[int, dict[str, str]] = {}
     for element in route_files.elements(path):
-        found.setdefault(int(float(element.get("time", ""))), {})[element.get("id", "")] = element.get("state", "")
-    return found
+        states.setdefault(int(float(element.get("time", ""))), {})[element.get("id", "")] = element.get("state", "")
+    return states

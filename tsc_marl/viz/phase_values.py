@@ -1,4 +1,4 @@
-"""What a policy thinks of its choices while it drives: one number and one colour per signal, for `watch` and `video`."""
+"""Values of the phases that a policy chooses: one number and one colour per signal, for `watch` and `video`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,65 +12,66 @@ from tsc_marl.sim.env import TrafficEnv
 from tsc_marl.types import Algorithm
 
 NEUTRAL_COLOUR = (190, 190, 190)
-"""Colour of a signal about whose choice nothing is known."""
+"""Colour of a signal without a value."""
 COLOUR_QUANTILE = 0.95
-"""Quantile of the distances from the middle that gets the strongest colour: a rare extreme must not pale all others."""
+"""Quantile of the distances from the middle that gets the strongest colour: rare extremes do not pale all others."""
 
 
 @dataclass(frozen=True)
 class ValueLegend:
-    """How to read the numbers of a policy."""
+    """Meaning of a policy's values."""
 
     title: str
     low: str
-    """What the colour of small numbers says."""
+    """Meaning of the colour of small values."""
     high: str
+    """Meaning of the colour of large values."""
     around_zero: bool
-    """Whether 0 is the middle of the colours; else the median is."""
+    """Whether 0 is the middle of the colours, or the median."""
     local: bool = True
-    """Whether signals differ in it."""
+    """Whether signals have different values."""
 
 
-def value_legend(algorithm: Algorithm, known: Mapping[str, torch.Tensor], reward: str) -> ValueLegend | None:
-    """Return how to read what an algorithm says of its choices; None where it says nothing.
+def value_legend(algorithm: Algorithm, estimates: Mapping[str, torch.Tensor], reward: str) -> ValueLegend | None:
+    """Return the meaning of an algorithm's values; None without estimates.
 
     Args:
-        algorithm: that has learned.
-        known: what its `appraise` returned.
-        reward: that it learned from, as in `SimConfig`.
+        algorithm: a trained algorithm.
+        estimates: result of its `value_estimates`.
+        reward: reward of its training, as in `SimConfig`.
     """
     unit, team = "vehicle-seconds" if reward == "delay" else reward, algorithm.value_scope == "team"
-    if "own" in known and algorithm.value_scope == "utility":
+    if "own" in estimates and algorithm.value_scope == "utility":
         title = "utility of the chosen phase over that of the signal's other phases (no unit, it only ranks them)"
         return ValueLegend(title, "others rank higher", "ranks highest", True)
-    if "own" in known:
+    if "own" in estimates:
         whose, where = ("the team's", "for all together") if team else ("own", "for this signal")
         title = f"{whose} advantage of the chosen phase over the signal's other phases [{unit}]"
         return ValueLegend(title, f"worse {where}", f"better {where}", True)
-    if "value" not in known:
+    if "value" not in estimates:
         return None
     where, whose = ("at all signals together", "the team's") if team else ("at the signal", "its")
     what, less, more = ("minus the delay", "more delay", "less delay") if reward == "delay" else ("the reward", "less", "more")
     title = f"{what} to come {where}, discounted ({whose} value) [{unit}]"
-    local = known["value"].shape[-1] == algorithm.spec.n_agents
+    local = estimates["value"].shape[-1] == algorithm.spec.n_agents
     return ValueLegend(title, f"{less} than usual", f"{more} than usual", False, local)
 
 
 class PolicyRunner:
-    """Starts an episode, chooses the phases, greedily, and keeps what the policy thinks of its choices.
+    """Starts an episode, chooses the phases greedily, and keeps the values of the chosen phases.
 
-    The advantage of a choice is own^i(a) less the mean of own^i over the signal's other legal phases (`Algorithm.appraise`).
-    Compared with what the policy does, as learning sees it, it would fade to 0 for every policy that has made up its mind.
+    The advantage of a phase is own^i(a) less the mean of own^i over the signal's other legal phases, with own^i from
+    `Algorithm.value_estimates`. The usual advantage, over the mean under the policy, is 0 for a deterministic policy.
 
     Attributes:
-        meaning: of the numbers; None where there are none, as for a classical controller.
-        worth: [N], the number of each signal's last choice; nan before the first.
+        legend: meaning of the values; None for a policy without values, such as a classical controller.
+        values: [N] value of each signal's last chosen phase; nan before the first.
 
     Args:
-        env: where no simulation runs.
-        policy: what chooses, with all its weights.
+        env: an environment without a running episode.
+        policy: the policy, with all its weights.
         seed: SUMO seed.
-        options: of `TrafficEnv.reset`.
+        options: options of `TrafficEnv.reset`.
 
     Raises:
         UserError: when the weights do not fit the network.
@@ -78,24 +79,24 @@ class PolicyRunner:
 
     def __init__(self, env: TrafficEnv, policy: Policy, seed: int, **options: Any) -> None:
         self._env, self._driver = env, policy.start(env, seed, **options)
-        self.worth, self.meaning = np.full(len(env.names), np.nan), None
+        self.values, self.legend = np.full(len(env.names), np.nan), None
         if isinstance(self._driver, TrainedDriver):
             with torch.inference_mode():
-                known = self._driver.algorithm.value_estimates(*self._seen(), None)
-            self.meaning = value_legend(self._driver.algorithm, known, env.config.reward)
+                estimates = self._driver.algorithm.value_estimates(*self._tensors(), None)
+            self.legend = value_legend(self._driver.algorithm, estimates, env.config.reward)
 
     def choose(self) -> np.ndarray:
-        """Return the phases [N] for this decision; `worth` is of them from now on."""
+        """Return the phases [N] for this decision, and set `values` to theirs."""
         if not isinstance(self._driver, TrainedDriver):
             return self._driver.act()
         with torch.inference_mode():
-            known = self._driver.algorithm.value_estimates(*self._seen(), self._driver.carry)
+            estimates = self._driver.algorithm.value_estimates(*self._tensors(), self._driver.carry)
         chosen = self._driver.act()
-        if "own" in known:
-            gain = advantage(known["own"][0].numpy(), self._env.avail, chosen)
-            self.worth = np.where(np.isnan(gain), self.worth, gain)
-        elif "value" in known:
-            self.worth = np.broadcast_to(known["value"][0].numpy(), self.worth.shape).copy()
+        if "own" in estimates:
+            gain = advantage(estimates["own"][0].numpy(), self._env.avail, chosen)
+            self.values = np.where(np.isnan(gain), self.values, gain)
+        elif "value" in estimates:
+            self.values = np.broadcast_to(estimates["value"][0].numpy(), self.values.shape).copy()
         return chosen
 
     def states(self, chosen: np.ndarray) -> list[str]:
@@ -106,7 +107,7 @@ class PolicyRunner:
         signals = zip(env.net.signals, env.timers, chosen.tolist(), env.avail, strict=True)
         return [signal.phases[action if legal[action] else timer.phase] for signal, timer, action, legal in signals]
 
-    def _seen(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def _tensors(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         obs, avail, state = (torch.from_numpy(array)[None] for array in (self._env.obs, self._env.avail, self._env.state))
         return obs, avail, state
 
@@ -127,19 +128,19 @@ def advantage(own: np.ndarray, avail: np.ndarray, chosen: np.ndarray) -> np.ndar
     return np.where(count > 0, own[rows, chosen] - mean, np.nan)
 
 
-def scale(numbers: np.ndarray, meaning: ValueLegend) -> tuple[float, float]:
-    """Return the number in the middle of the colours, and the distance from it of the strongest ones; nan are left out."""
-    known = numbers[~np.isnan(numbers)]
-    if not len(known):
+def scale(values: np.ndarray, legend: ValueLegend) -> tuple[float, float]:
+    """Return the value of the middle colour, and the distance from it of the strongest ones; nan values do not count."""
+    defined = values[~np.isnan(values)]
+    if not len(defined):
         return 0.0, 1.0
-    middle = 0.0 if meaning.around_zero else float(np.median(known))
-    return middle, max(float(np.quantile(np.abs(known - middle), COLOUR_QUANTILE)), 1e-6)
+    middle = 0.0 if legend.around_zero else float(np.median(defined))
+    return middle, max(float(np.quantile(np.abs(defined - middle), COLOUR_QUANTILE)), 1e-6)
 
 
-def colours(numbers: np.ndarray, middle: float, reach: float) -> np.ndarray:
-    """Return [N, 3] uint8: orange below the middle, white there, purple above, which the colour-blind can tell apart."""
+def colours(values: np.ndarray, middle: float, reach: float) -> np.ndarray:
+    """Return [N, 3] uint8: orange below the middle, white there, purple above; safe for colour-blind readers."""
     from matplotlib import colormaps
 
-    share = np.clip((numbers - middle) / reach, -1, 1)
+    share = np.clip((values - middle) / reach, -1, 1)
     rgb = colormaps["PuOr"](0.5 + 0.42 * np.nan_to_num(share), bytes=True)[..., :3]
     return np.where(np.isnan(share)[..., None], np.array(NEUTRAL_COLOUR, dtype=np.uint8), rgb)

@@ -1,8 +1,8 @@
-"""A stretch of an episode as a video, one controller or two side by side; needs no display."""
+"""A clip as a video, one policy or two side by side; needs no display."""
 
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from tsc_marl.errors import UserError
 from tsc_marl.rollout.types import Policy, Task
@@ -10,20 +10,22 @@ from tsc_marl.sim import scenario
 from tsc_marl.viz.clip import Clip, record_clip
 from tsc_marl.viz.video_canvas import VideoCanvas
 
+log = logging.getLogger(__name__)
+
 FPS = 10
 WRITERS = {".gif": "pillow", ".mp4": "ffmpeg"}
 
 
 def validate(task: Task, from_s: int, to_s: int, out: Path) -> None:
-    """Refuse a stretch that is not in the window, and a file that cannot be written, before anything runs.
+    """Check the seconds of a clip and its file, before anything runs.
 
     Raises:
-        UserError: for either.
+        UserError: when the clip is not in the window, or when the file cannot be written.
     """
     window_s = scenario.load(task.network).duration_s
     if not 0 <= from_s < to_s <= window_s:
         raise UserError(
-            f"the stretch from-s {from_s} to-s {to_s} must lie in the window of {task.network}, 0 .. {window_s} s, "
+            f"the clip from-s {from_s} to-s {to_s} must lie in the window of {task.network}, 0 .. {window_s} s, "
             "and end after it starts"
         )
     if out.suffix not in WRITERS:
@@ -39,38 +41,34 @@ def validate(task: Task, from_s: int, to_s: int, out: Path) -> None:
         raise UserError(f"out {out} cannot be written ({error.strerror}); give another file") from None
 
 
-def write(
-    task: Task, policies: Mapping[str, Policy], seed: int, from_s: int, to_s: int, out: Path, say: Callable[[str], Any] = print
-) -> None:
-    """Play the policies, one after the other, and draw the stretch.
+def write(task: Task, policies: Mapping[str, Policy], seed: int, from_s: int, to_s: int, out: Path) -> None:
+    """Play the policies, one after the other, and draw their clips.
 
     Args:
-        task: network, timing.
-        policies: by the name over their picture, with all their weights.
+        task: network and timing.
+        policies: by the name over their map, with all their weights.
         seed: SUMO seed, the same for all.
-        from_s: start of the stretch, from the start of the window.
-        to_s: its end.
-        out: file to write; the suffix says the format.
-        say: told what happens, line by line.
+        from_s: first second of the clip, from the start of the window.
+        to_s: last second of the clip.
+        out: file to write; its suffix is the format.
     """
-    stretches = {}
+    clips = {}
     for name, policy in policies.items():
-        say(f"{name} plays {task.network}, seed {seed}, to second {to_s}")
-        stretches[name] = record_clip(task, policy, seed, from_s, to_s)
-    frames = len(next(iter(stretches.values())).frames)
-    say(f"drawing {frames} frames")
-    draw(out, task, seed, stretches)
-    say(f"video: {out} ({out.stat().st_size / 1e6:.1f} MB, {frames / FPS:.0f} s)")
+        log.info("%s plays %s, seed %d, to second %d", name, task.network, seed, to_s)
+        clips[name] = record_clip(task, policy, seed, from_s, to_s)
+    frames = len(next(iter(clips.values())).frames)
+    log.info("drawing %d frames", frames)
+    draw(out, task, seed, clips)
+    log.info("video: %s (%.1f MB, %.0f s)", out, out.stat().st_size / 1e6, frames / FPS)
 
 
-def draw(out: Path, task: Task, seed: int, stretches: Mapping[str, Clip]) -> None:
-    """Draw stretches of one length side by side and write the video."""
+def draw(out: Path, task: Task, seed: int, clips: Mapping[str, Clip]) -> None:
+    """Draw clips of one length side by side and write the video."""
     from matplotlib.animation import writers
 
-    stage = VideoCanvas(task, seed, stretches)
+    canvas = VideoCanvas(task, seed, clips)
     writer = writers[WRITERS[out.suffix]](fps=FPS)
-    with writer.saving(stage.figure, str(out), stage.figure.dpi):
-        for i in range(len(next(iter(stretches.values())).frames)):
-            stage.show(i)
+    with writer.saving(canvas.figure, str(out), canvas.figure.dpi):
+        for i in range(len(next(iter(clips.values())).frames)):
+            canvas.show(i)
             writer.grab_frame()
-    stage.close()

@@ -1,4 +1,4 @@
-"""The picture of a video: a road map for each controller with vehicles, lights and what a policy thinks at each signal."""
+"""The figure of a video: a road map for each policy with vehicles, lights and the value of each signal's phase."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,11 +12,13 @@ from tsc_marl.sim import scenario as scenarios
 from tsc_marl.viz import phase_values
 from tsc_marl.viz.clip import Clip, Frame
 from tsc_marl.viz.movement_paths import MovementPath, movement_paths
+from tsc_marl.viz.plotting import new_figure
 
 DPI = 100
 PANEL = 620
-"""Width of a controller's map in pixels."""
+"""Width of a map in pixels."""
 HEIGHTS = (360, 640)
+"""Least and largest height of a map in pixels."""
 TOP, BOTTOM, GAP = 92, 112, 16
 """Pixels above and below the maps, and around them."""
 POINTS = 72 / DPI
@@ -27,57 +29,46 @@ VEHICLE_M = 5.0
 
 
 class VideoCanvas:
-    """A figure that shows one frame after the other.
+    """A figure that shows the frames of clips, one after the other.
 
     Args:
-        task: network.
+        task: its network is drawn.
         seed: SUMO seed, for the title.
-        stretches: what to show, by the name over the map.
+        clips: by the name over the map.
     """
 
-    def __init__(self, task: Task, seed: int, stretches: Mapping[str, Clip]) -> None:
-        import matplotlib as mpl
-
-        mpl.use("Agg")
-        from matplotlib import pyplot as plt
-
+    def __init__(self, task: Task, seed: int, clips: Mapping[str, Clip]) -> None:
         loaded = scenarios.load(task.network)
         self._net = sumolib.net.readNet(str(loaded.net))
         low, high = (np.array(corner) for corner in self._net.getBBoxXY())
         height = int(np.clip(PANEL * (high[1] - low[1]) / (high[0] - low[0]), *HEIGHTS))
         self._pixel = float(max((high - low) / (np.array([PANEL, height]) - 2 * GAP)))
-        size = (len(stretches) * (PANEL + GAP) + GAP, TOP + height + BOTTOM)
-        size = (size[0] + size[0] % 2, size[1] + size[1] % 2)  # what video formats want
-        self.figure = plt.figure(figsize=(size[0] / DPI, size[1] / DPI), dpi=DPI)
+        size = (len(clips) * (PANEL + GAP) + GAP, TOP + height + BOTTOM)
+        size = (size[0] + size[0] % 2, size[1] + size[1] % 2)  # video formats need even numbers
+        self.figure = new_figure(figsize=(size[0] / DPI, size[1] / DPI), dpi=DPI)
         self._signals = road_network.read(loaded.net).signals
         self._heading = f"{task.network}, SUMO seed {seed}"
         self._title = self.figure.text(0.5, 1 - 8 / size[1], "", ha="center", va="top", fontsize=13)
         self._panels = []
-        for i, (name, stretch) in enumerate(stretches.items()):
+        for i, (name, clip) in enumerate(clips.items()):
             box = (GAP + i * (PANEL + GAP), BOTTOM, PANEL, height)
             axis = self.figure.add_axes((box[0] / size[0], box[1] / size[1], box[2] / size[0], box[3] / size[1]))
             middle, half = (low + high) / 2, np.array([PANEL, height]) * self._pixel / 2
             axis.set(xlim=(middle[0] - half[0], middle[0] + half[0]), ylim=(middle[1] - half[1], middle[1] + half[1]))
             axis.set(xticks=[], yticks=[])
             self._draw_roads(axis)
-            self._panels.append(_ControllerPanel(axis, name, stretch, self._signals, self._through(), self._pixel))
-            self._draw_scale(box, size, name, stretch)
+            self._panels.append(_ControllerPanel(axis, name, clip, self._signals, self._movements(), self._pixel))
+            self._draw_scale(box, size, name, clip)
         self._draw_key(size)
 
     def show(self, i: int) -> None:
         """Show the frame with this number."""
         for panel in self._panels:
             panel.show(i)
-        minutes, seconds = divmod(self._panels[0].stretch.frames[i].second, 60)
+        minutes, seconds = divmod(self._panels[0].clip.frames[i].second, 60)
         self._title.set_text(f"{self._heading}, {minutes:02d}:{seconds:02d} after the start")
 
-    def close(self) -> None:
-        """Free the figure."""
-        from matplotlib import pyplot as plt
-
-        plt.close(self.figure)
-
-    def _through(self) -> list[list[MovementPath]]:
+    def _movements(self) -> list[list[MovementPath]]:
         def shape(lane: str) -> Any:
             return self._net.getLane(lane).getShape()
 
@@ -93,27 +84,27 @@ class VideoCanvas:
         corners = [np.array(node.getShape())[:, :2] for node in self._net.getNodes() if len(node.getShape()) > 2]
         axis.add_collection(PolyCollection(corners, facecolors=ROAD, edgecolors="none", zorder=2))
 
-    def _draw_scale(self, box: tuple[int, ...], size: tuple[int, int], name: str, stretch: Clip) -> None:
-        """Write under a map what the colours of its discs say."""
+    def _draw_scale(self, box: tuple[int, ...], size: tuple[int, int], name: str, clip: Clip) -> None:
+        """Write the meaning of the colours of the discs under a map."""
         left, centre = box[0], box[0] + PANEL / 2
-        if stretch.meaning is None:
-            text = f"grey discs: {name} puts no number on its choices"
+        if clip.legend is None:
+            text = f"grey discs: {name} has no values of its phases"
             self.figure.text(centre / size[0], (BOTTOM - 30) / size[1], text, ha="center", va="center", fontsize=9)
             return
-        meaning, (middle, reach) = stretch.meaning, value_scale(stretch)
+        legend, (middle, reach) = clip.legend, value_scale(clip)
         axis = self.figure.add_axes(((left + 150) / size[0], (BOTTOM - 22) / size[1], (PANEL - 300) / size[0], 12 / size[1]))
         shown = np.linspace(-1, 1, 200)
         axis.imshow(phase_values.colours(shown, 0.0, 1.0)[None], aspect="auto", extent=(-1, 1, 0, 1))
-        form = f"{'+' if meaning.around_zero else ''}.{0 if reach > 10 else 1}f"
+        form = f"{'+' if legend.around_zero else ''}.{0 if reach > 10 else 1}f"
         ticks = (-1.0, -0.5, 0.0, 0.5, 1.0)
         axis.set_xticks(ticks, [f"{middle + tick * reach:{form}}" for tick in ticks], fontsize=8)
         axis.set_yticks([])
-        axis.set_xlabel(f"disc: {meaning.title}", fontsize=8, labelpad=2)
-        for x, side, text in ((left + 144, "right", meaning.low), (left + PANEL - 144, "left", meaning.high)):
+        axis.set_xlabel(f"disc: {legend.title}", fontsize=8, labelpad=2)
+        for x, side, text in ((left + 144, "right", legend.low), (left + PANEL - 144, "left", legend.high)):
             self.figure.text(x / size[0], (BOTTOM - 16) / size[1], text, ha=side, va="center", fontsize=8)
 
     def _draw_key(self, size: tuple[int, int]) -> None:
-        """Write at the bottom what vehicles and lines are."""
+        """Write the legend of vehicles and lines at the bottom."""
         from matplotlib.lines import Line2D
 
         entries = {
@@ -129,15 +120,13 @@ class VideoCanvas:
 
 
 class _ControllerPanel:
-    """One controller's map."""
+    """Map of one policy."""
 
-    def __init__(
-        self, axis: Any, name: str, stretch: Clip, signals: Any, through: list[list[MovementPath]], pixel: float
-    ) -> None:
+    def __init__(self, axis: Any, name: str, clip: Clip, signals: Any, movements: list[list[MovementPath]], pixel: float) -> None:
         from matplotlib.collections import LineCollection
 
-        self.stretch, self._pixel, self._through = stretch, pixel, through
-        self._middle, self._reach = value_scale(stretch)
+        self.clip, self._pixel, self._movements = clip, pixel, movements
+        self._middle, self._reach = value_scale(clip)
         axis.set_title(name, fontsize=12, fontweight="bold", pad=22)
         self._count = axis.text(0.5, 1.01, "", transform=axis.transAxes, ha="center", va="bottom", fontsize=10)
         x, y = np.array([(signal.x, signal.y) for signal in signals]).T
@@ -147,10 +136,10 @@ class _ControllerPanel:
         self._vehicles = axis.add_collection(LineCollection([], linewidths=width, capstyle="butt", zorder=4))
 
     def show(self, i: int) -> None:
-        frame: Frame = self.stretch.frames[i]
-        self._discs.set_facecolor(phase_values.colours(frame.worth, self._middle, self._reach) / 255)
-        pairs = zip(frame.states, self._through, strict=True)
-        lit = [(way.shape, light) for state, found in pairs for way in found if (light := way.signal_colour(state)) in LIGHTS]
+        frame: Frame = self.clip.frames[i]
+        self._discs.set_facecolor(phase_values.colours(frame.values, self._middle, self._reach) / 255)
+        pairs = zip(frame.states, self._movements, strict=True)
+        lit = [(path.shape, light) for state, paths in pairs for path in paths if (light := path.signal_colour(state)) in LIGHTS]
         self._lights.set_segments([shape for shape, _ in lit])
         self._lights.set_color([LIGHTS[light] for _, light in lit])
         front, angle = frame.vehicles[:, :2], np.radians(frame.vehicles[:, 2])
@@ -163,14 +152,14 @@ class _ControllerPanel:
         )
 
 
-def value_scale(stretch: Clip) -> tuple[float, float]:
-    """Return the middle and the reach of the colours over a stretch."""
-    if stretch.meaning is None:
+def value_scale(clip: Clip) -> tuple[float, float]:
+    """Return the value of the middle colour, and the distance from it of the strongest ones, over a clip."""
+    if clip.legend is None:
         return 0.0, 1.0
-    return phase_values.scale(np.concatenate([frame.worth for frame in stretch.frames]), stretch.meaning)
+    return phase_values.scale(np.concatenate([frame.values for frame in clip.frames]), clip.legend)
 
 
 def vehicle_colours(speed_ms: np.ndarray) -> np.ndarray:
-    """Return [M, 3] in 0 .. 1: black where they stand, light blue at `FAST_MS`."""
+    """Return RGB colours [M, 3] in 0 .. 1: black for standing vehicles, light blue at `FAST_MS`."""
     share = np.clip(speed_ms / FAST_MS, 0, 1)[:, None]
     return share * np.array([0.25, 0.68, 1.0])

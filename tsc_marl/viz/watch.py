@@ -1,10 +1,10 @@
-"""One episode in sumo-gui, driven by a trained policy or a classical controller, with what it thinks at each signal."""
+"""One episode in sumo-gui, driven by a policy, with the value of its phase at each signal."""
 
+import logging
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -13,6 +13,8 @@ from tsc_marl.sim.engine import window_closed_error
 from tsc_marl.sim.env import TrafficEnv
 from tsc_marl.viz import phase_values
 from tsc_marl.viz.movement_paths import MovementPath, movement_paths
+
+log = logging.getLogger(__name__)
 
 VIEW = """<viewsettings>
   <scheme name="tsc_marl">
@@ -24,33 +26,30 @@ VIEW = """<viewsettings>
   <delay value="{delay_ms}"/>
 </viewsettings>
 """
-"""Roads, signals and vehicles drawn larger than they are, so that they are seen with the whole network in the window."""
+"""Settings of sumo-gui: roads and vehicles larger than they are, to be visible with the whole network in the window."""
 
 CLEAR_M = 250.0
-"""A network of this extent is drawn to scale."""
+"""A network up to this extent is drawn to scale."""
 WINDOW = (1280, 900)
 FREE, LEGEND = (1200, 540), 130
 """Pixels of the window for the network, and of the legend's height below it."""
 VIEW_ID = "View #0"
 RIM, SERVED, UNSEEN = (90, 90, 90, 255), (0, 230, 120, 255), (0, 0, 0, 0)
 SWATCHES = (-1.0, -0.5, 0.0, 0.5, 1.0)
-"""Places on the scale of colours that the legend shows."""
+"""Positions on the scale of colours that the legend shows, -1 for the lowest and 1 for the highest."""
 
 
-def watch(
-    task: Task, policy: Policy, seed: int, delay_ms: int, quit_on_end: bool = False, say: Callable[[str], Any] = print
-) -> dict[str, float] | None:
+def watch(task: Task, policy: Policy, seed: int, delay_ms: int, quit_on_end: bool = False) -> dict[str, float] | None:
     """Open sumo-gui and drive one episode in it.
 
     Args:
-        task: network, timing.
-        policy: what chooses the phases, with all its weights.
+        task: network and timing.
+        policy: the policy, with all its weights.
         seed: SUMO seed.
         delay_ms: real milliseconds for one simulated second.
         quit_on_end: close the window at the end of the window of time.
-        say: told what happens, line by line.
 
-    Returns the episode's figures (`sim.metrics`); None when the window was closed before the end.
+    Returns the metrics of the episode (`sim.metrics`); None when the window was closed before the end.
 
     Raises:
         UserError: when there is no display, or the weights do not fit the network.
@@ -62,105 +61,105 @@ def watch(
         size = ",".join(map(str, WINDOW))
         options = ["--start", "--gui-settings-file", str(settings), "--window-size", size, "--window-pos", "0,0"]
         try:
-            driver = phase_values.PolicyRunner(env, policy, seed, gui=[*options, *(["--quit-on-end"] if quit_on_end else [])])
-            say(f"{policy.name} drives {task.network}, seed {seed}, in sumo-gui; close its window to stop")
-            overlay, done = Overlay(env, driver, policy.name), False
+            runner = phase_values.PolicyRunner(env, policy, seed, gui=[*options, *(["--quit-on-end"] if quit_on_end else [])])
+            log.info("%s drives %s, seed %d, in sumo-gui; close its window to stop", policy.name, task.network, seed)
+            overlay, done = Overlay(env, runner, policy.name), False
             for line in overlay.legend:
-                say(line)
+                log.info(line)
             while not done:
-                chosen = driver.choose()
+                chosen = runner.choose()
                 overlay.update(chosen)
                 _, done = env.step(chosen)
-            figures = env.metrics()
+            metrics = env.metrics()
         except window_closed_error():
-            say(f"the window was closed at second {env.now - env.scenario.begin_s:.0f}")
+            log.info("the window was closed at second %.0f", env.now - env.scenario.begin_s)
             return None
-    say(
-        f"delay {figures['delay']:.1f} s, arrived {figures['arrived']:.0f} of {figures['scheduled']:.0f}, "
-        f"never inserted {figures['never_inserted']:.0f}"
-    )
-    return figures
+    log.info(
+        "delay %.1f s, arrived %.0f of %.0f, never inserted %.0f",
+        metrics["delay"], metrics["arrived"], metrics["scheduled"], metrics["never_inserted"],
+    )  # fmt: skip
+    return metrics
 
 
 def exaggeration(env: TrafficEnv) -> float:
-    """Return how much larger than they are roads have to be drawn to be seen."""
+    """Return the factor by which roads are drawn larger than they are, to be visible."""
     corners = [(signal.x, signal.y) for signal in env.net.signals]
     extent_m = max(max(axis) - min(axis) for axis in zip(*corners, strict=True))
     return max(1.0, min(6.0, extent_m / CLEAR_M))
 
 
 class Overlay:
-    """At every signal a disc, the movements that have green, and a text; a legend below the network.
+    """Discs, green movements and texts at the signals, and a legend below the network.
 
     Args:
         env: a running episode in sumo-gui.
-        driver: what drives it.
-        name: of the policy.
+        runner: the policy that drives the episode.
+        name: name of the policy.
     """
 
-    def __init__(self, env: TrafficEnv, driver: phase_values.PolicyRunner, name: str) -> None:
-        self._env, self._driver, self._api = env, driver, env.engine.api
-        self._past: list[np.ndarray] = []
-        self.legend = [f"{name} at each signal: lines are movements that have green; the number is the phase, counted from 0"]
-        if driver.meaning is None:
-            self.legend.append("there is no colour: it puts no number on its choices")
+    def __init__(self, env: TrafficEnv, runner: phase_values.PolicyRunner, name: str) -> None:
+        self._env, self._runner, self._api = env, runner, env.engine.api
+        self._shown: list[np.ndarray] = []
+        self.legend = [f"{name} at each signal: lines are movements with green; the number is the phase, counted from 0"]
+        if runner.legend is None:
+            self.legend.append("no colours: this policy has no values of its phases")
         else:
-            shown = "colour, and number behind the colon" if driver.meaning.local else "colour, the same at all"
-            self.legend.append(f"{shown}: {driver.meaning.title}")
+            shown = "colour, and number behind the colon" if runner.legend.local else "colour, the same at all"
+            self.legend.append(f"{shown}: {runner.legend.title}")
         low, high = self._api.simulation.getNetBoundary()
         sizes = [(top - bottom) / pixels for bottom, top, pixels in zip(low, high, FREE, strict=True)]
         self._pixel = max(sizes)
         for signal in env.net.signals:
             self._disc(signal.name, signal.x, signal.y, 24 * self._pixel)
             self._text(signal.name, signal.x + 44 * self._pixel, signal.y - 30 * self._pixel)
-        self._ways = [movement_paths(signal, self._api.lane.getShape, 24 * self._pixel) for signal in env.net.signals]
+        self._paths = [movement_paths(signal, self._api.lane.getShape, 24 * self._pixel) for signal in env.net.signals]
         self._served: set[str] = set()
         self._draw_legend((low[0] + high[0]) / 2, low[1])
         margin, bottom = 20 * self._pixel, LEGEND * self._pixel
         self._api.gui.setBoundary(VIEW_ID, low[0] - margin, low[1] - bottom, high[0] + margin, high[1] + margin)
 
     def update(self, chosen: np.ndarray) -> None:
-        """Show the phases [N] that are chosen now and what the policy thinks of them."""
-        meaning, worth, states = self._driver.meaning, self._driver.worth, self._driver.states(chosen)
+        """Show the phases [N] that are chosen now, and their values."""
+        legend, values, states = self._runner.legend, self._runner.values, self._runner.states(chosen)
         texts = [number(signal.phases, state) for signal, state in zip(self._env.net.signals, states, strict=True)]
         self._serve(
-            [way for state, through in zip(states, self._ways, strict=True) for way in through if way.signal_colour(state) == "g"]
+            [path for state, paths in zip(states, self._paths, strict=True) for path in paths if path.signal_colour(state) == "g"]
         )
-        if meaning is not None:
-            self._past.append(worth)
-            middle, reach = phase_values.scale(np.concatenate(self._past), meaning)
-            form = f"{'+' if meaning.around_zero else ''}.{0 if reach > 10 else 1}f"
-            if meaning.local:
-                texts = [text if np.isnan(x) else f"{text}: {x:{form}}" for text, x in zip(texts, worth, strict=True)]
+        if legend is not None:
+            self._shown.append(values)
+            middle, reach = phase_values.scale(np.concatenate(self._shown), legend)
+            form = f"{'+' if legend.around_zero else ''}.{0 if reach > 10 else 1}f"
+            if legend.local:
+                texts = [text if np.isnan(x) else f"{text}: {x:{form}}" for text, x in zip(texts, values, strict=True)]
             for share in SWATCHES:
                 self._api.poi.setType(f"legend {share}", f"{middle + share * reach:{form}}")
-            for signal, colour in zip(self._env.names, phase_values.colours(worth, middle, reach), strict=True):
+            for signal, colour in zip(self._env.names, phase_values.colours(values, middle, reach), strict=True):
                 self._api.polygon.setColor(signal, (*colour.tolist(), 255))
         for signal, text in zip(self._env.names, texts, strict=True):
             self._api.poi.setType(signal, text)
 
     def _serve(self, served: Sequence[MovementPath]) -> None:
-        """Draw these ways and no others."""
-        names = {way.name for way in served}
+        """Draw these movements and no others."""
+        names = {path.name for path in served}
         for name in self._served - names:
             self._api.polygon.remove(name)
-        for way in served:
-            if way.name not in self._served:
-                self._api.polygon.add(way.name, way.shape.tolist(), SERVED, fill=False, layer=10, lineWidth=1.5 * self._pixel)
+        for path in served:
+            if path.name not in self._served:
+                self._api.polygon.add(path.name, path.shape.tolist(), SERVED, fill=False, layer=10, lineWidth=1.5 * self._pixel)
         self._served = names
 
     def _draw_legend(self, x: float, top: float) -> None:
-        pixel, meaning = self._pixel, self._driver.meaning
+        pixel, legend = self._pixel, self._runner.legend
         for i, line in enumerate(self.legend):
             self._text(f"legend line {i}", x, top - (30 + 24 * i) * pixel, line)
-        if meaning is None:
+        if legend is None:
             return
         y = top - 90 * pixel
         for share, colour in zip(SWATCHES, phase_values.colours(np.array(SWATCHES), 0.0, 1.0), strict=True):
             self._disc(f"legend {share}", x + 150 * pixel * share, y, 12 * pixel, (*colour.tolist(), 255))
             self._text(f"legend {share}", x + 150 * pixel * share, y - 26 * pixel)
-        self._text("legend low", x - 280 * pixel, y, meaning.low)
-        self._text("legend high", x + 280 * pixel, y, meaning.high)
+        self._text("legend low", x - 280 * pixel, y, legend.low)
+        self._text("legend high", x + 280 * pixel, y, legend.high)
 
     def _disc(
         self, name: str, x: float, y: float, radius: float, colour: tuple[int, ...] = (*phase_values.NEUTRAL_COLOUR, 255)
@@ -176,5 +175,5 @@ class Overlay:
 
 
 def number(phases: Sequence[str], state: str) -> str:
-    """Return the number of the phase with this state, `-` where it is none: SUMO's own program is changing."""
+    """Return the number of the phase with this state; `-` for a state between phases of SUMO's own program."""
     return str(phases.index(state)) if state in phases else "-"

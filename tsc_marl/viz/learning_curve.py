@@ -1,0 +1,39 @@
+"""The learning curve of training runs."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from tsc_marl.viz.plotting import new_figure
+
+
+def draw(
+    path: Path, histories: Mapping[str, Sequence[Mapping[str, float]]], baseline_delays: Mapping[str, float], title: str
+) -> None:
+    """Draw the training delay over episodes and over minutes.
+
+    Args:
+        path: PNG to write.
+        histories: per run the metrics of each update: `episode`, `minutes`, `delay`.
+        baseline_delays: delay [s] of each classical controller, a horizontal line each.
+        title: above both plots.
+    """
+    figure = new_figure(figsize=(11, 4.2), layout="constrained")
+    axes = figure.subplots(1, 2, sharey=True)
+    for axis, (key, label) in zip(axes, (("episode", "training episodes"), ("minutes", "minutes of training")), strict=True):
+        for i, (name, history) in enumerate(histories.items()):
+            x, y = np.array([[row[key], row["delay"]] for row in history]).T
+            axis.plot(x, y, color=f"C{i}", label=name, linewidth=1.3)
+        for i, (name, delay) in enumerate(baseline_delays.items()):
+            axis.axhline(delay, color="black", linestyle=("--", ":", "-.")[i % 3], linewidth=1, label=name)
+        axis.set_xlabel(label)
+        axis.set_yscale("log")
+        axis.yaxis.set_major_formatter("{x:.0f}")
+        axis.yaxis.set_minor_formatter("{x:.0f}")
+        axis.grid(alpha=0.3, which="both")
+    axes[0].xaxis.get_major_locator().set_params(integer=True)
+    axes[0].set_ylabel("delay per vehicle [s], all scheduled vehicles")
+    axes[1].legend()
+    figure.suptitle(title)
+    figure.savefig(path, dpi=120)

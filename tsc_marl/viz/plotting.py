@@ -1,0 +1,20 @@
+"""Figures of matplotlib that need no display and leave the state of pyplot, and its backend, as they are."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def new_figure(**options: Any) -> "Figure":
+    """Return an empty figure on an Agg canvas.
+
+    Args:
+        **options: of `matplotlib.figure.Figure`, such as `figsize` (width and height in inches) and `layout`.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(**options)
+    FigureCanvasAgg(figure)
+    return figure
