@@ -15,8 +15,8 @@ class SingleSignalEnv(Env[np.ndarray, np.integer]):
     """One signal of a network as a Gymnasium environment.
 
     `info["action_mask"]` is int8, one number per phase: 1 for each phase that may be requested now. After a step
-    `info["executed"]` is the phase in effect, where the requested one was not legal. The window's end truncates; nothing terminates.
-    The reward is the signal's own.
+    `info["executed"]` is the phase in effect, where the requested one was not legal. The reward is the signal's own.
+    The window's end truncates; nothing terminates.
 
     Args:
         spec: what to simulate, with the controller of the other signals.

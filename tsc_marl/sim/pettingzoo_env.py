@@ -53,6 +53,8 @@ class ParallelTrafficEnv(ParallelEnv[str, np.ndarray, Any]):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {describe(self._spec)}, {len(self.possible_agents)} signals>"
 
+    __str__ = __repr__
+
     def __getstate__(self) -> EnvSpec:
         return self._spec
 
