@@ -10,13 +10,14 @@ import traci
 
 import tsc_marl
 from tsc_marl.sim import scenario
+from tsc_marl.sim.engine import binary
 
 policy = tsc_marl.load_policy(sys.argv[1])
 files = scenario.load(policy.network)
 seconds = int(sys.argv[2]) if len(sys.argv) > 2 else files.duration_s
 
 options = ["--net-file", str(files.net), "--route-files", ",".join(map(str, files.routes)), "--begin", str(files.begin_s)]
-traci.start(["sumo", *options, "--no-step-log", "--no-warnings", "--time-to-teleport", "-1", "--max-depart-delay", "-1"])
+traci.start([binary("sumo"), *options, "--no-step-log", "--no-warnings", "--time-to-teleport", "-1", "--max-depart-delay", "-1"])
 driver = tsc_marl.TraciDriver(traci, files.net, policy.act, policy.timing)
 driver.step()
 arrived = 0

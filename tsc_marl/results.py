@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from tsc_marl import deploy
+from tsc_marl.config import algorithms
 from tsc_marl.errors import UserError
 from tsc_marl.evaluation.evaluate import CHECKPOINT, find_checkpoint, load_checkpoint, policy_from_checkpoint
 from tsc_marl.rollout.pool import Pool
@@ -102,6 +103,8 @@ def _newest_network(policy: str) -> str:
         for run in Tracker(network).finished(f"tags.algorithm = '{policy}'")
         if IMPORTED not in run.data.tags
     }
+    if not runs and policy in algorithms():
+        raise UserError(f"no finished run of {policy} on any network; train one: tsc-marl train --algos {policy}")
     return runs[max(runs)] if runs else STORE_DEFAULT
 
 
