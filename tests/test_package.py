@@ -73,10 +73,13 @@ def test_python_takes_the_installed_package(run, installed):
     assert (version, number) == (tsc_marl.__version__, "10")
 
 
-def test_evaluation_of_an_installed_package(run, tmp_path):
+def test_evaluation_of_an_installed_package(run, installed, tmp_path):
+    package = next(installed.rglob("site-packages/tsc_marl"))
+    before = {path for path in package.rglob("*") if "__pycache__" not in path.parts}
     result = run("tsc-marl", "evaluate", "--network", "cross", "--policy", "max_pressure", "--eval-seeds", "1")
     assert result.returncode == 0, result.stderr
     assert (tmp_path / "results" / "cross" / "metrics.json").exists()
+    assert {path for path in package.rglob("*") if "__pycache__" not in path.parts} == before
 
 
 def test_import_without_published_trainings_is_one_line(run):

@@ -157,9 +157,11 @@ def _arguments(options: Mapping[str, Any], prefix: str = "") -> list[str]:
 
 
 def _timing(timing: Timing | str | None) -> Timing | None:
+    if not isinstance(timing, str):
+        return timing
     from tsc_marl.config import read_timing
 
-    return read_timing(timing) if isinstance(timing, str) else timing
+    return read_timing(timing)
 
 
 def _sim_config(observation: str, reward: str, detection_m: float) -> SimConfig:
