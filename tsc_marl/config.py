@@ -66,8 +66,7 @@ class RunConfig(Generic[A]):
 
     def __post_init__(self) -> None:
         """Refuse what cannot run, before anything starts."""
-        if self.network not in scenario.available():
-            raise unknown("network", self.network, scenario.available())
+        object.__setattr__(self, "network", scenario.plain_name(self.network))
         for name in self.algos:
             algos.find(name)
         for name in self.baselines:

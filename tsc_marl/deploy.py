@@ -22,13 +22,17 @@ def save(path: Path, policy: TrainedPolicy, spec: Spec) -> None:
     torch.save({"name": policy.name, "config": asdict(policy.config), "weights": policy.weights, "spec": asdict(spec)}, path)
 
 
-def _load_pyfunc(path: str) -> "Trained":
-    """Return the policy in a file. MLflow calls this function by its name."""
+def load(path: Path) -> tuple[TrainedPolicy, Spec]:
+    """Return what `save` wrote."""
     saved = torch.load(path, weights_only=True)
     name = renames.variant(saved["name"])
     config = algos.find(name).Config(**renames.algorithm_settings(saved["config"]))
-    policy = TrainedPolicy(name, config, renames.weights(saved["weights"]))
-    return Trained(policy, Spec(**saved["spec"]))
+    return TrainedPolicy(name, config, renames.weights(saved["weights"])), Spec(**saved["spec"])
+
+
+def _load_pyfunc(path: str) -> "Trained":
+    """Return the policy in a file. MLflow calls this function by its name."""
+    return Trained(*load(Path(path)))
 
 
 class Trained:

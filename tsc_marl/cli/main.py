@@ -55,7 +55,7 @@ def study(argv: list[str]) -> None:
     from tsc_marl.report import build
 
     choice = compare.RunFilter(folders=[cell.folder.name for cell in cells])
-    comparisons = [compare.load(net, choice) for net in options.network]
+    comparisons = [compare.load(net, choice) for net in dict.fromkeys(cell.net for cell in cells)]
     for comparison in comparisons:
         _show(comparison, None)
     stored = {training.tags["folder"] for comparison in comparisons for training in comparison.trainings}
@@ -107,9 +107,8 @@ def _trained(nets: tuple[str, ...], options: CompareOptions | ReportOptions) -> 
     from tsc_marl.sim import scenario
 
     check_list("network", nets)
-    for net in nets:
-        scenario.load(net)
-    return [module.load(net, module.RunFilter(options.where, options.algos)) for net in nets]
+    names = [scenario.load(net).name for net in nets]
+    return [module.load(name, module.RunFilter(options.where, options.algos)) for name in names]
 
 
 def _show(comparison: "Comparison", reference: str | None) -> None:
@@ -127,9 +126,9 @@ def probe(argv: list[str]) -> None:
     from tsc_marl.analysis import gradient_probe as module
     from tsc_marl.sim import scenario
 
-    scenario.load(options.network)
+    network = scenario.load(options.network).name
     check_list("policy", options.policy)
-    module.run(options.network, options.policy, options.episodes, options.truth_lam, options.out, options.workers)
+    module.run(network, options.policy, options.episodes, options.truth_lam, options.out, options.workers)
 
 
 def report(argv: list[str]) -> None:
@@ -149,9 +148,8 @@ def export(argv: list[str]) -> None:
     from tsc_marl.report import archive
     from tsc_marl.sim import scenario
 
-    for net in options.network:
-        scenario.load(net)
-    number = archive.write(options.network, RunFilter(options.where, options.algos), options.out, command_line("export", argv))
+    names = tuple(scenario.load(net).name for net in options.network)
+    number = archive.write(names, RunFilter(options.where, options.algos), options.out, command_line("export", argv))
     console.say(f"{number} files of trainings: {options.out}; to read them elsewhere: make import FROM={options.out}")
 
 
@@ -188,8 +186,8 @@ def explain(argv: list[str]) -> None:
     policy = find_policy(options.policy, task)
     make_folder(options.out)
     trace = module.play(task, policy, options.seed)
-    path = options.out / f"decisions_{options.network}_{policy_labels([options.policy])[options.policy]}.csv"
-    title = f"{policy.name} on {options.network}, seed {options.seed}: delay {trace.metrics['delay']:.1f} s"
+    path = options.out / f"decisions_{task.network}_{policy_labels([options.policy])[options.policy]}.csv"
+    title = f"{policy.name} on {task.network}, seed {options.seed}: delay {trace.metrics['delay']:.1f} s"
     module.write(path, trace)
     module.draw(path.with_suffix(".png"), task, trace, f"{title}; how much depends on each signal's choice")
     console.show(module.table(title, trace))

@@ -20,6 +20,7 @@ from tsc_marl.errors import UserError
 from tsc_marl.rollout.task import Task, read_spec
 from tsc_marl.rollout.types import Job
 from tsc_marl.rollout.worker import Worker
+from tsc_marl.sim.env_process import without_main
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload([__name__, "tsc_marl.sim._libsumo", "torch._dynamo"])  # torch imports the last for an optimizer
@@ -40,7 +41,7 @@ class WorkerHandle:
         self._played: Job | None = None
         self.connection, far_end = CONTEXT.Pipe()
         self.process = CONTEXT.Process(target=_serve, args=(far_end, self._folder), daemon=True)
-        with _sigint_ignored(), _short_address():
+        with _sigint_ignored(), _short_address(), without_main():
             self.process.start()
         far_end.close()
 

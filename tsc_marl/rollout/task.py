@@ -16,14 +16,27 @@ class Task:
     """A road network with signal timing, demand and disturbances, and what policies observe and earn in it."""
 
     network: str
+    """A name, a folder with a scenario.yaml, or a `.sumocfg` file; the attribute is the plain name."""
     timing: Timing = field(default_factory=Timing)
     sim: SimConfig = field(default_factory=SimConfig)
     demand: Demand = field(default_factory=Demand)
     disturbance: Disturbance = field(default_factory=Disturbance)
+    scenario: scenarios.Scenario = field(init=False, repr=False)
+    """The network's files and window, so that workers need not look for them."""
+
+    def __post_init__(self) -> None:
+        """Read the scenario.
+
+        Raises:
+            UserError: when there is no such network, or its files are missing.
+        """
+        loaded = scenarios.load(self.network)
+        object.__setattr__(self, "scenario", loaded)
+        object.__setattr__(self, "network", loaded.name)
 
     def env(self) -> TrafficEnv:
         """Return the environment; no simulation runs yet."""
-        return TrafficEnv(scenarios.load(self.network), self.timing, self.sim, self.demand, self.disturbance)
+        return TrafficEnv(self.scenario, self.timing, self.sim, self.demand, self.disturbance)
 
 
 def check_task(task: Task) -> tuple[str, ...]:
@@ -32,9 +45,8 @@ def check_task(task: Task) -> tuple[str, ...]:
     Raises:
         UserError: for files that cannot be used.
     """
-    loaded = scenarios.load(task.network)
-    scenarios.scheduled(loaded)
-    return road_network.read(loaded.net, task.sim.detection_m).notes
+    scenarios.scheduled(task.scenario)
+    return road_network.read(task.scenario.net, task.sim.detection_m).notes
 
 
 def spec_from_env(env: TrafficEnv) -> Spec:

@@ -33,8 +33,10 @@ from tsc_marl.viz import learning_curve
 logger = logging.getLogger(__name__)
 
 
-def train(argv: list[str]) -> None:
+def train(argv: list[str]) -> Path:
     """Train, evaluate and report as a command line asks; `--resume` continues an earlier run.
+
+    Returns the folder of the run.
 
     Learns in one thread: the order of torch's sums depends on the number of threads.
     """
@@ -55,6 +57,7 @@ def train(argv: list[str]) -> None:
             folder = _new_folder(first.network, argv, configs)
             held.enter_context(run_lock(folder))
         _train_all(pool, tracker, configs, spec, folder)
+    return folder
 
 
 @contextlib.contextmanager

@@ -12,12 +12,13 @@ import yaml
 from tsc_marl import algos, renames
 from tsc_marl.config import RunConfig, parse
 from tsc_marl.errors import UserError
+from tsc_marl.sim.scenario import reference
 from tsc_marl.tracking.run_folder import RunFolder
 
 
 def to_json(configs: Sequence[RunConfig[Any]]) -> str:
     """Return the settings of a run, one entry for each algorithm."""
-    return json.dumps([asdict(config) for config in configs], indent=1)
+    return json.dumps([asdict(config) | {"network": reference(config.network)} for config in configs], indent=1)
 
 
 def read(folder: RunFolder) -> list[RunConfig[Any]]:

@@ -17,6 +17,7 @@ from typing import Any
 from tsc_marl import console
 from tsc_marl.config import RunConfig, as_dict, parse
 from tsc_marl.errors import UserError
+from tsc_marl.sim.scenario import reference
 from tsc_marl.tracking.run_folder import RunFolder, runs
 from tsc_marl.tracking.store import uri
 from tsc_marl.training.loop import prepare, run_lock
@@ -97,11 +98,11 @@ def trials(nets: Sequence[str], algorithms: Sequence[str], seeds: Sequence[int],
     for seed in seeds:
         for net in nets:
             for algorithm in algorithms:
-                line = ("--network", net, "--algos", algorithm, "--seeds", str(seed), *options)
+                line = ("--network", reference(net), "--algos", algorithm, "--seeds", str(seed), *options)
                 config = parse(list(line))[0]
                 settings = as_dict(replace(config, workers=1))  # how many simulate changes nothing
                 digest = hashlib.sha256(repr(sorted(settings.items())).encode()).hexdigest()[:8]
-                study.append(Trial(net, algorithm, seed, line, config, digest))
+                study.append(Trial(config.network, algorithm, seed, line, config, digest))
     return study
 
 
