@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from tsc_marl import algos, renames
+from tsc_marl import algos
 from tsc_marl.config import as_dict, parse
 from tsc_marl.errors import UserError
 from tsc_marl.report.archive_file import SUFFIX, read_file
-from tsc_marl.tracking import checkpoint
+from tsc_marl.tracking import checkpoint, renames
 from tsc_marl.tracking.run_folder import RunFolder, TrainingFolder
 from tsc_marl.training import settings
 from tsc_marl.training.run import TrainingRun

@@ -21,7 +21,7 @@ from tsc_marl.config import check_eval_seeds, parse
 from tsc_marl.errors import UserError
 from tsc_marl.evaluation import statistics, tables
 from tsc_marl.paths import ROOT
-from tsc_marl.seeds import TRAIN_SEEDS, train_seed
+from tsc_marl.sim.seeds import TRAIN_SEEDS, train_seed
 from tsc_marl.tracking import checkpoint
 from tsc_marl.tracking.run_folder import TrainingFolder
 from tsc_marl.training.run import TrainingRun

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tsc_marl.api import evaluate, list_algorithms, list_controllers, list_networks, make, make_single, train
+    from tsc_marl.api.results import EvaluationResult, SavedPolicy, TrainingResult, load_policy
     from tsc_marl.controllers import Controller
     from tsc_marl.errors import UserError
-    from tsc_marl.results import EvaluationResult, SavedPolicy, TrainingResult, load_policy
     from tsc_marl.sim.demand import Demand
     from tsc_marl.sim.env import SimConfig
     from tsc_marl.sim.observations.base import Observation  # pyright: ignore[reportMissingImports]

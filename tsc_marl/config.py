@@ -19,10 +19,10 @@ from tsc_marl.bounds import Count, check
 from tsc_marl.errors import UserError, unknown
 from tsc_marl.paths import CONFIGS
 from tsc_marl.rollout.task import Task
-from tsc_marl.seeds import EVAL_SEEDS, TRAIN_SEEDS
 from tsc_marl.sim import scenario
 from tsc_marl.sim.demand import Demand
 from tsc_marl.sim.env import SimConfig
+from tsc_marl.sim.seeds import EVAL_SEEDS, TRAIN_SEEDS
 from tsc_marl.sim.signal_timing import Timing
 
 A = TypeVar("A")

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from tsc_marl import algos, renames
+from tsc_marl import algos
 from tsc_marl.rollout.policies import TrainedPolicy
+from tsc_marl.tracking import renames
 from tsc_marl.types import Spec
 
 

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Sequence
 
-from tsc_marl import renames
+from tsc_marl.tracking import renames
 
 logger = logging.getLogger(__name__)
 

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from tsc_marl import config, controllers, renames
+from tsc_marl import config, controllers
 from tsc_marl.errors import UserError, unknown
 from tsc_marl.evaluation import statistics
+from tsc_marl.tracking import renames
 from tsc_marl.tracking.store import Tracker
 
 logger = logging.getLogger(__name__)

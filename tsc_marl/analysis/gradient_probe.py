@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from rich.table import Table
 
-from tsc_marl import algos, console, seeds
+from tsc_marl import algos, console
 from tsc_marl.algos.ippo import Ippo
 from tsc_marl.analysis import advantage_estimators
 from tsc_marl.analysis.gradient_statistics import AGGREGATE_VIEWS, BATCH, SHARED, TRUTH, Estimate, GradientStatistics
@@ -23,6 +23,7 @@ from tsc_marl.rollout.policies import TrainedPolicy
 from tsc_marl.rollout.pool import Pool
 from tsc_marl.rollout.task import Task
 from tsc_marl.rollout.types import Job
+from tsc_marl.sim import seeds
 from tsc_marl.sim.signal_timing import Timing
 from tsc_marl.tracking import checkpoint
 from tsc_marl.tracking.policies import find_checkpoint

@@ -20,6 +20,7 @@ from torch import Tensor
 from tsc_marl import algos, console
 from tsc_marl.bounds import Count, check
 from tsc_marl.evaluation.tables import Column, Row, number, terminal_table
+from tsc_marl.training.learner import Learner
 from tsc_marl.types import Algorithm, Batch, Spec
 
 log = logging.getLogger(__name__)

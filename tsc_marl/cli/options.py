@@ -7,8 +7,8 @@ from pathlib import Path
 
 from tsc_marl.bounds import Count, NaturalNumber, Share
 from tsc_marl.paths import ROOT, home
-from tsc_marl.seeds import EVAL_SEEDS
 from tsc_marl.sim.demand import Demand
+from tsc_marl.sim.seeds import EVAL_SEEDS
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from tsc_marl import renames
 from tsc_marl.rollout.policies import Policy
 from tsc_marl.rollout.pool import Failure, Pool
 from tsc_marl.rollout.task import Task
 from tsc_marl.rollout.types import EpisodeMetrics, Job, RolloutResult
+from tsc_marl.tracking import renames
 
 Results = dict[str, list[dict[str, float | int]]]
 """By policy, a row for each seed: the seed and the metrics of its episode."""

@@ -8,9 +8,9 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, StringConstraints, ValidationError
 
-from tsc_marl import renames
 from tsc_marl.errors import UserError
 from tsc_marl.evaluation.evaluate import conditions_today
+from tsc_marl.tracking import renames
 
 FORMAT = 1
 SUFFIX = ".json.gz"

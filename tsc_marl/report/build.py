@@ -10,7 +10,6 @@ import jinja2
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
-from tsc_marl import seeds
 from tsc_marl.analysis import compare, summaries
 from tsc_marl.analysis.compare import COMPARABLE_SETTINGS, Comparison
 from tsc_marl.errors import UserError
@@ -19,6 +18,7 @@ from tsc_marl.report import curves, print_plots, sentences, signal_plots
 from tsc_marl.report.network_data import NetworkResults, read
 from tsc_marl.report.style import SeriesStyle, series_styles
 from tsc_marl.report.verdict import verdicts
+from tsc_marl.sim import seeds
 from tsc_marl.tracking.store import Tracker, versions
 
 log = logging.getLogger(__name__)

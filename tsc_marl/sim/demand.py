@@ -9,9 +9,8 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from tsc_marl import seeds
 from tsc_marl.errors import UserError
-from tsc_marl.sim import route_files
+from tsc_marl.sim import route_files, seeds
 from tsc_marl.sim.scenario import Scenario
 
 COPY_JITTER_S = 60.0

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from tsc_marl import seeds
 from tsc_marl.errors import UserError
+from tsc_marl.sim import seeds
 from tsc_marl.sim.engine import Vehicles
 from tsc_marl.sim.road_network import RoadNetwork, edge_of
 

@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from tsc_marl import seeds
 from tsc_marl.errors import UserError, unknown
 from tsc_marl.sim import demand as demands
-from tsc_marl.sim import engine, metrics, road_network, route_files
+from tsc_marl.sim import engine, metrics, road_network, route_files, seeds
 from tsc_marl.sim.demand import Demand
 from tsc_marl.sim.disturbances import Breakdown, Disturbance, FaultyDetectors
 from tsc_marl.sim.engine import Engine, Vehicles

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tsc_marl import seeds
 from tsc_marl.errors import UserError
+from tsc_marl.sim import seeds
 from tsc_marl.sim.demand import Demand
 from tsc_marl.sim.env import TrafficEnv
 from tsc_marl.sim.road_network import RoadNetwork, edge_of

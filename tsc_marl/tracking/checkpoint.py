@@ -7,11 +7,12 @@ from typing import Any
 
 import torch
 
-from tsc_marl import algos, renames
+from tsc_marl import algos
 from tsc_marl.errors import UserError
 from tsc_marl.rollout.policies import TrainedPolicy
 from tsc_marl.sim.env import SimConfig
 from tsc_marl.sim.signal_timing import Timing
+from tsc_marl.tracking import renames
 
 FORMAT = 3
 """Version of the file. Format 2 had older names (`renames`)."""

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from tsc_marl import algos, controllers, renames
+from tsc_marl import algos, controllers
 from tsc_marl.errors import UserError, unknown
 from tsc_marl.rollout.policies import ControllerPolicy, Policy
 from tsc_marl.rollout.task import Task
-from tsc_marl.tracking import checkpoint
+from tsc_marl.tracking import checkpoint, renames
 from tsc_marl.tracking.run_folder import CHECKPOINT
 from tsc_marl.tracking.store import IMPORTED, Tracker
 

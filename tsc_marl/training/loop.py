@@ -57,7 +57,7 @@ def train(argv: list[str]) -> Path:
             folder = _new_folder(first.network, argv, configs)
             held.enter_context(run_lock(folder))
         _train_all(pool, tracker, configs, spec, folder)
-    return folder
+    return folder.path
 
 
 @contextlib.contextmanager

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from tsc_marl import algos, seeds
+from tsc_marl import algos
 from tsc_marl.config import RunConfig
 from tsc_marl.errors import UserError
 from tsc_marl.rollout.policies import TrainedPolicy
 from tsc_marl.rollout.pool import Pool
 from tsc_marl.rollout.types import Job, RolloutResult
+from tsc_marl.sim import seeds
 from tsc_marl.tracking import checkpoint
 from tsc_marl.tracking.checkpoint import Checkpoint
 from tsc_marl.tracking.run_folder import TrainingFolder

@@ -9,10 +9,11 @@ from typing import Any
 
 import yaml
 
-from tsc_marl import algos, renames
+from tsc_marl import algos
 from tsc_marl.config import RunConfig, parse
 from tsc_marl.errors import UserError
 from tsc_marl.sim.scenario import reference
+from tsc_marl.tracking import renames
 from tsc_marl.tracking.run_folder import RunFolder
 
 

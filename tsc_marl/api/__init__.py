@@ -18,7 +18,7 @@ from tsc_marl.sim.env import SimConfig
 from tsc_marl.sim.signal_timing import Timing
 
 if TYPE_CHECKING:
-    from tsc_marl.results import EvaluationResult, TrainingResult
+    from tsc_marl.api.results import EvaluationResult, TrainingResult
     from tsc_marl.rollout.types import Policy, Task
     from tsc_marl.sim.gymnasium_env import SingleSignalEnv
     from tsc_marl.sim.pettingzoo_env import ParallelTrafficEnv
@@ -104,9 +104,9 @@ def evaluate(
         workers: processes; None for one per core.
         out: folder for SUMO's own files, `<out>/<label>/`; None keeps none.
     """
+    from tsc_marl.api.results import EvaluationResult
     from tsc_marl.config import EVAL_SEEDS, check_eval_seeds
     from tsc_marl.evaluation import evaluate as evaluation
-    from tsc_marl.results import EvaluationResult
     from tsc_marl.rollout.pool import Pool
     from tsc_marl.rollout.types import Task
 
@@ -136,7 +136,7 @@ def train(
         episodes: training episodes for each algorithm and seed.
         settings: further options of `tsc-marl train`: `workers=2`, `eval_seeds=(1, 2)`, `algo={"gamma": 0.98}`.
     """
-    from tsc_marl.results import TrainingResult
+    from tsc_marl.api.results import TrainingResult
     from tsc_marl.training import loop
 
     names = [_import_path(algorithm) if isinstance(algorithm, type) else algorithm for algorithm in algos]
@@ -172,8 +172,8 @@ def _sim_config(observation: str, reward: str, detection_m: float) -> SimConfig:
 
 
 def _label(policy: Any) -> str:
-    from tsc_marl.evaluation.evaluate import policy_labels
-    from tsc_marl.results import SavedPolicy
+    from tsc_marl.api.results import SavedPolicy
+    from tsc_marl.tracking.policies import policy_labels
 
     if isinstance(policy, SavedPolicy | type):
         return policy.name if isinstance(policy, SavedPolicy) else policy.__name__
@@ -181,12 +181,12 @@ def _label(policy: Any) -> str:
 
 
 def _policy(policy: Any, task: "Task") -> "Policy":
-    from tsc_marl.evaluation.evaluate import find_policy
-    from tsc_marl.results import SavedPolicy
-    from tsc_marl.rollout.types import Policy
+    from tsc_marl.api.results import SavedPolicy
+    from tsc_marl.rollout.policies import ControllerPolicy
+    from tsc_marl.tracking.policies import find_policy
 
     if isinstance(policy, type):
-        return Policy(_import_path(policy))
+        return ControllerPolicy(_import_path(policy))
     if isinstance(policy, SavedPolicy) and policy.network != task.network:
         raise UserError(f"the policy of {policy.name} was trained on {policy.network}, not {task.network}; use the same")
     return policy.policy if isinstance(policy, SavedPolicy) else find_policy(str(policy), task)

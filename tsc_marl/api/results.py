@@ -13,11 +13,14 @@ import pandas as pd
 from tsc_marl import deploy
 from tsc_marl.config import algorithms
 from tsc_marl.errors import UserError
-from tsc_marl.evaluation.evaluate import CHECKPOINT, find_checkpoint, load_checkpoint, policy_from_checkpoint
+from tsc_marl.rollout.policies import TrainedPolicy
 from tsc_marl.rollout.pool import Pool
-from tsc_marl.rollout.types import Policy, Task
+from tsc_marl.rollout.task import Task
 from tsc_marl.sim import scenario
 from tsc_marl.sim.signal_timing import Timing
+from tsc_marl.tracking import checkpoint
+from tsc_marl.tracking.policies import find_checkpoint
+from tsc_marl.tracking.run_folder import CHECKPOINT, RunFolder
 from tsc_marl.tracking.store import IMPORTED, Tracker
 from tsc_marl.types import Spec
 
@@ -39,7 +42,7 @@ class SavedPolicy:
     """Plain name of the network on which it was trained."""
     timing: Timing
     """Signal timing of the training."""
-    policy: Policy = field(repr=False)
+    policy: TrainedPolicy = field(repr=False)
     """Settings and weights."""
     spec: Spec | None = field(default=None, repr=False)
     """Sizes; None: one simulation is started to read them, when they are first needed."""
@@ -87,9 +90,9 @@ def load_policy(policy: str | Path, network: str | Path | None = None) -> SavedP
     place = scenario.plain_name(str(network)) if network is not None else None
     if path.suffix != ".pt":
         path = find_checkpoint(str(policy), place or _newest_network(str(policy)))
-    saved = load_checkpoint(path)
-    trained = policy_from_checkpoint(saved, place or saved["network"])
-    return SavedPolicy(trained.name, saved["network"], Timing(**saved["signal"]), trained)
+    saved = checkpoint.load(path)
+    trained = saved.policy(place or saved.network)
+    return SavedPolicy(trained.name, saved.network, Timing(**saved.timing), trained)
 
 
 def _newest_network(policy: str) -> str:
@@ -148,13 +151,13 @@ class TrainingResult:
 
     def history(self) -> pd.DataFrame:
         """Return the learning curves: one row per update with `run`, `episode`, `steps`, `delay` [s], `reward`, `minutes`."""
-        curves = {run: load_checkpoint(self.folder / run / CHECKPOINT)["history"] for run in self.runs}
+        curves = {run: checkpoint.load(self.folder / run / CHECKPOINT).history for run in self.runs}
         return pd.DataFrame([{"run": run, **row} for run, curve in curves.items() for row in curve])
 
     @property
     def evaluation(self) -> EvaluationResult:
         """Metrics of the final policies and of the classical controllers beside them."""
-        content = json.loads((self.folder / "evaluation.json").read_text())
+        content = json.loads(RunFolder(self.folder).evaluation.read_text())
         return EvaluationResult(content["network"], content["results"])
 
     def policy(self, run: str | None = None) -> SavedPolicy:
