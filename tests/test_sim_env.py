@@ -221,7 +221,7 @@ def test_observation_and_reward_mix(env_of):
     [
         ({"observation": "lane"}, "observation lane not found; did you mean lanes?"),
         ({"reward": "dealy"}, "reward dealy not found; did you mean delay?"),
-        ({"detection_m": 0.0}, "detection_m must be positive; got 0.0"),
+        ({"detection_m": 0.0}, "detection_m must be positive and finite; got 0.0"),
         ({"observation": "my_plugins:not_a_class"}, "observation my_plugins:not_a_class is not a sumo_rl ObservationFunction"),
         ({"observation": "my_plugins:Nothing"}, "my_plugins:Nothing cannot be imported"),
         ({"reward": "my_plugins:not_a_class"}, "reward my_plugins:not_a_class is not callable"),

@@ -154,7 +154,7 @@ def test_whatever_is_asked_the_lights_keep_the_timing(timing, phases, seed, stay
 
 def refused(message, timing):
     """Check that a refusal names both numbers; return the one that it asks for."""
-    match = re.search(r"signal a: signal.max_red_s (\d+) cannot be kept.* need (\d+) s .*at least (\d+)$", message)
+    match = re.search(r"signal a: timing.max_red_s (\d+) cannot be kept.* need (\d+) s .*at least (\d+)$", message)
     assert match, message
     given_s, need_s, least_s = map(int, match.groups())
     assert given_s == timing.max_red_s < need_s == least_s

@@ -15,6 +15,8 @@ Positive = Annotated[float, Gt(0), tyro.conf.arg(metavar=">0")]
 NonNegative = Annotated[float, Ge(0), tyro.conf.arg(metavar=">=0")]
 Count = Annotated[int, Ge(1), tyro.conf.arg(metavar=">=1")]
 NaturalNumber = Annotated[int, Ge(0), tyro.conf.arg(metavar=">=0")]
+Scale = Annotated[float, Interval(gt=0, le=5), tyro.conf.arg(metavar="0..5")]
+"""Vehicles per vehicle expected."""
 Widths = tuple[Annotated[int, Ge(1)], ...]
 """Widths of hidden layers, at least one."""
 

@@ -7,7 +7,6 @@ from typing import Any, TypeVar
 
 from tsc_marl.errors import UserError, unknown
 
-
 T = TypeVar("T")
 
 
