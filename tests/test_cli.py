@@ -264,7 +264,7 @@ def test_a_checkpoint_cut_short(trained, tmp_path, capsys):
         ),
         (lambda content: content["config"].update(lr=-1.0), "algo.lr must be positive and finite; got -1.0"),
         (lambda content: content["sim"].update(magic=1), "ippo has a setting magic that this version does not know"),
-        (lambda content: content["sim"].update(detection_m=-1.0), "sim.detection_m must be positive; got -1.0"),
+        (lambda content: content["sim"].update(detection_m=-1.0), "sim.detection_m must be positive and finite; got -1.0"),
         (lambda content: content.update(format=99), "is not of this program"),
         (lambda content: content.pop("training"), "is not of this program"),
     ],

@@ -226,7 +226,7 @@ def test_observation_and_reward_mix(env_of):
     [
         ({"observation": "lane"}, "observation lane not found; did you mean lanes?"),
         ({"reward": "dealy"}, "reward dealy not found; did you mean delay?"),
-        ({"detection_m": 0.0}, "detection_m must be positive; got 0.0"),
+        ({"detection_m": 0.0}, "detection_m must be positive and finite; got 0.0"),
         ({"observation": "my_plugins:not_a_class"}, "observation my_plugins:not_a_class is not a sumo_rl ObservationFunction"),
         ({"observation": "my_plugins:Nothing"}, "my_plugins:Nothing cannot be imported"),
         ({"reward": "my_plugins:not_a_class"}, "reward my_plugins:not_a_class is not callable"),
@@ -269,7 +269,7 @@ def test_wrong_scenario(changes, says, network):
 
 def test_scenario_in_another_encoding(network):
     root = network()
-    (root / "networks" / "mine" / "scenario.yaml").write_bytes(b'source: "K\xf6ln"\n')
+    (root / "mine" / "scenario.yaml").write_bytes(b'source: "K\xf6ln"\n')
     with pytest.raises(UserError, match=r"mine/scenario.yaml: not valid YAML"):
         scenario.load("mine", root)
 
@@ -336,7 +336,7 @@ def test_net_file_that_is_no_network(text, network, env_of):
 
 def test_network_without_signals(network, tmp_path, env_of):
     root = network(net="plain.net.xml", files={"plain.net.xml": ""})
-    plain = root / "networks" / "mine" / "plain.net.xml"
+    plain = root / "mine" / "plain.net.xml"
     netgenerate = engine.binary("netgenerate")
     subprocess.run([netgenerate, "--grid", "--grid.number", "2", "-o", plain], check=True, capture_output=True)
     with pytest.raises(UserError, match=r"plain.net.xml: no signal with at least two green phases.*none.*netconvert"):
@@ -427,7 +427,7 @@ def test_a_rail_signal_beside_the_road(network, env_of):
     }
     root = network(net="n.net.xml", files=files, routes="[n.rou.xml]", end_s=200)
     netconvert = [engine.binary("netconvert"), "-n", "n.nod.xml", "-e", "n.edg.xml", "-o", "n.net.xml"]
-    subprocess.run(netconvert, check=True, capture_output=True, cwd=root / "networks" / "mine")
+    subprocess.run(netconvert, check=True, capture_output=True, cwd=root / "mine")
     env = env_of(scenario.load("mine", root))
     assert (env.names, env.net.fixed) == (("t",), ("b",))
     for native in (False, True):

@@ -197,7 +197,7 @@ def test_timing_contradictions_name_both_numbers():
     with pytest.raises(UserError, match=r"max_red_s 9 .*yellow_s 3 .*all_red_s 2 .*min_green_s 7"):
         Timing(yellow_s=3, all_red_s=2, min_green_s=7, max_red_s=9)
     for field, value in (("decision_s", 0), ("yellow_s", -1), ("all_red_s", -1), ("min_green_s", 0)):
-        with pytest.raises(UserError, match=f"{field} must be at least .* got {value}"):
+        with pytest.raises(UserError, match=f"{field} must .* got {value}"):
             Timing(**{field: value})
 
 

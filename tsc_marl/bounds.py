@@ -17,6 +17,8 @@ Positive = Annotated[float, Gt(0), tyro.conf.arg(metavar=">0")]
 NonNegative = Annotated[float, Ge(0), tyro.conf.arg(metavar=">=0")]
 Count = Annotated[int, Ge(1), tyro.conf.arg(metavar=">=1")]
 NaturalNumber = Annotated[int, Ge(0), tyro.conf.arg(metavar=">=0")]
+Scale = Annotated[float, Interval(gt=0, le=5), tyro.conf.arg(metavar="0..5")]
+"""Vehicles per vehicle expected."""
 MaybePositiveShare = Annotated[float | None, Interval(gt=0, le=1), tyro.conf.arg(metavar="None|>0..1")]
 MaybeCount = Annotated[int | None, Ge(1), tyro.conf.arg(metavar="None|>=1")]
 Widths = Annotated[tuple[int, ...], tyro.conf.arg(metavar=">=1 [>=1 ...]")]

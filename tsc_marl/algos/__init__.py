@@ -3,27 +3,22 @@
 `<algorithm>-<variant>` is the algorithm with other settings, those of configs/algos/<algorithm>-<variant>.yaml.
 """
 
-import importlib
-import pkgutil
+import sys
 
-from tsc_marl.errors import unknown
+from tsc_marl import plugins
 from tsc_marl.types import Algorithm
 
 
 def available() -> list[str]:
     """Return the names of all algorithms."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name != "base")
+    return plugins.available(sys.modules[__name__])
 
 
 def find(name: str) -> type[Algorithm]:
-    """Return the class of an algorithm, or of a variant's: the subclass of Algorithm that its file defines.
+    """Return the class of an algorithm: a file of this folder, one of its variants, or an import path `package.module:Name`.
 
     Raises:
-        UserError: for a name without a file.
+        UserError: for a name without a class.
     """
-    algorithm = name.partition("-")[0]
-    if algorithm not in available():
-        raise unknown("algorithm", name, available())
-    module = importlib.import_module(f"{__name__}.{algorithm}")
-    own = [c for c in vars(module).values() if isinstance(c, type) and c.__module__ == module.__name__]
-    return next(c for c in own if issubclass(c, Algorithm))
+    module = name if ":" in name else name.partition("-")[0]
+    return plugins.find(sys.modules[__name__], module, Algorithm, "algorithm")

@@ -1,12 +1,11 @@
 """Classical controllers; one file is one controller and the file's name is its name on the command line."""
 
-import importlib
-import pkgutil
+import sys
 from typing import ClassVar
 
 import numpy as np
 
-from tsc_marl.errors import unknown
+from tsc_marl import plugins
 from tsc_marl.sim.env import TrafficEnv
 from tsc_marl.sim.link_counts import ApproachingVehicles, LinkCounts
 
@@ -80,18 +79,13 @@ class Greedy(Controller):
 
 def available() -> list[str]:
     """Return the names of all controllers."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+    return plugins.available(sys.modules[__name__])
 
 
 def find(name: str) -> type[Controller]:
-    """Return the class of a controller.
+    """Return the class of a controller: a file of this folder, or an import path `package.module:Name`.
 
     Raises:
-        UserError: for a name without a file.
+        UserError: for a name without a class.
     """
-    if name not in available():
-        raise unknown("controller", name, available())
-    module = importlib.import_module(f"{__name__}.{name}")
-    return next(
-        c for c in vars(module).values() if isinstance(c, type) and issubclass(c, Controller) and c.__module__ == module.__name__
-    )
+    return plugins.find(sys.modules[__name__], name, Controller, "controller")

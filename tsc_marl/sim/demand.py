@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
+from tsc_marl.bounds import Scale, Share, check
 from tsc_marl.errors import UserError
 from tsc_marl.sim import route_files, seeds
 from tsc_marl.sim.scenario import Scenario
@@ -26,22 +27,18 @@ Timed = tuple[float, ElementTree.Element]
 class Demand:
     """How the traffic differs from the route files, drawn anew from each episode's seed. The defaults leave it as it is."""
 
-    scale: float = 1.0
+    scale: Scale = 1.0
     """Vehicles per vehicle of the route files: vehicles are left out or repeated at random."""
-    resample: float = 0.0
+    resample: Share = 0.0
     """Share of the vehicles that come 0, 1, 2 … times (Poisson, on average once) instead of once."""
     profile: tuple[float, ...] = ()
     """Factors on as many equal parts of the window, beside `scale`: `0.5 1.5 0.5` is a peak in the middle."""
-    reroute_share: float = 0.0
+    reroute_share: Share = 0.0
     """Share of the vehicles that drive where another vehicle that starts on the same edge drives."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be."""
-        if not 0 < self.scale <= 5:
-            raise UserError(f"demand.scale must lie in (0, 5]; got {self.scale}")
-        for name in ("resample", "reroute_share"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UserError(f"demand.{name} must lie in [0, 1]; got {getattr(self, name)}")
+        check(self, "demand.")
         if self.profile and not (min(self.profile) >= 0 and max(self.profile) > 0):
             raise UserError(f"demand.profile needs factors of at least 0, one of them above; got {self.profile}")
 

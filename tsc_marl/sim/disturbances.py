@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tsc_marl.errors import UserError
+from tsc_marl.bounds import NaturalNumber, Scale, Share, check
 from tsc_marl.sim import seeds
 from tsc_marl.sim.engine import Vehicles
 from tsc_marl.sim.road_network import RoadNetwork, edge_of
@@ -21,26 +21,22 @@ FROZEN_PREFIX = "frozen:"
 class Disturbance:
     """One way to disturb an episode; where and when is drawn from the episode's seed. The defaults disturb nothing."""
 
-    demand: float = 1.0
+    demand: Scale = 1.0
     """Vehicles per vehicle expected; controllers that plan ahead have planned for 1."""
-    blocked_s: int = 0
+    blocked_s: NaturalNumber = 0
     """A vehicle breaks down and blocks its lane for so long, after a third of the window."""
-    blind: float = 0.0
+    blind: Share = 0.0
     """Share of the lanes whose detectors show nothing."""
-    frozen: float = 0.0
+    frozen: Share = 0.0
     """Share of the lanes whose detectors show, from some moment in the first half on, what they showed then."""
-    missed: float = 0.0
+    missed: Share = 0.0
     """Probability that a vehicle is not seen at a decision."""
-    stuck: int = 0
+    stuck: NaturalNumber = 0
     """Signals that run their fixed program whatever is asked."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be."""
-        for name in ("blind", "frozen", "missed"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UserError(f"disturbance.{name} must lie in [0, 1]; got {getattr(self, name)}")
-        if not 0 < self.demand <= 5 or self.blocked_s < 0 or self.stuck < 0:
-            raise UserError(f"disturbance needs demand in (0, 5], blocked_s and stuck of at least 0; got {self}")
+        check(self, "disturbance.")
 
     @property
     def affects_detectors(self) -> bool:

@@ -58,7 +58,7 @@ def command(
         out: folder of the output files.
         tls: signals whose states are logged.
         detail: measure emissions, and every edge.
-        plans: content of an additional file with signal programs.
+        programs: content of an additional file with signal programs.
     """
     options = {
         "--net-file": str(scenario.net),

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from tsc_marl.bounds import Positive, check
 from tsc_marl.errors import UserError, unknown
 from tsc_marl.sim import demand as demands
 from tsc_marl.sim import engine, metrics, road_network, route_files, seeds
@@ -30,13 +31,12 @@ class SimConfig:
     """`lanes`, `sumo-rl`, or the import path package.module:Class of a sumo_rl ObservationFunction."""
     reward: str = "delay"
     """`delay`, sumo-rl's `diff-waiting-time`, `average-speed`, `queue`, `pressure`, or package.module:function."""
-    detection_m: float = road_network.DETECTION_M
+    detection_m: Positive = road_network.DETECTION_M
     """How far upstream of the stop line vehicles are seen, in metres."""
 
     def __post_init__(self) -> None:
         """Refuse names that mean nothing."""
-        if self.detection_m <= 0:
-            raise UserError(f"sim.detection_m must be positive; got {self.detection_m}")
+        check(self, "sim.")
         if ":" not in self.observation and self.observation not in ("lanes", "sumo-rl"):
             raise unknown("observation", self.observation, ("lanes", "sumo-rl"))
         if ":" not in self.reward and self.reward not in ("delay", *REWARDS):

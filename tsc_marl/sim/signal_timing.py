@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tsc_marl.bounds import Count, NaturalNumber, check
 from tsc_marl.errors import UserError
 
 GREEN = frozenset("Gg")
@@ -21,22 +22,20 @@ NEVER = math.inf
 class Timing:
     """Signal timing; the defaults are sumo-rl's, so that numbers compare."""
 
-    decision_s: int = 5
+    decision_s: Count = 5
     """Seconds between two decisions."""
-    yellow_s: int = 2
+    yellow_s: NaturalNumber = 2
     """Seconds of yellow for links that lose their green."""
-    all_red_s: int = 0
+    all_red_s: NaturalNumber = 0
     """Seconds of red after the yellow, before the next green starts."""
-    min_green_s: int = 5
+    min_green_s: Count = 5
     """Seconds that a green lasts at least."""
     max_red_s: int | None = None
     """Seconds that a link stays red at most; None sets no limit."""
 
     def __post_init__(self) -> None:
         """Refuse timings that contradict themselves."""
-        for name, least in (("decision_s", 1), ("yellow_s", 0), ("all_red_s", 0), ("min_green_s", 1)):
-            if getattr(self, name) < least:
-                raise UserError(f"timing.{name} must be at least {least} s; got {getattr(self, name)}")
+        check(self, "timing.")
         if self.max_red_s is not None and self.max_red_s < self.change_s + self.min_green_s:
             raise UserError(
                 f"timing.max_red_s {self.max_red_s} is shorter than one change and one green "

@@ -1,0 +1,63 @@
+"""One door for algorithms and controllers: a file in the package's folder, or a class of the user's own package."""
+
+import importlib
+import pkgutil
+from types import ModuleType
+from typing import Any, TypeVar
+
+from tsc_marl.errors import UserError, unknown
+
+T = TypeVar("T")
+
+
+def available(package: ModuleType) -> list[str]:
+    """Return the names in a package folder: its modules, except `base` and those that start with an underscore."""
+    names = (module.name for module in pkgutil.iter_modules(package.__path__))
+    return sorted(name for name in names if name != "base" and not name.startswith("_"))
+
+
+def find(package: ModuleType, name: str, base: type[T], kind: str) -> type[T]:
+    """Return the class behind a name.
+
+    Args:
+        package: the folder; one module defines one class of the kind.
+        name: a module of the folder, or an import path `package.module:Name`.
+        base: the class must be a subclass of it.
+        kind: what messages call it, such as `controller`.
+
+    Raises:
+        UserError: unknown name, failed import, no class of this kind, or several of them in one file.
+    """
+    if ":" in name:
+        return _imported(name, base, kind)
+    if name not in available(package):
+        raise unknown(kind, name, available(package))
+    module = _import(f"{package.__name__}.{name}", kind, name)
+    own = [c for c in vars(module).values() if _is(c, base) and c.__module__ == module.__name__]
+    classes = [c for c in own if not any(c is not other and issubclass(other, c) for other in own)]
+    if len(classes) != 1:
+        names = ", ".join(c.__name__ for c in classes) or "none"
+        raise UserError(f"{kind} {name}: its file must define one {base.__name__}; it defines {names}")
+    return classes[0]
+
+
+def _imported(path: str, base: type[T], kind: str) -> type[T]:
+    module, _, attribute = path.partition(":")
+    value = getattr(_import(module, kind, path), attribute, None)
+    if value is None:
+        raise UserError(f"{kind} {path}: module {module} has no {attribute}; write package.module:Name")
+    if not _is(value, base):
+        raise UserError(f"{kind} {path}: {attribute} is no {base.__name__}; give a subclass of {base.__module__}.{base.__name__}")
+    return value
+
+
+def _import(module: str, kind: str, name: str) -> ModuleType:
+    try:
+        return importlib.import_module(module)
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{kind} {name}: import of {module or 'an empty name'} failed ({reason}); correct the module") from error
+
+
+def _is(value: Any, base: type) -> bool:
+    return isinstance(value, type) and issubclass(value, base)
