@@ -39,7 +39,7 @@ def test_a_store_that_takes_them_in_compares_the_same(trained, files, new_home, 
     assert path == files / "cross" / f"{run.name}.json.gz"
     other = new_home()
     assert other.main(f"import --folder {files}") == 0
-    assert f"1 taken in from {files}, 0 were there already" in capsys.readouterr().out
+    assert f"1 read from {files}, 0 were in the store already" in capsys.readouterr().out
     assert (files / "README.md").read_text().count("| `") == 3
     ours, theirs = comparison(trained, monkeypatch), comparison(other, monkeypatch)
     assert theirs.baseline_delays == ours.baseline_delays
@@ -61,7 +61,7 @@ def test_a_store_that_takes_them_in_compares_the_same(trained, files, new_home, 
 
 def test_again_nothing_is_taken_twice_and_a_study_counts_them(trained, files, new_home, capsys):
     home = new_home()
-    for said in ("1 taken in", "0 taken in"):
+    for said in ("1 read from", "0 read from"):
         assert home.main(f"import --folder {files}") == 0
         assert said in capsys.readouterr().out
     assert home.main("evaluate --net cross --controller ippo --eval-seeds 1") == 2
@@ -86,7 +86,7 @@ def test_another_store_takes_them_in_too(files, new_home, empty_store, tmp_path,
     assert home.main(f"import --folder {files}") == 0
     shutil.copy(empty_store, other)
     capsys.readouterr()
-    for said in ("1 taken in", "0 taken in"):
+    for said in ("1 read from", "0 read from"):
         assert home.main(f"import --folder {files}", MLFLOW_TRACKING_URI=f"sqlite:///{other}") == 0
         assert said in capsys.readouterr().out
 

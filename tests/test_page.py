@@ -296,7 +296,7 @@ def test_what_cannot_be_reported(home, capsys, tmp_path):
     assert home.main("report --net grid2x2 --out report") == 2
     assert "out must name an .html file; got report" in one_line(capsys.readouterr().err)
     assert home.main("report --net grid2x2 grid2x2") == 2
-    assert "net needs at least one entry and none twice" in one_line(capsys.readouterr().err)
+    assert "network needs at least one entry and none twice" in one_line(capsys.readouterr().err)
 
 
 def test_one_training_is_reported_without_intervals(home, results, tmp_path):

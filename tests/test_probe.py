@@ -105,7 +105,7 @@ def test_the_score_is_the_gradient_of_the_log_policy():
         batch = collect(game, policy, 5, torch.Generator().manual_seed(0))
         advantage = torch.randn(batch.reward.shape, generator=torch.Generator().manual_seed(1))
         found = advantage_estimators.gradient(*advantage_estimators.policy_scores(policy, batch), advantage)
-        rows = {"obs": batch.obs[:-1], "avail": batch.avail[:-1]}
+        rows, _ = policy.prepare(batch)
         logp = policy.log_policy(rows).gather(-1, batch.action.unsqueeze(-1)).squeeze(-1)
         loss = (logp * advantage).sum() / 5
         weight, bias = torch.autograd.grad(loss, [policy.actor.head.weight, policy.actor.head.bias])

@@ -33,8 +33,8 @@ def read(name):
 def test_every_network_is_read_without_sumo():
     code = """
 import json, sys
-from tsc_marl.sim import roadnet, scenario
-names = {n: len(roadnet.read(scenario.load(n).net).signals) for n in scenario.available()}
+from tsc_marl.sim import road_network, scenario
+names = {n: len(road_network.read(scenario.load(n).net).signals) for n in scenario.available()}
 print(json.dumps([names, sorted(m for m in ("libsumo", "traci", "torch", "sumo_rl") if m in sys.modules)]))
 """
     out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout

@@ -26,7 +26,7 @@ class LanesObservation:
 
     then the present phase as one-hot, the time since its start was decided [60 s], and whether it may change now.
     Lanes and phases are padded with zeros to the largest signal, so that a column means the same everywhere.
-    A lane that can feed several signal lanes counts in equal shares (`roadnet.Detection`).
+    A lane that can feed several signal lanes counts in equal shares (`detector_coverage.DetectorCoverage`).
     """
 
     def __init__(self, net: RoadNetwork, detection_m: float, decision_s: int) -> None:
