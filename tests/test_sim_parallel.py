@@ -1,9 +1,16 @@
 """The PettingZoo view: conformance, seeding, what an agent is told, and a child process that ends and reports."""
 
+import os
+import pickle
+import signal
+import subprocess
+import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.cli import until
 from pettingzoo.test import parallel_api_test, parallel_seed_test
 
 from tsc_marl.errors import UserError
@@ -127,7 +134,7 @@ def test_errors_reach_the_parent(make):
         with pytest.raises(UserError, match=f"signal {agent}: expected a phase from 0 to {n - 1}; got"):
             env.step(wrong)
     env.step(first_legal(infos))  # a refused step has not harmed it
-    env._process.kill()
+    os.kill(env.pid, signal.SIGKILL)
     with pytest.raises(RuntimeError, match=r"exit code -9|closed"):
         env.step(first_legal(infos))
 
@@ -136,14 +143,33 @@ def test_close_ends_the_process_and_may_be_repeated(make):
     env = make("cross")
     env.reset(seed=0)
     env.close()
-    assert env._process.exitcode == 0
+    assert not Path("/proc", str(env.pid)).exists()
     env.close()
     with pytest.raises(RuntimeError, match="closed"):
         env.reset()
 
 
-def test_child_ends_when_the_parent_end_of_the_pipe_is_gone(make):
+def test_child_ends_when_the_parent_is_killed():
+    program = "import tsc_marl; env = tsc_marl.make('cross'); print(env.pid, flush=True); input()"
+    parent = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    child = int(parent.stdout.readline())
+    parent.kill()
+    parent.communicate()
+    until(lambda: not Path("/proc", str(child)).exists(), 20)
+
+
+def test_a_pickled_environment_is_a_new_one(make):
     env = make("cross")
-    env._pipe.close()
-    env._process.join(20)
-    assert env._process.exitcode == 0
+    copy = pickle.loads(pickle.dumps(env))
+    try:
+        assert copy.pid != env.pid
+        (first, _), (second, _) = env.reset(seed=3), copy.reset(seed=3)
+        assert all(np.array_equal(first[agent], second[agent]) for agent in env.agents)
+    finally:
+        copy.close()
+
+
+def test_the_text_of_an_environment_names_network_and_size(make):
+    text = repr(make("grid2x2"))
+    assert "grid2x2" in text
+    assert "4 signals" in text

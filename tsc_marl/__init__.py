@@ -1,7 +1,76 @@
 """Traffic signal control with multi-agent reinforcement learning on SUMO."""
 
+import importlib
 import os
+from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+if TYPE_CHECKING:
+    from tsc_marl.api import evaluate, list_algorithms, list_controllers, list_networks, make, make_single, train
+    from tsc_marl.controllers import Controller
+    from tsc_marl.errors import UserError
+    from tsc_marl.results import EvaluationResult, SavedPolicy, TrainingResult, load_policy
+    from tsc_marl.sim.demand import Demand
+    from tsc_marl.sim.env import SimConfig
+    from tsc_marl.sim.observations.base import Observation  # pyright: ignore[reportMissingImports]
+    from tsc_marl.sim.rewards.base import Reward  # pyright: ignore[reportMissingImports]
+    from tsc_marl.sim.signal_timing import Timing
+    from tsc_marl.sim.traci_driver import TraciDriver
+    from tsc_marl.types import Algorithm
+
+__version__ = "0.2.0"
+
+__all__ = [
+    "Algorithm",
+    "Controller",
+    "Demand",
+    "EvaluationResult",
+    "Observation",
+    "Reward",
+    "SavedPolicy",
+    "SimConfig",
+    "Timing",
+    "TraciDriver",
+    "TrainingResult",
+    "UserError",
+    "__version__",
+    "evaluate",
+    "list_algorithms",
+    "list_controllers",
+    "list_networks",
+    "load_policy",
+    "make",
+    "make_single",
+    "train",
+]
+
+_MODULES = {
+    "Algorithm": "types",
+    "Controller": "controllers",
+    "Demand": "sim.demand",
+    "EvaluationResult": "results",
+    "Observation": "sim.observations.base",
+    "Reward": "sim.rewards.base",
+    "SavedPolicy": "results",
+    "SimConfig": "sim.env",
+    "Timing": "sim.signal_timing",
+    "TraciDriver": "sim.traci_driver",
+    "TrainingResult": "results",
+    "UserError": "errors",
+    "load_policy": "results",
+}
+"""Modules of the public names that are not in `api`; a module is imported when its name is first used."""
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: its threads, spinning beside a busy program, cost 30 times
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used: `import tsc_marl` itself takes milliseconds."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_MODULES.get(name, 'api')}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -39,7 +39,7 @@ class RunConfig(Generic[A]):
     algo: A
     """Settings of the algorithm; they must fit every algorithm of the command."""
     net: str = "grid4x4"
-    """Road network: a folder of networks/ (see `python -m tsc_marl nets`)."""
+    """Road network: a name (see `python -m tsc_marl networks`), a folder with a scenario.yaml, or a `.sumocfg` file."""
     algos: tuple[str, ...] = ("mappo", "jointq")
     """Algorithms to train, one after the other: files of tsc_marl/algos/, or variants, files of configs/algos/."""
     seeds: tuple[int, ...] = (0,)
@@ -69,8 +69,7 @@ class RunConfig(Generic[A]):
 
     def __post_init__(self) -> None:
         """Refuse what cannot run, before anything starts."""
-        if self.net not in scenario.available():
-            raise unknown("network", self.net, scenario.available())
+        object.__setattr__(self, "net", scenario.plain_name(self.net))
         for name in self.algos:
             algos.find(name)
         for name in self.baselines:

@@ -23,11 +23,16 @@ def save(path: Path, policy: Policy, spec: Spec) -> None:
     torch.save({"name": policy.name, "config": asdict(policy.config), "weights": policy.weights, "spec": asdict(spec)}, path)
 
 
-def _load_pyfunc(path: str) -> "Trained":
-    """Return the policy in a file; MLflow calls it by this name."""
+def load(path: Path) -> tuple[Policy, Spec]:
+    """Return what `save` wrote."""
     saved = torch.load(path, weights_only=True)
     policy = Policy(saved["name"], algos.find(saved["name"]).Config(**saved["config"]), saved["weights"])
-    return Trained(policy, Spec(**saved["spec"]))
+    return policy, Spec(**saved["spec"])
+
+
+def _load_pyfunc(path: str) -> "Trained":
+    """Return the policy in a file; MLflow calls it by this name."""
+    return Trained(*load(Path(path)))
 
 
 class Trained:

@@ -57,7 +57,7 @@ def study(argv: list[str]) -> None:
     from tsc_marl.report import build
 
     choice = compare.RunFilter(folders=[cell.folder.name for cell in cells])
-    comparisons = [compare.load(net, choice) for net in options.net]
+    comparisons = [compare.load(net, choice) for net in dict.fromkeys(cell.net for cell in cells)]
     for comparison in comparisons:
         _show(comparison, None)
     there = {training.tags["folder"] for found in comparisons for training in found.trainings}
@@ -109,9 +109,8 @@ def _trained(nets: tuple[str, ...], options: CompareOptions | ReportOptions) -> 
     from tsc_marl.sim import scenario
 
     check_list("net", nets)
-    for net in nets:
-        scenario.load(net)
-    return [module.load(net, module.RunFilter(options.where, options.algos)) for net in nets]
+    names = [scenario.load(net).name for net in nets]
+    return [module.load(name, module.RunFilter(options.where, options.algos)) for name in names]
 
 
 def _show(comparison: "Comparison", reference: str | None) -> None:
@@ -129,9 +128,9 @@ def probe(argv: list[str]) -> None:
     from tsc_marl.analysis import gradient_probe as module
     from tsc_marl.sim import scenario
 
-    scenario.load(options.net)
+    network = scenario.load(options.net).name
     check_list("run", options.run)
-    module.run(options.net, options.run, options.episodes, options.truth_lam, options.out, options.workers)
+    module.run(network, options.run, options.episodes, options.truth_lam, options.out, options.workers)
 
 
 def report(argv: list[str]) -> None:
@@ -151,9 +150,8 @@ def export(argv: list[str]) -> None:
     from tsc_marl.report import archive
     from tsc_marl.sim import scenario
 
-    for net in options.net:
-        scenario.load(net)
-    number = archive.write(options.net, RunFilter(options.where, options.algos), options.out, command_line("export", argv))
+    names = tuple(scenario.load(net).name for net in options.net)
+    number = archive.write(names, RunFilter(options.where, options.algos), options.out, command_line("export", argv))
     console.say(f"{number} files of trainings: {options.out}; to read them elsewhere: make import FROM={options.out}")
 
 
@@ -190,8 +188,8 @@ def explain(argv: list[str]) -> None:
     policy = find_policy(options.run, task)
     make_folder(options.out)
     story = module.play(task, policy, options.seed)
-    path = options.out / f"decisions_{options.net}_{policy_labels([options.run])[options.run]}.csv"
-    title = f"{policy.name} on {options.net}, seed {options.seed}: delay {story.figures['delay']:.1f} s"
+    path = options.out / f"decisions_{task.network}_{policy_labels([options.run])[options.run]}.csv"
+    title = f"{policy.name} on {task.network}, seed {options.seed}: delay {story.figures['delay']:.1f} s"
     module.write(path, story)
     module.draw(path.with_suffix(".png"), task, story, f"{title}; how much depends on each signal's choice")
     console.show(module.table(title, story))

@@ -19,6 +19,7 @@ from typing import Any
 from tsc_marl.errors import UserError
 from tsc_marl.rollout.types import Job, Task
 from tsc_marl.rollout.worker import Worker, read_spec
+from tsc_marl.sim.env_process import without_main
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload([__name__, "tsc_marl.sim._libsumo", "torch._dynamo"])  # torch imports the last for an optimizer
@@ -38,7 +39,7 @@ class WorkerHandle:
         self._fresh = True
         self.connection, theirs = CONTEXT.Pipe()
         self.process = CONTEXT.Process(target=_serve, args=(theirs, self._folder), daemon=True)
-        with _sigint_ignored(), _short_address():
+        with _sigint_ignored(), _short_address(), without_main():
             self.process.start()
         theirs.close()
 

@@ -12,6 +12,7 @@ from tsc_marl.sim import scenario as scenarios
 from tsc_marl.sim.demand import Demand
 from tsc_marl.sim.disturbances import Disturbance
 from tsc_marl.sim.env import SimConfig, TrafficEnv
+from tsc_marl.sim.scenario import Scenario
 from tsc_marl.sim.signal_timing import Timing
 from tsc_marl.types import Batch
 
@@ -21,14 +22,27 @@ class Task:
     """Where an episode plays."""
 
     network: str
+    """A name, a folder with a scenario.yaml, or a `.sumocfg` file; the attribute is the plain name."""
     timing: Timing = field(default_factory=Timing)
     sim: SimConfig = field(default_factory=SimConfig)
     demand: Demand = field(default_factory=Demand)
     disturbance: Disturbance = field(default_factory=Disturbance)
+    scenario: Scenario = field(init=False, repr=False)
+    """The network's files and window, so that workers need not look for them."""
+
+    def __post_init__(self) -> None:
+        """Read the scenario.
+
+        Raises:
+            UserError: when there is no such network, or its files are missing.
+        """
+        loaded = scenarios.load(self.network)
+        object.__setattr__(self, "scenario", loaded)
+        object.__setattr__(self, "network", loaded.name)
 
     def env(self) -> TrafficEnv:
         """Return the environment; no simulation runs yet."""
-        return TrafficEnv(scenarios.load(self.network), self.timing, self.sim, self.demand, self.disturbance)
+        return TrafficEnv(self.scenario, self.timing, self.sim, self.demand, self.disturbance)
 
 
 @dataclass(frozen=True)

@@ -32,9 +32,8 @@ def check_task(task: Task) -> tuple[str, ...]:
     Raises:
         UserError: for files that cannot be used.
     """
-    loaded = scenarios.load(task.network)
-    scenarios.scheduled(loaded)
-    return road_network.read(loaded.net, task.sim.detection_m).notes
+    scenarios.scheduled(task.scenario)
+    return road_network.read(task.scenario.net, task.sim.detection_m).notes
 
 
 def read_spec(task: Task) -> Spec:

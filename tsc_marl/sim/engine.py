@@ -82,8 +82,8 @@ def command(
     written = {out / f"{name}_{seed}.add.xml": content for name, content in files.items() if content}
     for path, content in written.items():
         path.write_text(content)
-    if written:
-        options["--additional-files"] = ",".join(map(str, written))
+    if additional := [*scenario.additional, *written]:
+        options["--additional-files"] = ",".join(map(str, additional))
     flags = ["--tripinfo-output.write-unfinished", "--tripinfo-output.write-undeparted", "--no-step-log", "--no-warnings"]
     return [part for pair in options.items() for part in pair] + flags
 

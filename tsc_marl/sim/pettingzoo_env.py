@@ -1,11 +1,6 @@
-"""A PettingZoo view of the simulation. Every environment runs its SUMO in a process of its own: libsumo has only one."""
+"""A PettingZoo view of the simulation. Every environment runs its SUMO in a process of its own."""
 
-import contextlib
-import multiprocessing
-import signal
-import traceback
 from collections.abc import Mapping
-from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
@@ -15,24 +10,24 @@ from pettingzoo import ParallelEnv
 
 from tsc_marl.errors import UserError
 from tsc_marl.sim import scenario
-from tsc_marl.sim.env import SimConfig, TrafficEnv
-from tsc_marl.sim.scenario import Scenario
+from tsc_marl.sim.env import SimConfig
+from tsc_marl.sim.env_process import EnvProcess, EnvSpec
 from tsc_marl.sim.signal_timing import Timing
 
 MAX_SEED = 2**31 - 1
 
 
 class ParallelTrafficEnv(ParallelEnv[str, np.ndarray, Any]):
-    """`TrafficEnv` for libraries that speak PettingZoo; an agent is a signal, by its name.
+    """`TrafficEnv` for libraries that use PettingZoo; an agent is a signal, by its name.
 
-    `infos[agent]` holds `action_mask`, int8, one number per phase of that signal, and after a step `executed`, the phase
-    that the signal really went to where the action was not legal. The window's end truncates; nothing terminates.
-    The process is spawned, so a script that makes an environment needs the guard `if __name__ == "__main__":`.
+    `infos[agent]` holds `action_mask`, int8, one number per phase of that signal. After a step it also holds `executed`, the
+    phase in effect where the requested one was not legal. The window's end truncates; nothing terminates.
+    A copy or a pickle of an environment is a new one, with a simulation of its own.
 
     Args:
-        network: name of a folder in `networks/`.
+        network: a name, a folder with a scenario.yaml, or a `.sumocfg` file.
         timing: signal timing; None for sumo-rl's.
-        config: what the agents see and are paid for; None for the defaults.
+        config: observation, reward and detection distance; None for the defaults.
 
     Raises:
         UserError: when the network, its files or the configuration cannot be used.
@@ -42,54 +37,65 @@ class ParallelTrafficEnv(ParallelEnv[str, np.ndarray, Any]):
     render_mode = None
 
     def __init__(self, network: str, timing: Timing | None = None, config: SimConfig | None = None) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._pipe, theirs = context.Pipe()
-        arguments = (theirs, scenario.load(network), timing or Timing(), config or SimConfig())
-        self._process = context.Process(target=_serve, args=arguments, daemon=True)
-        self._process.start()
-        theirs.close()  # only the child holds it, so that each side notices when the other is gone
-        names, n_phases, obs_size, state_size = self._receive()
-        low = -np.inf if config and ":" in config.observation else 0.0
-        self.possible_agents = list(names)
+        self._start(EnvSpec(scenario.load(network), timing or Timing(), config or SimConfig()))
+
+    def _start(self, spec: EnvSpec) -> None:
+        self._spec, self._child = spec, EnvProcess(spec)
+        sizes, low = self._child.sizes, observation_low(spec.config)
+        self.possible_agents = list(sizes.names)
         self.agents: list[str] = []
-        self._seen = {name: Box(low, np.inf, (obs_size,), np.float32) for name in names}
-        self._phases = {name: Discrete(n) for name, n in zip(names, n_phases, strict=True)}
-        self.state_space = Box(low, np.inf, (state_size,), np.float32)
-        self._state = np.zeros(state_size, np.float32)
+        self._observation_spaces = {name: Box(low, np.inf, (sizes.obs_dim,), np.float32) for name in sizes.names}
+        self._action_spaces = {name: Discrete(n) for name, n in zip(sizes.names, sizes.n_phases, strict=True)}
+        self.state_space = Box(low, np.inf, (sizes.state_dim,), np.float32)
+        self._state = np.zeros(sizes.state_dim, np.float32)
         self._rng: np.random.Generator | None = None
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {describe(self._spec)}, {len(self.possible_agents)} signals>"
+
+    __str__ = __repr__
+
+    def __getstate__(self) -> EnvSpec:
+        return self._spec
+
+    def __setstate__(self, spec: EnvSpec) -> None:
+        self._start(spec)
+
     def observation_space(self, agent: str) -> Box:
-        return self._seen[agent]
+        return self._observation_spaces[agent]
 
     def action_space(self, agent: str) -> Discrete:
-        return self._phases[agent]
+        return self._action_spaces[agent]
+
+    @property
+    def pid(self) -> int:
+        """Number of the process that simulates."""
+        return self._child.pid
 
     def state(self) -> np.ndarray:
-        """Return [S] float32, what all signals see together."""
+        """Return [S] float32: the observations of all signals without padding, and the elapsed share of the window."""
         return self._state
 
     def reset(self, seed: int | None = None, options: dict | None = None) -> tuple[dict[str, np.ndarray], dict[str, dict]]:
-        """Start an episode. The seed decides SUMO's of this episode and of those after it that give none."""
+        """Start an episode. The seed also decides the SUMO seeds of later episodes that are reset without one."""
         if seed is not None or self._rng is None:
             self._rng, _ = seeding.np_random(seed)
-        obs, avail, self._state = self._ask("reset", int(self._rng.integers(MAX_SEED)))
+        obs, avail, self._state = self._child.ask("reset", int(self._rng.integers(MAX_SEED)))
         self.agents = list(self.possible_agents)
         return self._by_agent(obs), self._infos(avail)
 
     def step(self, actions: Mapping[str, int | np.integer]) -> tuple[dict, dict, dict, dict, dict]:
-        """Ask for a phase at every signal and simulate until the next decision.
+        """Request a phase at every signal and simulate until the next decision.
 
         Raises:
-            UserError: when a signal is left out, or asked for a phase that it does not have.
+            UserError: when a signal has no action, or a phase that it does not have.
         """
         if not self.agents:
             return {}, {}, {}, {}, {}
         for agent in self.agents:
-            if agent not in actions or not self._phases[agent].contains(actions[agent]):
-                given = f"got {actions[agent]!r}" if agent in actions else "got none"
-                raise UserError(f"signal {agent}: expected a phase from 0 to {self._phases[agent].n - 1}; {given}")
+            check_action(agent, self._action_spaces[agent], actions.get(agent))
         chosen = np.array([actions[agent] for agent in self.agents])
-        obs, avail, self._state, reward, executed, ended = self._ask("step", chosen)
+        obs, avail, self._state, reward, executed, ended = self._child.ask("step", chosen)
         live, infos = self.agents, self._infos(avail)
         for agent, phase in zip(live, executed.tolist(), strict=True):
             infos[agent]["executed"] = phase
@@ -100,57 +106,33 @@ class ParallelTrafficEnv(ParallelEnv[str, np.ndarray, Any]):
     def close(self) -> None:
         """End the simulation and its process."""
         self.agents = []
-        with contextlib.suppress(OSError):
-            self._pipe.send(("close", None))
-        self._pipe.close()
-        self._process.join()
+        self._child.close()
 
     def _by_agent(self, rows: np.ndarray) -> dict[str, np.ndarray]:
         return dict(zip(self.possible_agents, rows, strict=True))
 
     def _infos(self, avail: np.ndarray) -> dict[str, dict[str, Any]]:
         masks = self._by_agent(avail.astype(np.int8))
-        return {agent: {"action_mask": mask[: self._phases[agent].n]} for agent, mask in masks.items()}
-
-    def _ask(self, verb: str, argument: Any) -> Any:
-        try:
-            self._pipe.send((verb, argument))
-        except OSError:
-            raise RuntimeError(f"{verb}: the simulation is closed; make a new environment") from None
-        return self._receive()
-
-    def _receive(self) -> Any:
-        try:
-            answer = self._pipe.recv()
-        except (EOFError, OSError):
-            self._process.join()
-            raise RuntimeError(f"the simulation's process ended with exit code {self._process.exitcode}") from None
-        if isinstance(answer, Exception):
-            self._process.join()
-            raise answer
-        return answer
+        return {agent: {"action_mask": mask[: self._action_spaces[agent].n]} for agent, mask in masks.items()}
 
 
-def _serve(pipe: Connection, scene: Scenario, timing: Timing, config: SimConfig) -> None:
-    """Run the environment in the child until the parent closes or is gone; an error is the last answer."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    try:
-        with contextlib.closing(TrafficEnv(scene, timing, config)) as env:
-            _answer(pipe, env)
-    except (EOFError, ConnectionError):
-        pass
-    except Exception as error:
-        told = error if isinstance(error, UserError) else RuntimeError(f"the simulation failed\n{traceback.format_exc()}")
-        pipe.send(told)
+def observation_low(config: SimConfig) -> float:
+    """Return the least value of an observation; one of the user's own may be negative."""
+    return -np.inf if ":" in config.observation else 0.0
 
 
-def _answer(pipe: Connection, env: TrafficEnv) -> None:
-    env.reset(0)  # the size of a foreign observation is known only from the running simulation
-    pipe.send((env.names, env.n_phases, env.obs.shape[1], len(env.state)))
-    while (message := pipe.recv())[0] != "close":
-        if message[0] == "reset":
-            env.reset(message[1])
-            pipe.send((env.obs, env.avail, env.state))
-        else:
-            reward, ended = env.step(message[1])
-            pipe.send((env.obs, env.avail, env.state, reward, env.executed, ended))
+def describe(spec: EnvSpec) -> str:
+    """Return network, window, decisions, observation and reward as text."""
+    window = f"window {spec.scenario.begin_s} .. {spec.scenario.end_s} s, a decision every {spec.timing.decision_s} s"
+    return f"{spec.scenario.name}: {window}, observation {spec.config.observation}, reward {spec.config.reward}"
+
+
+def check_action(signal: str, space: Discrete, action: int | np.integer | None) -> None:
+    """Refuse an action that is missing, or no phase of the signal.
+
+    Raises:
+        UserError: with the signal, its phases and the action.
+    """
+    if action is None or not space.contains(action):
+        got = "none" if action is None else repr(action)
+        raise UserError(f"signal {signal}: expected a phase from 0 to {space.n - 1}; got {got}")

@@ -69,7 +69,7 @@ def departure(element: Element, path: Path, begin_s: float) -> float | None:
     given = element.get(name, "begin" if element.tag == "flow" else None)
     if given in UNTIMED or (given is None and element.tag not in VEHICLES):
         return None
-    return begin_s if given == "begin" else _number(element, name, path, _seconds, TIME)
+    return begin_s if given == "begin" else _number(element, name, path, seconds, TIME)
 
 
 def timed(path: Path, begin_s: float) -> Iterator[tuple[float, Element]]:
@@ -161,7 +161,7 @@ def _plan(flow: Element, path: Path, begin_s: float) -> _FlowSchedule:
     rate = next((name for name in RATES if name in flow.attrib), None)
     last = first + DAY_S if rate is None or "number" not in flow.attrib else math.inf
     if "end" in flow.attrib:
-        last = _number(flow, "end", path, _seconds, f"{TIME}, from begin on", least=first)
+        last = _number(flow, "end", path, seconds, f"{TIME}, from begin on", least=first)
     if rate is not None:
         law = "probability" if rate == "probability" else "exp" if flow.attrib[rate].startswith("exp(") else "even"
         return _FlowSchedule(first, last, number, _per_second(flow, rate, path), law)
@@ -175,13 +175,18 @@ def _per_second(flow: Element, rate: str, path: Path) -> float:
     if flow.attrib[rate].startswith("exp("):
         return _number(flow, rate, path, lambda text: float(text[4:-1]), "exp(rate) with a rate above 0", least=LEAST)
     if rate == "period":
-        return 1 / _number(flow, rate, path, _seconds, f"{TIME}, above 0, or exp(rate)", least=LEAST)
+        return 1 / _number(flow, rate, path, seconds, f"{TIME}, above 0, or exp(rate)", least=LEAST)
     if rate == "probability":
         return _number(flow, rate, path, float, "above 0 and at most 1", least=LEAST, most=1.0)
     return _number(flow, rate, path, float, "above 0", least=LEAST) / 3600
 
 
-def _seconds(text: str) -> float:
+def seconds(text: str) -> float:
+    """Return a time of SUMO [s], given in seconds, as h:m:s or as d:h:m:s.
+
+    Raises:
+        ValueError: for any other text.
+    """
     parts = [float(part) for part in text.split(":")]
     if len(parts) not in (1, 3, 4):
         raise ValueError

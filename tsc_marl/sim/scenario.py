@@ -2,7 +2,8 @@
 
 import functools
 import importlib.util
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
@@ -10,7 +11,11 @@ import yaml
 
 from tsc_marl.errors import UserError, unknown
 from tsc_marl.paths import NETWORKS
-from tsc_marl.sim import route_files
+from tsc_marl.sim import route_files, sumocfg
+
+FILE = "scenario.yaml"
+_elsewhere: dict[str, Path] = {}
+"""Scenario files outside `networks/` that this process uses, by the plain name of the network."""
 
 
 @dataclass(frozen=True)
@@ -18,6 +23,7 @@ class Scenario:
     """One road network with its demand and time window."""
 
     name: str
+    """Plain name: results are filed under it."""
     net: Path
     """SUMO network file."""
     routes: tuple[Path, ...]
@@ -26,6 +32,8 @@ class Scenario:
     end_s: int
     licence: str
     source: str
+    additional: tuple[Path, ...] = ()
+    """SUMO additional files without vehicles, such as bus stops and vehicle types."""
 
     @property
     def duration_s(self) -> int:
@@ -34,62 +42,144 @@ class Scenario:
 
 def available(networks: Path = NETWORKS) -> list[str]:
     """Return the names of all networks: every folder of `networks/` that holds a scenario.yaml."""
-    return sorted(path.parent.name for path in networks.glob("*/scenario.yaml"))
+    return sorted(path.parent.name for path in networks.glob(f"*/{FILE}"))
 
 
-def load(name: str, networks: Path = NETWORKS) -> Scenario:
-    """Read `networks/<name>/scenario.yaml`.
+def plain_name(network: str, networks: Path = NETWORKS) -> str:
+    """Return the one name of a network: `./cross`, `cross/` and `networks/cross` are all `cross`.
 
-    Paths in it are relative to its folder; `sumo_rl:` in front of a path means the installed sumo-rl package,
+    This process then finds a network outside `networks/` by that name.
+
+    Args:
+        network: a name, a folder with a scenario.yaml, or a `.sumocfg` file.
+        networks: folder of the named networks.
+
+    Raises:
+        UserError: when there is no such network, or its name belongs to another one.
+    """
+    if network in available(networks) or network in _elsewhere:
+        return network
+    path = _scenario_file(network, networks)
+    name = path.parent.name if path.name == FILE else path.stem
+    if path.parents[1] == networks.resolve() and path.name == FILE:
+        return name
+    taken = networks / name if name in available(networks) else _elsewhere.get(name, path)
+    if taken != path:
+        raise UserError(f"network {network} has the same name as {taken}, so their results would mix; rename {path}")
+    _elsewhere[name] = path
+    return name
+
+
+def reference(network: str) -> str:
+    """Return what names a network in another process: its plain name, or an absolute path outside `networks/`."""
+    path = _elsewhere.get(plain_name(network))
+    return plain_name(network) if path is None else str(path.parent if path.name == FILE else path)
+
+
+def load(network: str, networks: Path = NETWORKS) -> Scenario:
+    """Read a network's scenario.yaml or `.sumocfg` file.
+
+    Paths in a scenario.yaml are relative to its folder; `sumo_rl:` in front of a path means the installed sumo-rl package,
     where RESCO's networks lie.
+
+    Args:
+        network: a name, a folder with a scenario.yaml, or a `.sumocfg` file.
+        networks: folder of the named networks.
 
     Raises:
         UserError: for an unknown name, a missing or unknown field, a missing file, an empty window.
     """
-    path = networks / name / "scenario.yaml"
-    if not path.is_file():
-        raise unknown("network", name, available(networks))
+    name = plain_name(network, networks)
+    path = _elsewhere.get(name, networks / name / FILE)
+    raw = sumocfg.read(path) if path.name != FILE else _read_yaml(path)
+    if raw["begin_s"] >= raw["end_s"]:
+        raise UserError(f"{path}: begin_s {raw['begin_s']} must be before end_s {raw['end_s']}")
+    files = {
+        "net": _resolve(path, "net", raw["net"]),
+        "routes": _resolve_all(path, "routes", raw["routes"]),
+        "additional": _resolve_all(path, "additional", raw.get("additional", ())),
+    }
+    return Scenario(name=name, **{**raw, **files})
+
+
+def _scenario_file(network: str, networks: Path) -> Path:
+    """Return the absolute path of the file that describes a network given by its path."""
+    path = Path(network).expanduser()
+    if path.is_file() and (path.suffix == ".sumocfg" or path.name == FILE):
+        return path.resolve()
+    if (path / FILE).is_file():
+        return (path / FILE).resolve()
+    if path.is_dir():
+        configurations = sorted(path.glob("*.sumocfg"))
+        other = f"give {configurations[0]}" if configurations else "give a .sumocfg file"
+        raise UserError(f"folder {path} has no {FILE}; write one with the fields {', '.join(_required())}, or {other}")
+    if path.is_file():
+        raise UserError(f"network {path} is neither a folder with a {FILE} nor a .sumocfg file; give one of these")
+    if path.name != network:
+        raise UserError(f"network {path} does not exist; give a name, a folder with a {FILE}, or a .sumocfg file")
+    raise unknown("network", network, [*available(networks), *_elsewhere])
+
+
+def _required() -> list[str]:
+    return [field.name for field in fields(Scenario) if field.name != "name" and field.default is MISSING]
+
+
+def _read_yaml(path: Path) -> dict:
     try:
         raw = yaml.safe_load(path.read_bytes())
     except yaml.YAMLError as error:
         raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
-    expected = [field.name for field in fields(Scenario) if field.name != "name"]
-    if not isinstance(raw, dict) or set(raw) != set(expected):
-        raise UserError(f"{path}: expected exactly the fields {', '.join(expected)}; got {_keys(raw)}")
+    if not isinstance(raw, dict) or raw.keys() - {"additional"} != set(_required()):
+        raise UserError(f"{path}: expected exactly the fields {', '.join(_required())} (and additional); got {_keys(raw)}")
     if not isinstance(raw["routes"], list) or not raw["routes"]:
         raise UserError(f"{path}: routes must be a list of at least one route file; got {raw['routes']!r}")
+    if not isinstance(raw.get("additional", []), list):
+        raise UserError(f"{path}: additional must be a list of SUMO additional files; got {raw['additional']!r}")
     for key in ("begin_s", "end_s"):
         if type(raw[key]) is not int:
             raise UserError(f"{path}: {key} must be a whole number of seconds; got {raw[key]!r}")
     for key in ("licence", "source"):
         if not isinstance(raw[key], str):
             raise UserError(f"{path}: {key} must be a text, in quotes where it looks like a number; got {raw[key]!r}")
-    if raw["begin_s"] >= raw["end_s"]:
-        raise UserError(f"{path}: begin_s {raw['begin_s']} must be before end_s {raw['end_s']}")
-    files = {
-        "net": _resolve(path, "net", raw["net"]),
-        "routes": tuple(_resolve(path, "routes", route) for route in raw["routes"]),
-    }
-    return Scenario(name=name, **{**raw, **files})
+    return raw
 
 
 def _keys(raw: object) -> str:
     return ", ".join(map(str, raw)) if isinstance(raw, dict) else f"{type(raw).__name__}"
 
 
-def _resolve(scenario: Path, field: str, given: str) -> Path:
-    if str(given).startswith("sumo_rl:"):
+def _resolve_all(scenario: Path, field: str, paths: Sequence[str]) -> tuple[Path, ...]:
+    return tuple(_resolve(scenario, field, path) for path in paths)
+
+
+def _resolve(scenario: Path, field: str, relative: str) -> Path:
+    if str(relative).startswith("sumo_rl:"):
         spec = importlib.util.find_spec("sumo_rl")
         if spec is None or spec.origin is None:
             raise UserError(f"{scenario}: {field} needs the sumo-rl package; run `make install`")
-        resolved = Path(spec.origin).parent / str(given).removeprefix("sumo_rl:")
+        resolved = Path(spec.origin).parent / str(relative).removeprefix("sumo_rl:")
     else:
-        resolved = scenario.parent / str(given)
+        resolved = scenario.parent / str(relative)
     if not resolved.is_file():
-        raise UserError(f"{scenario}: {field} file {resolved} does not exist; correct the path in scenario.yaml")
+        raise UserError(f"{scenario}: {field} file {resolved} does not exist; correct the path in {scenario.name}")
     if "," in str(resolved):
         raise UserError(f"{scenario}: {field} file {resolved} has a comma in its path, where SUMO ends a file name; rename it")
+    _check_kind(scenario, field, resolved)
     return resolved
+
+
+def _check_kind(scenario: Path, field: str, path: Path) -> None:
+    """Refuse a file of another kind than its field; what is not XML is found out where it is read."""
+    root = sumocfg.root_tag(path)
+    if root in sumocfg.ROOTS:
+        raise UserError(f"{scenario}: {field} file {path} is a SUMO configuration; give it as the network: NET={path}")
+    if field == "routes" and root in ("additional", "net"):
+        raise UserError(f"{scenario}: routes file {path} has the root element {root}, not routes; list it under its own field")
+    if field == "additional":
+        departing = (*route_files.VEHICLES, "flow")
+        vehicles = [element.get("id", "") for element in route_files.elements(path) if element.tag in departing]
+        if vehicles:
+            raise UserError(f"{scenario}: additional file {path} has vehicles, such as {vehicles[0]}; move them to a route file")
 
 
 @functools.cache
@@ -101,9 +191,10 @@ def scheduled(scenario: Scenario) -> int:
     """
     total = sum(_in_window(element, path, scenario) for path in scenario.routes for element in route_files.elements(path))
     if total == 0:
+        where = _elsewhere.get(scenario.name, f"networks/{scenario.name}/{FILE}")
         raise UserError(
             f"{scenario.name}: no vehicle departs between begin_s {scenario.begin_s} and end_s {scenario.end_s}; "
-            f"correct the window in networks/{scenario.name}/scenario.yaml"
+            f"correct the window in {where}"
         )
     return max(1, round(total))
 
@@ -111,5 +202,5 @@ def scheduled(scenario: Scenario) -> int:
 def _in_window(element: Element, path: Path, scenario: Scenario) -> float:
     if element.tag == "flow":
         return route_files.expected(element, path, scenario.begin_s, scenario.end_s)
-    when = route_files.departure(element, path, scenario.begin_s) if element.tag in route_files.VEHICLES else None
-    return when is not None and scenario.begin_s <= when < scenario.end_s
+    departure_s = route_files.departure(element, path, scenario.begin_s) if element.tag in route_files.VEHICLES else None
+    return 1.0 if departure_s is not None and scenario.begin_s <= departure_s < scenario.end_s else 0.0

@@ -32,8 +32,10 @@ MEASURED = "measured.json"
 """An evaluation whose classical controllers need not play again, if it is there."""
 
 
-def train(argv: list[str]) -> None:
+def train(argv: list[str]) -> Path:
     """Train, evaluate and report what a command line asks for; `--resume` goes on with an earlier one.
+
+    Returns the folder of the training.
 
     Learns in one thread: torch sums in another order with each number of them, and by default has one for each core.
     """
@@ -54,6 +56,7 @@ def train(argv: list[str]) -> None:
             folder = _new_folder(first.net, argv)
             held.enter_context(run_lock(folder))
         _train_all(pool, tracker, configs, spec, folder)
+    return folder
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ from tsc_marl import console
 from tsc_marl.config import as_dict, parse
 from tsc_marl.errors import UserError
 from tsc_marl.paths import home
+from tsc_marl.sim.scenario import reference
 from tsc_marl.tracking.store import EVALUATION, FINISHED, uri
 from tsc_marl.training.loop import COMMAND, MEASURED, prepare, run_lock
 
@@ -94,11 +95,11 @@ def trials(nets: Sequence[str], algorithms: Sequence[str], seeds: Sequence[int],
     for seed in seeds:
         for net in nets:
             for algorithm in algorithms:
-                line = ("--net", net, "--algos", algorithm, "--seeds", str(seed), *options)
+                line = ("--net", reference(net), "--algos", algorithm, "--seeds", str(seed), *options)
                 config = parse(list(line))[0]
                 settings = as_dict(replace(config, workers=1))  # how many simulate changes nothing
                 digest = hashlib.sha256(repr(sorted(settings.items())).encode()).hexdigest()[:8]
-                found.append(Trial(net, algorithm, seed, line, config.episodes, digest))
+                found.append(Trial(config.net, algorithm, seed, line, config.episodes, digest))
     return found
 
 

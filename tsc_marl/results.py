@@ -1,0 +1,165 @@
+"""What the Python interface returns: policies, evaluations, trainings."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from tsc_marl import deploy
+from tsc_marl.config import algorithms
+from tsc_marl.errors import UserError
+from tsc_marl.evaluation.evaluate import CHECKPOINT, find_checkpoint, load_checkpoint, policy_from_checkpoint
+from tsc_marl.rollout.pool import Pool
+from tsc_marl.rollout.types import Policy, Task
+from tsc_marl.sim import scenario
+from tsc_marl.sim.signal_timing import Timing
+from tsc_marl.tracking.store import IMPORTED, Tracker
+from tsc_marl.types import Spec
+
+STORE_DEFAULT = "Default"
+"""Experiment that every MLflow store has."""
+
+
+@dataclass
+class SavedPolicy:
+    """A trained policy that chooses phases greedily.
+
+    `act` works on arrays of all signals, `choose` on the dictionaries of `make`'s environment. A recurrent policy remembers the
+    decisions since the last `reset`.
+    """
+
+    name: str
+    """Of the algorithm."""
+    network: str
+    """Plain name of the network on which it was trained."""
+    timing: Timing
+    """Signal timing of the training."""
+    policy: Policy = field(repr=False)
+    """Settings and weights."""
+    spec: Spec | None = field(default=None, repr=False)
+    """Sizes; None: one simulation is started to read them, when they are first needed."""
+
+    @cached_property
+    def _actor(self) -> deploy.Trained:
+        if self.spec is None:
+            with Pool(1) as pool:
+                self.spec = pool.read_spec(self.policy.task_for(Task(self.network, self.timing)))
+        return deploy.Trained(self.policy, self.spec)
+
+    def reset(self) -> None:
+        """Forget the decisions so far; call it at the start of an episode."""
+        self.__dict__.pop("_actor", None)
+
+    def act(self, obs: np.ndarray, avail: np.ndarray) -> np.ndarray:
+        """Choose a phase for every signal.
+
+        Args:
+            obs: `[N, F]` float32, the observation of each signal.
+            avail: `[N, A]` bool, the legal phases; False for phases that a signal does not have.
+
+        Returns the numbers of the phases, `[N]` int64.
+        """
+        return self._actor.predict({"obs": obs[None], "avail": avail[None]})[0]
+
+    def choose(self, observations: Mapping[str, np.ndarray], infos: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
+        """Choose a phase for every agent of `make`'s environment, from what `reset` or `step` returned."""
+        masks = [np.asarray(infos[agent]["action_mask"], bool) for agent in observations]
+        widest = max(len(mask) for mask in masks)
+        avail = np.stack([np.pad(mask, (0, widest - len(mask))) for mask in masks])
+        return dict(zip(observations, self.act(np.stack(list(observations.values())), avail).tolist(), strict=True))
+
+
+def load_policy(policy: str | Path, network: str | Path | None = None) -> SavedPolicy:
+    """Return a trained policy.
+
+    Args:
+        policy: an algorithm (its newest finished run), a run id, a folder of a run, `checkpoint.pt`, or `policy.pt`.
+        network: where it was trained; None: as the file says, for an algorithm the network of its newest run.
+    """
+    path = Path(policy) / CHECKPOINT if Path(policy).is_dir() else Path(policy)
+    if path.name == "policy.pt" and path.is_file():
+        return _from_policy_file(path)
+    place = scenario.plain_name(str(network)) if network is not None else None
+    if path.suffix != ".pt":
+        path = find_checkpoint(str(policy), place or _newest_network(str(policy)))
+    saved = load_checkpoint(path)
+    trained = policy_from_checkpoint(saved, place or saved["network"])
+    return SavedPolicy(trained.name, saved["network"], Timing(**saved["signal"]), trained)
+
+
+def _newest_network(policy: str) -> str:
+    """Return where the newest finished run of an algorithm was trained; a run id needs no network."""
+    tracker = Tracker(STORE_DEFAULT)
+    if len(policy) == 32:
+        return STORE_DEFAULT
+    runs = {
+        run.info.start_time: network
+        for network in tracker.experiments()
+        for run in Tracker(network).finished(f"tags.algorithm = '{policy}'")
+        if IMPORTED not in run.data.tags
+    }
+    if not runs and policy in algorithms():
+        raise UserError(f"no finished run of {policy} on any network; train one: tsc-marl train --algos {policy}")
+    return runs[max(runs)] if runs else STORE_DEFAULT
+
+
+def _from_policy_file(path: Path) -> SavedPolicy:
+    policy, spec = deploy.load(path)
+    return SavedPolicy(policy.name, spec.network, Timing(), policy, spec)
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """Metrics of every policy and episode on one network."""
+
+    network: str
+    metrics: dict[str, list[dict[str, float | int]]]
+    """Per policy one row an episode: `seed` and the metrics of `tsc_marl.sim.metrics`, such as `delay` [s per vehicle]."""
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row per policy and episode: `network`, `policy`, `seed`, and a column per metric."""
+        rows = [{"network": self.network, "policy": name, **row} for name, rows in self.metrics.items() for row in rows]
+        return pd.DataFrame(rows)
+
+    def mean(self, metric: str = "delay") -> dict[str, float]:
+        """Return the mean of a metric over the episodes, by policy."""
+        return {name: float(np.mean([row[metric] for row in rows])) for name, rows in self.metrics.items()}
+
+    def __repr__(self) -> str:
+        best_first = sorted(self.mean().items(), key=lambda entry: entry[1])
+        return f"<EvaluationResult {self.network}, mean delay: {', '.join(f'{name} {s:.1f} s' for name, s in best_first)}>"
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """A finished training: one run per algorithm and seed, in one folder of `runs/`."""
+
+    folder: Path
+
+    @property
+    def runs(self) -> list[str]:
+        """Names of the runs, `<algorithm>-s<seed>`; each has a folder with its checkpoint."""
+        return sorted(path.parent.name for path in self.folder.glob(f"*/{CHECKPOINT}"))
+
+    def history(self) -> pd.DataFrame:
+        """Return the learning curves: one row per update with `run`, `episode`, `steps`, `delay` [s], `reward`, `minutes`."""
+        curves = {run: load_checkpoint(self.folder / run / CHECKPOINT)["history"] for run in self.runs}
+        return pd.DataFrame([{"run": run, **row} for run, curve in curves.items() for row in curve])
+
+    @property
+    def evaluation(self) -> EvaluationResult:
+        """Metrics of the final policies and of the classical controllers beside them."""
+        content = json.loads((self.folder / "evaluation.json").read_text())
+        return EvaluationResult(content["network"], content["results"])
+
+    def policy(self, run: str | None = None) -> SavedPolicy:
+        """Return the final policy of a run; None for the only one."""
+        names = self.runs
+        if run not in names and not (run is None and len(names) == 1):
+            raise UserError(f"run {run} is not one of {', '.join(names)}; give its name")
+        return load_policy(self.folder / (run or names[0]))

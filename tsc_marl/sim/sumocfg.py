@@ -1,0 +1,86 @@
+"""SUMO's own configuration files: network, demand, additional files and window of a scenario."""
+
+import functools
+import gzip
+import logging
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+from tsc_marl.errors import UserError
+from tsc_marl.sim import route_files
+
+logger = logging.getLogger(__name__)
+
+ROOTS = ("configuration", "sumoConfiguration")
+FIELDS = {
+    "net": ("net-file", "net", "n"),
+    "routes": ("route-files", "routes", "r"),
+    "additional": ("additional-files", "additional", "a"),
+    "begin_s": ("begin", "b"),
+    "end_s": ("end", "e"),
+}
+"""Fields of a scenario, and SUMO's names of the options behind them."""
+
+
+def root_tag(path: Path) -> str | None:
+    """Return the name of an XML file's root element, compressed or not; None of a file that is no XML."""
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            return next(element.tag for _, element in ElementTree.iterparse(file, events=("start",)))
+    except (ElementTree.ParseError, OSError, EOFError, StopIteration):
+        return None
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Return the fields of a scenario that a `.sumocfg` file has; its other options are logged and left out.
+
+    Raises:
+        UserError: when the file is not a SUMO configuration, or has no network, no routes or no end.
+    """
+    options = dict(_options(path))
+    raw: dict[str, Any] = {"licence": "see the files", "source": str(path)}
+    for field, names in FIELDS.items():
+        values = [options.pop(name) for name in names if name in options]
+        if values and values[0].strip():
+            raw[field] = values[0].strip()
+    for field, example in (("net", '<net-file value="x.net.xml"/>'), ("routes", '<route-files value="x.rou.xml"/>')):
+        if field not in raw:
+            raise UserError(f"{path}: option {FIELDS[field][0]} is missing; add {example} to its input section")
+    for field in ("routes", "additional"):
+        raw[field] = [part.strip() for part in raw.get(field, "").split(",") if part.strip()]
+    raw["begin_s"] = _whole_seconds(path, "begin", raw.get("begin_s", "0"))
+    raw["end_s"] = _whole_seconds(path, "end", raw.get("end_s", "-1"))
+    if raw["end_s"] < 0:
+        raise UserError(f'{path}: option end is missing; add <end value="3600"/> to its time section')
+    _log_left_out(path, tuple(options.items()))
+    return raw
+
+
+def _options(path: Path) -> list[tuple[str, str]]:
+    """Return the options of a configuration, sections dissolved."""
+    try:
+        root = ElementTree.parse(path).getroot()
+    except (ElementTree.ParseError, OSError) as error:
+        raise UserError(f"{path}: not well-formed XML ({error}); correct that line") from None
+    if root.tag not in ROOTS:
+        raise UserError(f"{path}: not a SUMO configuration (root element {root.tag}); give a file with <configuration>")
+    elements = [element for element in root.iter() if {"value", "v"} & element.attrib.keys()]
+    return [(element.tag, element.get("value", element.get("v", ""))) for element in elements]
+
+
+def _whole_seconds(path: Path, option: str, text: str) -> int:
+    try:
+        seconds = route_files.seconds(text)
+    except ValueError:
+        seconds = 0.5
+    if seconds != int(seconds):
+        raise UserError(f"{path}: option {option} must be a whole number of seconds, or h:m:s; got {text}")
+    return int(seconds)
+
+
+@functools.cache
+def _log_left_out(path: Path, options: tuple[tuple[str, str], ...]) -> None:
+    """Log each option that a scenario cannot have, once in a process."""
+    for name, value in options:
+        logger.warning("%s: option %s %s is not taken over", path, name, value)
