@@ -14,7 +14,7 @@ from tsc_marl.paths import NETWORKS
 from tsc_marl.sim import engine, road_network, scenario
 from tsc_marl.sim.disturbances import Disturbance
 from tsc_marl.sim.env import SimConfig, TrafficEnv
-from tsc_marl.sim.observations import LANE_FEATURES
+from tsc_marl.sim.observations.lanes import LANE_FEATURES
 from tsc_marl.sim.signal_timing import Timing
 
 OURS = NETWORKS
@@ -500,7 +500,7 @@ def test_vehicles_that_cannot_enter_are_charged_to_the_signal_that_they_wait_for
         actions = policy.act()
         actions[[0, 3]] = 1
         _, ended = env.step(actions)
-        for name, (signal, total) in env._delay._pending.items():
+        for name, (signal, total) in env.episode.reward._pending.items():
             if name in env.engine.api.simulation.getPendingVehicles():
                 assert next_signal(env.engine.api.vehicle.getRoute(name)[0]) == env.names[signal]
                 assert total == env.engine.api.vehicle.getDepartDelay(name) > 0

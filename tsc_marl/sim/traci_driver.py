@@ -9,7 +9,8 @@ import numpy as np
 from tsc_marl.errors import UserError, unknown
 from tsc_marl.sim import road_network
 from tsc_marl.sim.engine import HALTING_MS, Vehicles
-from tsc_marl.sim.observations import LanesObservation
+from tsc_marl.sim.episode import EpisodeContext
+from tsc_marl.sim.observations.lanes import LanesObservation
 from tsc_marl.sim.signal_timing import SignalTimer, Timing
 
 
@@ -45,7 +46,7 @@ class TraciDriver:
             raise UserError(f"SUMO's step is {api.simulation.getDeltaT()} s; the driver needs --step-length 1")
         now = api.simulation.getTime()
         self._timers = [SignalTimer(signal.name, signal.phases, self.timing, now) for signal in self.net.signals]
-        self._observe = LanesObservation(self.net, detection_m, self.timing.decision_s)
+        self._observe = LanesObservation(EpisodeContext(self.net, self.timing, detection_m, api, self._timers))
         self._next_decision_s = now
 
     def step(self) -> None:
