@@ -223,9 +223,9 @@ def test_observation_and_reward_mix(env_of):
         ({"reward": "dealy"}, "reward dealy not found; did you mean delay?"),
         ({"detection_m": 0.0}, "detection_m must be positive and finite; got 0.0"),
         ({"observation": "my_plugins:not_a_class"}, "observation my_plugins:not_a_class is not a sumo_rl ObservationFunction"),
-        ({"observation": "my_plugins:Nothing"}, "my_plugins:Nothing cannot be imported"),
+        ({"observation": "my_plugins:Nothing"}, "observation my_plugins:Nothing: module my_plugins has no Nothing"),
         ({"reward": "my_plugins:not_a_class"}, "reward my_plugins:not_a_class is not callable"),
-        ({"reward": "no_such_module:f"}, "no_such_module:f cannot be imported"),
+        ({"reward": "no_such_module:f"}, "reward no_such_module:f: import of no_such_module failed"),
     ],
 )
 def test_wrong_config(config, says, plugins, env_of):

@@ -164,7 +164,7 @@ def find_policy(name: str, task: Task, say: Callable[[str], Any] = print) -> Pol
     Raises:
         UserError: when there is none, with the names there are.
     """
-    if name in controllers.available():
+    if controllers.exists(name):
         return Policy(name)
     saved = load_checkpoint(find_checkpoint(name, task.network))
     here = asdict(task.timing)
@@ -182,11 +182,11 @@ def find_checkpoint(name: str, network: str) -> Path:
     Raises:
         UserError: when there is none, with the names there are.
     """
-    if name in controllers.available():
+    if controllers.exists(name):
         raise UserError(f"{name} is a classical controller, which has no checkpoint; give a trained policy, such as jointq")
     if Path(name).is_file() or Path(name).suffix == ".pt":
         return Path(name)
-    if name.partition("-")[0] in algos.available():
+    if ":" in name or name.partition("-")[0] in algos.available():
         found = Tracker(network).finished(f"tags.algorithm = '{name}'")
         runs = [run for run in found if IMPORTED not in run.data.tags]
         if not runs:

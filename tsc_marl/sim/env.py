@@ -105,7 +105,8 @@ class TrafficEnv:
         self.out = Path(self._temporary.name)
         self.now = float(scenario.begin_s)
         self.vehicles = self.detected = Vehicles.none()
-        self.obs = self.state = np.zeros(0, dtype=np.float32)
+        self.obs = np.zeros((len(self.names), 0), dtype=np.float32)
+        self.state = np.zeros(0, dtype=np.float32)
         self.executed = np.zeros(len(self.names), dtype=int)
         self.avail = np.zeros((len(self.names), max(self.n_phases, default=0)), dtype=bool)
 

@@ -9,23 +9,19 @@ from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
+from tsc_marl import plugins
 from tsc_marl.errors import UserError
 from tsc_marl.sim.episode import EpisodeContext
 
 
 def imported(path: str, kind: str) -> Any:
-    """Return the object at an import path `package.module:name`.
+    """Return the object at an import path `package.module:name`, whose module may import sumo_rl.
 
     Raises:
         UserError: when there is none.
     """
     importlib.import_module("tsc_marl.sim._libsumo")  # libsumo sets SUMO_HOME, without which sumo_rl refuses to be imported
-    module, _, name = path.partition(":")
-    try:
-        return getattr(importlib.import_module(module), name)
-    except Exception as error:  # anything may come out of a user's own module
-        reason = " ".join(str(error).split())
-        raise UserError(f"{kind} {path} cannot be imported ({reason}); expected package.module:name") from error
+    return plugins.imported(path, kind)
 
 
 class SumoRlSignals:
