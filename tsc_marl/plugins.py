@@ -66,7 +66,9 @@ def imported(path: str, kind: str) -> Any:
 def _subclass(path: str, base: type[T], kind: str) -> type[T]:
     value = imported(path, kind)
     if not _is(value, base):
-        raise UserError(f"{kind} {path}: {path.partition(':')[2]} is no {base.__name__}; give a subclass of {base.__module__}.{base.__name__}")
+        raise UserError(
+            f"{kind} {path}: {path.partition(':')[2]} is no {base.__name__}; give a subclass of {base.__module__}.{base.__name__}"
+        )
     return value
 
 

@@ -74,7 +74,7 @@ def evaluate(argv: list[str]) -> None:
     from tsc_marl import controllers
     from tsc_marl.evaluation import session
     from tsc_marl.evaluation.evaluate import policy_labels
-    from tsc_marl.sim.disturbances import SUITE
+    from tsc_marl.sim import disturbances
 
     wanted = tuple(controllers.available()) if options.controller == ("classical",) else options.controller
     check_list("controller", wanted)
@@ -83,8 +83,7 @@ def evaluate(argv: list[str]) -> None:
     if options.baseline not in known:
         raise unknown("baseline", options.baseline, dict.fromkeys(known))
     for name in options.stress or ():
-        if name not in SUITE:
-            raise unknown("disturbance", name, SUITE)
+        disturbances.find(name)
     check_eval_seeds(options.eval_seeds)
     session.run([_task(name, options.timing, options.demand) for name in session.networks(options.net)], wanted, options)
 

@@ -40,7 +40,7 @@ class EvaluateOptions:
     """The controller that the others are compared with on the same seeds, where it is among them."""
     stress: tuple[str, ...] | None = None
     """Play also under these disturbances, all of them where none is named: demand-0.7, demand-1.3, lane-blocked, blind-20%,
-    frozen-20%, missed-20% (detectors), signal-stuck."""
+    frozen-20%, missed-20% (detectors), signal-stuck, or an import path package.module:NAME of a `Disturbance`."""
     demand: Demand = field(default_factory=Demand)
     out: Path = Path("results")
     """Folder; each network gets one in it with metrics.json, metrics.csv, delay_map.png and, per controller, SUMO's own files."""

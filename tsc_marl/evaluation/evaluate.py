@@ -141,13 +141,14 @@ def policy_from_checkpoint(checkpoint: dict[str, Any], network: str) -> Policy:
 def policy_labels(names: Sequence[str]) -> dict[str, str]:
     """Return what each policy is called in tables and folders: its name, or as much of its checkpoint's path as tells it apart.
 
+    An import path `package.module:Name` has a dot for its colon, which SUMO does not allow in the name of a file.
     The file name `checkpoint.pt`, which all trainings use, is left out: `mappo-s0` for runs/x/mappo-s0/checkpoint.pt.
     """
     paths = {name: Path(name).resolve() for name in names if Path(name).is_file()}
     parts = {name: path.parent.parts if path.name == CHECKPOINT else path.with_suffix("").parts for name, path in paths.items()}
     found: dict[str, str] = {}
     for depth in range(1, max(map(len, parts.values()), default=0) + 2):
-        found = {name: "_".join(parts[name][-depth:]).strip("/") if name in parts else name for name in names}
+        found = {name: "_".join(parts[name][-depth:]).strip("/") if name in parts else name.replace(":", ".") for name in names}
         if len(set(found.values())) == len(found):
             break
     return found

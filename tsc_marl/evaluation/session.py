@@ -17,6 +17,7 @@ from tsc_marl.rollout.types import Policy, Task
 from tsc_marl.rollout.worker import hides_detectors
 from tsc_marl.sim import scenario
 from tsc_marl.sim.disturbances import SUITE
+from tsc_marl.sim.disturbances import find as find_disturbance
 from tsc_marl.tracking.store import Tracker
 from tsc_marl.viz import delay_map
 
@@ -100,14 +101,16 @@ class EvaluationSession:
         """Play disturbances and print how much worse it gets; detectors that SUMO keeps to itself cannot be disturbed."""
         found: dict[str, Results] = {UNDISTURBED: calm}
         for name in disturbances:
-            stress = SUITE[name]
+            stress = find_disturbance(name)
             able = {
                 label: p
                 for label, p in policies.items()
                 if label in calm and not (stress.affects_detectors and hides_detectors(p))
             }
             found[name] = self._play(replace(task, disturbance=stress), able, None, f"{task.network}, {name}")
-            write_results(self.out / task.network / f"stress_{name}.json", replace(task, disturbance=stress), found[name])
+            write_results(
+                self.out / task.network / f"stress_{name.replace(':', '.')}.json", replace(task, disturbance=stress), found[name]
+            )
         title = f"{task.network}: delay [s] under disturbances (ratio to undisturbed), mean over {len(self.seeds)} seeds"
         console.show(tables.stress_table(title, found, UNDISTURBED))
 

@@ -67,7 +67,7 @@ class TrafficEnv:
         avail: [N, A] bool, what may be chosen now; padded phases never may.
         state: [S] float32, what the N signals see together and the share of the window that has passed.
         vehicles: the vehicles on the road.
-        seen: those that the detectors show; the same unless they are disturbed.
+        detected: those that the detectors show; the same unless they are disturbed.
         now: SUMO's time in s.
 
     Args:
@@ -187,7 +187,7 @@ class TrafficEnv:
         return self._checked("reward", episode.reward(self.vehicles), ()), self.now >= self.scenario.end_s
 
     def next_signals(self, vehicle: str) -> Any:
-        """Return what SUMO's `vehicle.getNextTLS` says of a vehicle that is `seen`."""
+        """Return what SUMO's `vehicle.getNextTLS` says of a vehicle that is `detected`."""
         return self.episode.detectors.next_signals(vehicle, self.engine.api)
 
     def metrics(self) -> dict[str, float]:
@@ -195,8 +195,7 @@ class TrafficEnv:
         seed = self.episode.seed
         if self.episode.detail:
             vehicles = self.engine.api.vehicle
-            waiting = [name for name in vehicles.getLoadedIDList() if vehicles.getDeparture(name) < 0]
-            pending = {name: vehicles.getRoute(name)[0] for name in waiting}
+            pending = {n: vehicles.getRoute(n)[0] for n in vehicles.getLoadedIDList() if vehicles.getDeparture(n) < 0}
             (self.out / f"pending_{seed}.json").write_text(json.dumps(pending))
         self.close()
         figures = metrics.read(self.out, seed, len(self.names))
@@ -236,11 +235,10 @@ class TrafficEnv:
 
     def _measure(self, episode: EpisodeState) -> None:
         self.vehicles = self.engine.vehicles(self.net.lane_index)
-        self.detected = (
-            episode.detectors.show(self.vehicles, self.now, self.engine.api)
-            if self.disturbance.affects_detectors
-            else self.vehicles
-        )
+        if self.disturbance.affects_detectors:
+            self.detected = episode.detectors.show(self.vehicles, self.now, self.engine.api)
+        else:
+            self.detected = self.vehicles
         observation = episode.observation
         self.obs = self._checked("observation", observation(self.detected, self.timers, self.now), (observation.size,))
         self.avail = np.zeros((len(self.names), max(self.n_phases)), dtype=bool)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -12,6 +11,7 @@ from tsc_marl.sim.engine import HALTING_MS, Vehicles
 from tsc_marl.sim.episode import EpisodeContext
 from tsc_marl.sim.observations.lanes import LanesObservation
 from tsc_marl.sim.signal_timing import SignalTimer, Timing
+from tsc_marl.sim.simulation import Simulation
 
 
 class TraciDriver:
@@ -33,7 +33,7 @@ class TraciDriver:
     """
 
     def __init__(
-        self, api: Any, net: Path, choose: Callable[[np.ndarray, np.ndarray], np.ndarray], timing: Timing | None = None,
+        self, api: Simulation, net: Path, choose: Callable[[np.ndarray, np.ndarray], np.ndarray], timing: Timing | None = None,
         signals: Collection[str] | None = None, detection_m: float = road_network.DETECTION_M,
     ) -> None:  # fmt: skip
         self._api, self._choose, self.timing = api, choose, timing or Timing()
