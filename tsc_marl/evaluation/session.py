@@ -108,9 +108,8 @@ class EvaluationSession:
                 if label in calm and not (stress.affects_detectors and hides_detectors(p))
             }
             found[name] = self._play(replace(task, disturbance=stress), able, None, f"{task.network}, {name}")
-            write_results(
-                self.out / task.network / f"stress_{name.replace(':', '.')}.json", replace(task, disturbance=stress), found[name]
-            )
+            path = self.out / task.network / f"stress_{name.replace(':', '.')}.json"
+            write_results(path, replace(task, disturbance=stress), found[name])
         title = f"{task.network}: delay [s] under disturbances (ratio to undisturbed), mean over {len(self.seeds)} seeds"
         console.show(tables.stress_table(title, found, UNDISTURBED))
 

@@ -5,9 +5,10 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+import tyro
 
 from tsc_marl.bounds import Positive, check
 from tsc_marl.errors import UserError
@@ -27,12 +28,10 @@ from tsc_marl.sim.signal_timing import SignalTimer, Timing
 class SimConfig:
     """What the agents see and are paid for."""
 
-    observation: str = "lanes"
-    """A name in `sim/observations/` (`lanes`, `sumo-rl`), or the import path package.module:Class of an `Observation` or of
-    an `ObservationFunction` of sumo-rl."""
-    reward: str = "delay"
-    """A name in `sim/rewards/` (`delay`; sumo-rl's `diff-waiting-time`, `average-speed`, `queue`, `pressure`), or the import
-    path package.module:name of a `Reward` or of a function of a sumo-rl `TrafficSignal`."""
+    observation: Annotated[str, tyro.conf.arg(help=f"{', '.join(observations.available())}, or {observations.PATHS}.")] = "lanes"
+    """A file of `sim/observations/`, or an import path."""
+    reward: Annotated[str, tyro.conf.arg(help=f"{', '.join(rewards.available())}, or {rewards.PATHS}.")] = "delay"
+    """A file of `sim/rewards/`, or an import path."""
     detection_m: Positive = road_network.DETECTION_M
     """How far upstream of the stop line vehicles are seen, in metres."""
 
@@ -91,13 +90,11 @@ class TrafficEnv:
         self.names = tuple(signal.name for signal in self.net.signals)
         self.n_phases = tuple(len(signal.phases) for signal in self.net.signals)
         self.horizon = -(-scenario.duration_s // self.timing.decision_s)
-        self._observation, self._reward = observations.find(self.config.observation), rewards.find(self.config.reward)
-        if self.disturbance.affects_detectors and self._observation.reads_sumo:
+        self._observation_type, self._reward_type = observations.find(self.config.observation), rewards.find(self.config.reward)
+        if self.disturbance.affects_detectors and self._observation_type.reads_sumo:
             raise UserError(f"observation {self.config.observation} reads SUMO itself: its detectors cannot fail; use lanes")
-        if self.disturbance.stuck > len(self.names):
-            raise UserError(
-                f"disturbance.stuck {self.disturbance.stuck} is more than the {len(self.names)} signals of {scenario.name}"
-            )
+        if (stuck := self.disturbance.stuck) > len(self.names):
+            raise UserError(f"disturbance.stuck {stuck} is more than the {len(self.names)} signals of {scenario.name}")
         self._temporary = tempfile.TemporaryDirectory(prefix="tsc_marl_")
         self._engine: Engine | None = None
         self._episode: EpisodeState | None = None
@@ -105,8 +102,7 @@ class TrafficEnv:
         self.out = Path(self._temporary.name)
         self.now = float(scenario.begin_s)
         self.vehicles = self.detected = Vehicles.none()
-        self.obs = np.zeros((len(self.names), 0), dtype=np.float32)
-        self.state = np.zeros(0, dtype=np.float32)
+        self.obs, self.state = np.zeros((len(self.names), 0), dtype=np.float32), np.zeros(0, dtype=np.float32)
         self.executed = np.zeros(len(self.names), dtype=int)
         self.avail = np.zeros((len(self.names), max(self.n_phases, default=0)), dtype=bool)
 
@@ -156,7 +152,7 @@ class TrafficEnv:
         context = EpisodeContext(self.net, self.timing, self.config.detection_m, self._engine.api, self.timers)
         from_s, length_s = self.now + self.scenario.duration_s / 3, self.scenario.duration_s
         self._episode = EpisodeState(
-            seed, sumo_controlled, detail, context, self._observation(context), self._reward(context),
+            seed, sumo_controlled, detail, context, self._observation_type(context), self._reward_type(context),
             FaultyDetectors(self.disturbance, self.net, seed, self.now, length_s),
             Breakdown(self.disturbance.blocked_s, self.net, from_s) if self.disturbance.blocked_s else None, obeying,
         )  # fmt: skip
@@ -235,10 +231,8 @@ class TrafficEnv:
 
     def _measure(self, episode: EpisodeState) -> None:
         self.vehicles = self.engine.vehicles(self.net.lane_index)
-        if self.disturbance.affects_detectors:
-            self.detected = episode.detectors.show(self.vehicles, self.now, self.engine.api)
-        else:
-            self.detected = self.vehicles
+        faulty, api = self.disturbance.affects_detectors, self.engine.api
+        self.detected = episode.detectors.show(self.vehicles, self.now, api) if faulty else self.vehicles
         observation = episode.observation
         self.obs = self._checked("observation", observation(self.detected, self.timers, self.now), (observation.size,))
         self.avail = np.zeros((len(self.names), max(self.n_phases)), dtype=bool)

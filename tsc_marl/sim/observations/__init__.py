@@ -8,7 +8,10 @@ from tsc_marl.sim.observations.base import Observation
 from tsc_marl.sim.observations.sumo_rl import from_function_class
 from tsc_marl.sim.sumo_rl_adapter import imported
 
-__all__ = ["Observation", "available", "find"]
+__all__ = ["PATHS", "Observation", "available", "check", "find"]
+
+PATHS = "the import path package.module:Name of an Observation, or of an ObservationFunction of sumo-rl"
+"""What a user may name beside the files."""
 
 
 def available() -> list[str]:

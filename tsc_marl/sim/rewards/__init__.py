@@ -8,7 +8,10 @@ from tsc_marl.sim.rewards._sumo_rl import from_function
 from tsc_marl.sim.rewards.base import Reward
 from tsc_marl.sim.sumo_rl_adapter import imported
 
-__all__ = ["Reward", "available", "find"]
+__all__ = ["PATHS", "Reward", "available", "check", "find"]
+
+PATHS = "the import path package.module:name of a Reward, or of a function of a TrafficSignal of sumo-rl"
+"""What a user may name beside the files."""
 
 
 def available() -> list[str]:
