@@ -14,7 +14,7 @@ from tsc_marl.paths import NETWORKS
 from tsc_marl.sim import engine, road_network, scenario
 from tsc_marl.sim.disturbances import Disturbance
 from tsc_marl.sim.env import SimConfig, TrafficEnv
-from tsc_marl.sim.observations import LANE_FEATURES
+from tsc_marl.sim.observations.lanes import LANE_FEATURES
 from tsc_marl.sim.signal_timing import Timing
 
 OURS = NETWORKS
@@ -228,9 +228,9 @@ def test_observation_and_reward_mix(env_of):
         ({"reward": "dealy"}, "reward dealy not found; did you mean delay?"),
         ({"detection_m": 0.0}, "detection_m must be positive and finite; got 0.0"),
         ({"observation": "my_plugins:not_a_class"}, "observation my_plugins:not_a_class is not a sumo_rl ObservationFunction"),
-        ({"observation": "my_plugins:Nothing"}, "my_plugins:Nothing cannot be imported"),
+        ({"observation": "my_plugins:Nothing"}, "observation my_plugins:Nothing: module my_plugins has no Nothing"),
         ({"reward": "my_plugins:not_a_class"}, "reward my_plugins:not_a_class is not callable"),
-        ({"reward": "no_such_module:f"}, "no_such_module:f cannot be imported"),
+        ({"reward": "no_such_module:f"}, "reward no_such_module:f: import of no_such_module failed"),
     ],
 )
 def test_wrong_config(config, says, plugins, env_of):
@@ -505,7 +505,7 @@ def test_vehicles_that_cannot_enter_are_charged_to_the_signal_that_they_wait_for
         actions = policy.act()
         actions[[0, 3]] = 1
         _, ended = env.step(actions)
-        for name, (signal, total) in env._delay._pending.items():
+        for name, (signal, total) in env.episode.reward._pending.items():
             if name in env.engine.api.simulation.getPendingVehicles():
                 assert next_signal(env.engine.api.vehicle.getRoute(name)[0]) == env.names[signal]
                 assert total == env.engine.api.vehicle.getDepartDelay(name) > 0

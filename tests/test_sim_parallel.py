@@ -124,7 +124,7 @@ def test_errors_reach_the_parent(make):
         make("grid2x3")
     with pytest.raises(UserError, match=r"max_red_s 11 cannot be kept.*at least \d+"):
         make("cross", Timing(max_red_s=11))
-    with pytest.raises(UserError, match=r"nowhere\.at_all:Class cannot be imported"):
+    with pytest.raises(UserError, match=r"observation nowhere.at_all:Class: import of nowhere.at_all failed"):
         make("cross", config=SimConfig(observation="nowhere.at_all:Class"))
     env = make("cross")
     _, infos = env.reset(seed=0)

@@ -9,8 +9,8 @@ import pytest
 
 from tsc_marl.sim import scenario
 from tsc_marl.sim.env import SimConfig, TrafficEnv
-from tsc_marl.sim.sumo_rl_adapter import REWARDS
 
+REWARDS = ("diff-waiting-time", "average-speed", "queue", "pressure")
 SEED, DECISIONS = 17, 200
 
 # sumo-rl takes libsumo only by an environment variable at import, and libsumo has one simulation: another process

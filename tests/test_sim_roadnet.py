@@ -1,5 +1,6 @@
 """What is read from the network files: counts against a table, neighbours, and queues behind stub lanes."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import sumolib
 
 from tsc_marl.sim import road_network, scenario
 from tsc_marl.sim.env import TrafficEnv
-from tsc_marl.sim.observations import LANE_FEATURES, QUEUE_VEH, LanesObservation
+from tsc_marl.sim.observations.lanes import LANE_FEATURES, QUEUE_VEH, LanesObservation
 
 TABLE = {  # phases of each signal, sorted; controlled lanes
     "grid4x4": ([8] * 16, 192),
@@ -119,9 +120,9 @@ def test_a_queue_behind_a_stub_is_seen():
     feeders = {stub: [lane.getID() for lane in graph.getLane(stub).getIncoming()] for stub in stubs}
     alone = {f: len(graph.getLane(f).getOutgoing()) == 1 for some in feeders.values() for f in some}
     place = {lane: (i, k * len(LANE_FEATURES)) for i, s in enumerate(net.signals) for k, lane in enumerate(s.lanes)}
-    only_stub = LanesObservation(road_network.read(scene.net, 0.01), env.config.detection_m, env.timing.decision_s)
     found, more = Counter(), Counter()
     env.reset(3)
+    only_stub = LanesObservation(dataclasses.replace(env.episode.context, network=road_network.read(scene.net, 0.01)))
     for step in range(160):
         env.step(np.array([(step // 40) % n for n in env.n_phases]))
         blind = only_stub(env.vehicles, env.timers, env.now)

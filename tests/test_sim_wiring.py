@@ -1,3 +1,5 @@
+# pyright: reportAttributeAccessIssue=false
+# Attributes of a torch module are those of its parts, which pyright does not know.
 """How the parts of the simulation are joined: which vehicle, which lane, which interval, which seed and which worker."""
 
 import json
@@ -9,13 +11,16 @@ import sumolib
 import torch
 
 from tsc_marl import algos
-from tsc_marl.rollout.types import Job, Policy, Task
-from tsc_marl.rollout.worker import Worker, read_spec
+from tsc_marl.rollout.policies import TrainedPolicy
+from tsc_marl.rollout.task import Task, read_spec
+from tsc_marl.rollout.types import Job
+from tsc_marl.rollout.worker import Worker
 from tsc_marl.sim import metrics, road_network, scenario
 from tsc_marl.sim.detector_coverage import detector_coverage, next_signal_lanes
 from tsc_marl.sim.disturbances import FROZEN_PREFIX, Disturbance, FaultyDetectors
 from tsc_marl.sim.engine import Vehicles
-from tsc_marl.sim.observations import LANE_FEATURES, LanesObservation
+from tsc_marl.sim.episode import EpisodeContext
+from tsc_marl.sim.observations.lanes import LANE_FEATURES, LanesObservation
 from tsc_marl.sim.signal_timing import SignalTimer, Timing
 
 SEED = 5
@@ -77,7 +82,8 @@ def observe(*rows):
     net = read("cross")
     (signal,) = net.signals
     timers = [SignalTimer(signal.name, signal.phases, Timing(decision_s=5), 0.0)]
-    seen = LanesObservation(net, 200.0, 5)(vehicles(net, *rows), timers, 0.0)[0, : len(signal.lanes) * len(LANE_FEATURES)]
+    context = EpisodeContext(net, Timing(decision_s=5), 200.0, None, timers)  # it asks the simulation nothing
+    seen = LanesObservation(context)(vehicles(net, *rows), timers, 0.0)[0, : len(signal.lanes) * len(LANE_FEATURES)]
     table = seen.reshape(-1, len(LANE_FEATURES))
     return {lane: dict(zip(LANE_FEATURES, row.tolist(), strict=True)) for lane, row in zip(signal.lanes, table, strict=True)}
 
@@ -186,7 +192,7 @@ def policy():
     config = cls.Config(recurrent=True, hidden=(8,))
     algorithm = cls(read_spec(TASK), config)
     torch.nn.init.normal_(algorithm.actor.head.weight)
-    return Policy("ippo", config, algorithm.policy_state())
+    return TrainedPolicy("ippo", config, algorithm.policy_state())
 
 
 def rollouts(jobs):

@@ -1,3 +1,5 @@
+# pyright: reportAttributeAccessIssue=false, reportGeneralTypeIssues=false
+# Attributes of a torch module are those of its parts, which pyright does not know.
 """How the parts of the learning code are joined: which network, which row, which unit and which sign."""
 
 from copy import deepcopy

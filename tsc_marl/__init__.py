@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from tsc_marl.errors import UserError
     from tsc_marl.sim.demand import Demand
     from tsc_marl.sim.env import SimConfig
-    from tsc_marl.sim.observations.base import Observation  # pyright: ignore[reportMissingImports]
-    from tsc_marl.sim.rewards.base import Reward  # pyright: ignore[reportMissingImports]
+    from tsc_marl.sim.observations.base import Observation
+    from tsc_marl.sim.rewards.base import Reward
     from tsc_marl.sim.signal_timing import Timing
     from tsc_marl.sim.traci_driver import TraciDriver
     from tsc_marl.types import Algorithm

@@ -1,4 +1,4 @@
-"""One door for algorithms and controllers: a file in the package's folder, or a class of the user's own package."""
+"""Everything that has a name: a file in a folder of the package, or a class of the user's own package."""
 
 import importlib
 import pkgutil
@@ -29,7 +29,7 @@ def find(package: ModuleType, name: str, base: type[T], kind: str) -> type[T]:
         UserError: unknown name, failed import, no class of this kind, or several of them in one file.
     """
     if ":" in name:
-        return _imported(name, base, kind)
+        return _subclass(name, base, kind)
     if name not in available(package):
         raise unknown(kind, name, available(package))
     module = _import(f"{package.__name__}.{name}", kind, name)
@@ -41,13 +41,34 @@ def find(package: ModuleType, name: str, base: type[T], kind: str) -> type[T]:
     return classes[0]
 
 
-def _imported(path: str, base: type[T], kind: str) -> type[T]:
+def leads_to(path: str, base: type, kind: str) -> bool:
+    """Return whether an import path `package.module:Name` leads to a subclass.
+
+    Raises:
+        UserError: when it leads nowhere.
+    """
+    return _is(imported(path, kind), base)
+
+
+def imported(path: str, kind: str) -> Any:
+    """Return the object at an import path `package.module:Name`.
+
+    Raises:
+        UserError: when it leads nowhere.
+    """
     module, _, attribute = path.partition(":")
     value = getattr(_import(module, kind, path), attribute, None)
     if value is None:
-        raise UserError(f"{kind} {path}: module {module} has no {attribute}; write package.module:Name")
+        raise UserError(f"{kind} {path}: module {module} has no {attribute or 'empty name'}; write package.module:Name")
+    return value
+
+
+def _subclass(path: str, base: type[T], kind: str) -> type[T]:
+    value = imported(path, kind)
     if not _is(value, base):
-        raise UserError(f"{kind} {path}: {attribute} is no {base.__name__}; give a subclass of {base.__module__}.{base.__name__}")
+        raise UserError(
+            f"{kind} {path}: {path.partition(':')[2]} is no {base.__name__}; give a subclass of {base.__module__}.{base.__name__}"
+        )
     return value
 
 

@@ -39,7 +39,8 @@ class EvaluateOptions:
     """Policy that the others are compared with, on the same seeds."""
     disturbances: tuple[str, ...] | None = None
     """Measure under these disturbances too; without names, under all of them: demand-0.7, demand-1.3, lane-blocked, blind-20%,
-    frozen-20%, missed-20% (detectors), signal-stuck."""
+    frozen-20%, missed-20% (detectors), signal-stuck; or an import path package.module:NAME of a
+    `Disturbance`."""
     demand: Demand = field(default_factory=Demand)
     out: Path = Path("results")
     """Folder; each network has its own in it with metrics.json, metrics.csv, delay_map.png and SUMO's output files."""

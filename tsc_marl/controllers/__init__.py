@@ -82,6 +82,16 @@ def available() -> list[str]:
     return plugins.available(sys.modules[__name__])
 
 
+def exists(name: str) -> bool:
+    """Return whether a name is that of a controller: a file of this folder, or the import path of a class.
+
+    Raises:
+        UserError: for an import path that leads nowhere.
+    """
+    is_path = ":" in name and not name.endswith(".pt")
+    return name in available() or (is_path and plugins.leads_to(name, Controller, "controller"))
+
+
 def find(name: str) -> type[Controller]:
     """Return the class of a controller: a file of this folder, or an import path `package.module:Name`.
 

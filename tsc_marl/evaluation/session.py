@@ -15,6 +15,7 @@ from tsc_marl.rollout.pool import Pool, WorkerDiedError
 from tsc_marl.rollout.task import Task
 from tsc_marl.sim import scenario
 from tsc_marl.sim.disturbances import SUITE
+from tsc_marl.sim.disturbances import find as find_disturbance
 from tsc_marl.tracking.policies import find_policy, policy_labels
 from tsc_marl.tracking.store import Tracker
 from tsc_marl.viz import delay_map
@@ -117,14 +118,15 @@ class EvaluationSession:
         """Measure policies under disturbances and print a table; SUMO's own detectors cannot be disturbed."""
         results: dict[str, Results] = {UNDISTURBED: undisturbed}
         for name in disturbances:
-            disturbed = replace(task, disturbance=SUITE[name])
+            disturbed = replace(task, disturbance=find_disturbance(name))
             able = {
                 label: policy
                 for label, policy in policies.items()
                 if label in undisturbed and not (SUITE[name].affects_detectors and policy.hides_detectors)
             }
             results[name] = self._play(disturbed, able, None, f"{task.network}, {name}")
-            write_results(self.out / task.network / f"disturbance_{name}.json", disturbed, results[name])
+            path = self.out / task.network / f"disturbance_{name.replace(':', '.')}.json"
+            write_results(path, disturbed, results[name])
         title = f"{task.network}: delay [s] under disturbances (ratio to undisturbed), mean over {len(self.seeds)} seeds"
         console.show(tables.stress_table(title, results, UNDISTURBED))
 

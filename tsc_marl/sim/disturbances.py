@@ -8,10 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from tsc_marl import plugins
 from tsc_marl.bounds import NaturalNumber, Scale, Share, check
+from tsc_marl.errors import UserError, unknown
 from tsc_marl.sim import seeds
 from tsc_marl.sim.engine import Vehicles
 from tsc_marl.sim.road_network import RoadNetwork, edge_of
+from tsc_marl.sim.simulation import Simulation
 
 FROZEN_PREFIX = "frozen:"
 """Before the name of a vehicle that only a frozen detector still shows."""
@@ -56,6 +59,20 @@ SUITE = {
 """What `make evaluate ARGS=--disturbances` plays."""
 
 
+def find(name: str) -> Disturbance:
+    """Return a disturbance: a name of `SUITE`, or the import path `package.module:NAME` of a `Disturbance`.
+
+    Raises:
+        UserError: for a name without a disturbance.
+    """
+    if ":" not in name and name not in SUITE:
+        raise unknown("disturbance", name, SUITE)
+    found = SUITE[name] if name in SUITE else plugins.imported(name, "disturbance")
+    if not isinstance(found, Disturbance):
+        raise UserError(f"disturbance {name}: expected an object of {Disturbance.__module__}.Disturbance; got {found!r}")
+    return found
+
+
 class FaultyDetectors:
     """What the detectors show of the vehicles on the road during one episode.
 
@@ -76,7 +93,7 @@ class FaultyDetectors:
         self._shown: dict[int, Vehicles] = {}
         self._ahead: dict[str, Any] = {}
 
-    def show(self, vehicles: Vehicles, now: float, api: Any) -> Vehicles:
+    def show(self, vehicles: Vehicles, now: float, api: Simulation) -> Vehicles:
         """Return the vehicles that the detectors show; those on a frozen lane stay as they were, under another name."""
         for lane in np.flatnonzero(self._frozen & (self._freezes_s <= now)).tolist():
             if lane not in self._shown:
@@ -86,11 +103,11 @@ class FaultyDetectors:
         seen = ~off[vehicles.lane] & (self._rng.random(len(vehicles.ids)) >= self._disturbance.missed)
         return _concat([_select(vehicles, seen), *self._shown.values()])
 
-    def next_signals(self, vehicle: str, api: Any) -> Any:
+    def next_signals(self, vehicle: str, api: Simulation) -> Any:
         """Return SUMO's `vehicle.getNextTLS`, as it was for a vehicle on a frozen lane."""
         return self._ahead[vehicle] if vehicle in self._ahead else api.vehicle.getNextTLS(vehicle)
 
-    def _freeze(self, vehicles: Vehicles, api: Any) -> Vehicles:
+    def _freeze(self, vehicles: Vehicles, api: Simulation) -> Vehicles:
         self._ahead |= {FROZEN_PREFIX + name: api.vehicle.getNextTLS(name) for name in vehicles.ids}
         return replace(vehicles, ids=[FROZEN_PREFIX + name for name in vehicles.ids])
 
@@ -111,7 +128,7 @@ class Breakdown:
         several = {lane: stop_m for lane, stop_m in long.items() if f"{edge_of(lane)}_1" in net.lane_index}
         self._stops_m = several or long
 
-    def apply(self, now: float, api: Any) -> None:
+    def apply(self, now: float, api: Simulation) -> None:
         """Stop a vehicle if it is time and there is one with enough room to brake."""
         if now < self._from_s:
             return
@@ -124,7 +141,7 @@ class Breakdown:
                     return
 
     @staticmethod
-    def _passes(vehicle: str, lane: str, api: Any) -> bool:
+    def _passes(vehicle: str, lane: str, api: Simulation) -> bool:
         """Return whether a vehicle goes on to another edge: one that ends here may leave before it stops."""
         return api.vehicle.getRoute(vehicle)[-1] != edge_of(lane)
 

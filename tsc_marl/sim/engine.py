@@ -3,7 +3,6 @@
 import contextlib
 import importlib.util
 import io
-import itertools
 import os
 import shutil
 import subprocess
@@ -42,6 +41,11 @@ class Vehicles:
     """[M] since the vehicle last moved."""
     lost_s: np.ndarray
     """[M] SUMO's timeLoss so far: the integral of 1 - v / v_allowed."""
+
+    @staticmethod
+    def none() -> "Vehicles":
+        """Return no vehicles."""
+        return Vehicles([], np.zeros(0, int), *(np.zeros(0) for _ in range(4)))
 
 
 def command(
@@ -206,7 +210,12 @@ class Engine:
         ids = self.api.vehicle.getIDList()
         speeds = list(map(speed, ids))
         waiting = [wait(v) if s < HALTING_MS else 0.0 for v, s in zip(ids, speeds, strict=True)]
-        lanes = list(map(lane_index.get, map(lane, ids), itertools.repeat(0)))
+        names = list(map(lane, ids))
+        try:
+            lanes = list(map(lane_index.__getitem__, names))
+        except KeyError as error:
+            vehicle = ids[names.index(error.args[0])]
+            raise RuntimeError(f"vehicle {vehicle} is on lane {error.args[0]!r}, which the network file does not have") from None
         columns = (list(map(pos, ids)), speeds, waiting, list(map(lost, ids)))
         return Vehicles(ids, np.array(lanes, dtype=int), *(np.array(column, dtype=float) for column in columns))
 

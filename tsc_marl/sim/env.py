@@ -5,42 +5,57 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+import tyro
 
 from tsc_marl.bounds import Positive, check
-from tsc_marl.errors import UserError, unknown
+from tsc_marl.errors import UserError
 from tsc_marl.sim import demand as demands
-from tsc_marl.sim import engine, metrics, road_network, route_files, seeds
+from tsc_marl.sim import engine, metrics, observations, rewards, road_network, route_files, seeds
 from tsc_marl.sim.demand import Demand
 from tsc_marl.sim.disturbances import Breakdown, Disturbance, FaultyDetectors
 from tsc_marl.sim.engine import Engine, Vehicles
-from tsc_marl.sim.observations import LanesObservation
-from tsc_marl.sim.rewards import DelayReward
+from tsc_marl.sim.episode import EpisodeContext
+from tsc_marl.sim.observations import Observation
+from tsc_marl.sim.rewards import Reward
 from tsc_marl.sim.scenario import Scenario
 from tsc_marl.sim.signal_timing import SignalTimer, Timing
-from tsc_marl.sim.sumo_rl_adapter import REWARDS, SumoRlView
 
 
 @dataclass(frozen=True)
 class SimConfig:
     """What the agents see and are paid for."""
 
-    observation: str = "lanes"
-    """`lanes`, `sumo-rl`, or the import path package.module:Class of a sumo_rl ObservationFunction."""
-    reward: str = "delay"
-    """`delay`, sumo-rl's `diff-waiting-time`, `average-speed`, `queue`, `pressure`, or package.module:function."""
+    observation: Annotated[str, tyro.conf.arg(help=f"{', '.join(observations.available())}, or {observations.PATHS}.")] = "lanes"
+    """A file of `sim/observations/`, or an import path."""
+    reward: Annotated[str, tyro.conf.arg(help=f"{', '.join(rewards.available())}, or {rewards.PATHS}.")] = "delay"
+    """A file of `sim/rewards/`, or an import path."""
     detection_m: Positive = road_network.DETECTION_M
     """How far upstream of the stop line vehicles are seen, in metres."""
 
     def __post_init__(self) -> None:
-        """Refuse names that mean nothing."""
+        """Refuse values out of bounds and names without a file."""
         check(self, "sim.")
-        if ":" not in self.observation and self.observation not in ("lanes", "sumo-rl"):
-            raise unknown("observation", self.observation, ("lanes", "sumo-rl"))
-        if ":" not in self.reward and self.reward not in ("delay", *REWARDS):
-            raise unknown("reward", self.reward, ("delay", *REWARDS))
+        observations.check(self.observation)
+        rewards.check(self.reward)
+
+
+@dataclass(frozen=True)
+class EpisodeState:
+    """What one episode consists of, beside the running simulation."""
+
+    seed: int
+    sumo_controlled: bool
+    detail: bool
+    context: EpisodeContext
+    observation: Observation
+    reward: Reward
+    detectors: FaultyDetectors
+    breakdown: Breakdown | None
+    obeying: list[SignalTimer]
+    """Those of the signals that carry out requests."""
 
 
 class TrafficEnv:
@@ -51,7 +66,7 @@ class TrafficEnv:
         avail: [N, A] bool, what may be chosen now; padded phases never may.
         state: [S] float32, what the N signals see together and the share of the window that has passed.
         vehicles: the vehicles on the road.
-        seen: those that the detectors show; the same unless they are disturbed.
+        detected: those that the detectors show; the same unless they are disturbed.
         now: SUMO's time in s.
 
     Args:
@@ -75,18 +90,21 @@ class TrafficEnv:
         self.names = tuple(signal.name for signal in self.net.signals)
         self.n_phases = tuple(len(signal.phases) for signal in self.net.signals)
         self.horizon = -(-scenario.duration_s // self.timing.decision_s)
-        self._lanes = LanesObservation(self.net, self.config.detection_m, self.timing.decision_s)
-        if self.disturbance.affects_detectors and self.config.observation != "lanes":
+        self._observation_type, self._reward_type = observations.find(self.config.observation), rewards.find(self.config.reward)
+        if self.disturbance.affects_detectors and self._observation_type.reads_sumo:
             raise UserError(f"observation {self.config.observation} reads SUMO itself: its detectors cannot fail; use lanes")
-        if self.disturbance.stuck > len(self.names):
-            raise UserError(
-                f"disturbance.stuck {self.disturbance.stuck} is more than the {len(self.names)} signals of {scenario.name}"
-            )
-        self._uses_sumo_rl = self.config.observation != "lanes" or self.config.reward != "delay"
+        if (stuck := self.disturbance.stuck) > len(self.names):
+            raise UserError(f"disturbance.stuck {stuck} is more than the {len(self.names)} signals of {scenario.name}")
         self._temporary = tempfile.TemporaryDirectory(prefix="tsc_marl_")
         self._engine: Engine | None = None
+        self._episode: EpisodeState | None = None
         self.timers: list[SignalTimer] = []
         self.out = Path(self._temporary.name)
+        self.now = float(scenario.begin_s)
+        self.vehicles = self.detected = Vehicles.none()
+        self.obs, self.state = np.zeros((len(self.names), 0), dtype=np.float32), np.zeros(0, dtype=np.float32)
+        self.executed = np.zeros(len(self.names), dtype=int)
+        self.avail = np.zeros((len(self.names), max(self.n_phases, default=0)), dtype=bool)
 
     @property
     def engine(self) -> Engine:
@@ -94,6 +112,13 @@ class TrafficEnv:
         if self._engine is None:
             raise RuntimeError("no episode is running; call reset first")
         return self._engine
+
+    @property
+    def episode(self) -> EpisodeState:
+        """The episode that was started last."""
+        if self._episode is None:
+            raise RuntimeError("no episode was started; call reset first")
+        return self._episode
 
     def reset(
         self, seed: int, *, out: Path | None = None, sumo_controlled: bool = False, programs: str = "",
@@ -111,26 +136,27 @@ class TrafficEnv:
             extra_options: further options of SUMO.
         """
         self.close()
-        self.seed, self.sumo_controlled, self.detail = seed, sumo_controlled, detail
         self.out = out or Path(self._temporary.name)
         self.out.mkdir(parents=True, exist_ok=True)
         logged = self.names if out is not None else ()
-        played = self._episode_scenario()
+        played = self._episode_scenario(seed)
         command = engine.command(played, seed, self.out, logged, detail, programs)
         self._engine = Engine(played, [*command, *extra_options], gui)
         self.now = self._engine.now
         self.timers = [SignalTimer(s.name, s.phases, self.timing, self.now) for s in self.net.signals]
         for name in (*self.names, *self.net.fixed) if sumo_controlled and not programs else self.net.fixed:
             self._engine.make_static(name)
-        self._disturb(self._engine)
+        obeying = self._obeying(seed)
         if not sumo_controlled:
-            self._show_due(self._controlled_timers)
-        self._delay = DelayReward(self.net, self._engine.api, self.timing.decision_s)
-        if self._uses_sumo_rl:
-            observation = self.config.observation if ":" in self.config.observation else None
-            reward = self.config.reward if self.config.reward != "delay" else "queue"
-            self._view = SumoRlView(self.names, self.timing, self._engine.api, observation, reward)
-        self._measure()
+            self._show_due(obeying)
+        context = EpisodeContext(self.net, self.timing, self.config.detection_m, self._engine.api, self.timers)
+        from_s, length_s = self.now + self.scenario.duration_s / 3, self.scenario.duration_s
+        self._episode = EpisodeState(
+            seed, sumo_controlled, detail, context, self._observation_type(context), self._reward_type(context),
+            FaultyDetectors(self.disturbance, self.net, seed, self.now, length_s),
+            Breakdown(self.disturbance.blocked_s, self.net, from_s) if self.disturbance.blocked_s else None, obeying,
+        )  # fmt: skip
+        self._measure(self._episode)
         return self.obs
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, bool]:
@@ -139,36 +165,37 @@ class TrafficEnv:
         Returns reward [N] and whether the window has ended: a truncation, the traffic goes on. `executed` [N] holds
         what the signals really did where an action was not legal.
         """
+        episode = self.episode
         end = min(self.now + self.timing.decision_s, float(self.scenario.end_s))
         changing: list[SignalTimer] = []
-        if self._breakdown is not None:
-            self._breakdown.apply(self.now, self.engine.api)
-        if not self.sumo_controlled:
+        if episode.breakdown is not None:
+            episode.breakdown.apply(self.now, self.engine.api)
+        if not episode.sumo_controlled:
             pairs = zip(self.timers, actions.tolist(), strict=True)
             self.executed = np.array([timer.request(action, self.now) for timer, action in pairs])
-            changing = [timer for timer in self._controlled_timers if timer.next_event_s() <= end]
+            changing = [timer for timer in episode.obeying if timer.next_event_s() <= end]
             self._show_due(changing)
         while self.now < end:
             self.now = min([end, *(timer.next_event_s() for timer in changing)])
             self.engine.advance(self.now)
             self._show_due(changing)
-        self._measure()
-        return self._reward(), self.now >= self.scenario.end_s
+        self._measure(episode)
+        return self._checked("reward", episode.reward(self.vehicles), ()), self.now >= self.scenario.end_s
 
     def next_signals(self, vehicle: str) -> Any:
-        """Return what SUMO's `vehicle.getNextTLS` says of a vehicle that is `seen`."""
-        return self._detectors.next_signals(vehicle, self.engine.api)
+        """Return what SUMO's `vehicle.getNextTLS` says of a vehicle that is `detected`."""
+        return self.episode.detectors.next_signals(vehicle, self.engine.api)
 
     def metrics(self) -> dict[str, float]:
         """End the episode and return its figures (`sim.metrics`)."""
-        if self.detail:
+        seed = self.episode.seed
+        if self.episode.detail:
             vehicles = self.engine.api.vehicle
-            waiting = [name for name in vehicles.getLoadedIDList() if vehicles.getDeparture(name) < 0]
-            pending = {name: vehicles.getRoute(name)[0] for name in waiting}
-            (self.out / f"pending_{self.seed}.json").write_text(json.dumps(pending))
+            pending = {n: vehicles.getRoute(n)[0] for n in vehicles.getLoadedIDList() if vehicles.getDeparture(n) < 0}
+            (self.out / f"pending_{seed}.json").write_text(json.dumps(pending))
         self.close()
-        figures = metrics.read(self.out, self.seed, len(self.names))
-        return figures | metrics.detail(self.out, self.seed, self.net)[0] if self.detail else figures
+        figures = metrics.read(self.out, seed, len(self.names))
+        return figures | metrics.detail(self.out, seed, self.net)[0] if self.episode.detail else figures
 
     def close(self) -> None:
         """End the simulation that runs, if any."""
@@ -176,28 +203,25 @@ class TrafficEnv:
             self._engine.close()
             self._engine = None
 
-    def _episode_scenario(self) -> Scenario:
+    def _episode_scenario(self, seed: int) -> Scenario:
         """Return the scenario with this episode's demand, in files of its own where it differs or is not sorted by departure."""
         demand, begin_s = replace(self.demand, scale=self.demand.scale * self.disturbance.demand), self.scenario.begin_s
-        path = self.out / f"demand_{self.seed}.rou.xml"
+        path = self.out / f"demand_{seed}.rou.xml"
         if demand.varies:
-            demands.write(self.scenario, demand, self.seed, path)
+            demands.write(self.scenario, demand, seed, path)
         elif not all(route_files.in_order(given, begin_s) for given in self.scenario.routes):
             route_files.sort(self.scenario.routes, begin_s, path)
         else:
             return self.scenario
         return replace(self.scenario, routes=(path,))
 
-    def _disturb(self, engine: Engine) -> None:
-        """Draw what goes wrong in this episode."""
-        drawn = seeds.stream(self.seed, seeds.STUCK_SIGNALS).permutation(len(self.names))
+    def _obeying(self, seed: int) -> list[SignalTimer]:
+        """Draw the signals that run their fixed program in this episode; return the timers of the others."""
+        drawn = seeds.stream(seed, seeds.STUCK_SIGNALS).permutation(len(self.names))
         stuck = drawn[: self.disturbance.stuck].tolist()
         for i in stuck:
-            engine.restore(self.names[i], self.net.signals[i].program)
-        self._controlled_timers = [timer for i, timer in enumerate(self.timers) if i not in stuck]
-        self._detectors = FaultyDetectors(self.disturbance, self.net, self.seed, self.now, self.scenario.duration_s)
-        from_s = self.now + self.scenario.duration_s / 3
-        self._breakdown = Breakdown(self.disturbance.blocked_s, self.net, from_s) if self.disturbance.blocked_s else None
+            self.engine.restore(self.names[i], self.net.signals[i].program)
+        return [timer for i, timer in enumerate(self.timers) if i not in stuck]
 
     def _show_due(self, timers: Sequence[SignalTimer]) -> None:
         for timer in timers:
@@ -205,27 +229,21 @@ class TrafficEnv:
             if state is not None:
                 self.engine.set_state(timer.name, state)
 
-    def _measure(self) -> None:
-        self.vehicles: Vehicles = self.engine.vehicles(self.net.lane_index)
-        self.detected = (
-            self._detectors.show(self.vehicles, self.now, self.engine.api)
-            if self.disturbance.affects_detectors
-            else self.vehicles
-        )
-        if self._uses_sumo_rl:
-            self._view.show(self.timers, self.now)
-        if self.config.observation == "lanes":
-            self.obs = self._lanes(self.detected, self.timers, self.now)
-            real = self._lanes.real
-        else:
-            rows = self._view.observe()
-            self.obs = np.stack([np.pad(row, (0, self._view.size - len(row))) for row in rows])
-            real = np.stack([np.arange(self._view.size) < len(row) for row in rows])
+    def _measure(self, episode: EpisodeState) -> None:
+        self.vehicles = self.engine.vehicles(self.net.lane_index)
+        faulty, api = self.disturbance.affects_detectors, self.engine.api
+        self.detected = episode.detectors.show(self.vehicles, self.now, api) if faulty else self.vehicles
+        observation = episode.observation
+        self.obs = self._checked("observation", observation(self.detected, self.timers, self.now), (observation.size,))
         self.avail = np.zeros((len(self.names), max(self.n_phases)), dtype=bool)
         for i, timer in enumerate(self.timers):
             self.avail[i, : self.n_phases[i]] = timer.legal(self.now)
         passed = (self.now - self.scenario.begin_s) / self.scenario.duration_s
-        self.state = np.append(self.obs[real], np.float32(passed))
+        self.state = np.append(self.obs[observation.real], np.float32(passed))
 
-    def _reward(self) -> np.ndarray:
-        return self._delay(self.vehicles) if self.config.reward == "delay" else self._view.reward()
+    def _checked(self, kind: str, values: np.ndarray, columns: tuple[int, ...]) -> np.ndarray:
+        """Refuse an observation or reward of another shape than the base type says."""
+        expected = (len(self.names), *columns)
+        if np.shape(values) != expected:
+            raise UserError(f"{kind} {getattr(self.config, kind)}: expected shape {expected}; got {np.shape(values)}")
+        return values

@@ -23,7 +23,7 @@ and in detail, where asked for:
 
 A working signal holds nobody for 5 minutes (twice the longest red of timing `field`), so what is blocked is locked by vehicles
 that block one another, or starved by its signal. The delay of an approach is the time lost on it and on the roads that lead to
-it first (`road_network.RoadNetwork.approach`), and what vehicles that start there waited to be inserted. On edges SUMO counts time lost
+it first (`RoadNetwork.approach`), and what vehicles that start there waited to be inserted. On edges SUMO counts time lost
 against the road's limit and not, as in trips, against the vehicle's own wish: together they come to some percent more.
 """
 

@@ -9,7 +9,7 @@ from gymnasium.utils import seeding
 from pettingzoo import ParallelEnv
 
 from tsc_marl.errors import UserError
-from tsc_marl.sim import scenario
+from tsc_marl.sim import observations, scenario
 from tsc_marl.sim.env import SimConfig
 from tsc_marl.sim.env_process import EnvProcess, EnvSpec
 from tsc_marl.sim.signal_timing import Timing
@@ -117,8 +117,8 @@ class ParallelTrafficEnv(ParallelEnv[str, np.ndarray, Any]):
 
 
 def observation_low(config: SimConfig) -> float:
-    """Return the least value of an observation; one of the user's own may be negative."""
-    return -np.inf if ":" in config.observation else 0.0
+    """Return the least value of an observation; one by import path may be negative."""
+    return -np.inf if ":" in config.observation else observations.find(config.observation).low
 
 
 def describe(spec: EnvSpec) -> str:

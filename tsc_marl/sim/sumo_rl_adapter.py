@@ -1,105 +1,79 @@
-"""sumo-rl's observations and rewards, and anyone's written for it, over our simulation.
+"""sumo-rl's TrafficSignals over our simulation.
 
-Real `sumo_rl` TrafficSignal objects do the counting; they are shown our signals' states and cannot write lights.
+They count as in sumo-rl, for its observations and rewards. They get the states of our signals and cannot change lights.
 """
 
 import contextlib
 import importlib
-import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
-
-from tsc_marl.errors import UserError, unknown
-from tsc_marl.sim.signal_timing import SignalTimer, Timing
-
-REWARDS = ("diff-waiting-time", "average-speed", "queue", "pressure")
+from tsc_marl import plugins
+from tsc_marl.errors import UserError
+from tsc_marl.sim.episode import EpisodeContext
 
 
-def imported(path: str) -> Any:
-    """Return the object at an import path `package.module:name`.
+def imported(path: str, kind: str) -> Any:
+    """Return the object at an import path `package.module:name`, whose module may import sumo_rl.
 
     Raises:
         UserError: when there is none.
     """
-    module, _, name = path.partition(":")
-    try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise UserError(f"{path} cannot be imported ({error}); expected package.module:name") from None
+    importlib.import_module("tsc_marl.sim._libsumo")  # libsumo sets SUMO_HOME, without which sumo_rl refuses to be imported
+    return plugins.imported(path, kind)
 
 
-class SumoRlView:
-    """One TrafficSignal per signal.
+class SumoRlSignals:
+    """One TrafficSignal per signal of the network.
 
     Args:
-        names: the signals.
-        timing: for sumo-rl's own "minimum green has passed" bit.
-        api: libsumo or a TraCI connection, running.
-        observation: import path of an ObservationFunction class; None for sumo-rl's own.
-        reward: one of `REWARDS`, or the import path of a function of a TrafficSignal.
-
-    Raises:
-        UserError: when an import path leads nowhere, or to something of another kind.
+        context: of the episode.
+        observation: an ObservationFunction class; None for sumo-rl's own.
+        reward: a name of sumo-rl, or a function of a TrafficSignal.
     """
 
-    def __init__(self, names: Sequence[str], timing: Timing, api: Any, observation: str | None, reward: str) -> None:
+    def __init__(self, context: EpisodeContext, observation: Any = None, reward: str | Callable[[Any], Any] = "queue") -> None:
+        api, timing, self._timers = context.simulation, context.timing, context.timers
         importlib.import_module("tsc_marl.sim._libsumo")  # libsumo sets SUMO_HOME, without which sumo_rl refuses to be imported
-        from sumo_rl.environment.observations import DefaultObservationFunction, ObservationFunction
+        from sumo_rl.environment.observations import DefaultObservationFunction
         from sumo_rl.environment.traffic_signal import TrafficSignal
 
-        observe = imported(observation) if observation else DefaultObservationFunction
-        if not (inspect.isclass(observe) and issubclass(observe, ObservationFunction)):
-            raise UserError(f"observation {observation} is not a sumo_rl ObservationFunction class")
+        observe = observation or DefaultObservationFunction
         self._env = SimpleNamespace(fixed_ts=False, observation_class=observe, vehicles={}, sim_step=0.0, sumo=api)
-        self._sources = {"observation": observation or "sumo-rl", "reward": reward}
-        reward_fn = reward if reward in REWARDS else _reward_function(reward)
         self._signals = [
             TrafficSignal(
-                self._env, name, timing.decision_s, timing.yellow_s + timing.all_red_s, timing.min_green_s,
-                timing.max_red_s or 0, 0, reward_fn, _read_only(api),
+                self._env, signal.name, timing.decision_s, timing.yellow_s + timing.all_red_s, timing.min_green_s,
+                timing.max_red_s or 0, 0, reward, _read_only(api),
             )
-            for name in names
+            for signal in context.network.signals
         ]  # fmt: skip
-        self.size = max(int(np.prod(signal.observation_space.shape)) for signal in self._signals)
 
-    def show(self, timers: Sequence[SignalTimer], now: float) -> None:
-        """Tell the TrafficSignals what our state machines did."""
+    def __iter__(self) -> Iterator[Any]:
+        """Return the TrafficSignals in the network's order."""
+        return iter(self._signals)
+
+    def show(self, now: float) -> None:
+        """Give the TrafficSignals the states of our signals."""
         self._env.sim_step = now
-        for signal, timer in zip(self._signals, timers, strict=True):
+        for signal, timer in zip(self._signals, self._timers, strict=True):
             signal.green_phase = timer.phase
             signal.time_since_last_phase_change = int(timer.since_change_s(now))
             signal.is_yellow = signal.time_since_last_phase_change < signal.yellow_time
             signal.next_action_time = now
 
-    def observe(self) -> list[np.ndarray]:
-        """Return each signal's own vector, of its own length."""
-        with self._blamed("observation"):
-            return [np.asarray(signal.compute_observation(), dtype=np.float32).ravel() for signal in self._signals]
 
-    def reward(self) -> np.ndarray:
-        """Return [N], in the unit of the function."""
-        with self._blamed("reward"):
-            return np.array([signal.compute_reward() for signal in self._signals], dtype=float)
+@contextlib.contextmanager
+def blamed(kind: str, source: str) -> Iterator[None]:
+    """Name the function that failed.
 
-    @contextlib.contextmanager
-    def _blamed(self, kind: str) -> Iterator[None]:
-        """Say whose function it was that failed."""
-        try:
-            yield
-        except Exception as error:  # anything may come out of a user's own function
-            raise UserError(f"{kind} {self._sources[kind]} failed with {type(error).__name__}: {error}") from error
-
-
-def _reward_function(path: str) -> Callable[[Any], Any]:
-    if ":" not in path:
-        raise unknown("reward", path, ("delay", *REWARDS))
-    function = imported(path)
-    if not callable(function):
-        raise UserError(f"reward {path} is not callable; expected a function of a sumo_rl TrafficSignal")
-    return function
+    Raises:
+        UserError: for any error inside.
+    """
+    try:
+        yield
+    except Exception as error:  # anything may come out of a user's own function
+        raise UserError(f"{kind} {source} failed with {type(error).__name__}: {error}") from error
 
 
 def _read_only(api: Any) -> SimpleNamespace:

@@ -2,15 +2,16 @@
 
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from tsc_marl.errors import UserError, unknown
 from tsc_marl.sim import road_network
 from tsc_marl.sim.engine import HALTING_MS, Vehicles
-from tsc_marl.sim.observations import LanesObservation
+from tsc_marl.sim.episode import EpisodeContext
+from tsc_marl.sim.observations.lanes import LanesObservation
 from tsc_marl.sim.signal_timing import SignalTimer, Timing
+from tsc_marl.sim.simulation import Simulation
 
 
 class TraciDriver:
@@ -32,7 +33,7 @@ class TraciDriver:
     """
 
     def __init__(
-        self, api: Any, net: Path, choose: Callable[[np.ndarray, np.ndarray], np.ndarray], timing: Timing | None = None,
+        self, api: Simulation, net: Path, choose: Callable[[np.ndarray, np.ndarray], np.ndarray], timing: Timing | None = None,
         signals: Collection[str] | None = None, detection_m: float = road_network.DETECTION_M,
     ) -> None:  # fmt: skip
         self._api, self._choose, self.timing = api, choose, timing or Timing()
@@ -45,7 +46,7 @@ class TraciDriver:
             raise UserError(f"SUMO's step is {api.simulation.getDeltaT()} s; the driver needs --step-length 1")
         now = api.simulation.getTime()
         self._timers = [SignalTimer(signal.name, signal.phases, self.timing, now) for signal in self.net.signals]
-        self._observe = LanesObservation(self.net, detection_m, self.timing.decision_s)
+        self._observe = LanesObservation(EpisodeContext(self.net, self.timing, detection_m, api, self._timers))
         self._next_decision_s = now
 
     def step(self) -> None:

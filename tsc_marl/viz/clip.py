@@ -10,7 +10,7 @@ import numpy as np
 from tsc_marl.rollout.types import Policy, Task
 from tsc_marl.sim import route_files
 from tsc_marl.sim.engine import HALTING_MS
-from tsc_marl.sim.rewards import DelayReward
+from tsc_marl.sim.rewards.delay import DelayReward
 from tsc_marl.viz.phase_values import PolicyRunner, ValueLegend
 
 MOST_FRAMES = 240
@@ -58,7 +58,7 @@ def record_clip(task: Task, policy: Policy, seed: int, from_s: int, to_s: int) -
             "--device.fcd.begin": str(begin_s + from_s),
         }  # fmt: skip
         runner = PolicyRunner(env, policy, seed, out=out, extra_options=[word for pair in traces.items() for word in pair])
-        reward, decisions, lost_s = DelayReward(env.net, env.engine.api, task.timing.decision_s), [], 0.0
+        reward, decisions, lost_s = DelayReward(env.episode.context), [], 0.0
         while env.now < begin_s + to_s:
             chosen = runner.choose()
             decisions.append((runner.values, len(env.engine.api.simulation.getPendingVehicles()), lost_s))

@@ -102,7 +102,7 @@ class PolicyRunner:
     def states(self, chosen: np.ndarray) -> list[str]:
         """Return the SUMO state that each signal shows, or changes to, once these phases [N] are asked for."""
         env = self._env
-        if env.sumo_controlled:
+        if env.episode.sumo_controlled:
             return env.engine.states(env.names)
         signals = zip(env.net.signals, env.timers, chosen.tolist(), env.avail, strict=True)
         return [signal.phases[action if legal[action] else timer.phase] for signal, timer, action, legal in signals]

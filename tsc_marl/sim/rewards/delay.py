@@ -1,14 +1,13 @@
-"""Local rewards: one number per signal and decision. `delay` is ours; sumo-rl's, and your own, are in sumo_rl_view."""
-
-from typing import Any
+"""The reward `delay`: minus the time that vehicles lose."""
 
 import numpy as np
 
 from tsc_marl.sim.engine import Vehicles
-from tsc_marl.sim.road_network import RoadNetwork
+from tsc_marl.sim.episode import EpisodeContext
+from tsc_marl.sim.rewards.base import Reward
 
 
-class DelayReward:
+class DelayReward(Reward):
     """Minus the time lost [veh·s] since the last decision, charged to the signals so that they add up to the network's.
 
     A vehicle on the road loses `(1 - v / v_allowed) dt` (SUMO's timeLoss); one waiting to be inserted loses dt
@@ -17,8 +16,9 @@ class DelayReward:
     and its arrival is not reported by SUMO; it is taken as half a decision at its last speed.
     """
 
-    def __init__(self, net: RoadNetwork, api: Any, decision_s: int) -> None:
-        self._net, self._api, self._decision_s = net, api, decision_s
+    def __init__(self, context: EpisodeContext) -> None:
+        super().__init__(context)
+        self._api, self._decision_s = context.simulation, context.timing.decision_s
         self._lost: dict[str, float] = {}
         self._last: Vehicles | None = None
         self._pending: dict[str, tuple[int, float]] = {}
@@ -35,7 +35,7 @@ class DelayReward:
         if self._last is not None:
             gone = [i for i, name in enumerate(self._last.ids) if name not in self._lost]
             lane = self._last.lane[gone]
-            slow = 1 - self._last.speed_ms[gone] / self._net.lane_limit_ms[lane]
+            slow = 1 - self._last.speed_ms[gone] / self.network.lane_limit_ms[lane]
             charge += self._charge(lane, slow * self._decision_s / 2)
         self._last = vehicles
         for name in self._api.simulation.getPendingVehicles():
@@ -46,8 +46,8 @@ class DelayReward:
         return -charge
 
     def _charge(self, lane: np.ndarray, seconds: np.ndarray) -> np.ndarray:
-        return np.bincount(self._net.charged_signal[lane], weights=seconds, minlength=len(self._net.signals)).astype(float)
+        return np.bincount(self.network.charged_signal[lane], weights=seconds, minlength=len(self.network.signals)).astype(float)
 
     def _first_signal(self, name: str) -> int:
         edge = self._api.vehicle.getRoute(name)[0]
-        return int(self._net.charged_signal[self._net.lane_index[f"{edge}_0"]])
+        return int(self.network.charged_signal[self.network.lane_index[f"{edge}_0"]])

@@ -1,11 +1,12 @@
-"""What each signal sees. `lanes` is ours; sumo-rl's vector, and your own, are in sumo_rl_view."""
+"""The observation `lanes`: queues and arrivals of each lane, and the phase."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
 from tsc_marl.sim.engine import HALTING_MS, Vehicles
-from tsc_marl.sim.road_network import RoadNetwork
+from tsc_marl.sim.episode import EpisodeContext
+from tsc_marl.sim.observations.base import Observation
 from tsc_marl.sim.signal_timing import SignalTimer
 
 LANE_FEATURES = ("queue", "approaching", "arriving", "speed", "waiting")
@@ -13,7 +14,7 @@ QUEUE_VEH, ARRIVING_VEH, WAITING_S, GREEN_S = 10.0, 5.0, 100.0, 60.0
 """Scales that bring the features near 1."""
 
 
-class LanesObservation:
+class LanesObservation(Observation):
     """Per incoming lane, within the detection distance of the stop line, as loops or cameras could count it.
 
     | feature | meaning | unit |
@@ -26,11 +27,14 @@ class LanesObservation:
 
     then the present phase as one-hot, the time since its start was decided [60 s], and whether it may change now.
     Lanes and phases are padded with zeros to the largest signal, so that a column means the same everywhere.
-    A lane that can feed several signal lanes counts in equal shares (`detector_coverage.DetectorCoverage`).
+    A lane that can feed several signal lanes counts in equal shares (`DetectorCoverage`).
     """
 
-    def __init__(self, net: RoadNetwork, detection_m: float, decision_s: int) -> None:
-        self._net, self._detection_m, self._decision_s = net, detection_m, decision_s
+    low = 0.0
+
+    def __init__(self, context: EpisodeContext) -> None:
+        super().__init__(context)
+        net, self._detection_m, self._decision_s = context.network, context.detection_m, context.timing.decision_s
         self._lanes = [len(signal.lanes) for signal in net.signals]
         self._slots = sum(self._lanes)
         self._width = max(self._lanes)
@@ -58,14 +62,14 @@ class LanesObservation:
 
     def _lane_features(self, vehicles: Vehicles) -> np.ndarray:
         """Return [features, all signal lanes]."""
-        detection, length_m = self._net.detector_coverage, self._net.lane_length_m
+        detection, length_m = self.network.detector_coverage, self.network.lane_length_m
         to_end_m = length_m[vehicles.lane] - vehicles.pos_m
         vehicle, column = np.nonzero(detection.offset_m[vehicles.lane] <= (self._detection_m - to_end_m)[:, None])
         lane = vehicles.lane[vehicle]
         slot, speed = detection.slot[lane, column], vehicles.speed_ms[vehicle]
         halting = speed < HALTING_MS
         arriving = detection.offset_m[lane, column] + to_end_m[vehicle] < speed * self._decision_s
-        seen = np.array([halting, ~halting, ~halting & arriving, np.minimum(1.0, speed / self._net.lane_limit_ms[lane])])
+        seen = np.array([halting, ~halting, ~halting & arriving, np.minimum(1.0, speed / self.network.lane_limit_ms[lane])])
         seen *= detection.weight[lane, column]
         index = (slot + self._slots * np.arange(len(seen))[:, None]).ravel()
         queue, moving, arriving, relative = np.bincount(index, seen.ravel(), len(seen) * self._slots).reshape(-1, self._slots)
