@@ -14,7 +14,6 @@ from tsc_marl.rollout.policies import Policy
 from tsc_marl.rollout.pool import Pool, WorkerDiedError
 from tsc_marl.rollout.task import Task
 from tsc_marl.sim import scenario
-from tsc_marl.sim.disturbances import SUITE
 from tsc_marl.sim.disturbances import find as find_disturbance
 from tsc_marl.tracking.policies import find_policy, policy_labels
 from tsc_marl.tracking.store import Tracker
@@ -122,7 +121,7 @@ class EvaluationSession:
             able = {
                 label: policy
                 for label, policy in policies.items()
-                if label in undisturbed and not (SUITE[name].affects_detectors and policy.hides_detectors)
+                if label in undisturbed and not (disturbed.disturbance.affects_detectors and policy.hides_detectors)
             }
             results[name] = self._play(disturbed, able, None, f"{task.network}, {name}")
             path = self.out / task.network / f"disturbance_{name.replace(':', '.')}.json"

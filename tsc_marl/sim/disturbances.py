@@ -67,10 +67,10 @@ def find(name: str) -> Disturbance:
     """
     if ":" not in name and name not in SUITE:
         raise unknown("disturbance", name, SUITE)
-    found = SUITE[name] if name in SUITE else plugins.imported(name, "disturbance")
-    if not isinstance(found, Disturbance):
-        raise UserError(f"disturbance {name}: expected an object of {Disturbance.__module__}.Disturbance; got {found!r}")
-    return found
+    disturbance = SUITE[name] if name in SUITE else plugins.imported(name, "disturbance")
+    if not isinstance(disturbance, Disturbance):
+        raise UserError(f"disturbance {name}: expected an object of {Disturbance.__module__}.Disturbance; got {disturbance!r}")
+    return disturbance
 
 
 class FaultyDetectors:

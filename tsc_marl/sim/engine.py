@@ -100,10 +100,10 @@ def binary(name: str) -> str:
     """
     spec = importlib.util.find_spec("sumo")
     folders = list(spec.submodule_search_locations or []) if spec else []
-    found = next((str(Path(f, "bin", name)) for f in folders if Path(f, "bin", name).exists()), None) or shutil.which(name)
-    if not found:
-        raise UserError(f"{name} not found; run `make install`, or put SUMO's bin folder on the PATH")
-    return found
+    path = next((str(Path(f, "bin", name)) for f in folders if Path(f, "bin", name).exists()), None) or shutil.which(name)
+    if not path:
+        raise UserError(f"{name} not path; run `make install`, or put SUMO's bin folder on the PATH")
+    return path
 
 
 def window_closed_error() -> type[Exception]:

@@ -217,12 +217,12 @@ def _adjacency(net: "sumolib.net.Net", names: list[str]) -> dict[str, tuple[str,
     for name in names:
         own = [edge for edge, signal in approaches.items() if signal == name]
         passed: dict[str, bool] = {}
-        found: set[str] = {name}
+        nearest: set[str] = {name}
         for _, edge, before in _dijkstra(net, own, _upstream):
             passed[edge] = passed.get(before, False) or approaches.get(before, name) != name
             other = approaches.get(edge, name)
-            if other not in found:
-                found.add(other)
+            if other not in nearest:
+                nearest.add(other)
                 if not passed[edge]:
                     near[name].add(other)
                     near[other].add(name)
