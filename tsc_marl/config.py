@@ -15,7 +15,7 @@ import tyro
 import yaml
 
 from tsc_marl import algos, controllers, old_options
-from tsc_marl.bounds import Count, check
+from tsc_marl.bounds import Count, check, check_list
 from tsc_marl.errors import UserError, unknown
 from tsc_marl.paths import CONFIGS
 from tsc_marl.rollout.task import Task
@@ -97,12 +97,6 @@ class RunConfig(Generic[A]):
     def eval_task(self) -> Task:
         """Return where the final policies are measured."""
         return Task(self.network, self.timing, self.sim, self.eval_demand)
-
-
-def check_list(name: str, values: tuple[Any, ...]) -> None:
-    """Refuse an empty list, and entries given twice."""
-    if not values or len(set(values)) < len(values):
-        raise UserError(f"{name} needs at least one entry and none twice; got {' '.join(map(str, values)) or 'none'}")
 
 
 def check_eval_seeds(seeds: tuple[int, ...], option: str = "eval-seeds") -> None:
