@@ -14,7 +14,8 @@ from tsc_marl import console
 from tsc_marl.analysis import compare, summaries
 from tsc_marl.errors import UserError
 from tsc_marl.evaluation import statistics, tables
-from tsc_marl.tracking.store import EVALUATION, Tracker
+from tsc_marl.tracking.run_folder import EVALUATION
+from tsc_marl.tracking.stored_runs import StoredRuns
 
 pytest_plugins = ["helpers.fixtures"]
 
@@ -61,10 +62,10 @@ def test_what_is_read_is_what_was_written(load, home):
 def test_a_training_whose_curve_has_a_hole_is_refused(load, client):
     """As after a store that was lost for good before the end."""
     (whole, *_) = load().groups["ippo"]
-    tracker = Tracker("cross")
-    record = tracker.record(whole.run_id)
+    store = StoredRuns("cross")
+    record = store.record(whole.run_id)
     cut = {name: [column[:1] for column in points] for name, points in record["metrics"].items()}
-    run_id = tracker.restore(record | {"metrics": cut}, tracker.download(whole.run_id, EVALUATION), "")
+    run_id = store.restore(record | {"metrics": cut}, store.download(whole.run_id, EVALUATION), "")
     try:
         with pytest.raises(UserError, match=rf"the curves of 2 of 4 episodes of run {run_id}; make train RESUME="):
             load()
@@ -125,6 +126,7 @@ def test_a_narrow_terminal_gets_whole_columns(load, monkeypatch, width):
     text = Terminal()
     monkeypatch.setattr(sys, "stdout", text)
     monkeypatch.setenv("COLUMNS", str(width))
+    console.show_log()
     console.show(summaries.table(load(), "mappo"), summaries.MINOR)
     lines = text.getvalue().splitlines()
     assert all(any(line.startswith(f"│ {name} ") and line.endswith("│") for line in lines) for name in ("ippo", "mappo"))

@@ -114,9 +114,9 @@ def evaluate(
     check_eval_seeds(seeds, "seeds")
     task = Task(str(network), _timing(timing) or Timing(), demand=demand or Demand())
     labelled = policies if isinstance(policies, Mapping) else {_label(policy): policy for policy in policies}
-    found = {label: _policy(policy, task) for label, policy in labelled.items()}
+    policies_by_label = {label: _policy(policy, task) for label, policy in labelled.items()}
     with Pool(workers or os.cpu_count() or 1) as pool:
-        rows = evaluation.evaluate(pool, task, found, seeds, Path(out) if out is not None else None)
+        rows = evaluation.evaluate(pool, task, policies_by_label, seeds, Path(out) if out is not None else None)
     return EvaluationResult(task.network, rows)
 
 

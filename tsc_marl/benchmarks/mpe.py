@@ -8,7 +8,6 @@ local ratio 0.5 that is 2 sum_i r^i - 3 per step.
 
 import itertools
 import logging
-import sys
 import time
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -23,7 +22,7 @@ from tsc_marl.evaluation.tables import Column, Row, number, terminal_table
 from tsc_marl.training.learner import Learner
 from tsc_marl.types import Algorithm, Batch, Spec
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("tsc_marl.benchmarks.mpe")  # `python -m` calls this module __main__
 
 STEPS, N, DT, DAMPING, REACH, MARGIN, STIFF, THRUST = 25, 3, 0.1, 0.25, 0.3, 1e-3, 100.0, 5.0
 PUSH = torch.tensor([[0.0, 0.0], [-1.0, 0.0], [1.0, 0.0], [0.0, -1.0], [0.0, 1.0]])
@@ -228,5 +227,5 @@ def run(options: MpeOptions) -> None:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    console.show_log()
     run(tyro.cli(MpeOptions))

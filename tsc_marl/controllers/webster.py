@@ -86,19 +86,19 @@ def demand(signal: Signal, green: np.ndarray, protected: np.ndarray, flows: Turn
 def best_plan(demand: PhaseDemand, timing: Timing) -> signal_programs.Plan:
     """Return the plan with Webster's cycle."""
     lost_s = timing.change_s + LOST_S
-    found: tuple[float, tuple[int, ...]] | None = None
+    shortest: tuple[float, tuple[int, ...]] | None = None
     for phases in candidates(demand):
         ratio = flow_ratio(demand, phases)
         length = (1.5 * lost_s * len(phases) + 5) / (1 - ratio) if ratio < SATURATED else 1e3 * ratio + len(phases)
-        if found is None or length < found[0]:
-            found = length, phases
-    assert found is not None
-    phases = found[1]
+        if shortest is None or length < shortest[0]:
+            shortest = length, phases
+    assert shortest is not None
+    phases = shortest[1]
     least_s = max(LEAST_S, len(phases) * (timing.change_s + timing.min_green_s))
     most_s = max(least_s, MOST_S)
     if timing.max_red_s is not None:  # a link that is green in one phase is red for the rest, less one yellow
         most_s = max(least_s, min(most_s, timing.max_red_s + timing.min_green_s + timing.yellow_s))
-    cycle_s = round(min(max(found[0], least_s), most_s))
+    cycle_s = round(min(max(shortest[0], least_s), most_s))
     return signal_programs.Plan(phases, splits(demand, phases, cycle_s, timing))
 
 

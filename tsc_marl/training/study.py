@@ -18,8 +18,8 @@ from tsc_marl import console
 from tsc_marl.config import RunConfig, as_dict, parse
 from tsc_marl.errors import UserError
 from tsc_marl.sim.scenario import reference
+from tsc_marl.tracking.connection import uri
 from tsc_marl.tracking.run_folder import RunFolder, runs
-from tsc_marl.tracking.store import uri
 from tsc_marl.training.loop import prepare, run_lock
 
 logger = logging.getLogger(__name__)
