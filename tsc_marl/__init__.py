@@ -48,16 +48,16 @@ _MODULES = {
     "Algorithm": "types",
     "Controller": "controllers",
     "Demand": "sim.demand",
-    "EvaluationResult": "results",
+    "EvaluationResult": "api.results",
     "Observation": "sim.observations.base",
     "Reward": "sim.rewards.base",
-    "SavedPolicy": "results",
+    "SavedPolicy": "api.results",
     "SimConfig": "sim.env",
     "Timing": "sim.signal_timing",
     "TraciDriver": "sim.traci_driver",
-    "TrainingResult": "results",
+    "TrainingResult": "api.results",
     "UserError": "errors",
-    "load_policy": "results",
+    "load_policy": "api.results",
 }
 """Modules of the public names that are not in `api`; a module is imported when its name is first used."""
 
