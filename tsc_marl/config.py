@@ -65,7 +65,7 @@ class RunConfig(Generic[A]):
     """Continue this run: a folder of runs/."""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot run, before anything starts."""
+        """Refuse invalid settings, before anything starts."""
         object.__setattr__(self, "network", scenario.plain_name(self.network))
         for name in self.algos:
             algos.find(name)
@@ -91,11 +91,11 @@ class RunConfig(Generic[A]):
         return self.episodes_per_update if getattr(self.algo, "rollout_length", 0) else 1
 
     def task(self) -> Task:
-        """Return where the training episodes play."""
+        """Return the task of the training episodes."""
         return Task(self.network, self.timing, self.sim, self.demand)
 
     def eval_task(self) -> Task:
-        """Return where the final policies are measured."""
+        """Return the task of the evaluation."""
         return Task(self.network, self.timing, self.sim, self.eval_demand)
 
 

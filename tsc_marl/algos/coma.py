@@ -1,6 +1,6 @@
 r"""COMA (Foerster et al. 2018, arXiv 1705.08926): policy gradient with a counterfactual baseline.
 
-A^i = Q(s, u) - sum_a pi^i(a) Q(s, (u^-i, a)) on the team's reward; the critic Q(s, o^i, u^-i, .) learns TD(lambda) targets
+A^i = Q(s, u) - sum_a pi^i(a) Q(s, (u^-i, a)) on the team's reward. The critic Q(s, o^i, u^-i, .) learns TD(lambda) targets
 of a target network. No action follows the last row: the others' probabilities replace their actions, and the own action
 is averaged over the policy.
 

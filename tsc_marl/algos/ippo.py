@@ -113,8 +113,10 @@ class Ippo(Algorithm[PpoSettings]):
     def agent_metrics(self, rows: Minibatch) -> dict[str, float]:
         """Return metrics of each agent over its rows with a choice.
 
-        `entropy` of its old policy, `kl` of the new policy from the old one, `laziness` 1 - E|A^i| / max_k E|A^k| with the
-        advantages before normalisation (1: hardly any advantage), `forced` the share of rows without a choice.
+        - `entropy` of the old policy.
+        - `kl`: divergence of the new policy from the old one.
+        - `laziness`: 1 - E|A^i| / max_k E|A^k|, with the advantages before normalisation. 1 means hardly any advantage.
+        - `forced`: share of rows without a choice.
         """
         active, old = rows.active, rows.probs.clamp(min=1e-12).log()
         size = ops.agent_mean(rows.raw_advantage.abs(), active)

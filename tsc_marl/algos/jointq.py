@@ -1,7 +1,7 @@
 r"""jointq (new here): a joint-Q critic on per-agent rewards. Own effects are lambda-returns, effects on others are learned.
 
-Every agent has a value v^i and two heads over its phases, both centred under the behaviour policy: A_o^i is the effect
-of the phase on the agent's own rewards, A_e^i is its effect on the rewards of others. Let y^k be the one-step target of
+Every agent has a value v^i and two heads over its phases, both centred under the behaviour policy. A_o^i is the effect
+of the phase on the agent's own rewards. A_e^i is its effect on the rewards of others. Let y^k be the one-step target of
 agent k's return. The residual eps^k = y^k - v^k - A_o^k(a^k) is the part that k's own action does not explain. Its regression
 on a^i gives the effect of i on k, because the policies are independent given the state. The joint value is
 Q^J = sum_i [v^i + A_o^i(a^i) + A_e^i(a^i)] + M. It needs no IGM (individual-global-max) condition: on on-policy data the
@@ -54,7 +54,7 @@ class JointqConfig(PpoConfig):
     """Ablation: one head for both losses, as a single Q^i; for `mix` or `cf`, which read it, and without a mixer."""
 
     def __post_init__(self) -> None:
-        """Refuse contradictions."""
+        """Refuse settings that contradict one another, or that have no effect together."""
         if self.hops < 1:
             raise UserError(f"algo.hops must be at least 1; got {self.hops}; for none at all set algo.others_weight 0")
         super().__post_init__()
@@ -122,7 +122,7 @@ class Jointq(MappoInd[JointqConfig]):
         return JointCritic(self.central_net(1 + 2 * self.spec.n_actions), self.spec, self.config.mixer == "monotone")
 
     def values_of(self, critic: nn.Module, obs: Float[Tensor, "*M N F"], state: Float[Tensor, "*M S"]) -> Float[Tensor, "*M N"]:
-        """Return v^i."""
+        """Return the values v^i of the agents, in normalised units."""
         return critic.get_submodule("base")(obs, state)[..., 0]
 
     def advantage(

@@ -1,7 +1,7 @@
 r"""Bias and variance of gradient estimates on independent episodes: pure functions of tensors.
 
-With x_e and y_e two estimators' gradients in episode e, the mean of <x_e, y_f> over all pairs e != f estimates <E x, E y>
-without bias: common noise of x and y is only in the pairs e = f. Let r be the true gradient and, estimated in this
+Let x_e and y_e be two estimators' gradients in episode e. The mean of <x_e, y_f> over all pairs e != f estimates <E x, E y>
+without bias: only the pairs e = f have common noise. Let r be the true gradient and, estimated in this
 way, X = |E x|^2, C = <E x, E r>, R = |E r|^2; beside them S = E |x - E x|^2. Then
 
 - cosine = C / sqrt(X R) measures the bias, without the noise in x and r;

@@ -24,11 +24,11 @@ class Column:
     """A column of a table."""
 
     key: str
-    """The row's key of its values."""
+    """Key of its values in a row."""
     title: str
-    """Above the column, with the unit."""
+    """Title of the column, with the unit."""
     format: Callable[[Any], str] = str
-    """Returns the text of a value."""
+    """Function from a value to its text."""
     priority: int = 0
     """0: every terminal shows the column. Of the others, a narrow terminal leaves out the largest first."""
 

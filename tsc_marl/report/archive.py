@@ -130,11 +130,14 @@ def _section(network: str, choice: RunFilter) -> str:
 def read(folder: Path) -> tuple[int, int]:
     """Import the trainings of a folder and its subfolders into the store; those that the store has stay as they are.
 
-    Returns the numbers of files that were imported and that were left out: the store has them, or they are trained here.
+    Args:
+        folder: folder of an export.
+
+    Returns the number of imported files, and that of files left out: the store has their run, or it is being trained here.
 
     Raises:
-        UserError: when there is no such file, or one is no export: then none is imported. When the store refuses one: then
-            nothing of that one is kept.
+        UserError: when the folder has no export, or a file is damaged; nothing is imported then. Also when the store refuses
+            a file; nothing of that file is kept then.
     """
     paths = sorted(folder.rglob(f"*{SUFFIX}"))
     if not paths:

@@ -32,7 +32,7 @@ class SignalSeries:
     episode: np.ndarray
     """[U] training episodes played at each update."""
     metrics: dict[str, dict[str, np.ndarray]]
-    """By metric and signal, [U] each."""
+    """Values by metric and signal, [U] each."""
 
     def final(self, metric: str) -> dict[str, float]:
         """Return the mean of a metric over the last tenth of training, by signal."""
@@ -50,9 +50,9 @@ class NetworkResults:
     comparison: Comparison
     reference: str
     summaries: dict[str, Summary]
-    """By group, best delay first."""
+    """Summary by group, best delay first."""
     signals: dict[str, SignalSeries]
-    """By group."""
+    """Metrics of the signals by group."""
 
     @property
     def network(self) -> str:

@@ -20,8 +20,8 @@ def find_policy(name: str, task: Task) -> Policy:
     """Return a policy by name, and warn when it learned with other signal timing.
 
     Args:
-        name: of it.
-        task: where it is to play.
+        name: a controller, an algorithm, a run id, or a checkpoint file.
+        task: network and signal timing of the episodes.
 
     Raises:
         UserError: when there is none, with the names that exist.

@@ -78,11 +78,11 @@ class Tracker(StoredRuns):
         """Keep a policy so that `mlflow.pyfunc.load_model("runs:/<run_id>/<name>")` loads it.
 
         Args:
-            run_id: whose it is.
-            name: of the artifact.
-            loader: the module whose `_load_pyfunc` reads the file `data`, which must not change before `end`.
-            data: the file.
-            tensors: type and shape of what `predict` takes, by name, and as `action` of what it returns; -1 is any size.
+            run_id: id of the run.
+            name: name of the artifact.
+            loader: the module whose `_load_pyfunc` reads the file `data`.
+            data: the file; it must not change before `end`.
+            tensors: type and shape of each input of `predict` by name, and of its result as `action`; -1 is any size.
         """
 
         def save() -> None:  # to a folder first: mlflow's own log_model wants a current run of the whole process
@@ -102,11 +102,11 @@ class Tracker(StoredRuns):
         self._write(save)
 
     def describe(self, run_id: str, markdown: str) -> None:
-        """Set the text that the UI shows on a run."""
+        """Set the description of a run in the UI, in Markdown."""
         self._write(lambda: self.client.set_tag(run_id, "mlflow.note.content", markdown))
 
     def end(self, run_id: str, status: str) -> None:
-        """Close a run as FINISHED, FAILED or KILLED, after everything sent has arrived."""
+        """Close a run as FINISHED, FAILED or KILLED, after all earlier writes."""
         self._write(lambda: self.client.set_terminated(run_id, status=status), wait=True)
 
     def _write(self, action: Callable[[], Any], wait: bool = False) -> Any:

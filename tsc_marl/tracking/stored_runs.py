@@ -43,7 +43,7 @@ class StoredRuns:
         return {experiment.name: experiment.experiment_id for experiment in self.client.search_experiments()}
 
     def finished(self, where: str = "") -> list[Any]:
-        """Return the finished trainings of the experiment, newest first; `where` is a filter of MLflow's.
+        """Return the finished trainings of the experiment, newest first; `where` is a filter in MLflow's syntax.
 
         Raises:
             UserError: when MLflow does not understand the filter.
@@ -78,10 +78,10 @@ class StoredRuns:
         }  # fmt: skip
 
     def restore(self, record: Mapping[str, Any], artifact: Path, description: str, parent: str | None = None) -> str:
-        """Make a finished run of what `record` returned, with a file and a text, and return its id.
+        """Create a finished run from the result of `record`, with a file and a description, and return its id.
 
         Raises:
-            UserError: when the store does not take it.
+            UserError: when the store refuses it.
         """
         try:
             return self._restore(record, artifact, description, parent)
@@ -111,7 +111,7 @@ class StoredRuns:
         return run_id
 
     def discard(self, run_id: str) -> None:
-        """Move a run to MLflow's deleted ones."""
+        """Mark a run as deleted in MLflow."""
         self.client.delete_run(run_id)
 
     def history(self, run_id: str, metric: str) -> np.ndarray:

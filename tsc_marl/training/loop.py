@@ -30,11 +30,18 @@ logger = logging.getLogger(__name__)
 
 
 def train(argv: list[str]) -> Path:
-    """Train, evaluate and report as a command line asks; `--resume` continues an earlier run.
+    """Train and evaluate by the words of a command line; `--resume` continues an earlier run.
+
+    torch uses one thread: the order of its sums depends on the number of threads.
+
+    Args:
+        argv: options of the verb `train`.
 
     Returns the folder of the run.
 
-    Learns in one thread: the order of torch's sums depends on the number of threads.
+    Raises:
+        UserError: for an invalid option, and when the store or the disk cannot be used.
+        WorkerDiedError: when simulations die repeatedly; the checkpoint is saved.
     """
     torch.set_num_threads(1)
     configs, folder = parse(argv), None
@@ -109,7 +116,7 @@ def prepare(folder: RunFolder, argv: Sequence[str], configs: Sequence[RunConfig[
     """Make the folder of a new run with its command line and its settings, which `--resume` reads.
 
     Raises:
-        FileExistsError: when there is one; never half of one.
+        FileExistsError: when the folder exists; a folder is complete or absent.
     """
     folder.path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.path.parent, prefix=".") as scratch:

@@ -54,7 +54,7 @@ class TrainingRun:
         return TrainedPolicy(self.name, self.config.algo, weights)
 
     def stage_checkpoint(self) -> None:
-        """Keep the present state for `save`, so that an update that is cut short is never saved.
+        """Keep the present state for `save`, so that an interrupted update is never saved.
 
         A finished training needs no replay any more.
         """
