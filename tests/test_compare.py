@@ -73,7 +73,7 @@ def test_a_training_whose_curve_has_a_hole_is_refused(load, client):
         client.delete_run(run_id)
 
 
-def test_only_classical_controllers_are_levels(load):
+def test_only_classical_controllers_are_baselines(load):
     """`mappo` was measured beside `ippo`, and is not among the chosen."""
     load()
     comparison = compare.load("cross", compare.RunFilter(algos=("ippo",)))
@@ -159,7 +159,7 @@ def test_other_settings_of_an_algorithm_are_another_group_and_the_newest_counts(
     assert comparison.reference("ippo (gae_lambda 0.9)") == "ippo (gae_lambda 0.9)"
 
 
-def test_a_setting_that_older_trainings_do_not_have_is_not_told_of_them(load):
+def test_group_names_omit_settings_that_older_trainings_lack(load):
     """As after an update of this program."""
     (training,) = (t for t in load().groups["ippo"] if t.seed == 0)
     older = {key: value for key, value in training.settings.items() if key != "algo.rollout_length"}

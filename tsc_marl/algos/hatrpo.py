@@ -1,6 +1,6 @@
 r"""HATRPO (Kuba et al. 2022, arXiv 2109.11251): HAPPO's sequence of agents with a trust-region step for each.
 
-Let g be the gradient of the surrogate mean(rho F A), and H the Hessian of the mean KL(old || new) at the old policy, exact
+Let g be the gradient of the surrogate mean(rho F A). H is the Hessian of the mean KL(old || new) at the old policy, exact
 over the legal actions. Conjugate gradients solve (H + damping I) x = g. The step is sqrt(2 delta / x'(H + damping I)x) x. A line
 search shortens it until the KL is below delta and the surrogate has risen by a share of the rise that g predicts. Otherwise
 the agent keeps its policy. There is no entropy bonus.

@@ -1,8 +1,9 @@
 r"""Policy gradients of several advantage estimators on the episodes of one frozen policy.
 
-**The gradient** of agent i in an episode is (1/T) sum_t A^i_t grad log pi^i(a^i_t | o^i_t), for the weights and the bias of the
-actor's last layer. There grad log pi is (onehot(a) - pi) h^T, with h the layer's input: exact, without a backward pass. It has
-the same few hundred coordinates for every agent, under every sharing of parameters. It is zero in rows without a choice.
+**The gradient** of agent i in an episode is (1/T) sum_t A^i_t grad log pi^i(a^i_t | o^i_t). It is taken for the weights and the
+bias of the actor's last layer. There grad log pi is (onehot(a) - pi) h^T, with h the layer's input: exact, without a backward
+pass. It has the same few hundred coordinates for every agent, under every sharing of parameters. It is zero in rows without
+a choice.
 
 **The true team gradient** has the same form with the discounted later rewards of all agents, sampled to the end of the
 episode (lambda = 1), less a value of the state. Such a value does not change the mean, so its critic may be wrong. In

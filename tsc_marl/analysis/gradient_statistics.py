@@ -83,7 +83,7 @@ class Products:
     """X + S, the mean squared length of one episode's gradient."""
 
     def power(self, episodes: int) -> Float[Tensor, "R V"]:
-        """Return the mean squared length of the mean gradient of so many episodes, X + S / n; X is at least 0 here."""
+        """Return the mean squared length of the mean gradient of n episodes, X + S / n; X is at least 0 here."""
         own = self.own.clamp(min=0)
         return (own + (self.size - own) / episodes).clamp(min=1e-30)
 

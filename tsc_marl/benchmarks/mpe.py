@@ -1,9 +1,9 @@
 """simple_spread of the multi-agent particle environments, with many copies at once; `make bench-mpe` trains on it.
 
 The physics, observations and rewards are those of MPE2's simple_spread_v3 (tests/test_spread.py compares them step by
-step). Published returns are in OpenAI's convention: every agent gets the sum over agents of (minus the distance of each
-landmark to its nearest agent, minus the collisions, a body's with itself counted); with MPE2's per-agent rewards r^i at
-local ratio 0.5 that is 2 sum_i r^i - 3 per step.
+step). Published returns are in OpenAI's convention. There the cost of a step is the sum of the landmarks' distances to their
+nearest agents, plus the collisions; a body collides with itself too. Every agent gets minus that cost, summed over agents. With
+MPE2's per-agent rewards r^i at local ratio 0.5 the convention's reward is 2 sum_i r^i - 3 per step.
 """
 
 import itertools

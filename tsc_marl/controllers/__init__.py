@@ -13,7 +13,7 @@ from tsc_marl.sim.link_counts import ApproachingVehicles, LinkCounts
 class Controller:
     """Base class of the classical controllers: chooses the phases of all signals at each decision.
 
-    It is made before its first episode, and may play a warm-up to learn what traffic there is.
+    It is constructed before its first episode, and may simulate a warm-up to count the traffic.
 
     Raises:
         UserError: at construction, when it cannot serve the network, in one line.
@@ -53,7 +53,7 @@ class Greedy(Controller):
         self._served_s = np.full(self.links.size, self.env.now)
 
     def scores(self, bound: ApproachingVehicles) -> np.ndarray:
-        """Return what a second of green is worth on each link, [L] in the flat numbering of `Links`."""
+        """Return the score of each link, [L] in the flat numbering of `LinkCounts`: the use of a second of green."""
         raise NotImplementedError
 
     def act(self) -> np.ndarray:

@@ -80,7 +80,7 @@ def difference(estimate: tuple[float, float, float]) -> str:
 
 
 def median(form: str) -> Callable[[Sequence[float]], str]:
-    """Return the format of what trainings needed to reach a threshold; infinity stands for a training that did not reach it.
+    """Return the format of a median over trainings of the time to a threshold; infinity: the threshold was not reached.
 
     The text is the median, and how many trainings reached the threshold where not all did. Where fewer than half did, the
     text is this count alone.

@@ -68,7 +68,7 @@ class TrainedPolicy:
     config: Any
     """Settings of the algorithm."""
     weights: dict[str, Tensor] | None
-    """Weights by name; None where the worker has them already."""
+    """Weights by name; None in a message to a process that has them already."""
     sim: SimConfig | None = None
     """Observation and reward of the training; None for those of the task."""
     hides_detectors: ClassVar[bool] = False

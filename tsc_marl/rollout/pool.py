@@ -37,7 +37,7 @@ class Failure:
 class Pool:
     """Worker processes, a new one for each episode.
 
-    The rollouts of an episode go to the same process, in which its simulation stands still between them.
+    The rollouts of an episode go to the same process, in which its simulation is paused between them.
 
     Args:
         size: number of processes that work at once.
@@ -90,7 +90,7 @@ class Pool:
 
         Raises:
             WorkerDiedError: after `MAX_DEATHS` deaths in a row on one episode.
-            UserError: what a worker raised because of the user's files.
+            UserError: for an error in the user's files.
             RuntimeError: any other error of a worker, with its traceback.
         """
         with contextlib.closing(self.run_with_failures(jobs)) as outcomes:

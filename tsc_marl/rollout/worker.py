@@ -14,7 +14,7 @@ from tsc_marl.sim.env import TrafficEnv
 
 @dataclass
 class PausedEpisode:
-    """An episode whose simulation stands still after some of its rollouts."""
+    """An episode whose simulation is paused after some of its rollouts."""
 
     played: Job
     """The last rollout, without weights."""

@@ -178,7 +178,7 @@ def _open_run(
 
 
 def _learn(pool: Pool, tracker: Tracker, run: TrainingRun) -> None:
-    """Train to the end; save a checkpoint whatever happens, and a snapshot at each quarter of the way."""
+    """Train to the end; save a checkpoint even after an error, and a snapshot at each quarter of the way."""
     config = run.config
     times, logged = 0, tracker.logged_until(run.mlflow_id, "reward")
     for row in run.history:

@@ -44,7 +44,7 @@ class Replay:
         return self._data.map(cut)
 
     def state(self) -> dict[str, Any] | None:
-        """Return what a resumed training needs; the tensors in it are never changed."""
+        """Return the episodes, for the checkpoint of a resumed training; later calls do not change these tensors."""
         return None if self._data is None else vars(self._data)
 
     def load(self, state: dict[str, Any] | None) -> None:
