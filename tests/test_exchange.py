@@ -39,7 +39,9 @@ def test_compare_is_the_same_after_import(trained, files, new_home, monkeypatch,
     assert path == files / "cross" / f"{run.name}.json.gz"
     other = new_home()
     assert other.main(f"import --folder {files}") == 0
-    assert f"1 taken in from {files}, 0 were there already" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "reading 4 trainings" in out
+    assert f"1 read from {files}, 0 were in the store already" in out
     assert (files / "README.md").read_text().count("| `") == 3
     ours, theirs = comparison(trained, monkeypatch), comparison(other, monkeypatch)
     assert theirs.baseline_delays == ours.baseline_delays
@@ -61,9 +63,9 @@ def test_compare_is_the_same_after_import(trained, files, new_home, monkeypatch,
 
 def test_a_second_import_adds_nothing_and_a_study_counts_imported_trainings(trained, files, new_home, capsys):
     home = new_home()
-    for said in ("1 taken in", "0 taken in"):
+    for message in ("1 read from", "0 read from"):
         assert home.main(f"import --folder {files}") == 0
-        assert said in capsys.readouterr().out
+        assert message in capsys.readouterr().out
     assert home.main("evaluate --net cross --controller ippo --eval-seeds 1") == 2
     assert "no run with a checkpoint, only imported ones, of ippo on cross" in capsys.readouterr().err
     again = files.parent / "again"
@@ -86,9 +88,9 @@ def test_import_into_another_store(files, new_home, empty_store, tmp_path, capsy
     assert home.main(f"import --folder {files}") == 0
     shutil.copy(empty_store, other)
     capsys.readouterr()
-    for said in ("1 taken in", "0 taken in"):
+    for message in ("1 read from", "0 read from"):
         assert home.main(f"import --folder {files}", MLFLOW_TRACKING_URI=f"sqlite:///{other}") == 0
-        assert said in capsys.readouterr().out
+        assert message in capsys.readouterr().out
 
 
 def test_a_failed_import_leaves_nothing_in_the_store(files, home, capsys, tmp_path):
@@ -133,7 +135,7 @@ def test_import_refuses_a_file_that_is_no_export_and_keeps_nothing(files, home, 
     (path,) = files.rglob("*.json.gz")
     (tmp_path / "bad.json.gz").write_bytes(damage(path.read_bytes()))
     assert home.main(f"import --folder {tmp_path}") == 2
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert not (home.folder / "runs").exists()
 
 
@@ -155,4 +157,4 @@ def test_mistakes(home, capsys, tmp_path):
         ("export --net cross --algos ippo", "no finished training of ippo on cross is chosen"),
     ):
         assert home.main(line) == 2
-        assert said in capsys.readouterr().err
+        assert message in capsys.readouterr().err
