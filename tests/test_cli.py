@@ -206,7 +206,7 @@ def test_a_network_that_cannot_be_used(home, project, damage, said):
     code, out, err = home.run(line, cwd=project.parents[1])
     assert code == 2
     assert said in one_line(err)
-    assert "shut out" not in out
+    assert "inserted [veh]" not in out
 
 
 # checkpoints

@@ -117,7 +117,7 @@ def test_a_study_does_not_repeat_imported_trainings(new_home, capsys, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("damage", "said"),
+    ("damage", "message"),
     [
         (lambda data: data[:100], "is no exported training (EOFError"),
         (lambda _: b"{}", "is no exported training (BadGzipFile"),
@@ -131,7 +131,7 @@ def test_a_study_does_not_repeat_imported_trainings(new_home, capsys, tmp_path):
         (lambda data: renamed(data, "../elsewhere"), "is no exported training (run.tags.folder: String should match"),
     ],
 )
-def test_import_refuses_a_file_that_is_no_export_and_keeps_nothing(files, home, capsys, tmp_path, damage, said):
+def test_import_refuses_a_file_that_is_no_export_and_keeps_nothing(files, home, capsys, tmp_path, damage, message):
     (path,) = files.rglob("*.json.gz")
     (tmp_path / "bad.json.gz").write_bytes(damage(path.read_bytes()))
     assert home.main(f"import --folder {tmp_path}") == 2
@@ -150,7 +150,7 @@ def renamed(data, name):
 
 
 def test_mistakes(home, capsys, tmp_path):
-    for line, said in (
+    for line, message in (
         (f"import --folder {tmp_path}", f"no trainings (files *.json.gz) in {tmp_path}"),
         ("export", "no finished training on any network is chosen"),
         ("export --net crss", "network crss not found"),
