@@ -64,7 +64,7 @@ class ComaCritic(nn.Module):
         self.added = agent.AgentNet(n, size_in, config.critic_hidden, spec.n_actions, config.sharing, 0.0)
 
     def forward(self, inputs: Float[Tensor, "*M N I"], state: Float[Tensor, "*M S"], unit: Tensor) -> Float[Tensor, "*M N A"]:
-        """Return Q in normalised units; `inputs` are o^i and u^-i, `unit` is the unit of the advantage."""
+        """Return Q [*M, N, A] in normalised units; `inputs` are o^i and u^-i, `unit` is the unit of the advantage."""
         added = self.added(inputs)
         return self.value(inputs, state) + unit * (added - added.mean(-1, keepdim=True))
 

@@ -28,7 +28,7 @@ class HatrpoConfig(HappoConfig):
     delta: Positive = 0.01
     """Largest mean KL divergence of an agent's step."""
     damping: Positive = 0.1
-    """Added to the diagonal of the KL's Hessian."""
+    """Number added to the diagonal of the KL's Hessian."""
     cg_steps: Count = 10
     """Iterations of the conjugate gradient."""
     backtracks: Count = 10

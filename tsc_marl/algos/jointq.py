@@ -128,7 +128,7 @@ class Jointq(MappoInd[JointqConfig]):
     def advantage(
         self, batch: Batch, estimates: CriticEstimates
     ) -> tuple[Float[Tensor, "T B N"], dict[str, Tensor], dict[str, float]]:
-        """Combine the own lambda-return and the critic's heads, as they were before this update."""
+        """Return the advantage of the mode, the residuals as extras, and metrics; all with the critic before this update."""
         config, value, gae = self.config, estimates.value, estimates.residual
         done = (batch.terminated, batch.truncated)
         target = ops.one_step_target(batch.reward, value, gae + value[:-1], *done, config.gamma)
@@ -166,7 +166,7 @@ class Jointq(MappoInd[JointqConfig]):
         return 1.0 if self.config.others_trust == "full" else min(max(agreement / max(size, 1e-9), 0.0), 1.0)
 
     def reset_evidence(self) -> None:
-        """Forget how well the heads predicted effects on others in earlier batches."""
+        """Reset the statistics of predicted and observed effects on others."""
         self.evidence.zero_()
 
     def _update_evidence(self, predicted: Tensor, observed: Tensor) -> dict[str, float]:

@@ -51,17 +51,17 @@ class Training:
     algorithm: str
     seed: int
     settings: dict[str, str]
-    """As logged, with SUMO's version."""
+    """Settings in the store by name, and the version of SUMO."""
     delay: np.ndarray
     """[E] Delay [s] of the final policy in each evaluation episode."""
     gridlock: float
-    """Share of the evaluation episodes."""
+    """Share of the evaluation episodes with a gridlock."""
     curve: dict[str, np.ndarray]
-    """[U] each, an entry per update: `episode`, `steps` (decisions), `delay` [s], `minutes`."""
+    """Curves [U], with an entry per update: `episode`, `steps` (decisions), `delay` [s], `minutes`."""
     tags: dict[str, str]
-    """As logged: versions, `git_commit`, the `command`."""
+    """Tags in the store: versions, `git_commit`, the `command`."""
     metrics: dict[str, float]
-    """Last value of everything logged."""
+    """Last value of each metric in the store."""
 
     @property
     def commit(self) -> str:
@@ -77,7 +77,7 @@ class Comparison:
 
     network: str
     groups: dict[str, list[Training]]
-    """In the order of their seeds."""
+    """Trainings of each group, in the order of their seeds."""
     baseline_delays: dict[str, float]
     """Mean delay [s] of each classical controller."""
 
@@ -132,11 +132,11 @@ def load(network: str, choice: RunFilter = RunFilter()) -> Comparison:
     and seed, the newer one counts.
 
     Args:
-        network: the experiment.
-        choice: which of them.
+        network: name of the network, which is the experiment in the store.
+        choice: filter of the trainings.
 
     Raises:
-        UserError: when there is none, or when two differ in one of `COMPARABLE_SETTINGS`.
+        UserError: when no training matches, or when two differ in one of `COMPARABLE_SETTINGS`.
     """
     store = StoredRuns(network)
     finished = [run for run in store.finished(choice.where) if "eval/delay" in run.data.metrics]

@@ -23,9 +23,9 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 TRUTH = "truth"
-"""The name of the true gradient among the estimators."""
+"""Name of the true gradient among the estimators."""
 SHARED = "shared"
-"""The name of the reference estimator."""
+"""Name of the reference estimator."""
 AGGREGATE_VIEWS = ("agents", "network")
 """Views of all agents: their gradients side by side, and summed where agents share parameters."""
 BATCH = 2
@@ -64,9 +64,9 @@ class GradientStatistics:
     """Quality of all estimators at one policy."""
 
     quality: dict[str, dict[str, GradientQuality]]
-    """Per estimator for `agents` and `network` (see AGGREGATE_VIEWS), and for each agent by its name."""
+    """Quality per estimator for `agents` and `network` (see AGGREGATE_VIEWS), and for each agent by its name."""
     gains: dict[str, dict[int, Estimate]]
-    """Per estimator the gain for `agents` by the number of episodes in a batch."""
+    """Gain per estimator for `agents` by the number of episodes in a batch."""
     reliability: Estimate
     """Expected cosine for `agents` between two true gradients, each from half of the episodes."""
 
@@ -76,9 +76,9 @@ class Products:
     """Inner products of an estimator's mean gradient, and its size."""
 
     own: Float[Tensor, "R V"]
-    """X, with itself."""
+    """X, the product with itself."""
     true: Float[Tensor, "R V"]
-    """C, with the true one."""
+    """C, the product with the true gradient."""
     size: Float[Tensor, "R V"]
     """X + S, the mean squared length of one episode's gradient."""
 

@@ -113,7 +113,7 @@ COLUMNS = (
     Column("gridlock", "gridlock", number(".0%")),
     Column("minutes", "training\n[min]", number(".1f"), 4),
 )
-"""Of an evaluation, a row per controller: means over episodes, the median of the delay, and p95 over vehicles."""
+"""Columns of an evaluation, with a row per controller: means over episodes, the median of the delay, and p95 over vehicles."""
 
 
 def result_columns(baseline: str = "") -> list[Column]:
