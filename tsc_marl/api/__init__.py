@@ -124,9 +124,10 @@ def train(
     network: str | Path, algos: "Sequence[str | type]" = ("mappo", "jointq"), seeds: Sequence[int] = (0,), episodes: int = 100,
     **settings: Any,
 ) -> "TrainingResult":  # fmt: skip
-    """Train algorithms, evaluate them beside classical controllers, and return where the results are.
+    """Train algorithms, evaluate them beside classical controllers, and return the folder with the results.
 
-    The program uses one thread of torch from then on, since the number of threads changes the sums.
+    Nothing is printed, unless `tsc_marl.console.show_log()` was called. The program uses one thread of torch from then on,
+    since the number of threads changes the sums.
 
     Args:
         network: as in `make`.
