@@ -59,6 +59,15 @@ def test_a_script_needs_no_guard(tmp_path):
     assert float(as_file.stdout) == float(as_input.stdout) > 0, as_file.stderr + as_input.stderr
 
 
+def test_training_and_evaluation_print_nothing(home, monkeypatch):
+    monkeypatch.setenv("TSC_MARL_HOME", str(home.folder))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    program = "import tsc_marl; tsc_marl.train('cross', ['ippo'], episodes=2, eval_seeds=(1,), workers=1)"
+    process = run_python("-c", program)
+    assert (process.returncode, process.stdout) == (0, ""), process.stderr
+    assert "ippo" not in process.stderr
+
+
 def test_single_signal_passes_gymnasiums_check():
     env = tsc_marl.make_single("cross")
     try:

@@ -106,7 +106,7 @@ def test_two_runs_compared_show_both_curves(ui, page, runs):
     assert len({line for line in lines if line}) >= 2
 
 
-def test_a_run_tells_what_it_is(ui, page, runs):
+def test_a_run_page_shows_its_description(ui, page, runs):
     base, _ = ui
     run = runs["jointq"].info
     page.goto(f"{base}/#/experiments/{run.experiment_id}/runs/{run.run_id}")

@@ -206,7 +206,7 @@ def test_a_network_that_cannot_be_used(home, project, damage, said):
     code, out, err = home.run(line, cwd=project.parents[1])
     assert code == 2
     assert said in one_line(err)
-    assert "shut out" not in out
+    assert "inserted [veh]" not in out
 
 
 # checkpoints
@@ -299,7 +299,7 @@ def attributes(path, tag):
         yield dict(re.findall(r'(\w+)="([^"]*)"', element))
 
 
-def test_checkpoints_are_told_apart_by_as_little_as_needed(tmp_path):
+def test_checkpoint_labels_are_the_shortest_unique_path_ends(tmp_path):
     paths = [
         tmp_path / name for name in ("a/mappo-s0/checkpoint.pt", "a/mappo-s1/checkpoint.pt", "b/mappo-s0/checkpoint.pt", "x.pt")
     ]
@@ -313,7 +313,7 @@ def test_checkpoints_are_told_apart_by_as_little_as_needed(tmp_path):
     assert policy_labels(["random"]) == {"random": "random"}
 
 
-def test_evaluate_writes_what_its_figures_come_from(trained, tmp_path, capsys):
+def test_evaluate_writes_the_metrics_of_each_episode(trained, tmp_path, capsys):
     capsys.readouterr()
     names = ["fixed_time", "ippo", str(trained.checkpoints[0])]
     line = ["evaluate", "--network", "cross", "--policy", *names, "--eval-seeds", "5", "6", "--workers", "2"]

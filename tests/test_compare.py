@@ -14,7 +14,8 @@ from tsc_marl import console
 from tsc_marl.analysis import compare, summaries
 from tsc_marl.errors import UserError
 from tsc_marl.evaluation import statistics, tables
-from tsc_marl.tracking.store import EVALUATION, Tracker
+from tsc_marl.tracking.run_folder import EVALUATION
+from tsc_marl.tracking.stored_runs import StoredRuns
 
 pytest_plugins = ["helpers.fixtures"]
 
@@ -61,10 +62,10 @@ def test_what_is_read_is_what_was_written(load, home):
 def test_a_training_whose_curve_has_a_hole_is_refused(load, client):
     """As after a store that was lost for good before the end."""
     (whole, *_) = load().groups["ippo"]
-    tracker = Tracker("cross")
-    record = tracker.record(whole.run_id)
+    store = StoredRuns("cross")
+    record = store.record(whole.run_id)
     cut = {name: [column[:1] for column in points] for name, points in record["metrics"].items()}
-    run_id = tracker.restore(record | {"metrics": cut}, tracker.download(whole.run_id, EVALUATION), "")
+    run_id = store.restore(record | {"metrics": cut}, store.download(whole.run_id, EVALUATION), "")
     try:
         with pytest.raises(UserError, match=rf"the curves of 2 of 4 episodes of run {run_id}; make train RESUME="):
             load()
@@ -72,7 +73,7 @@ def test_a_training_whose_curve_has_a_hole_is_refused(load, client):
         client.delete_run(run_id)
 
 
-def test_only_classical_controllers_are_levels(load):
+def test_only_classical_controllers_are_baselines(load):
     """`mappo` was measured beside `ippo`, and is not among the chosen."""
     load()
     comparison = compare.load("cross", compare.RunFilter(algos=("ippo",)))
@@ -125,6 +126,7 @@ def test_a_narrow_terminal_gets_whole_columns(load, monkeypatch, width):
     text = Terminal()
     monkeypatch.setattr(sys, "stdout", text)
     monkeypatch.setenv("COLUMNS", str(width))
+    console.show_log()
     console.show(summaries.table(load(), "mappo"), summaries.MINOR)
     lines = text.getvalue().splitlines()
     assert all(any(line.startswith(f"│ {name} ") and line.endswith("│") for line in lines) for name in ("ippo", "mappo"))
@@ -157,7 +159,7 @@ def test_other_settings_of_an_algorithm_are_another_group_and_the_newest_counts(
     assert comparison.reference("ippo (gae_lambda 0.9)") == "ippo (gae_lambda 0.9)"
 
 
-def test_a_setting_that_older_trainings_do_not_have_is_not_told_of_them(load):
+def test_group_names_omit_settings_that_older_trainings_lack(load):
     """As after an update of this program."""
     (training,) = (t for t in load().groups["ippo"] if t.seed == 0)
     older = {key: value for key, value in training.settings.items() if key != "algo.rollout_length"}

@@ -228,7 +228,7 @@ def test_policy_state_is_all_that_act_needs(name, sharing, recurrent):
 
 
 @every
-def test_appraisals_are_of_the_policy_that_acts(name, sharing, recurrent):
+def test_value_estimates_are_of_the_policy_that_acts(name, sharing, recurrent):
     algorithm = build(name, sharing, recurrent)
     update(algorithm, play(algorithm), 1.0)
     obs, avail, state = Noise(envs=50).observe()

@@ -33,13 +33,15 @@ def comparison(home, monkeypatch):
     return compare.load("cross")
 
 
-def test_a_store_that_takes_them_in_compares_the_same(trained, files, new_home, monkeypatch, capsys):
+def test_compare_is_the_same_after_import(trained, files, new_home, monkeypatch, capsys):
     (path,) = files.rglob("*.json.gz")
     (run,) = (trained.folder / "runs").iterdir()
     assert path == files / "cross" / f"{run.name}.json.gz"
     other = new_home()
     assert other.main(f"import --folder {files}") == 0
-    assert f"1 read from {files}, 0 were in the store already" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "reading 4 trainings" in out
+    assert f"1 read from {files}, 0 were in the store already" in out
     assert (files / "README.md").read_text().count("| `") == 3
     ours, theirs = comparison(trained, monkeypatch), comparison(other, monkeypatch)
     assert theirs.baseline_delays == ours.baseline_delays
@@ -59,11 +61,11 @@ def test_a_store_that_takes_them_in_compares_the_same(trained, files, new_home, 
     assert other.main(f"report --net cross --out {other.folder}/page.html") == 0
 
 
-def test_again_nothing_is_taken_twice_and_a_study_counts_them(trained, files, new_home, capsys):
+def test_a_second_import_adds_nothing_and_a_study_counts_imported_trainings(trained, files, new_home, capsys):
     home = new_home()
-    for said in ("1 read from", "0 read from"):
+    for message in ("1 read from", "0 read from"):
         assert home.main(f"import --folder {files}") == 0
-        assert said in capsys.readouterr().out
+        assert message in capsys.readouterr().out
     assert home.main("evaluate --net cross --controller ippo --eval-seeds 1") == 2
     assert "no run with a checkpoint, only imported ones, of ippo on cross" in capsys.readouterr().err
     again = files.parent / "again"
@@ -81,17 +83,17 @@ def test_again_nothing_is_taken_twice_and_a_study_counts_them(trained, files, ne
     assert "\nold\n" not in page
 
 
-def test_another_store_takes_them_in_too(files, new_home, empty_store, tmp_path, capsys):
+def test_import_into_another_store(files, new_home, empty_store, tmp_path, capsys):
     home, other = new_home(), tmp_path / "other.db"
     assert home.main(f"import --folder {files}") == 0
     shutil.copy(empty_store, other)
     capsys.readouterr()
-    for said in ("1 read from", "0 read from"):
+    for message in ("1 read from", "0 read from"):
         assert home.main(f"import --folder {files}", MLFLOW_TRACKING_URI=f"sqlite:///{other}") == 0
-        assert said in capsys.readouterr().out
+        assert message in capsys.readouterr().out
 
 
-def test_what_the_store_does_not_take_leaves_nothing_behind(files, home, capsys, tmp_path):
+def test_a_failed_import_leaves_nothing_in_the_store(files, home, capsys, tmp_path):
     """Its last training has more steps than values in one curve."""
     (path,) = files.rglob("*.json.gz")
     content = json.loads(gzip.decompress(path.read_bytes()))
@@ -103,7 +105,7 @@ def test_what_the_store_does_not_take_leaves_nothing_behind(files, home, capsys,
     assert not (home.folder / "runs").exists()
 
 
-def test_a_study_does_not_train_again_what_was_taken_in(new_home, capsys, tmp_path):
+def test_a_study_does_not_repeat_imported_trainings(new_home, capsys, tmp_path):
     line = "study --net cross --algos ippo --seeds 0 --jobs 1 --episodes 2 --algo.epochs 1 --eval-seeds 1 --baselines"
     first, second = new_home(), new_home()
     assert first.main(line) == 0
@@ -115,7 +117,7 @@ def test_a_study_does_not_train_again_what_was_taken_in(new_home, capsys, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("damage", "said"),
+    ("damage", "message"),
     [
         (lambda data: data[:100], "is no exported training (EOFError"),
         (lambda _: b"{}", "is no exported training (BadGzipFile"),
@@ -129,11 +131,11 @@ def test_a_study_does_not_train_again_what_was_taken_in(new_home, capsys, tmp_pa
         (lambda data: renamed(data, "../elsewhere"), "is no exported training (run.tags.folder: String should match"),
     ],
 )
-def test_a_file_that_is_none_is_told_and_nothing_kept(files, home, capsys, tmp_path, damage, said):
+def test_import_refuses_a_file_that_is_no_export_and_keeps_nothing(files, home, capsys, tmp_path, damage, message):
     (path,) = files.rglob("*.json.gz")
     (tmp_path / "bad.json.gz").write_bytes(damage(path.read_bytes()))
     assert home.main(f"import --folder {tmp_path}") == 2
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert not (home.folder / "runs").exists()
 
 
@@ -148,11 +150,11 @@ def renamed(data, name):
 
 
 def test_mistakes(home, capsys, tmp_path):
-    for line, said in (
+    for line, message in (
         (f"import --folder {tmp_path}", f"no trainings (files *.json.gz) in {tmp_path}"),
         ("export", "no finished training on any network is chosen"),
         ("export --net crss", "network crss not found"),
         ("export --net cross --algos ippo", "no finished training of ippo on cross is chosen"),
     ):
         assert home.main(line) == 2
-        assert said in capsys.readouterr().err
+        assert message in capsys.readouterr().err

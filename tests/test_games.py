@@ -26,7 +26,7 @@ def build(name, spec, seed=0, **settings):
     return cls(spec, cls.Config(**settings))
 
 
-# G8: a dominant agent's noise
+# a dominant agent's noise
 
 
 def right(name, small, seed, **settings):
@@ -52,7 +52,7 @@ def test_small_agents_learn_from_their_own_reward_and_less_surely_from_a_shared_
     assert small == 1 or found["mappo"] <= 0.85
 
 
-# G9: ring-dump
+# ring-dump
 
 RING = SMALL | {"gamma": 0.95, "gae_lambda": 0.95}
 
@@ -108,11 +108,11 @@ def test_ring_dump_with_more_agents_costs_mappo_more_updates_and_jointq_none():
     assert middle["mappo", 32] > 2 * middle["jointq", 32]
 
 
-DOC1, DOC_LAMBDA = {"advantage": "one_step_team"}, {"advantage": "lambda_team"}
+ONE_STEP, LAMBDA = {"advantage": "one_step_team"}, {"advantage": "lambda_team"}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("settings", [DOC_LAMBDA, {"credit_scope": "all"}], ids=["lambda_team", "all"])
+@pytest.mark.parametrize("settings", [LAMBDA, {"credit_scope": "all"}], ids=["lambda_team", "all"])
 def test_ring_dump_with_more_agents_costs_more_where_a_critic_sums_over_all(settings):
     """Later residuals of the whole team are in the advantage, or one joint error for all heads has the noise of all."""
     few, many = (statistics.median(needed("jointq", n, 200, **settings)) for n in (8, 32))
@@ -121,41 +121,41 @@ def test_ring_dump_with_more_agents_costs_more_where_a_critic_sums_over_all(sett
 
 @pytest.mark.slow
 @pytest.mark.parametrize("n", [8, 32])
-def test_one_step_of_the_teams_value_waits_for_that_value(n):
+def test_one_step_team_advantage_learns_later_than_lambda_team(n):
     """`one_step_team`: recorded 33 and 36 updates in the median, and three of twenty trainings that 200 are too few for.
 
     Tabular it needs 83 to 92 and 182 to 188: a table of the team's value is no slower with more agents.
     """
-    slow, quick = (statistics.median(needed("jointq", n, 200, **settings)) for settings in (DOC1, DOC_LAMBDA))
+    slow, quick = (statistics.median(needed("jointq", n, 200, **settings)) for settings in (ONE_STEP, LAMBDA))
     assert 1.5 * quick < slow < float("inf")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("n", [2, 8, 32])
-def test_a_single_head_for_the_own_and_the_joint_loss_is_torn(n):
-    """Two heads solve it on every seed (the critic alone, `mix`); one, which both losses pull, on 2, 4 and 3 of ten (4.3, 2)."""
+def test_one_head_for_the_own_and_the_joint_loss_fails_on_most_seeds(n):
+    """Two heads solve it on every seed (the critic alone, `mix`); one, which both losses pull, on 2, 4 and 3 of ten."""
     assert max(needed("jointq", n, 40, advantage="mix")) < 40
     assert statistics.median(last("jointq", n, advantage="mix", shared_head=True)) < -0.15
 
 
 @pytest.mark.slow
-def test_what_is_paid_at_once_by_others_is_unseen_by_the_documents_advantage():
+def test_one_step_team_advantage_misses_effects_on_others_within_a_step():
     """`instant`: R^i + gamma V' - V misses the price within the step; a critic of the neighbours sees it."""
     for name in ("jointq", "mappo"):
         assert max(needed(name, 8, 100, kind="instant")) < 100
-    for name, settings in (("jointq_doc", {}), ("jointq", DOC1), ("jointq", DOC_LAMBDA), ("ippo", {})):
+    for name, settings in (("jointq_doc", {}), ("jointq", ONE_STEP), ("jointq", LAMBDA), ("ippo", {})):
         assert max(last(name, 8, kind="instant", **settings)) < -0.9
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["ippo", "mappo_ind", "jointq", "mappo"])
 @pytest.mark.parametrize("n", [2, 8, 32])
-def test_who_pays_for_itself_needs_no_credit(name, n):
+def test_own_costs_need_no_credit_assignment(name, n):
     """`own`."""
     assert max(needed(name, n, 100, kind="own")) < 100
 
 
-# G10: the noise of a shared advantage
+# the noise of a shared advantage
 
 
 def gradient_deviation(name, n):
@@ -180,20 +180,20 @@ def gradient_deviation(name, n):
 
 
 def test_the_variance_of_a_shared_advantages_gradient_grows_with_the_agents():
-    """G10: arms paying -1, 0, 1 with noise 1: n - 1 other streams add 1.25 times one's own variance each, exactly."""
+    """Arms paying -1, 0, 1 with noise 1: n - 1 other streams add 1.25 times one's own variance each, exactly."""
     for n in (1, 8, 32):
         own = gradient_deviation("mappo_ind", n)
         assert (gradient_deviation("mappo", n) / own) ** 2 == pytest.approx(1 + 1.25 * (n - 1), rel=0.25)
         assert (gradient_deviation("jointq", n) / own) ** 2 == pytest.approx(1, rel=0.25)
 
 
-# G12: memory
+# memory
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MEMORY)
 def test_a_cue_is_remembered_by_a_gru_and_by_nothing_else(name):
-    """G12; `coma` and `qtran` cannot see from the present which answer was right."""
+    """`coma` and `qtran` cannot see from the present which answer was right."""
     settings = fitting(
         name,
         **SMALL | {"epochs": 4, "num_minibatches": 1},
@@ -217,11 +217,11 @@ def test_a_cue_is_remembered_by_a_gru_and_by_nothing_else(name):
     assert found[False] == pytest.approx([0.5] * 2, abs=0.06)
 
 
-# G13: masks
+# masks
 
 
 @pytest.mark.parametrize("name", algos.available())
-def test_who_may_go_at_every_third_step_goes_then(name):
+def test_action_masks_that_change_over_time(name):
     """An illegal action raises."""
     settings = fitting(
         name, **SMALL | {"num_minibatches": 1, "hidden": (32,)}, batch_size=64, gradient_steps=8, replay_episodes=160

@@ -129,7 +129,7 @@ def test_heads_from_a_sample():
 
 
 @pytest.mark.parametrize(("told", "trust"), [(1.0, 1.0), (0.5, 1.0), (2.0, 0.5), (-1.0, 0.0)])
-def test_effects_on_others_are_believed_as_far_as_they_come_true(told, trust):
+def test_trust_is_the_slope_of_observed_on_predicted_effects(told, trust):
     """Heads that tell `told` times the true effects; all joint actions as often as the policy takes them."""
     spec, _, batch = matrix_game(sampled=0)
     algorithm = fitted(batch, spec)
@@ -149,7 +149,7 @@ def test_effects_on_others_are_believed_as_far_as_they_come_true(told, trust):
     assert_close(rows.advantage, own + metrics["critic/trust"] * (believed - own), atol=1e-4, rtol=1e-4)
 
 
-def test_effects_that_are_noise_are_not_believed():
+def test_trust_is_near_zero_for_noise():
     """Streams in which nobody's action matters, and heads that have learned the noise of 40 rows by heart."""
     game = Noise()
     algorithm = build("jointq", game.spec, lr=1e-2, epochs=20, num_minibatches=1)
@@ -164,9 +164,9 @@ def test_the_advantage_of_an_action_is_its_effect_on_the_team(mixer):
     """E[A^i | a^i] = E[R^J | a^i] - E[R^J] for every estimator, and whatever the mixer is."""
     spec, payoff, batch = matrix_game(sampled=0)
     algorithm = fitted(batch, spec, credit_scope="all", mixer=mixer)
-    for adv, rho in (("own_plus_others", 0.0), ("own_plus_others", 0.5), ("mix", 0.0), ("mix", 0.5), ("mix", 1.0), ("cf", 0.0)):
+    for adv, share in (("own_plus_others", 0.0), ("own_plus_others", 0.5), ("mix", 0.0), ("mix", 0.5), ("mix", 1.0), ("cf", 0.0)):
         trust = "measured" if adv == "cf" else "full"
-        algorithm.config = replace(algorithm.config, advantage=adv, sampled_share=rho, others_trust=trust)
+        algorithm.config = replace(algorithm.config, advantage=adv, sampled_share=share, others_trust=trust)
         advantage = algorithm.prepare(batch)[0].advantage
         assert_close(mean_by_action(advantage, batch.action), effects(payoff).sum(1), atol=0.01, rtol=0)
 
@@ -189,7 +189,7 @@ def prepared(**settings):
     return algorithm, batch, value, advantage
 
 
-def test_what_is_believed_is_weighed_on_rows_with_a_choice():
+def test_trust_counts_rows_with_a_choice_only():
     """The share of what happened there: forced rows, which tell nothing of an action, do not water it down."""
     algorithm, batch, value, _ = prepared()
     algorithm.evidence.zero_()
@@ -208,7 +208,7 @@ def test_what_is_believed_is_weighed_on_rows_with_a_choice():
     assert_close(algorithm.evidence, expected, atol=1e-5, rtol=1e-3)
 
 
-def test_tied_heads_have_the_own_and_the_joint_loss():
+def test_a_shared_head_has_the_own_and_the_joint_loss():
     """sum_i (e^i - Q^i) and each e^i - Q^i, e the residual, on one head; that for the others is left alone."""
     algorithm, batch, _, _ = prepared(advantage="mix", shared_head=True)
     rows, _ = algorithm.prepare(batch)
@@ -262,7 +262,7 @@ def test_selfish_options_are_mappo_inds_advantage():
 
 
 @pytest.mark.parametrize("adv", ["own_plus_others", "mix"])
-def test_rho_1_adds_the_neighbours_estimates(adv):
+def test_sampled_share_1_adds_the_gae_of_the_neighbours(adv):
     _, batch, value, advantage = prepared()
     own = ops.gae(batch.reward, value, batch.terminated, batch.truncated, 0.9, 0.8)
     assert_close(
@@ -270,9 +270,9 @@ def test_rho_1_adds_the_neighbours_estimates(adv):
     )
 
 
-def test_rho_of_own_lies_between_the_critic_and_the_neighbours_estimates():
+def test_sampled_share_interpolates_between_critic_and_sampled_returns():
     _, _, _, advantage = prepared()
-    critic, sampled = (advantage(advantage="own_plus_others", sampled_share=rho) for rho in (0.0, 1.0))
+    critic, sampled = (advantage(advantage="own_plus_others", sampled_share=share) for share in (0.0, 1.0))
     assert_close(advantage(advantage="own_plus_others", sampled_share=0.25), 0.75 * critic + 0.25 * sampled, atol=1e-4, rtol=1e-4)
     assert not torch.isclose(critic, sampled, atol=1e-3).all()
 
@@ -301,7 +301,7 @@ def test_the_counterfactual_of_a_mixer():
     assert result.abs().max() > 0.01
 
 
-def test_the_document_reads_the_next_q_in_the_unit_that_it_was_learned_in():
+def test_jointq_doc_denormalises_the_next_q_with_the_moments_of_its_training():
     game = Noise()
     algorithm = build("jointq_doc", game.spec, gamma=0.9)
     batch = collect(game, algorithm, 12, torch.Generator().manual_seed(0))
@@ -354,7 +354,7 @@ def noisy(name, **settings):
     return algorithm, replace(batches[2], terminated=ended)
 
 
-def test_the_documents_advantage_and_targets():
+def test_jointq_doc_advantage_and_targets():
     """R^i + gamma V' - V; the joint Q learns the team's one-step target, the Q^i R^i + gamma Q^i'."""
     algorithm, batch = noisy("jointq_doc", gae_lambda=0.5)
     value = algorithm.returns.restore(algorithm.normalised_values(batch.obs, batch.state)).detach()
@@ -371,7 +371,7 @@ def test_the_documents_advantage_and_targets():
 
 
 @pytest.mark.parametrize(("joint_weight", "own_weight"), [(1.0, 0.0), (0.0, 1.0)])
-def test_the_documents_losses(joint_weight, own_weight):
+def test_jointq_doc_losses(joint_weight, own_weight):
     """(Q^J - y^J)^2, with V's loss, and (Q^i - y^i)^2, each as far as its weight says."""
     algorithm, batch = noisy("jointq_doc", joint_weight=joint_weight, own_weight=own_weight)
     rows, _ = algorithm.prepare(batch)

@@ -169,7 +169,7 @@ def test_values_and_rewards_by_setting(name):
         ("mat_dec", {"mat_value": "mean", "reward": "own"}, ("algo.mat_value mean", "algo.reward own")),
     ],
 )
-def test_what_cannot_be_is_refused(name, settings, named):
+def test_invalid_settings_are_refused(name, settings, named):
     with pytest.raises(UserError) as error:
         algos.find(name).Config(**settings)
     assert all(text in str(error.value) for text in named), str(error.value)
@@ -190,8 +190,8 @@ def returns(name, make, steps=1, batches=45, seeds=10, **settings):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["mat", "mat_dec"])
-def test_sign(name):
-    """G1d: both signs are right, and either will do."""
+def test_either_sign_is_solved(name):
+    """Both signs are right, and either will do."""
     assert median(returns(name, lambda: Sign(ENVS))) == pytest.approx(1, abs=0.01)
 
 

@@ -77,7 +77,7 @@ def test_without_advantages_there_are_values(kind: type, title: str, local: bool
         (Ippo, "queue", "the reward to come at the signal, discounted (its value) [queue]"),
     ],
 )
-def test_it_says_whose_return_is_meant_and_in_what_unit(kind: type, reward: str, title: str) -> None:
+def test_the_legend_names_scope_and_unit_of_the_values(kind: type, reward: str, title: str) -> None:
     task = replace(TASK, sim=SimConfig(reward=reward))
     env = task.env()
     legend = PolicyRunner(env, trained(kind, task), 1000).legend
@@ -86,7 +86,7 @@ def test_it_says_whose_return_is_meant_and_in_what_unit(kind: type, reward: str,
     assert legend.title.startswith(title)
 
 
-def test_it_drives_as_everywhere_else_with_a_memory_too() -> None:
+def test_policy_runner_chooses_the_phases_of_the_evaluation_also_with_memory() -> None:
     policy, env = trained(Ippo, TASK, recurrent=True), TASK.env()
     actions = []
     for begin in (lambda: PolicyRunner(env, policy, 1000).choose, lambda: policy.start(env, 1000).act):

@@ -283,7 +283,7 @@ def test_hatrpo_stays_where_no_step_is_good_enough():
 
 
 def returns_per_update(name, seed, updates, **more):
-    """Return the exact expected payoff of G1d before and after each update, from P(+) = .375 and .625."""
+    """Return the exact expected payoff of `Sign` before and after each update, from P(+) = .375 and .625."""
     torch.manual_seed(seed)
     game, generator = Sign(4096), torch.Generator().manual_seed(seed)
     cls = algos.find(name)
@@ -358,7 +358,7 @@ def outcomes(name, game, batches, steps=1, seeds=SEEDS, **more):
     ids=["climbing", "penalty-100", "penalty0", "qtran"],
 )
 def test_independent_actors_end_where_the_exact_gradient_does(name, payoff, expected):
-    """G3, G4, G5 from a uniform policy.
+    """Climbing, penalty and QTRAN's payoffs, from a uniform policy.
 
     COMA without its mixture: where all err now and then, another action may be best. With it, climbing ends at 5 five times,
     at 6 twice and at 7 three times of ten; without it at 7 eight times.
@@ -373,7 +373,7 @@ def test_independent_actors_end_where_the_exact_gradient_does(name, payoff, expe
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_two_step(name):
-    """G6: the uncertain 8 is found."""
+    """The uncertain 8 is found."""
     assert statistics.median(outcomes(name, TwoStep, 200, 2)) == pytest.approx(8, abs=0.3)
 
 
@@ -384,7 +384,7 @@ SHARING = [name for name in NAMES if name not in ("happo", "hatrpo")]
 @pytest.mark.parametrize("name", SHARING)
 @pytest.mark.parametrize("n", [2, 4, 6])
 def test_xor_shared_without_an_id_is_capped(name, n):
-    """G2: equal agents can do no better than all tossing a coin, 2 / 2^n."""
+    """Equal agents can do no better than all tossing a coin, 2 / 2^n."""
     found = []
     for seed in SEEDS:
         algorithm = train(name, Xor(n), 100, 1, seed, **settings(name, sharing="full_no_id"))
@@ -396,7 +396,7 @@ def test_xor_shared_without_an_id_is_capped(name, n):
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "sharing"), [(name, "full") for name in SHARING] + [(name, "none") for name in NAMES])
 @pytest.mark.parametrize("n", [2, 4, 6])
-def test_xor_is_solved_by_agents_that_differ(name, sharing, n):
+def test_xor_is_solved_with_unshared_parameters_or_ids(name, sharing, n):
     found = outcomes(name, lambda: Xor(n), 100, sharing=sharing)
     print(f"\nxor, {name}, {n} agents, sharing {sharing}: {found}")
     assert statistics.median(found) == 1

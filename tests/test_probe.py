@@ -46,8 +46,8 @@ def found():
     [((8, "delayed"), {"own"}), ((8, "instant"), {"own", "one_step_team", "lambda_team"})],
     ids=("delayed", "instant"),
 )
-def test_who_points_where_the_team_gains(found, game, against):
-    """What one's own stream shows is +1; the team's is -.9 or -1: cosine -1. The document's advantages miss the same step."""
+def test_sign_of_the_cosine_with_the_true_team_gradient(found, game, against):
+    """The own rewards' gradient is +1, the team's -.9 or -1: cosine -1. One-step team advantages miss effects within the step."""
     for name, quality in found[game].quality.items():
         cosine = quality["agents"].cosine
         assert cosine.low < (-1 if name in against else 1) < cosine.high or name == "truth", (name, cosine)

@@ -142,7 +142,7 @@ def test_a_job_follows_only_the_rollout_before_it(spec):
     assert not played.follows(played.without_weights())
 
 
-def test_a_simulation_stands_still_between_rollouts(spec, worker, monkeypatch):
+def test_a_simulation_is_paused_between_rollouts(spec, worker, monkeypatch):
     chosen = policy(spec, 0)
     worker.play(first_part(chosen))
     monkeypatch.setattr("tsc_marl.sim.env.TrafficEnv.reset", lambda *_, **__: pytest.fail("started anew"))
@@ -168,7 +168,7 @@ def test_a_pool_plays_rollouts_side_by_side(spec, size, standing, processes):
 
 
 @pytest.mark.parametrize("controller", ["fixed_time", pytest.param("webster", marks=pytest.mark.sumo)])  # it plays a warm-up
-def test_an_episode_owes_nothing_to_earlier_ones(controller):
+def test_an_episode_does_not_depend_on_earlier_episodes_of_the_worker(controller):
     """SUMO breaks ties by where things lie in memory; cologne1 has many."""
     jobs = [Job(i, Task("cologne1"), ControllerPolicy(controller), 1000 + i % 4) for i in range(12)]
     with Pool(1) as pool:

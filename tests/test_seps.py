@@ -1,6 +1,6 @@
 # pyright: reportAttributeAccessIssue=false, reportGeneralTypeIssues=false
 # Attributes of a torch module are those of its parts, which pyright does not know.
-"""Agents that the world answers alike share parameters, others do not (SePS, arXiv 2102.07475; algorithms.md G11)."""
+"""Agents that the world answers alike share parameters, others do not (SePS, arXiv 2102.07475)."""
 
 from dataclasses import replace
 

@@ -278,7 +278,7 @@ def test_an_episode_is_played_with_its_demand(tmp_path):
         ({"profile": (0.0, 0.0)}, "demand.profile needs factors of at least 0, one of them above"),
     ],
 )
-def test_a_demand_that_cannot_be(given, said):
+def test_invalid_demand_is_refused(given, said):
     with pytest.raises(UserError, match=said):
         Demand(**given)
 
@@ -385,7 +385,7 @@ def test_missed_vehicles_are_others_each_time():
         ({"demand": 0.0}, r"disturbance.demand must lie in \(0, 5\]; got 0.0"),
     ],
 )
-def test_a_stress_that_cannot_be(stress, said):
+def test_invalid_disturbances_are_refused(stress, said):
     with pytest.raises(UserError, match=said):
         Disturbance(**stress)
 

@@ -186,7 +186,7 @@ def plugins(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
 
 
-def test_anyones_observation_and_reward_plug_in(plugins, env_of):
+def test_custom_observation_and_reward_by_import_path(plugins, env_of):
     env = env_of("cologne3", config=SimConfig(observation="my_plugins:Counts", reward="my_plugins:minus_vehicles"))
     env.reset(1)
     paid = 0.0

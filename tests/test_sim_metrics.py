@@ -74,7 +74,7 @@ def check_figures(figures, out, n_signals):
 
 
 @pytest.mark.parametrize("name", ["cross", "grid2x2", "cologne3"])
-def test_figures_and_the_files_they_come_from(name, tmp_path):
+def test_metrics_match_the_files_of_sumo(name, tmp_path):
     env, figures = play(name, tmp_path)
     check_figures(figures, tmp_path, len(env.names))
     assert figures["scheduled"] == scenario.scheduled(env.scenario)
@@ -82,7 +82,7 @@ def test_figures_and_the_files_they_come_from(name, tmp_path):
     assert {f"tripinfo_{SEED}.xml", f"summary_{SEED}.xml", f"tls_{SEED}.xml"} <= {path.name for path in tmp_path.iterdir()}
 
 
-def test_a_policy_that_locks_vehicles_out_pays_until_the_horizon(tmp_path):
+def test_delay_counts_vehicles_never_inserted_until_the_horizon(tmp_path):
     """Phase 0 held for an hour on cologne3: many are never inserted, and each is charged from its own departure on."""
     env, figures = play("cologne3", tmp_path, policy=0)
     vehicles = check_figures(figures, tmp_path, len(env.names))

@@ -52,7 +52,7 @@ def test_improvement_is_mann_whitneys():
     assert width == pytest.approx(2 * 1.96 * np.sqrt(201 / (12 * 100 * 100)), rel=0.1)  # Mann-Whitney's own deviation
 
 
-def test_when_a_level_is_reached():
+def test_episodes_to_threshold():
     """Updates of two episodes; the mean of ten falls to 30 when five updates at 30 have passed, 4 updates after the first."""
     episode = np.arange(2, 42, 2.0)
     delay = np.where(episode <= 20, 90.0, 30.0)
@@ -65,7 +65,7 @@ def test_when_a_level_is_reached():
     assert statistics.episodes_to_threshold(episode, episode, delay, 29) == np.inf
 
 
-def test_area_and_drift():
+def test_mean_training_delay_and_final_slope():
     episode = np.array([2.0, 4.0, 8.0])
     assert statistics.mean_training_delay(episode, np.array([10.0, 20.0, 40.0])) == pytest.approx((2 * 10 + 2 * 20 + 4 * 40) / 8)
     episode = np.arange(1, 101.0)
@@ -75,7 +75,7 @@ def test_area_and_drift():
 
 
 @pytest.mark.parametrize(("trainings", "share"), [(2, 0.54), (3, 0.74), (5, 0.86), (10, 0.94)])
-def test_how_often_the_interval_of_few_trainings_holds_the_truth(trainings, share):
+def test_coverage_of_the_interval_for_few_trainings(trainings, share):
     """The shares that `compare.caution` tells; 300 draws have a standard error of .03 at most."""
     random, held = np.random.default_rng(1), 0
     for _ in range(300):

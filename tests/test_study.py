@@ -143,7 +143,7 @@ def test_a_stopped_study_goes_on(home):
     assert all(path.read_text().count("stopped; go on with") == 1 for path in logs.glob("study-*/log.txt"))
 
 
-def test_a_mistake_is_told_before_anything_starts(home, capsys):
+def test_invalid_settings_of_a_study_are_refused_before_any_training(home, capsys):
     for line, said in (
         ("study --net cross --algos ippo mapo", "algorithm mapo not found"),
         ("study --net cross --algos ippo --algo.sampled_share 1", "Unrecognized options: --algo.sampled_share"),

@@ -184,7 +184,7 @@ def test_a_crash_marks_the_runs_failed(new_home, tmp_path):
     code, out, err = home.run(line, PYTHONPATH=str(tmp_path))
     assert code == 2
     assert one_line(err) == "error: reward angry:reward failed with ValueError: no more\n"
-    assert "shut out" not in out
+    assert "inserted [veh]" not in out
     assert home.statuses() == {"comparison": "FAILED", "training": "FAILED"}
     assert home.checkpoint()["episode"] == 1
 
@@ -259,6 +259,6 @@ def test_a_store_lost_midway(new_home, server, capsys):
     lost = [line for line in out.splitlines() if "was lost" in line]
     assert len(lost) == 1
     assert f"tracking store {uri} was lost" in lost[0]
-    assert "shut out" in out
+    assert "inserted [veh]" in out
     assert "Traceback" not in out + err
     assert [path.parent.name for path in home.checkpoints] == ["ippo-s0", "mappo-s0"]

@@ -211,7 +211,7 @@ def test_stop_and_resume(home, undisturbed, stop):
     assert process.returncode == 130
     assert err == ""
     assert out.splitlines()[-1] == f"stopped; go on with: make train RESUME={name}"
-    assert "shut out" not in out
+    assert "inserted [veh]" not in out
     assert not list(home.folder.glob("tsc_marl_*"))  # SUMO's files of the training episodes
     assert home.statuses() == {"comparison": "KILLED", "training": "KILLED"}
     assert 0 < home.checkpoint()["episode"] < EPISODES

@@ -54,7 +54,7 @@ def test_the_target_bootstraps_from_the_target_network_at_the_online_networks_be
 
 
 @pytest.mark.parametrize("name", LEARNERS)
-def test_the_target_network_moves_as_it_is_told(name):
+def test_target_network_updates_by_polyak_or_interval(name):
     for settings in ({"polyak": 0.25}, {"polyak": None, "target_update_interval": 2}):
         algorithm = train(name, Noise(), 1, 6, **UNIFORM | {"gradient_steps": 2, **settings})
         online = dict(algorithm.actor.named_parameters())
@@ -123,7 +123,7 @@ def results(name, game, batches, steps=1, seeds=SEEDS, **settings):
 
 @pytest.mark.parametrize(("name", "expected"), [("iql", 0), ("vdn", 0), ("qmix", 0), ("qtran", 8)])
 def test_qtran_payoff(name, expected):
-    """G5: no monotone function of two Q fits it; under uniform data the best of it is 0."""
+    """No monotone function of two Q fits it; under uniform data the best of it is 0."""
     assert statistics.median(results(name, lambda: Matrix(QTRAN_PAYOFF), 100)) == pytest.approx(expected, abs=0.3)
 
 
@@ -132,14 +132,14 @@ def test_qtran_payoff(name, expected):
     [pytest.param("iql", 7, marks=pytest.mark.slow), ("vdn", 7), ("qmix", 8), pytest.param("qtran", 8, marks=pytest.mark.slow)],
 )
 def test_two_step(name, expected):
-    """G6: a sum cannot fit game B, so the certain 7 looks better; a mix by the state can."""
+    """A sum cannot fit game B, so the certain 7 looks better; a mix by the state can."""
     assert statistics.median(results(name, TwoStep, 150, 2)) == pytest.approx(expected, abs=0.3)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "expected"), [("iql", 5), ("vdn", 5), ("qmix", 5), ("qtran", 11)])
 def test_climbing(name, expected):
-    """G3 under uniform data; QTRAN gets there with three times the updates and L_nopt at full weight."""
+    """Under uniform data; QTRAN gets there with three times the updates and L_nopt at full weight."""
     more = {"gradient_steps": 12, "lambda_nopt": 1.0} if name == "qtran" else {}
     assert statistics.median(results(name, lambda: Matrix(CLIMBING), 200, **more)) == pytest.approx(expected, abs=0.3)
 
@@ -147,7 +147,7 @@ def test_climbing(name, expected):
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "expected"), [("iql", 2), ("vdn", 2), ("qmix", 2), ("qtran", 10)])
 def test_penalty_100(name, expected):
-    """G4, k = -100, under uniform data; QTRAN with four times the updates, L_nopt at full weight, fails with one seed in five."""
+    """k = -100, under uniform data; QTRAN with four times the updates, L_nopt at full weight, fails with one seed in five."""
     batches, more = (400, {"gradient_steps": 8, "lambda_nopt": 1.0}) if name == "qtran" else (200, {})
     assert statistics.median(results(name, lambda: Matrix(penalty(-100)), batches, **more)) == pytest.approx(expected, abs=0.3)
 
@@ -155,14 +155,14 @@ def test_penalty_100(name, expected):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", LEARNERS)
 def test_penalty_0(name):
-    """G4, k = 0: on uniform data a tie for the additive ones, broken as exploration decays."""
+    """k = 0: on uniform data a tie for the additive ones, broken as exploration decays."""
     assert statistics.median(results(name, lambda: Matrix(penalty(0)), 200, epsilon_end=0.05)) == pytest.approx(10, abs=0.3)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", LEARNERS)
 def test_ring_dump_is_never_solved_for_oneself(name):
-    """G9 `delayed`: a Q of the own reward dumps on the next agent; those of the team's reward may stop."""
+    """`delayed`: a Q of the own reward dumps on the next agent; those of the team's reward may stop."""
     game = RingDump(4)
     algorithm = train(
         name, game, 100, 16, **UNIFORM | {"sequence_length": 8, "batch_size": 32, "gamma": 0.95, "epsilon_end": 0.05}
@@ -175,7 +175,7 @@ def test_ring_dump_is_never_solved_for_oneself(name):
 @pytest.mark.parametrize("name", LEARNERS)
 @pytest.mark.parametrize("n", [2, 4])
 def test_xor_needs_an_id(name, n):
-    """G2: on uniform data both symmetric optima tie, and the tie breaks as exploration decays; without id it cannot."""
+    """On uniform data both symmetric optima tie, and the tie breaks as exploration decays; without id it cannot."""
     settings = {"epsilon_end": 0.05}
     found = results(name, lambda: Xor(n), 200, **settings)
     print(f"\nxor, {name}, {n} agents: {found}")

@@ -42,7 +42,7 @@ def test_a_gif_of_two_controllers_side_by_side(tmp_path) -> None:
         assert all(pixels.sum() > 20 for pixels in moved)
 
 
-def test_what_is_recorded_is_the_episode_that_is_played_elsewhere(clip) -> None:
+def test_a_clip_records_the_same_episode_as_the_evaluation(clip) -> None:
     env = GRID.env()
     act, lost_s, waiting = ControllerPolicy("max_pressure").start(env, 1000).act, 0.0, 0
     while env.now < 300:
@@ -87,7 +87,7 @@ def test_the_discs_have_the_colour_of_the_advantage() -> None:
         assert (colour[2] > colour[0]) == (sign > 0)
 
 
-def test_a_long_stretch_has_no_more_frames_than_can_be_watched() -> None:
+def test_a_long_clip_has_a_bounded_number_of_frames() -> None:
     frames = record_clip(TASK, ControllerPolicy("fixed_time"), 1000, 0, 600).frames
     assert len(frames) == 200 <= MOST_FRAMES
     assert [frame.second for frame in frames[:3]] == [0, 3, 6]

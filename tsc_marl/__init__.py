@@ -1,6 +1,7 @@
 """Traffic signal control with multi-agent reinforcement learning on SUMO."""
 
 import importlib
+import logging
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -60,6 +61,7 @@ _MODULES = {
 }
 """Modules of the public names that are not in `api`; a module is imported when its name is first used."""
 
+logging.getLogger(__name__).addHandler(logging.NullHandler())  # `console.show_log` prints; a library is silent
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: its threads, spinning beside a busy program, cost 30 times
 
 

@@ -77,3 +77,9 @@ def _text(bounds: Interval) -> str:
     if bounds.ge is not None:
         return f"be at least {low}" if low else "not be negative"
     return f"be above {low} and finite" if low else "be positive and finite"
+
+
+def check_list(name: str, values: tuple[Any, ...]) -> None:
+    """Refuse an empty list, and entries given twice."""
+    if not values or len(set(values)) < len(values):
+        raise UserError(f"{name} needs at least one entry and none twice; got {' '.join(map(str, values)) or 'none'}")

@@ -15,7 +15,7 @@ import tyro
 import yaml
 
 from tsc_marl import algos, controllers, old_options
-from tsc_marl.bounds import Count, check
+from tsc_marl.bounds import Count, check, check_list
 from tsc_marl.errors import UserError, unknown
 from tsc_marl.paths import CONFIGS
 from tsc_marl.rollout.task import Task
@@ -65,7 +65,7 @@ class RunConfig(Generic[A]):
     """Continue this run: a folder of runs/."""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot run, before anything starts."""
+        """Refuse invalid settings, before anything starts."""
         object.__setattr__(self, "network", scenario.plain_name(self.network))
         for name in self.algos:
             algos.find(name)
@@ -91,18 +91,12 @@ class RunConfig(Generic[A]):
         return self.episodes_per_update if getattr(self.algo, "rollout_length", 0) else 1
 
     def task(self) -> Task:
-        """Return where the training episodes play."""
+        """Return the task of the training episodes."""
         return Task(self.network, self.timing, self.sim, self.demand)
 
     def eval_task(self) -> Task:
-        """Return where the final policies are measured."""
+        """Return the task of the evaluation."""
         return Task(self.network, self.timing, self.sim, self.eval_demand)
-
-
-def check_list(name: str, values: tuple[Any, ...]) -> None:
-    """Refuse an empty list, and entries given twice."""
-    if not values or len(set(values)) < len(values):
-        raise UserError(f"{name} needs at least one entry and none twice; got {' '.join(map(str, values)) or 'none'}")
 
 
 def check_eval_seeds(seeds: tuple[int, ...], option: str = "eval-seeds") -> None:

@@ -17,6 +17,7 @@ EVERY_S = 20.0
 """Time between two lines of progress, where the output is no terminal."""
 FLAGS = {"-q": logging.WARNING, "-v": logging.DEBUG}
 """Flags of the command line, and the least level of the messages that they let through."""
+logger = logging.getLogger(__name__)
 _bars: list[Bar] = []
 
 
@@ -48,13 +49,13 @@ class Progress:
             self._printed = time.monotonic()
             left_min = (time.monotonic() - self._start) / max(1, done - self._first) * (self._total - done) / 60
             to_go = f"{left_min:.1f} min" if done > self._first else "?"
-            print(f"{self._label}  {self._unit} {done:4d}/{self._total}  to go {to_go}  {text}".rstrip(), flush=True)
+            logger.info(f"{self._label}  {self._unit} {done:4d}/{self._total}  to go {to_go}  {text}".rstrip())
 
 
 @contextmanager
 def progress(label: str, total: int, done: int = 0, unit: str = "episode") -> Iterator[Progress]:
-    """Show the progress of a task; messages appear above the bar."""
-    if not sys.stdout.isatty():
+    """Show the progress of a task; messages appear above the bar. Before `show_log`, nothing is printed."""
+    if not (sys.stdout.isatty() and _shows(logging.INFO)):
         yield Progress(label, total, done, unit, None)
         return
     columns: tuple[ProgressColumn, ...] = (
@@ -73,7 +74,14 @@ def progress(label: str, total: int, done: int = 0, unit: str = "episode") -> It
 
 
 def show(table: Table, minor: Sequence[str] = ()) -> None:
-    """Print a table: whole into a file, in a terminal without as many of its `minor` columns as there is no room for."""
+    """Print a table; before `show_log`, nothing is printed.
+
+    Args:
+        table: whole in a file; a terminal too narrow for it shows fewer columns.
+        minor: headers of the columns that a narrow terminal leaves out, the first of them first.
+    """
+    if not _shows(logging.CRITICAL):
+        return
     live, hidden = sys.stdout.isatty(), list[str]()
     spare = [name for name in minor if name in {column.header for column in table.columns}]
     console = Console(width=None if live else WIDTH, highlight=False, markup=False)  # [s] is a unit, not markup
@@ -94,10 +102,8 @@ def show(table: Table, minor: Sequence[str] = ()) -> None:
 
 
 def say(line: str) -> None:
-    """Print a line; in a terminal, above the progress bar. With `-q` nothing is printed."""
-    if not logging.getLogger("tsc_marl").isEnabledFor(logging.INFO) and logging.getLogger("tsc_marl").handlers:
-        return
-    _print(line)
+    """Print a line; in a terminal, above the progress bar. With `-q`, and before `show_log`, nothing is printed."""
+    logger.info(line)
 
 
 def _print(line: str) -> None:
@@ -121,8 +127,18 @@ def level(words: Sequence[str]) -> int:
 
 
 def show_log(least: int = logging.INFO) -> None:
-    """Print the program's log from a level on. Without this call a library's user reads nothing."""
-    logger = logging.getLogger("tsc_marl")
-    logger.setLevel(least)
-    if not logger.handlers:
-        logger.addHandler(LogHandler())
+    """Print messages, tables and progress of the package from now on.
+
+    Args:
+        least: level of the least important messages that are printed.
+    """
+    package = logging.getLogger("tsc_marl")
+    package.setLevel(least)
+    if not _shows(logging.CRITICAL):
+        package.addHandler(LogHandler())
+
+
+def _shows(importance: int) -> bool:
+    """Return whether `show_log` was called, and for messages of this level."""
+    package = logging.getLogger("tsc_marl")
+    return package.isEnabledFor(importance) and any(isinstance(handler, LogHandler) for handler in package.handlers)

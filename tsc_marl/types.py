@@ -150,10 +150,12 @@ class Algorithm(nn.Module, abc.ABC, Generic[Settings]):
             state: state of the whole network.
             carry: state of the policy, as for `act`.
 
-        Returns some of: `probs` [B, N, A], the policy that explores; `value` [B, K], the return of each agent (K = N) or of
-        the team (K = 1); `own` [B, N, A], the advantage of each phase for the return that the agent learns from (see
-        `value_scope`); `others` [B, N, A], its effect on the returns of other agents. Only differences between phases
-        have a meaning.
+        Returns some of these tensors; of `own` and `others`, only differences between phases have a meaning.
+
+        - `probs` [B, N, A]: the policy, with its exploration.
+        - `value` [B, K]: the return of each agent (K = N) or of the team (K = 1).
+        - `own` [B, N, A]: the advantage of each phase for the return that the agent learns from, see `value_scope`.
+        - `others` [B, N, A]: the effect of each phase on the returns of other agents.
         """
         return {}
 

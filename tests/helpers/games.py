@@ -84,7 +84,7 @@ class RingDump:
 
 
 class Bandits:
-    """n agents with arms of their own, one shot: R^i = pay^i[a^i] + a normal deviate of deviation noise^i (G8, G10).
+    """n agents with arms of their own, one shot: R^i = pay^i[a^i] + a normal deviate of deviation noise^i.
 
     `lazy`: of two arms, the second is right; it pays the first agent 5 (noise 5) and each of the others .5 (noise .1).
     """
@@ -113,7 +113,7 @@ class Bandits:
 
 
 class Cue:
-    """Each of two agents sees a cue of its own, 0 or 1, at step 0 only, and is paid 1 if it repeats it at step 5 (G12)."""
+    """Each of two agents sees a cue of its own, 0 or 1, at step 0 only, and is paid 1 if it repeats it at step 5."""
 
     STEPS = 6
 
@@ -139,7 +139,7 @@ class Cue:
 
 
 class Gate:
-    """Two agents may go, action 1, at every third step only; to go pays 1, to stay nothing (G13)."""
+    """Two agents may go, action 1, at every third step only; to go pays 1, to stay nothing."""
 
     def __init__(self, envs: int = 16) -> None:
         self.envs, self.time = envs, 0
@@ -183,14 +183,14 @@ class Matrix:
 
 
 class Sign(Matrix):
-    """Both get a1 a2 with actions -1 and +1: the discrete twin of a product of Gaussians (5.2, G1d)."""
+    """Both get a1 a2 with actions -1 and +1: the discrete twin of a product of Gaussians."""
 
     def __init__(self, envs: int = 64) -> None:
         super().__init__([[1.0, -1.0], [-1.0, 1.0]], envs)
 
 
 class TwoStep:
-    """QMIX's two-step game: agent 0 picks game A (all 7) or B ([[0, 1], [1, 8]]), which is played next (5.2, G6)."""
+    """QMIX's two-step game: agent 0 picks game A (all 7) or B ([[0, 1], [1, 8]]), which is played next."""
 
     def __init__(self, envs: int = 64) -> None:
         self.spec = Spec("two-step", ("first", "second"), 2, 3, 3, ((1,), (0,)))
@@ -209,9 +209,9 @@ class TwoStep:
 
 
 class Xor:
-    """One shot, n agents alike: all get 1 when one half plays 0 and the other half 1, else 0 (5.2, G2).
+    """One shot, n agents alike: all get 1 when one half plays 0 and the other half 1, else 0.
 
-    With two agents this is also the junction: exactly one may go (G7).
+    With two agents this is also the junction: exactly one may go.
     """
 
     def __init__(self, n: int, envs: int = 64) -> None:
@@ -229,7 +229,7 @@ class Xor:
 
 
 class Pushes:
-    """Agents push a point: x' = .5 x + noise + (a - 1) for type 0, - (a - 1) for type 1, and get R^i = x'_0 (5.2, G11).
+    """Agents push a point: x' = .5 x + noise + (a - 1) for type 0, - (a - 1) for type 1, and get R^i = x'_0.
 
     Each sees its own point alone. Type 0 should always play 2 and type 1 always 0: R^i rises to 2 then. Who knows neither
     type nor number cannot do better than 0. The last column is padding, 0 for ever, for all agents but those of `wide`.

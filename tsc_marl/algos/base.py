@@ -1,4 +1,4 @@
-"""What whole families of algorithms share: their settings, and the rows that the PPO family learns from."""
+"""Settings of the families of algorithms, and the rows of a batch for the losses of the PPO family."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace

@@ -1,6 +1,6 @@
 r"""COMA (Foerster et al. 2018, arXiv 1705.08926): policy gradient with a counterfactual baseline.
 
-A^i = Q(s, u) - sum_a pi^i(a) Q(s, (u^-i, a)) on the team's reward; the critic Q(s, o^i, u^-i, .) learns TD(lambda) targets
+A^i = Q(s, u) - sum_a pi^i(a) Q(s, (u^-i, a)) on the team's reward. The critic Q(s, o^i, u^-i, .) learns TD(lambda) targets
 of a target network. No action follows the last row: the others' probabilities replace their actions, and the own action
 is averaged over the policy.
 
@@ -64,7 +64,7 @@ class ComaCritic(nn.Module):
         self.added = agent.AgentNet(n, size_in, config.critic_hidden, spec.n_actions, config.sharing, 0.0)
 
     def forward(self, inputs: Float[Tensor, "*M N I"], state: Float[Tensor, "*M S"], unit: Tensor) -> Float[Tensor, "*M N A"]:
-        """Return Q in normalised units; `inputs` are o^i and u^-i, `unit` is the unit of the advantage."""
+        """Return Q [*M, N, A] in normalised units; `inputs` are o^i and u^-i, `unit` is the unit of the advantage."""
         added = self.added(inputs)
         return self.value(inputs, state) + unit * (added - added.mean(-1, keepdim=True))
 

@@ -1,7 +1,8 @@
 """HAPPO (Kuba et al. 2022, arXiv 2109.11251): agents improve one after the other, given the new policies of those before.
 
-In a random order i_1 .. i_N: L = -F min(rho A, clip(rho) A) - beta H on agent i_m alone with one advantage A for all, then
-F <- F pi^{i_m}_new / pi^{i_m}_old over the whole batch. F = 1 for the first agent. The critic learns as in MAPPO.
+Agents learn in a random order i_1 .. i_N. Agent i_m descends L = -F min(rho A, clip(rho) A) - beta H alone; the advantage A is
+the same for all. Then F <- F pi^{i_m}_new / pi^{i_m}_old over the whole batch. F = 1 for the first agent. The critic learns as in
+MAPPO.
 """
 
 from dataclasses import dataclass, replace

@@ -1,8 +1,9 @@
 r"""HATRPO (Kuba et al. 2022, arXiv 2109.11251): HAPPO's sequence of agents with a trust-region step for each.
 
-x = (H + damping I)^-1 g by conjugate gradients, g the gradient of mean(rho F A), H the Hessian of the mean KL(old || new)
-at the old policy, exact over the legal actions; the step sqrt(2 delta / x'(H + damping I)x) x is cut back until the KL is
-below delta and the surrogate rose by at least a share of what g promised, else the agent stays. No entropy bonus.
+Let g be the gradient of the surrogate mean(rho F A). H is the Hessian of the mean KL(old || new) at the old policy, exact
+over the legal actions. Conjugate gradients solve (H + damping I) x = g. The step is sqrt(2 delta / x'(H + damping I)x) x. A line
+search shortens it until the KL is below delta and the surrogate has risen by a share of the rise that g predicts. Otherwise
+the agent keeps its policy. There is no entropy bonus.
 """
 
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ class HatrpoConfig(HappoConfig):
     delta: Positive = 0.01
     """Largest mean KL divergence of an agent's step."""
     damping: Positive = 0.1
-    """Added to the diagonal of the KL's Hessian."""
+    """Number added to the diagonal of the KL's Hessian."""
     cg_steps: Count = 10
     """Iterations of the conjugate gradient."""
     backtracks: Count = 10
@@ -35,7 +36,7 @@ class HatrpoConfig(HappoConfig):
     shrink: OpenShare = 0.8
     """Factor of the step from one try to the next."""
     accept: OpenShare = 0.5
-    """Smallest share of the promised improvement that is accepted."""
+    """Smallest share of the predicted rise of the surrogate that is accepted."""
 
     def __post_init__(self) -> None:
         """Refuse an entropy bonus."""

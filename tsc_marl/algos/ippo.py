@@ -25,7 +25,7 @@ class Ippo(Algorithm[PpoSettings]):
     independent_softmax: ClassVar[bool] = True
     """Whether each agent's policy is the softmax of the actor's last layer, whatever the other agents do."""
     value_layer: ClassVar[str] = "head"
-    """Path in the critic to the layer whose first output is the value."""
+    """Path in the critic of the layer whose first output is the value."""
 
     def __init__(self, spec: Spec, config: PpoSettings) -> None:
         super().__init__(spec, config)
@@ -55,7 +55,7 @@ class Ippo(Algorithm[PpoSettings]):
         return self.values_of(self.critic, obs, state)
 
     def critic_reward(self, batch: Batch) -> Float[Tensor, "T B K"]:
-        """Return the rewards whose discounted sums the values predict: R^i."""
+        """Return the rewards [T, B, K] whose discounted sums the values predict: R^i."""
         return batch.reward
 
     def act(
@@ -102,7 +102,7 @@ class Ippo(Algorithm[PpoSettings]):
         return metrics | mean_metrics([self.step_critic(some) for some in self.minibatches(self.cut(rows))])
 
     def reset_evidence(self) -> None:
-        """Forget how well the critic predicted earlier batches. Most critics keep no such record."""
+        """Reset statistics of the critic's errors on earlier batches; most critics have none."""
 
     def _set_learning_rate(self, progress: float) -> None:
         for optimiser in (self.actor_optimiser, self.critic_optimiser):
@@ -113,8 +113,10 @@ class Ippo(Algorithm[PpoSettings]):
     def agent_metrics(self, rows: Minibatch) -> dict[str, float]:
         """Return metrics of each agent over its rows with a choice.
 
-        `entropy` of its old policy, `kl` of the new policy from the old one, `laziness` 1 - E|A^i| / max_k E|A^k| with the
-        advantages before normalisation (1: hardly any advantage), `forced` the share of rows without a choice.
+        - `entropy` of the old policy.
+        - `kl`: divergence of the new policy from the old one.
+        - `laziness`: 1 - E|A^i| / max_k E|A^k|, with the advantages before normalisation. 1 means hardly any advantage.
+        - `forced`: share of rows without a choice.
         """
         active, old = rows.active, rows.probs.clamp(min=1e-12).log()
         size = ops.agent_mean(rows.raw_advantage.abs(), active)

@@ -83,7 +83,7 @@ class Iql(Algorithm[QSettings]):
         return q
 
     def critic_reward(self, batch: Batch) -> Float[Tensor, "T B K"]:
-        """Return the rewards whose discounted sums Q predicts: r^i."""
+        """Return the rewards [T, B, K] whose discounted sums Q predicts: r^i."""
         return batch.reward
 
     def act(
@@ -111,7 +111,7 @@ class Iql(Algorithm[QSettings]):
         return {name: value for name, value in self.state_dict().items() if name.startswith("actor.") or name == "epsilon"}
 
     def on_new_episodes(self, batch: Batch, progress: float) -> dict[str, float]:
-        """Lower epsilon."""
+        """Set epsilon for this progress of training."""
         self.epsilon.fill_(self.config.epsilon(progress))
         return {"policy/epsilon": float(self.epsilon)}
 

@@ -1,7 +1,7 @@
 r"""jointq (new here): a joint-Q critic on per-agent rewards. Own effects are lambda-returns, effects on others are learned.
 
-Every agent has a value v^i and two heads over its phases, both centred under the behaviour policy: A_o^i is the effect
-of the phase on the agent's own rewards, A_e^i is its effect on the rewards of others. Let y^k be the one-step target of
+Every agent has a value v^i and two heads over its phases, both centred under the behaviour policy. A_o^i is the effect
+of the phase on the agent's own rewards. A_e^i is its effect on the rewards of others. Let y^k be the one-step target of
 agent k's return. The residual eps^k = y^k - v^k - A_o^k(a^k) is the part that k's own action does not explain. Its regression
 on a^i gives the effect of i on k, because the policies are independent given the state. The joint value is
 Q^J = sum_i [v^i + A_o^i(a^i) + A_e^i(a^i)] + M. It needs no IGM (individual-global-max) condition: on on-policy data the
@@ -20,7 +20,7 @@ from tsc_marl.algos.base import CriticEstimates, Minibatch, PpoConfig
 from tsc_marl.algos.mappo_ind import MappoInd
 from tsc_marl.bounds import Count, NonNegative, Share
 from tsc_marl.errors import UserError
-from tsc_marl.nn import critics
+from tsc_marl.nn.joint_critic import JointCritic
 from tsc_marl.nn.normalisation import ValueNorm
 from tsc_marl.types import Batch, Spec
 
@@ -54,7 +54,7 @@ class JointqConfig(PpoConfig):
     """Ablation: one head for both losses, as a single Q^i; for `mix` or `cf`, which read it, and without a mixer."""
 
     def __post_init__(self) -> None:
-        """Refuse contradictions."""
+        """Refuse settings that contradict one another, or that have no effect together."""
         if self.hops < 1:
             raise UserError(f"algo.hops must be at least 1; got {self.hops}; for none at all set algo.others_weight 0")
         super().__post_init__()
@@ -97,26 +97,6 @@ class JointqConfig(PpoConfig):
                 )
 
 
-class JointCritic(nn.Module):
-    """Heads v, D_o, D_e per agent on one trunk, and the mixer. D_o and D_e start at zero."""
-
-    def __init__(self, base: critics.CentralNet, spec: Spec, monotone: bool) -> None:
-        super().__init__()
-        self.base, self.n_actions = base, spec.n_actions
-        self.mixer = critics.MonotoneMixer(spec.n_agents, spec.state_dim) if monotone else None
-        with torch.no_grad():
-            base.net.head.weight[:, 1:] = 0
-
-    def forward(self, obs: Tensor, state: Tensor, probs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return v [..., N] and the centred heads [..., N, A], in normalised units."""
-        v, own, others = self.base(obs, state).split([1, self.n_actions, self.n_actions], dim=-1)
-        return v.squeeze(-1), ops.centre_under_policy(own, probs), ops.centre_under_policy(others, probs)
-
-    def interaction(self, v: Tensor, own_taken: Tensor, state: Tensor) -> Tensor:
-        """Return M of the agents' Q^i(a^i) [..., N], summed to [...]."""
-        return self.mixer(v + own_taken, state) if self.mixer is not None else torch.zeros_like(v[..., 0])
-
-
 class Jointq(MappoInd[JointqConfig]):
     """PPO on per-agent advantages of the joint-Q critic."""
 
@@ -142,13 +122,13 @@ class Jointq(MappoInd[JointqConfig]):
         return JointCritic(self.central_net(1 + 2 * self.spec.n_actions), self.spec, self.config.mixer == "monotone")
 
     def values_of(self, critic: nn.Module, obs: Float[Tensor, "*M N F"], state: Float[Tensor, "*M S"]) -> Float[Tensor, "*M N"]:
-        """Return v^i."""
+        """Return the values v^i of the agents, in normalised units."""
         return critic.get_submodule("base")(obs, state)[..., 0]
 
     def advantage(
         self, batch: Batch, estimates: CriticEstimates
     ) -> tuple[Float[Tensor, "T B N"], dict[str, Tensor], dict[str, float]]:
-        """Combine the own lambda-return and the critic's heads, as they were before this update."""
+        """Return the advantage of the mode, the residuals as extras, and metrics; all with the critic before this update."""
         config, value, gae = self.config, estimates.value, estimates.residual
         done = (batch.terminated, batch.truncated)
         target = ops.one_step_target(batch.reward, value, gae + value[:-1], *done, config.gamma)
@@ -186,7 +166,7 @@ class Jointq(MappoInd[JointqConfig]):
         return 1.0 if self.config.others_trust == "full" else min(max(agreement / max(size, 1e-9), 0.0), 1.0)
 
     def reset_evidence(self) -> None:
-        """Forget how well the heads predicted effects on others in earlier batches."""
+        """Reset the statistics of predicted and observed effects on others."""
         self.evidence.zero_()
 
     def _update_evidence(self, predicted: Tensor, observed: Tensor) -> dict[str, float]:

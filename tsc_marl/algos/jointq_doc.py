@@ -1,9 +1,11 @@
 r"""jointq_doc, the first formulation of jointq: one team value V, one Q^i per agent, one-step advantages.
 
-A^i = R^i + gamma V' - V;  L = c_J [(R^J + gamma G' - Q^J)^2 + (G - V)^2] + c_I sum_i (R^i + gamma Q^i' - Q^i)^2 / N
-with R^J = sum_i R^i, G the lambda-return of the team's reward, Q^J = sum_i Q^i or a monotone mix of them.
-It misses an agent's effect on others within one step, and it pulls one Q^i to two targets (of L^i and of L^J). It serves as
-a comparison for jointq.
+- Advantage: A^i = R^i + gamma V' - V
+- Loss: L = c_J [(R^J + gamma G' - Q^J)^2 + (G - V)^2] + c_I sum_i (R^i + gamma Q^i' - Q^i)^2 / N
+
+R^J = sum_i R^i, G is the lambda-return of the team's reward, Q^J is the sum of the Q^i or a monotone mix of them. The
+advantage misses an agent's effect on others within one step. One Q^i has two targets, of c_I's loss and of c_J's. The algorithm
+serves as a comparison for jointq.
 """
 
 from dataclasses import dataclass, replace

@@ -1,8 +1,8 @@
 """MADDPG (Lowe et al. 2017, arXiv 1706.02275) with discrete actions by the straight-through Gumbel-softmax (arXiv 1611.01144).
 
-y^i = r^i + gamma (1 - terminated) Qbar^i(x', a'^1 .. a'^N), a'^j drawn from the target actor of j; the actor of i climbs
-Q^i(x, a^-i, a~^i). Two options of the paper: `infer` replaces the other agents' target actors in y^i by agent i's models of
-them (4.2); `ensemble` gives each agent K sub-policies, one of which plays an episode (4.3).
+The target of critic i is y^i = r^i + gamma (1 - terminated) Qbar^i(x', a'^1 .. a'^N), with a'^j drawn from the target actor
+of j. The actor of i ascends Q^i(x, a^-i, a~^i). The paper has two options. `infer` replaces the other agents' target actors in
+y^i by agent i's models of them (section 4.2). `ensemble` gives each agent K sub-policies, one for each episode (section 4.3).
 """
 
 from dataclasses import dataclass

@@ -1,8 +1,12 @@
 r"""QTRAN-base (Son et al. 2019, arXiv 1905.05408): a free joint Q, and agents' Q with the same greedy actions.
 
-With u the joint action, u* the agents' greedy actions, Q^ the joint network and V(s) a correction of the sum of the Q^i:
-L_td = (Q^(u) - y)^2,  L_opt = (sum_i Q^i(u*_i) - Q^(u*) + V)^2,  L_nopt = min(sum_i Q^i(u_i) - Q^(u) + V, 0)^2,
-Q^ is constant in the last two; y uses the target networks at the online networks' greedy actions.
+u is the joint action, u* the agents' greedy actions, Q^ the joint network, V(s) a correction of the sum of the Q^i.
+
+- L_td = (Q^(u) - y)^2
+- L_opt = (sum_i Q^i(u*_i) - Q^(u*) + V)^2
+- L_nopt = min(sum_i Q^i(u_i) - Q^(u) + V, 0)^2
+
+Q^ is constant in the last two. y uses the target networks at the online networks' greedy actions.
 """
 
 from dataclasses import dataclass

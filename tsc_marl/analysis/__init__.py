@@ -1,1 +1,1 @@
-"""What finished trainings show: comparisons, phase values, gradient statistics."""
+"""Analysis of finished trainings: comparisons, phase values, gradient statistics."""

@@ -1,16 +1,17 @@
 r"""Policy gradients of several advantage estimators on the episodes of one frozen policy.
 
-**The gradient** of agent i in an episode is (1/T) sum_t A^i_t grad log pi^i(a^i_t | o^i_t) with respect to the weights and the
-bias of the actor's last layer: (onehot(a) - pi) h^T, with h the layer's input. It is exact and needs no backward pass. It has the
-same few hundred coordinates for every agent, under every sharing of parameters. It is zero in rows without a choice.
+**The gradient** of agent i in an episode is (1/T) sum_t A^i_t grad log pi^i(a^i_t | o^i_t). It is taken for the weights and the
+bias of the actor's last layer. There grad log pi is (onehot(a) - pi) h^T, with h the layer's input: exact, without a backward
+pass. It has the same few hundred coordinates for every agent, under every sharing of parameters. It is zero in rows without
+a choice.
 
 **The true team gradient** has the same form with the discounted later rewards of all agents, sampled to the end of the
 episode (lambda = 1), less a value of the state. Such a value does not change the mean, so its critic may be wrong. In
 traffic the noise may be too large. A smaller lambda (`truth_lam`) replaces later rewards by fitted values: less variance,
 some bias.
 
-**Critics** are fitted to the frozen policy by the algorithms' own updates on one half of the episodes, and the advantages of
-the other half come from the algorithms' own `prepare`; then the halves change places. Conditional on the critics, the
+**Critics** are fitted to the frozen policy by the algorithms' own updates on one half of the episodes. The advantages of
+the other half come from the algorithms' own `prepare`. Then the halves change places. Conditional on the critics, the
 episodes of a half are independent and identically distributed, as `gradient_statistics` assumes. The measured bias includes
 the error of the fitted critics.
 """

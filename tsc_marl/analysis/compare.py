@@ -12,7 +12,7 @@ from tsc_marl import config, controllers
 from tsc_marl.errors import UserError, unknown
 from tsc_marl.evaluation import statistics
 from tsc_marl.tracking import renames
-from tsc_marl.tracking.store import Tracker
+from tsc_marl.tracking.stored_runs import StoredRuns
 
 logger = logging.getLogger(__name__)
 
@@ -51,17 +51,17 @@ class Training:
     algorithm: str
     seed: int
     settings: dict[str, str]
-    """As logged, with SUMO's version."""
+    """Settings in the store by name, and the version of SUMO."""
     delay: np.ndarray
     """[E] Delay [s] of the final policy in each evaluation episode."""
     gridlock: float
-    """Share of the evaluation episodes."""
+    """Share of the evaluation episodes with a gridlock."""
     curve: dict[str, np.ndarray]
-    """[U] each, an entry per update: `episode`, `steps` (decisions), `delay` [s], `minutes`."""
+    """Curves [U], with an entry per update: `episode`, `steps` (decisions), `delay` [s], `minutes`."""
     tags: dict[str, str]
-    """As logged: versions, `git_commit`, the `command`."""
+    """Tags in the store: versions, `git_commit`, the `command`."""
     metrics: dict[str, float]
-    """Last value of everything logged."""
+    """Last value of each metric in the store."""
 
     @property
     def commit(self) -> str:
@@ -77,7 +77,7 @@ class Comparison:
 
     network: str
     groups: dict[str, list[Training]]
-    """In the order of their seeds."""
+    """Trainings of each group, in the order of their seeds."""
     baseline_delays: dict[str, float]
     """Mean delay [s] of each classical controller."""
 
@@ -132,18 +132,18 @@ def load(network: str, choice: RunFilter = RunFilter()) -> Comparison:
     and seed, the newer one counts.
 
     Args:
-        network: the experiment.
-        choice: which of them.
+        network: name of the network, which is the experiment in the store.
+        choice: filter of the trainings.
 
     Raises:
-        UserError: when there is none, or when two differ in one of `COMPARABLE_SETTINGS`.
+        UserError: when no training matches, or when two differ in one of `COMPARABLE_SETTINGS`.
     """
-    tracker = Tracker(network)
-    finished = [run for run in tracker.finished(choice.where) if "eval/delay" in run.data.metrics]
+    store = StoredRuns(network)
+    finished = [run for run in store.finished(choice.where) if "eval/delay" in run.data.metrics]
     runs = [run for run in finished if choice.takes(run.data.tags)]
     if len(runs) > SLOW:
         logger.info(f"{network}: reading {len(runs)} trainings")
-    trainings = [_training(tracker, run) for run in runs]
+    trainings = [_training(store, run) for run in runs]
     missing = sorted(set(choice.algos) - {training.algorithm for training in trainings})
     for name in missing:
         if name not in config.algorithms():
@@ -161,18 +161,18 @@ def load(network: str, choice: RunFilter = RunFilter()) -> Comparison:
         if training.seed not in {other.seed for other in groups[name]}:  # newest first
             groups[name].append(training)
     ordered = {name: sorted(group, key=lambda training: training.seed) for name, group in groups.items()}
-    return Comparison(network, ordered, _baseline_delays(tracker, runs))
+    return Comparison(network, ordered, _baseline_delays(store, runs))
 
 
-def _training(tracker: Tracker, run: Any) -> Training:
+def _training(store: StoredRuns, run: Any) -> Training:
     tags, params = run.data.tags, renames.settings(run.data.params)
     try:
-        content = tracker.evaluation(run.info.run_id)
+        content = store.evaluation(run.info.run_id)
     except UserError as error:
         advice = f"delete the run in MLflow (make ui), or --where \"attributes.run_id != '{run.info.run_id}'\""
         raise UserError(f"{error}; {advice}") from None
     (episodes,) = content["results"].values()
-    histories = {key: tracker.history(run.info.run_id, key) for key in ("episode", "steps", "delay", "minutes")}
+    histories = {key: store.history(run.info.run_id, key) for key in ("episode", "steps", "delay", "minutes")}
     played = max(histories["episode"], default=0.0)
     if played != float(params["episodes"]):
         state = f"the store has the curves of {played:.0f} of {params['episodes']} episodes of run {run.info.run_id}"
@@ -213,13 +213,13 @@ def group_names(trainings: Sequence[Training]) -> list[str]:
     return names
 
 
-def _baseline_delays(tracker: Tracker, runs: Sequence[Any]) -> dict[str, float]:
+def _baseline_delays(store: StoredRuns, runs: Sequence[Any]) -> dict[str, float]:
     """Return the mean delays of the classical controllers that were measured beside these trainings."""
     parents = dict.fromkeys(run.data.tags.get("mlflow.parentRunId", "") for run in runs)
     baseline_delays: dict[str, float] = {}
     for parent in filter(None, parents):
         try:
-            content = tracker.evaluation(parent)
+            content = store.evaluation(parent)
         except UserError:
             continue
         for name, episodes in content["results"].items():

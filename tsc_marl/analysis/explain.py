@@ -43,7 +43,7 @@ class EpisodeTrace:
     phases: tuple[int, ...]
     """Number of phases per signal."""
     time_s: np.ndarray
-    """[T] since the start of the window."""
+    """[T] seconds since the start of the window."""
     action: Tensor
     """[T, N]"""
     avail: Tensor

@@ -1,7 +1,7 @@
 r"""Bias and variance of gradient estimates on independent episodes: pure functions of tensors.
 
-With x_e and y_e two estimators' gradients in episode e, the mean of <x_e, y_f> over all pairs e != f estimates <E x, E y>
-without bias: common noise of x and y is only in the pairs e = f. Let r be the true gradient and, estimated in this
+Let x_e and y_e be two estimators' gradients in episode e. The mean of <x_e, y_f> over all pairs e != f estimates <E x, E y>
+without bias: only the pairs e = f have common noise. Let r be the true gradient and, estimated in this
 way, X = |E x|^2, C = <E x, E r>, R = |E r|^2; beside them S = E |x - E x|^2. Then
 
 - cosine = C / sqrt(X R) measures the bias, without the noise in x and r;
@@ -23,9 +23,9 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 TRUTH = "truth"
-"""The name of the true gradient among the estimators."""
+"""Name of the true gradient among the estimators."""
 SHARED = "shared"
-"""The name of the reference estimator."""
+"""Name of the reference estimator."""
 AGGREGATE_VIEWS = ("agents", "network")
 """Views of all agents: their gradients side by side, and summed where agents share parameters."""
 BATCH = 2
@@ -64,9 +64,9 @@ class GradientStatistics:
     """Quality of all estimators at one policy."""
 
     quality: dict[str, dict[str, GradientQuality]]
-    """Per estimator for `agents` and `network` (see AGGREGATE_VIEWS), and for each agent by its name."""
+    """Quality per estimator for `agents` and `network` (see AGGREGATE_VIEWS), and for each agent by its name."""
     gains: dict[str, dict[int, Estimate]]
-    """Per estimator the gain for `agents` by the number of episodes in a batch."""
+    """Gain per estimator for `agents` by the number of episodes in a batch."""
     reliability: Estimate
     """Expected cosine for `agents` between two true gradients, each from half of the episodes."""
 
@@ -76,14 +76,14 @@ class Products:
     """Inner products of an estimator's mean gradient, and its size."""
 
     own: Float[Tensor, "R V"]
-    """X, with itself."""
+    """X, the product with itself."""
     true: Float[Tensor, "R V"]
-    """C, with the true one."""
+    """C, the product with the true gradient."""
     size: Float[Tensor, "R V"]
     """X + S, the mean squared length of one episode's gradient."""
 
     def power(self, episodes: int) -> Float[Tensor, "R V"]:
-        """Return the mean squared length of the mean gradient of so many episodes, X + S / n; X is at least 0 here."""
+        """Return the mean squared length of the mean gradient of n episodes, X + S / n; X is at least 0 here."""
         own = self.own.clamp(min=0)
         return (own + (self.size - own) / episodes).clamp(min=1e-30)
 

@@ -32,13 +32,13 @@ class Summary:
     episodes: list[float]
     """Training episodes of each seed until the threshold is reached, infinite if never; empty without a threshold."""
     minutes: list[float]
-    """Likewise minutes of training."""
+    """Minutes of training of each seed until then; infinite if never, empty without a threshold."""
     training_delay: float
     """Mean delay over all training episodes [s]."""
     final_slope: float
     """Change of the training delay over the last quarter of training [s]."""
     gridlock: float
-    """Share of the evaluation episodes."""
+    """Share of the evaluation episodes with a gridlock."""
 
 
 def summarise(comparison: Comparison, reference: str) -> dict[str, Summary]:
@@ -63,7 +63,7 @@ COLUMNS = (
     Column("final_slope", "final\nslope [s]", number("+.1f"), 8),
     Column("gridlock", "gridlock", number(".0%"), 2),
 )
-"""Of a comparison, a row per group: the fields of `Summary`."""
+"""Columns of a comparison, with a row per group: the fields of `Summary`."""
 MINOR = left_out_first(COLUMNS)
 
 
@@ -111,7 +111,7 @@ RUN_COLUMNS = (
     Column("commit", "commit", priority=3),
     Column("run", "run"),
 )
-"""Of a list of trainings, a row each."""
+"""Columns of a list of trainings, with a row each."""
 RUN_MINOR = left_out_first(RUN_COLUMNS)
 
 
@@ -158,7 +158,7 @@ def _summary(trainings: Sequence[Training], reference: Sequence[Training] | None
 
 
 def delays(trainings: Sequence[Training]) -> np.ndarray:
-    """Return [S, E] s."""
+    """Return the delays [s] of the final policies, [S, E]."""
     return np.array([training.delay for training in trainings])
 
 

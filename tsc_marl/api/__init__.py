@@ -114,9 +114,9 @@ def evaluate(
     check_eval_seeds(seeds, "seeds")
     task = Task(str(network), _timing(timing) or Timing(), demand=demand or Demand())
     labelled = policies if isinstance(policies, Mapping) else {_label(policy): policy for policy in policies}
-    found = {label: _policy(policy, task) for label, policy in labelled.items()}
+    policies_by_label = {label: _policy(policy, task) for label, policy in labelled.items()}
     with Pool(workers or os.cpu_count() or 1) as pool:
-        rows = evaluation.evaluate(pool, task, found, seeds, Path(out) if out is not None else None)
+        rows = evaluation.evaluate(pool, task, policies_by_label, seeds, Path(out) if out is not None else None)
     return EvaluationResult(task.network, rows)
 
 
@@ -124,9 +124,10 @@ def train(
     network: str | Path, algos: "Sequence[str | type]" = ("mappo", "jointq"), seeds: Sequence[int] = (0,), episodes: int = 100,
     **settings: Any,
 ) -> "TrainingResult":  # fmt: skip
-    """Train algorithms, evaluate them beside classical controllers, and return where the results are.
+    """Train algorithms, evaluate them beside classical controllers, and return the folder with the results.
 
-    The program uses one thread of torch from then on, since the number of threads changes the sums.
+    Nothing is printed, unless `tsc_marl.console.show_log()` was called. The program uses one thread of torch from then on,
+    since the number of threads changes the sums.
 
     Args:
         network: as in `make`.

@@ -21,7 +21,7 @@ from tsc_marl.sim.signal_timing import Timing
 from tsc_marl.tracking import checkpoint
 from tsc_marl.tracking.policies import find_checkpoint
 from tsc_marl.tracking.run_folder import CHECKPOINT, RunFolder
-from tsc_marl.tracking.store import IMPORTED, Tracker
+from tsc_marl.tracking.stored_runs import IMPORTED, StoredRuns
 from tsc_marl.types import Spec
 
 STORE_DEFAULT = "Default"
@@ -97,13 +97,13 @@ def load_policy(policy: str | Path, network: str | Path | None = None) -> SavedP
 
 def _newest_network(policy: str) -> str:
     """Return where the newest finished run of an algorithm was trained; a run id needs no network."""
-    tracker = Tracker(STORE_DEFAULT)
+    store = StoredRuns(STORE_DEFAULT)
     if len(policy) == 32:
         return STORE_DEFAULT
     runs = {
         run.info.start_time: network
-        for network in tracker.experiments()
-        for run in Tracker(network).finished(f"tags.algorithm = '{policy}'")
+        for network in store.experiments()
+        for run in StoredRuns(network).finished(f"tags.algorithm = '{policy}'")
         if IMPORTED not in run.data.tags
     }
     if not runs and policy in algorithms():

@@ -1,14 +1,13 @@
 """simple_spread of the multi-agent particle environments, with many copies at once; `make bench-mpe` trains on it.
 
 The physics, observations and rewards are those of MPE2's simple_spread_v3 (tests/test_spread.py compares them step by
-step). Published returns are in OpenAI's convention: every agent gets the sum over agents of (minus the distance of each
-landmark to its nearest agent, minus the collisions, a body's with itself counted); with MPE2's per-agent rewards r^i at
-local ratio 0.5 that is 2 sum_i r^i - 3 per step.
+step). Published returns are in OpenAI's convention. There the cost of a step is the sum of the landmarks' distances to their
+nearest agents, plus the collisions; a body collides with itself too. Every agent gets minus that cost, summed over agents. With
+MPE2's per-agent rewards r^i at local ratio 0.5 the convention's reward is 2 sum_i r^i - 3 per step.
 """
 
 import itertools
 import logging
-import sys
 import time
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -23,7 +22,7 @@ from tsc_marl.evaluation.tables import Column, Row, number, terminal_table
 from tsc_marl.training.learner import Learner
 from tsc_marl.types import Algorithm, Batch, Spec
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("tsc_marl.benchmarks.mpe")  # `python -m` calls this module __main__
 
 STEPS, N, DT, DAMPING, REACH, MARGIN, STIFF, THRUST = 25, 3, 0.1, 0.25, 0.3, 1e-3, 100.0, 5.0
 PUSH = torch.tensor([[0.0, 0.0], [-1.0, 0.0], [1.0, 0.0], [0.0, -1.0], [0.0, 1.0]])
@@ -228,5 +227,5 @@ def run(options: MpeOptions) -> None:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    console.show_log()
     run(tyro.cli(MpeOptions))

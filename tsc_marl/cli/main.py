@@ -1,268 +1,30 @@
-"""The command line: parse, call, print."""
+"""The command line: find the verb, run it, return the exit code."""
 
 import os
 import select
 import signal
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
 
 from tsc_marl import console, old_options
-from tsc_marl.cli.options import (
-    BenchOptions,
-    CompareOptions,
-    EvaluateOptions,
-    ExplainOptions,
-    ExportOptions,
-    ImportOptions,
-    NetworksOptions,
-    ProbeOptions,
-    ReportOptions,
-    ResultsOptions,
-    StudyOptions,
-    UiOptions,
-    VideoOptions,
-    WatchOptions,
-    split,
-)
-from tsc_marl.config import algorithms, check_eval_seeds, check_list, cli, command_line, read_timing
+from tsc_marl.cli import verbs
 from tsc_marl.errors import UserError, unknown
-from tsc_marl.paths import make_folder
-from tsc_marl.sim.demand import Demand
-
-if TYPE_CHECKING:
-    from tsc_marl.analysis.compare import Comparison
-
-
-def train(argv: list[str]) -> None:
-    """Train algorithms on a network, then evaluate them."""
-    from tsc_marl.training import loop as module
-
-    module.train(argv)
-
-
-def study(argv: list[str]) -> None:
-    """Train algorithms on networks with seeds, side by side. Continues itself."""
-    own, rest = split(argv, ("network", "algos", "seeds", "jobs", "help"))
-    options = cli(StudyOptions, own, "study")
-    from tsc_marl.training import study as module
-
-    for name in ("network", "algos", "seeds"):
-        check_list(name, getattr(options, name))
-    cells = module.trials(options.network, options.algos, options.seeds, rest)
-    module.run(cells, options.jobs)
-    from tsc_marl.analysis import compare
-    from tsc_marl.report import build
-
-    choice = compare.RunFilter(folders=[cell.folder.name for cell in cells])
-    comparisons = [compare.load(net, choice) for net in dict.fromkeys(cell.net for cell in cells)]
-    for comparison in comparisons:
-        _show(comparison, None)
-    stored = {training.tags["folder"] for comparison in comparisons for training in comparison.trainings}
-    if missing := [cell.folder.name for cell in cells if cell.folder.name not in stored]:
-        console.say(f"not in the store, so not compared: {', '.join(missing)}; remove them from runs/ to train again")
-    build.run(comparisons, None, ReportOptions().out, command_line("study", argv))
-
-
-def evaluate(argv: list[str]) -> None:
-    """Measure controllers and trained policies on held-out seeds."""
-    options = cli(EvaluateOptions, argv, "evaluate")
-    from tsc_marl import controllers
-    from tsc_marl.evaluation import session
-    from tsc_marl.sim import disturbances as suite
-    from tsc_marl.tracking.policies import policy_labels
-
-    wanted = tuple(controllers.available()) if options.policy == ("classical",) else options.policy
-    check_list("policy", wanted)
-    check_list("network", options.network)
-    names = [*wanted, *policy_labels(wanted).values(), *controllers.available(), *algorithms()]
-    if options.baseline not in names:
-        raise unknown("baseline", options.baseline, dict.fromkeys(names))
-    for name in options.disturbances or ():
-        suite.find(name)
-    check_eval_seeds(options.eval_seeds)
-    disturbances = () if options.disturbances is None else options.disturbances or tuple(suite.SUITE)
-    tasks = [_task(name, options.timing_preset, options.demand) for name in session.networks(options.network)]
-    session.run(tasks, wanted, options.eval_seeds, options.out, options.baseline, disturbances, options.workers)
-
-
-def results(argv: list[str]) -> None:
-    """Measure all controllers on RESCO's networks, write docs/results.md."""
-    options = cli(ResultsOptions, argv, "results")
-    from tsc_marl.benchmarks import resco as module
-
-    module.run(options.workers, options.out, options.page)
-
-
-def compare(argv: list[str]) -> None:
-    """Compare the finished trainings of a network: delay, speed, intervals."""
-    options = cli(CompareOptions, argv, "compare")
-    (comparison,) = _trained((options.network,), options)
-    _show(comparison, options.reference)
-
-
-def _trained(nets: tuple[str, ...], options: CompareOptions | ReportOptions) -> "list[Comparison]":
-    from tsc_marl.analysis import compare as module
-    from tsc_marl.sim import scenario
-
-    check_list("network", nets)
-    names = [scenario.load(net).name for net in nets]
-    return [module.load(name, module.RunFilter(options.where, options.algos)) for name in names]
-
-
-def _show(comparison: "Comparison", reference: str | None) -> None:
-    from tsc_marl.analysis import summaries as module
-
-    console.show(module.runs_table(comparison), module.RUN_MINOR)
-    console.show(module.table(comparison, comparison.reference(reference)), module.MINOR)
-    if caution := module.caveats(comparison):
-        console.say(caution)
-
-
-def probe(argv: list[str]) -> None:
-    """Measure bias and variance of the policy gradients at saved policies."""
-    options = cli(ProbeOptions, argv, "probe")
-    from tsc_marl.analysis import gradient_probe as module
-    from tsc_marl.sim import scenario
-
-    network = scenario.load(options.network).name
-    check_list("policy", options.policy)
-    module.run(network, options.policy, options.episodes, options.truth_lam, options.out, options.workers)
-
-
-def report(argv: list[str]) -> None:
-    """Write an HTML page on the finished trainings, with plots."""
-    options = cli(ReportOptions, argv, "report")
-    if options.out.suffix != ".html":
-        raise UserError(f"out must name an .html file; got {options.out}")
-    from tsc_marl.report import build
-
-    build.run(_trained(options.network, options), options.reference, options.out, command_line("report", argv))
-
-
-def export(argv: list[str]) -> None:
-    """Write finished trainings as files."""
-    options = cli(ExportOptions, argv, "export")
-    from tsc_marl.analysis.compare import RunFilter
-    from tsc_marl.report import archive
-    from tsc_marl.sim import scenario
-
-    names = tuple(scenario.load(net).name for net in options.network)
-    number = archive.write(names, RunFilter(options.where, options.algos), options.out, command_line("export", argv))
-    console.say(f"{number} files of trainings: {options.out}; to read them elsewhere: make import FROM={options.out}")
-
-
-def import_(argv: list[str]) -> None:
-    """Read exported trainings into the store, by default the published ones."""
-    options = cli(ImportOptions, argv, "import")
-    from tsc_marl.report import archive
-
-    taken, present = archive.read(options.folder)
-    console.say(
-        f"{taken} read from {options.folder}, {present} were in the store already; next: make compare, make report, make ui"
-    )
-
-
-def watch(argv: list[str]) -> None:
-    """Drive one episode in sumo-gui at a watchable speed."""
-    options = cli(WatchOptions, argv, "watch")
-    from tsc_marl.tracking.policies import find_policy
-    from tsc_marl.viz import watch as module
-
-    task = _task(options.network, options.timing_preset)
-    _check_seed(options.seed)
-    module.watch(task, find_policy(options.policy, task), options.seed, options.delay_ms, options.quit_on_end)
-
-
-def explain(argv: list[str]) -> None:
-    """Show how a trained policy values the phases at each decision."""
-    options = cli(ExplainOptions, argv, "explain")
-    from tsc_marl.analysis import explain as module
-    from tsc_marl.tracking.policies import find_policy, policy_labels
-
-    task = _task(options.network, options.timing_preset)
-    check_eval_seeds((options.seed,), "seed")
-    policy = find_policy(options.policy, task)
-    make_folder(options.out)
-    trace = module.play(task, policy, options.seed)
-    path = options.out / f"decisions_{task.network}_{policy_labels([options.policy])[options.policy]}.csv"
-    title = f"{policy.name} on {task.network}, seed {options.seed}: delay {trace.metrics['delay']:.1f} s"
-    module.write(path, trace)
-    module.draw(path.with_suffix(".png"), task, trace, f"{title}; how much depends on each signal's choice")
-    console.show(module.table(title, trace))
-    console.say(f"{module.legend(trace)}\nevery decision: {path}; map: {path.with_suffix('.png')}")
-
-
-def video(argv: list[str]) -> None:
-    """Draw a clip of an episode as a video, one policy or two."""
-    options = cli(VideoOptions, argv, "video")
-    from tsc_marl.tracking.policies import find_policy, policy_labels
-    from tsc_marl.viz import video as module
-
-    check_list("policy", options.policy)
-    if len(options.policy) > 2:
-        raise UserError(f"policy takes one or two, side by side; got {' '.join(options.policy)}")
-    task = _task(options.network, options.timing_preset)
-    _check_seed(options.seed)
-    policies = {label: find_policy(name, task) for name, label in policy_labels(options.policy).items()}
-    module.validate(task, options.from_s, options.to_s, options.out)
-    module.write(task, policies, options.seed, options.from_s, options.to_s, options.out)
-
-
-def ui(argv: list[str]) -> None:
-    """Open MLflow on the trainings of this folder, or of TSC_MARL_HOME."""
-    options = cli(UiOptions, argv, "ui")
-    from tsc_marl.tracking import ui as module
-
-    module.serve(options.port)
-
-
-def networks(argv: list[str]) -> None:
-    """List the road networks: signals, phases, lanes, vehicles, licence."""
-    options = cli(NetworksOptions, argv, "networks")
-    from tsc_marl.evaluation import tables
-    from tsc_marl.sim import scenario
-
-    console.show(tables.networks_table([scenario.load(name) for name in options.network or scenario.available()]))
-
-
-def bench(argv: list[str]) -> None:
-    """Measure speed, as ratios within one run."""
-    options = cli(BenchOptions, argv, "bench")
-    from tsc_marl.benchmarks import speed as module
-
-    module.run(options.only)
-
-
-def _check_seed(seed: int) -> None:
-    if not 0 <= seed < 2**31:
-        raise UserError(f"seed must lie in 0 .. {2**31 - 1}; got {seed}")
-
-
-def _task(network: str, timing: str, demand: Demand | None = None) -> Any:
-    from tsc_marl.rollout.task import Task, check_task
-
-    task = Task(network, read_timing(timing), demand=demand or Demand())
-    for note in check_task(task):
-        console.say(note)
-    return task
-
 
 GROUPS: dict[str, tuple[Callable[[list[str]], None], ...]] = {
-    "start here": (networks, train, evaluate, study),
-    "look": (watch, video, explain, ui),
-    "compare": (compare, report, probe),
-    "share": (export, import_),
-    "maintain": (results, bench),
+    "start here": (verbs.networks, verbs.train, verbs.evaluate, verbs.study),
+    "look": (verbs.watch, verbs.video, verbs.explain, verbs.ui),
+    "compare": (verbs.compare, verbs.report, verbs.probe),
+    "share": (verbs.export, verbs.import_),
+    "maintain": (verbs.results, verbs.bench),
 }
-VERBS = {verb.__name__.rstrip("_"): verb for verbs in GROUPS.values() for verb in verbs}
+VERBS = {verb.__name__.rstrip("_"): verb for group in GROUPS.values() for verb in group}
 
 
 def _usage() -> None:
     print("usage: python -m tsc_marl [-q | -v] VERB [OPTIONS]")
-    for group, verbs in GROUPS.items():
-        print(f"\n{group}")
-        for verb in verbs:
+    for title, group in GROUPS.items():
+        print(f"\n{title}")
+        for verb in group:
             print(f"  {verb.__name__.rstrip('_'):10s}{(verb.__doc__ or '').splitlines()[0]}")
     print("\n-q prints tables and warnings only, -v prints more. VERB --help explains every option.")
 

@@ -11,9 +11,9 @@ from tsc_marl.sim.link_counts import ApproachingVehicles, LinkCounts
 
 
 class Controller:
-    """Chooses phases from what it may read of the environment, as a trained policy does.
+    """Base class of the classical controllers: chooses the phases of all signals at each decision.
 
-    It is made before its first episode, and may play a warm-up to learn what traffic there is.
+    It is constructed before its first episode, and may simulate a warm-up to count the traffic.
 
     Raises:
         UserError: at construction, when it cannot serve the network, in one line.
@@ -38,8 +38,8 @@ class Controller:
 class Greedy(Controller):
     """Serves, at every decision, the phase whose green links score highest together; stays on a tie.
 
-    A link with traffic that has been red for `MAX_RED_S` comes first: without that guard, and with few vehicles on a
-    side road against many, all of these rules starve it.
+    A link with traffic that has been red for `MAX_RED_S` comes first. Without that guard, all of these rules starve a side road
+    with few vehicles.
     """
 
     MAX_RED_S = 90.0
@@ -53,7 +53,7 @@ class Greedy(Controller):
         self._served_s = np.full(self.links.size, self.env.now)
 
     def scores(self, bound: ApproachingVehicles) -> np.ndarray:
-        """Return what a second of green is worth on each link, [L] in the flat numbering of `Links`."""
+        """Return the score of each link, [L] in the flat numbering of `LinkCounts`: the use of a second of green."""
         raise NotImplementedError
 
     def act(self) -> np.ndarray:

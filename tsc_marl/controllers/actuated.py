@@ -1,9 +1,9 @@
-"""Gap-actuated control: a green goes on while vehicles follow one another closely, between a least and a longest green.
+"""Gap-actuated control: a green is extended while vehicles follow one another closely, between a least and a longest green.
 
 Source: SUMO's `actuated` programs. Phases: those that are needed to give every link its best green, in the network's order.
-Parameters: least green `timing.min_green_s`, longest green `MAX_GREEN_S` (shorter where `timing.max_red_s` needs it), `GAP_S`
-between two vehicles that ends a green, `DETECTOR_GAP_S`, how far before the stop line the loop lies, in seconds at the speed
-limit. Information used: one loop detector a lane, which is what stands on the street.
+Parameters: least green `timing.min_green_s`; longest green `MAX_GREEN_S`, shorter where `timing.max_red_s` needs it. `GAP_S` is
+the gap between two vehicles that ends a green. `DETECTOR_GAP_S` is the distance of the loop from the stop line, in seconds
+at the speed limit. Information used: one loop detector per lane, as streets have it.
 """
 
 from typing import ClassVar

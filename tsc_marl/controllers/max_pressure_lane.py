@@ -1,9 +1,9 @@
 """Max pressure per lane, as it is usually coded for reinforcement learning: a warning, not a recommendation.
 
-The pressure of a phase is the sum over the links that it serves of (vehicles on the lane that the link comes from) - (vehicles
-on the lane it leads to), with the lanes that SUMO's signal controls and nothing upstream of them. It cannot tell where
-vehicles on a shared lane are bound, and it is blind where a controlled lane is a stub shorter than a vehicle, as on RESCO's
-Ingolstadt networks: vehicles queue on the lane before it and are never served. It has no starvation guard either.
+The pressure of a link is the number of vehicles on its incoming lane less that on its outgoing lane. The pressure of a phase
+is the sum over its links. Nothing upstream of the signal's own lanes counts. So the controller cannot tell
+where vehicles on a shared lane are bound. It is blind where such a lane is shorter than a vehicle, as on RESCO's Ingolstadt
+networks: vehicles queue on the lane before it and are never served. It has no starvation guard either.
 
 Source: the pressure of sumo-rl and of PressLight (Wei et al. 2019, doi 10.1145/3292500.3330949). Parameters: none.
 Information used: vehicles per controlled lane and per lane behind the signal; a camera or two loops a lane know it.

@@ -1,8 +1,8 @@
 """Self-organising traffic lights (Gershenson 2005, arXiv nlin/0411066; with platoons, Cools et al. 2008, arXiv nlin/0610040).
 
-Each red link counts vehicle-seconds of the vehicles within `REACH_M`; when those of some phase reach `THRESHOLD_VEH_S`, it is
-the next, unless a short platoon, at most `PLATOON_VEH` moving vehicles within `PLATOON_M`, is about to pass the present green.
-The phase with the most vehicle-seconds wins. Information used: vehicles near each stop line by their next movement.
+Each red link counts vehicle-seconds of the vehicles within `REACH_M`. A phase is due when the count of its links reaches
+`THRESHOLD_VEH_S`; of several, the one with the largest count is next. It waits while a short platoon passes the present green:
+at most `PLATOON_VEH` moving vehicles within `PLATOON_M`. Information used: vehicles near each stop line by their next movement.
 """
 
 import numpy as np

@@ -1,14 +1,18 @@
 r"""Webster's fixed time (Webster 1958, Road Research Technical Paper 39): cycle and splits for the demand of a warm-up run.
 
-Per signal, flow ratios and splits come from a linear program (after Allsop 1972, doi 10.1287/trsc.6.3.223): with phase
-shares l_p of the cycle and x_k the flow that drivers send over link k, minimise Y = sum_p l_p such that the links of a turn carry
-its flow, x_k <= s sum_p a_pk l_p, and a lane carries no more than s times the share in which any of its links is green; a_pk is 1
-for a green that yields to nobody, `PERMISSIVE` for one that yields. The cycle is C = (1.5 L + 5) / (1 - Y), L = the lost
-time of all phases; of the sets of phases that serve all turns, that with the shortest cycle is taken. Given C, the splits
-maximise the least reserve of capacity by the same program. A turn that nobody took counts `LEAST_VEH_H`: it must get green.
+The flow ratio Y and the splits of a signal come from a linear program (after Allsop 1972, doi 10.1287/trsc.6.3.223). Its
+variables are l_p, the share of phase p in the cycle, and x_k, the flow over link k. It minimises Y = sum_p l_p such that
 
-Parameters: `SATURATION_VEH_H` of a lane, `LOST_S` of green lost at each change beside yellow and all-red (drivers use some of
-the yellow, so that it is less than the change), `LEAST_S` and `MOST_S` of the cycle. Information used: hourly flows of each turn,
+- the links of a turn carry its flow;
+- x_k <= s sum_p a_pk l_p, with s the saturation flow; a_pk is 1 for a protected green and `PERMISSIVE` for a yielding one;
+- a lane carries at most s times the share of the cycle in which any of its links is green.
+
+The cycle is C = (1.5 L + 5) / (1 - Y), with L the lost time of all phases. Among the sets of phases that serve all turns, the
+set with the shortest cycle is used. Given C, the splits maximise the least reserve of capacity by the same program. A turn
+without vehicles counts as `LEAST_VEH_H`, so that it gets green.
+
+Parameters: `SATURATION_VEH_H` of a lane, `LEAST_S` and `MOST_S` of the cycle, `LOST_S` of green at each change of phase. `LOST_S`
+is added to yellow and all-red; it is short because drivers use part of the yellow. Information used: hourly flows of each turn,
 which engineers count; nothing during the run.
 """
 
@@ -33,7 +37,7 @@ LEAST_VEH_H = 1.0
 LOST_S = 1.0
 LEAST_S, MOST_S = 30, 120
 MOST_SETS = 1000
-"""All of them with up to 9 phases; each more doubles them, and large ones lose most of the time to changes."""
+"""Largest number of sets of phases that are tried: all sets of up to 9 phases. Each further phase doubles their number."""
 SATURATED = 0.95
 """A signal whose flow ratio is above this gets the longest cycle."""
 
@@ -51,16 +55,16 @@ class Webster(Controller):
 
 @dataclass(frozen=True)
 class PhaseDemand:
-    """What a signal's phases must carry: M turns over K links. Links that no phase serves are left out."""
+    """Demand at a signal: M turns over K links, J lanes, P phases. Links that no phase serves are left out."""
 
     serves: np.ndarray
     """[P, K] share of the saturation flow that a phase gives a link."""
     turn: np.ndarray
-    """[M, K] bool: the links of a turn."""
+    """[M, K] bool: whether a link belongs to a turn."""
     lane: np.ndarray
-    """[J, K] bool: the links of a lane."""
+    """[J, K] bool: whether a link belongs to a lane."""
     flow: np.ndarray
-    """[M] share of a lane's saturation flow."""
+    """[M] flow of a turn, as a share of a lane's saturation flow."""
 
 
 def demands(net: RoadNetwork, flows: TurningCounts) -> list[PhaseDemand]:
@@ -86,19 +90,19 @@ def demand(signal: Signal, green: np.ndarray, protected: np.ndarray, flows: Turn
 def best_plan(demand: PhaseDemand, timing: Timing) -> signal_programs.Plan:
     """Return the plan with Webster's cycle."""
     lost_s = timing.change_s + LOST_S
-    found: tuple[float, tuple[int, ...]] | None = None
+    shortest: tuple[float, tuple[int, ...]] | None = None
     for phases in candidates(demand):
         ratio = flow_ratio(demand, phases)
         length = (1.5 * lost_s * len(phases) + 5) / (1 - ratio) if ratio < SATURATED else 1e3 * ratio + len(phases)
-        if found is None or length < found[0]:
-            found = length, phases
-    assert found is not None
-    phases = found[1]
+        if shortest is None or length < shortest[0]:
+            shortest = length, phases
+    assert shortest is not None
+    phases = shortest[1]
     least_s = max(LEAST_S, len(phases) * (timing.change_s + timing.min_green_s))
     most_s = max(least_s, MOST_S)
     if timing.max_red_s is not None:  # a link that is green in one phase is red for the rest, less one yellow
         most_s = max(least_s, min(most_s, timing.max_red_s + timing.min_green_s + timing.yellow_s))
-    cycle_s = round(min(max(found[0], least_s), most_s))
+    cycle_s = round(min(max(shortest[0], least_s), most_s))
     return signal_programs.Plan(phases, splits(demand, phases, cycle_s, timing))
 
 

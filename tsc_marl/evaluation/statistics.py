@@ -1,7 +1,7 @@
 """Statistics of evaluations and of trainings: pure functions; lower delay is better.
 
-S training seeds, E evaluation episodes of each. Trainings vary more than episodes, so a bootstrap resamples seeds first, then
-the episodes of each seed (Agarwal et al. 2021, arXiv 2108.13264, whose strata are tasks; here one network is one task).
+S training seeds, E evaluation episodes of each. Trainings vary more than episodes. So a bootstrap resamples seeds
+first, then the episodes of each seed (after Agarwal et al. 2021, arXiv 2108.13264; their strata are tasks, here networks).
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -24,11 +24,11 @@ class Column:
     """A column of a table."""
 
     key: str
-    """The row's key of its values."""
+    """Key of its values in a row."""
     title: str
-    """Above the column, with the unit."""
+    """Title of the column, with the unit."""
     format: Callable[[Any], str] = str
-    """Returns the text of a value."""
+    """Function from a value to its text."""
     priority: int = 0
     """0: every terminal shows the column. Of the others, a narrow terminal leaves out the largest first."""
 
@@ -80,7 +80,7 @@ def difference(estimate: tuple[float, float, float]) -> str:
 
 
 def median(form: str) -> Callable[[Sequence[float]], str]:
-    """Return the format of what trainings needed to reach a threshold; infinity stands for a training that did not reach it.
+    """Return the format of a median over trainings of the time to a threshold; infinity: the threshold was not reached.
 
     The text is the median, and how many trainings reached the threshold where not all did. Where fewer than half did, the
     text is this count alone.
@@ -113,7 +113,7 @@ COLUMNS = (
     Column("gridlock", "gridlock", number(".0%")),
     Column("minutes", "training\n[min]", number(".1f"), 4),
 )
-"""Of an evaluation, a row per controller: means over episodes, the median of the delay, and p95 over vehicles."""
+"""Columns of an evaluation, with a row per controller: means over episodes, the median of the delay, and p95 over vehicles."""
 
 
 def result_columns(baseline: str = "") -> list[Column]:

@@ -147,4 +147,4 @@ def k_means(points: np.ndarray, k: int, restarts: int = 10) -> tuple[np.ndarray,
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of clusters that ran empty: then fewer than k serve
         tries = [kmeans2(points, k, minit="++", rng=random) for _ in range(restarts)]
-    return min(tries, key=lambda found: float(((points - found[0][found[1]]) ** 2).sum()))
+    return min(tries, key=lambda fit: float(((points - fit[0][fit[1]]) ** 2).sum()))

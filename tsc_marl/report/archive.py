@@ -6,21 +6,25 @@ episode. `compare` and `report` need no more.
 
 import gzip
 import json
+import logging
 import tempfile
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tsc_marl import console
 from tsc_marl.analysis import compare, summaries
 from tsc_marl.analysis.compare import RunFilter
 from tsc_marl.errors import UserError
 from tsc_marl.evaluation import tables
 from tsc_marl.report.archive_file import FORMAT, SUFFIX, read_file
 from tsc_marl.tracking.run_folder import EVALUATION, RunFolder
-from tsc_marl.tracking.store import Tracker
+from tsc_marl.tracking.stored_runs import StoredRuns
+
+logger = logging.getLogger(__name__)
 
 ABOUT = """Written by `{command}`; `make import FROM=<this folder>` takes them into a store, then `make compare`
 and `make report` show more. Final delay: the greedy final policy's, interquartile mean over training seeds and evaluation
@@ -46,7 +50,7 @@ def write(networks: Sequence[str], choice: RunFilter, out: Path, command: str) -
     Raises:
         UserError: when there are none, or the folder cannot be written.
     """
-    networks = networks or [name for name in Tracker("Default").experiments() if name != "Default"]
+    networks = networks or [name for name in StoredRuns("Default").experiments() if name != "Default"]
     contents = {network: _contents(network, choice) for network in networks}
     files = [content for families in contents.values() for content in families.values()]
     exported = {training["run"]["tags"]["algorithm"] for content in files for training in content["trainings"]}
@@ -74,23 +78,23 @@ def write(networks: Sequence[str], choice: RunFilter, out: Path, command: str) -
 
 def _contents(network: str, choice: RunFilter) -> dict[str, dict[str, Any]]:
     """Return the content of each file, by the name of the run's folder."""
-    tracker = Tracker(network)
-    chosen = {run.data.tags.get("mlflow.parentRunId") for run in tracker.finished(choice.where) if choice.takes(run.data.tags)}
+    store = StoredRuns(network)
+    chosen = {run.data.tags.get("mlflow.parentRunId") for run in store.finished(choice.where) if choice.takes(run.data.tags)}
     families: dict[str, list[str]] = defaultdict(list)
-    for run in tracker.finished():
+    for run in store.finished():
         parent = run.data.tags.get("mlflow.parentRunId")
         if parent in chosen and parent and "eval/delay" in run.data.metrics:
             families[parent].append(run.info.run_id)
     contents = {}
     for parent, children in families.items():
-        content = {"format": FORMAT, "network": network, **_record(tracker, parent)}
-        content["trainings"] = [_record(tracker, child) for child in reversed(children)]
+        content = {"format": FORMAT, "network": network, **_record(store, parent)}
+        content["trainings"] = [_record(store, child) for child in reversed(children)]
         contents[content["run"]["tags"]["folder"]] = content
     return contents
 
 
-def _record(tracker: Tracker, run_id: str) -> dict[str, Any]:
-    return {"run": tracker.record(run_id), "evaluation": tracker.evaluation(run_id)}
+def _record(store: StoredRuns, run_id: str) -> dict[str, Any]:
+    return {"run": store.record(run_id), "evaluation": store.evaluation(run_id)}
 
 
 def _section(network: str, choice: RunFilter) -> str:
@@ -126,35 +130,46 @@ def _section(network: str, choice: RunFilter) -> str:
 def read(folder: Path) -> tuple[int, int]:
     """Import the trainings of a folder and its subfolders into the store; those that the store has stay as they are.
 
-    Returns the numbers of files that were imported and that were left out: the store has them, or they are trained here.
+    Args:
+        folder: folder of an export.
+
+    Returns the number of imported files, and that of files left out: the store has their run, or it is being trained here.
 
     Raises:
-        UserError: when there is no such file, or one is no export: then none is imported. When the store refuses one: then
-            nothing of that one is kept.
+        UserError: when the folder has no export, or a file is damaged; nothing is imported then. Also when the store refuses
+            a file; nothing of that file is kept then.
     """
     paths = sorted(folder.rglob(f"*{SUFFIX}"))
     if not paths:
         raise UserError(f"no trainings (files *{SUFFIX}) in {folder}; give the folder of an export with --folder")
     contents = [read_file(path) for path in paths]
-    trackers = {network: Tracker(network) for network in {content["network"] for content in contents}}
-    stored = {run.data.tags.get("folder") for tracker in trackers.values() for run in tracker.finished()}
+    stores = {network: StoredRuns(network) for network in {content["network"] for content in contents}}
+    stored = {run.data.tags.get("folder") for store in stores.values() for run in store.finished()}
+    logger.info(f"reading {sum(len(content['trainings']) for content in contents)} trainings")
     taken = 0
-    for content in contents:
-        name = content["run"]["tags"]["folder"]
-        run = RunFolder.named(name)
-        if name not in stored:
-            if run.path.exists() and not run.finished.exists():
-                continue
-            _restore(trackers[content["network"]], content)
-            taken += 1
-        run.path.mkdir(parents=True, exist_ok=True)
-        if not run.evaluation.exists():
-            run.evaluation.write_text(json.dumps(content["evaluation"], indent=1))
-        run.finished.touch()
+    with console.progress("import", len(contents), unit="file") as progress:
+        for content in contents:
+            taken += _import(content, stores[content["network"]], stored)
+            progress.advance()
     return taken, len(paths) - taken
 
 
-def _restore(tracker: Tracker, content: dict[str, Any]) -> None:
+def _import(content: dict[str, Any], store: StoredRuns, stored: Collection[str]) -> bool:
+    """Import one file, unless the store has its run or the run is being trained here; return whether it was imported."""
+    name = content["run"]["tags"]["folder"]
+    run = RunFolder.named(name)
+    if name not in stored:
+        if run.path.exists() and not run.finished.exists():
+            return False
+        _restore(store, content)
+    run.path.mkdir(parents=True, exist_ok=True)
+    if not run.evaluation.exists():
+        run.evaluation.write_text(json.dumps(content["evaluation"], indent=1))
+    run.finished.touch()
+    return name not in stored
+
+
+def _restore(store: StoredRuns, content: dict[str, Any]) -> None:
     made: list[str] = []
     try:
         for part in (content, *content["trainings"]):
@@ -162,8 +177,8 @@ def _restore(tracker: Tracker, content: dict[str, Any]) -> None:
                 path = Path(folder) / EVALUATION
                 path.write_text(json.dumps(part["evaluation"], indent=1))
                 parent = made[0] if made else None
-                made.append(tracker.restore(part["run"], path, tables.markdown(part["evaluation"]["results"]), parent))
+                made.append(store.restore(part["run"], path, tables.markdown(part["evaluation"]["results"]), parent))
     except BaseException:  # half of what one command trained would count as all of it
         for run_id in made:
-            tracker.discard(run_id)
+            store.discard(run_id)
         raise

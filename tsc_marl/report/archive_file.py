@@ -15,9 +15,9 @@ from tsc_marl.tracking import renames
 FORMAT = 1
 SUFFIX = ".json.gz"
 Name = Annotated[str, StringConstraints(pattern=r"^\w[^/\\]*$")]
-"""Of a folder."""
+"""Name of a run's folder."""
 Points = tuple[list[int], list[float]]
-"""Steps and values."""
+"""Curve of a metric: steps and values."""
 
 
 class _Row(BaseModel):

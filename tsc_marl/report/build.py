@@ -33,9 +33,9 @@ class Section:
 
     results: NetworkResults
     verdicts: list[tuple[str, str]]
-    """Headline and evidence of each."""
+    """Headline and evidence of each verdict."""
     plots: dict[str, str]
-    """HTML by name; a plot without data is left out."""
+    """HTML of each plot by name; a plot without data is left out."""
 
 
 def run(comparisons: Sequence[Comparison], reference: str | None, out: Path, command: str) -> None:

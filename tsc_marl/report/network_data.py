@@ -8,7 +8,7 @@ import numpy as np
 from tsc_marl.analysis import summaries
 from tsc_marl.analysis.compare import Comparison, Training
 from tsc_marl.analysis.summaries import Summary
-from tsc_marl.tracking.store import Tracker
+from tsc_marl.tracking.stored_runs import StoredRuns
 
 REWARD = "reward"
 CREDIT = {
@@ -32,7 +32,7 @@ class SignalSeries:
     episode: np.ndarray
     """[U] training episodes played at each update."""
     metrics: dict[str, dict[str, np.ndarray]]
-    """By metric and signal, [U] each."""
+    """Values by metric and signal, [U] each."""
 
     def final(self, metric: str) -> dict[str, float]:
         """Return the mean of a metric over the last tenth of training, by signal."""
@@ -50,9 +50,9 @@ class NetworkResults:
     comparison: Comparison
     reference: str
     summaries: dict[str, Summary]
-    """By group, best delay first."""
+    """Summary by group, best delay first."""
     signals: dict[str, SignalSeries]
-    """By group."""
+    """Metrics of the signals by group."""
 
     @property
     def network(self) -> str:
@@ -89,8 +89,8 @@ def read(comparison: Comparison, reference: str | None) -> NetworkResults:
         UserError: when the reference was not trained.
     """
     reference = comparison.reference(reference)
-    tracker = Tracker(comparison.network)
-    signals = {name: _signals(tracker, trainings) for name, trainings in comparison.groups.items()}
+    store = StoredRuns(comparison.network)
+    signals = {name: _signals(store, trainings) for name, trainings in comparison.groups.items()}
     return NetworkResults(comparison, reference, summaries.summarise(comparison, reference), signals)
 
 
@@ -102,14 +102,14 @@ def band(trainings: Sequence[Training], axis: str) -> tuple[np.ndarray, np.ndarr
     return x, delays.min(axis=0), np.median(delays, axis=0), delays.max(axis=0)
 
 
-def _signals(tracker: Tracker, trainings: Sequence[Training]) -> SignalSeries:
+def _signals(store: StoredRuns, trainings: Sequence[Training]) -> SignalSeries:
     episode = trainings[0].curve["episode"]
     series: dict[str, dict[str, list[np.ndarray]]] = {}
     for training in trainings:
         for key in sorted(training.metrics):
             signal, _, metric = key.removeprefix("agent/").rpartition("/")
             if key.startswith("agent/") and (metric in CREDIT or metric == REWARD):
-                step, value = tracker.points(training.run_id, key).T
+                step, value = store.points(training.run_id, key).T
                 played = np.interp(step, training.curve["steps"], training.curve["episode"])
                 series.setdefault(metric, {}).setdefault(signal, []).append(np.interp(episode, played, value))
     means = {metric: {name: np.mean(curves, axis=0) for name, curves in names.items()} for metric, names in series.items()}

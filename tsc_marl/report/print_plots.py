@@ -1,4 +1,4 @@
-"""The same plots for a paper, by matplotlib: PNG and PDF."""
+"""Plots of the report for a paper, by matplotlib: PNG and PDF."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 AXES = {"episode": "training episodes", "minutes": "minutes of training"}
 FAR = 1.5
-"""A controller with more than this times the largest delay of a training is a number at the edge."""
+"""Ratio to the largest delay of a training, above which a controller is a number at the edge of the plot."""
 STYLES = {"solid": "-", "dash": "--", "dot": ":", "dashdot": "-."}
 
 

@@ -1,4 +1,4 @@
-"""Verdicts in words, with the numbers that they rest on."""
+"""Verdicts in words, with the numbers behind them."""
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from tsc_marl.report.verdict import (
 )
 
 GRIDLOCK_EFFECT = 0.05
-"""A mean is given where it differs from the interquartile mean by more than this share."""
+"""Relative difference from the interquartile mean, above which the mean is given too."""
 
 
 def headline(results: NetworkResults, verdict: Verdict) -> str:

@@ -1,4 +1,4 @@
-"""Verdicts of the report: what the trainings of two groups decide, by a permutation test on each criterion."""
+"""Verdicts of the report: comparison of the trainings of two groups, by a permutation test on each criterion."""
 
 from dataclasses import dataclass
 from enum import Enum, auto

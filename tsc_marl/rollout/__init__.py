@@ -1,1 +1,1 @@
-"""Episodes: one with one policy (`worker`), many at once on this machine (`local`)."""
+"""Episodes: `worker` plays one with one policy, `pool` plays many at once on this machine."""

@@ -1,4 +1,4 @@
-"""Decisions as they are played by an algorithm, kept for learning."""
+"""Recording of decisions and rewards while an algorithm plays, as batches for learning."""
 
 import time
 from collections.abc import Sequence
@@ -18,17 +18,17 @@ class Rollout:
     """Consecutive decisions of one episode."""
 
     reward: np.ndarray
-    """[N] sum over them."""
+    """[N] sum of the rewards of each agent."""
     acting_s: float
-    """Wall time of acting in s."""
+    """Wall time of acting [s]."""
     finished: bool
-    """Whether the episode has ended with them."""
+    """Whether the episode ended with the last of them."""
     batch: Batch | None
-    """[T, 1, ...] where the driver explored."""
+    """Batch [T, 1, ...]; None where the driver acted greedily."""
 
 
 def collect_rollout(env: TrafficEnv, driver: Driver, decisions: int) -> Rollout:
-    """Play so many decisions of the episode that runs."""
+    """Play a number of decisions of the running episode and return them."""
     buffer = TransitionBuffer() if driver.explores else None
     total, finished, acting_s = np.zeros(len(env.names)), False, 0.0
     for _ in range(decisions):
@@ -45,7 +45,7 @@ def collect_rollout(env: TrafficEnv, driver: Driver, decisions: int) -> Rollout:
 
 
 class TransitionBuffer:
-    """Collects the arrays of decisions in a row."""
+    """Collects the arrays of consecutive decisions."""
 
     def __init__(self) -> None:
         self.observed: list[tuple[np.ndarray, ...]] = []
@@ -54,7 +54,7 @@ class TransitionBuffer:
         self.extras: list[dict[str, Tensor]] = []
 
     def add(self, observed: tuple[np.ndarray, ...], action: np.ndarray, reward: np.ndarray, extras: dict[str, Tensor]) -> None:
-        """Add a decision: (obs, avail, state) before it, actions [N], rewards [N], and what `act` gave back beside."""
+        """Add a decision: (obs, avail, state) before it, actions [N], rewards [N], and the extras of `act`."""
         self.observed.append(observed)
         self.actions.append(action)
         self.rewards.append(reward)

@@ -19,11 +19,11 @@ class Driver(Protocol):
 
     @property
     def explores(self) -> bool:
-        """Whether it samples its actions, to learn from them."""
+        """Whether the driver samples its actions, for learning."""
         ...
 
     def decide(self) -> tuple[np.ndarray, dict[str, Tensor]]:
-        """Return the phases [N], and what learning needs beside them, each [1, N, ...]."""
+        """Return the phases [N], and the tensors for learning, each [1, N, ...]."""
         ...
 
     def act(self) -> np.ndarray:
@@ -45,7 +45,7 @@ class ControllerPolicy:
         return controllers.find(self.name).sumo_controlled
 
     def task_for(self, task: Task) -> Task:
-        """Return the task as this policy plays it."""
+        """Return the task with the observation and reward of this policy."""
         return task
 
     def without_weights(self) -> "ControllerPolicy":
@@ -68,17 +68,17 @@ class TrainedPolicy:
     config: Any
     """Settings of the algorithm."""
     weights: dict[str, Tensor] | None
-    """None where they stay with the process that asked for the episode."""
+    """Weights by name; None in a message to a process that has them already."""
     sim: SimConfig | None = None
-    """Observation and reward that it learned with; None: those of the task."""
+    """Observation and reward of the training; None for those of the task."""
     hides_detectors: ClassVar[bool] = False
 
     def task_for(self, task: Task) -> Task:
-        """Return the task as this policy plays it."""
+        """Return the task with the observation and reward of this policy."""
         return replace(task, sim=self.sim or task.sim)
 
     def without_weights(self) -> "TrainedPolicy":
-        """Return a policy that is cheap to send."""
+        """Return the policy without weights, cheap to send."""
         return replace(self, weights=None)
 
     def algorithm(self, spec: Spec) -> Algorithm:
@@ -92,7 +92,7 @@ class TrainedPolicy:
         return algorithm
 
     def fill(self, algorithm: Algorithm) -> None:
-        """Give an algorithm of the same settings these weights."""
+        """Load these weights into an algorithm of the same settings."""
         weights = self.weights or {}
         missing = sorted(algorithm.policy_state().keys() - weights.keys())
         try:
@@ -140,7 +140,7 @@ class TrainedDriver:
 
     Attributes:
         algorithm: with the policy's weights.
-        carry: what the algorithm remembers of the episode.
+        carry: memory of the algorithm in this episode.
     """
 
     def __init__(self, env: TrafficEnv, policy: TrainedPolicy, generator: torch.Generator | None = None) -> None:
@@ -149,11 +149,11 @@ class TrainedDriver:
 
     @property
     def explores(self) -> bool:
-        """Whether it samples its actions."""
+        """Whether the driver samples its actions."""
         return self._generator is not None
 
     def follow(self, policy: TrainedPolicy) -> None:
-        """Go on with another policy, in the same episode."""
+        """Continue the episode with another policy."""
         if (policy.name, policy.config) == (self._policy.name, self._policy.config):
             policy.fill(self.algorithm)
         else:
@@ -161,7 +161,7 @@ class TrainedDriver:
         self._policy = policy
 
     def decide(self) -> tuple[np.ndarray, dict[str, Tensor]]:
-        """Return the phases [N], and what learning needs beside them, each [1, N, ...]."""
+        """Return the phases [N], and the tensors for learning, each [1, N, ...]."""
         obs, avail = torch.from_numpy(self._env.obs), torch.from_numpy(self._env.avail)
         with torch.inference_mode():
             action, extras, self.carry = self.algorithm.act(obs[None], avail[None], self.carry, self._generator)

@@ -18,12 +18,12 @@ from tsc_marl.types import Spec
 logger = logging.getLogger(__name__)
 
 MAX_DEATHS = 3
-"""So many deaths of workers in a row on one episode end the run."""
+"""Deaths of workers in a row on one episode, after which the run ends."""
 ADVICE = "if memory ran out, use fewer --workers"
 
 
 class WorkerDiedError(UserError):
-    """Worker processes died again and again at the same place; out of memory is the usual reason."""
+    """Worker processes died repeatedly on the same episode; the usual reason is a lack of memory."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Failure:
 class Pool:
     """Worker processes, a new one for each episode.
 
-    The rollouts of an episode go to the same process, in which its simulation stands still between them.
+    The rollouts of an episode go to the same process, in which its simulation is paused between them.
 
     Args:
         size: number of processes that work at once.
@@ -66,7 +66,7 @@ class Pool:
         return [worker.process.pid or 0 for worker in self._workers]
 
     def read_spec(self, task: Task) -> Spec:
-        """Return what an algorithm must know of a task.
+        """Return the sizes and neighbours of a task's network, which an algorithm needs.
 
         Raises:
             WorkerDiedError: after `MAX_DEATHS` deaths in a row.
@@ -90,7 +90,7 @@ class Pool:
 
         Raises:
             WorkerDiedError: after `MAX_DEATHS` deaths in a row on one episode.
-            UserError: what a worker raised because of the user's files.
+            UserError: for an error in the user's files.
             RuntimeError: any other error of a worker, with its traceback.
         """
         with contextlib.closing(self.run_with_failures(jobs)) as outcomes:

@@ -1,8 +1,8 @@
-"""A worker process: what it does, and how the parent holds it.
+"""Worker processes: the loop that plays jobs, and the handle of the parent.
 
-Every episode is played in a process of its own. SUMO breaks some ties by where things lie in memory, so that an episode
-of cologne1 ends in one of several ways, and which one depends on what the process simulated before. The process is forked,
-in milliseconds, from one that has imported everything and never simulated: libsumo keeps state that must not be copied.
+Every episode is played in a process of its own. SUMO breaks some ties by memory addresses. So an episode of cologne1 has
+several possible outcomes, which depend on the earlier simulations of the process. The process is forked, in milliseconds,
+from one that has imported everything and never simulated: libsumo keeps state that must not be copied.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ MAX_SOCKET_FOLDER = 70
 
 
 class WorkerHandle:
-    """A place for one worker process after another, seen from the parent."""
+    """The parent's handle of a worker process; each episode gets a new process."""
 
     def __init__(self, folder: str) -> None:
         self.job: Job | None = None
@@ -46,13 +46,13 @@ class WorkerHandle:
         far_end.close()
 
     def read_spec(self, task: Task) -> tuple[str, Any]:
-        """Return the answer to a task: what an algorithm must know of it."""
+        """Return the worker's answer to a task: the sizes and neighbours (`Spec`), or an error."""
         self._fresh = False
         send(self.connection, task)
         return receive(self.connection)
 
     def submit(self, job: Job) -> None:
-        """Have a job played, in a new process if an episode begins with it. Weights go to a process that lacks them only."""
+        """Send a job to the process, or to a new one if an episode begins with it; weights that the process has are left out."""
         if not (self._fresh or job.previous_policies):
             self.restart()
         light = job.without_previous_weights() if job.follows(self._played) else job
@@ -88,12 +88,12 @@ class WorkerHandle:
 
 
 def send(connection: Connection, value: Any) -> None:
-    """Send by value. `connection.send` would share tensors by open files and sockets in the folder of temporary files."""
+    """Send an object by value. `connection.send` would share tensors by open files and sockets in the temporary folder."""
     connection.send_bytes(pickle.dumps(value))
 
 
 def receive(connection: Connection) -> Any:
-    """Take what `send` sent."""
+    """Return the next object that `send` sent."""
     return pickle.loads(connection.recv_bytes())
 
 

@@ -1,4 +1,4 @@
-"""Where an episode plays."""
+"""Task: network, signal timing, demand and disturbances of an episode."""
 
 from dataclasses import dataclass, field
 
@@ -13,7 +13,7 @@ from tsc_marl.types import Spec
 
 @dataclass(frozen=True)
 class Task:
-    """A road network with signal timing, demand and disturbances, and what policies observe and earn in it."""
+    """A road network with signal timing, demand and disturbances, with the observation and reward of policies."""
 
     network: str
     """A name, a folder with a scenario.yaml, or a `.sumocfg` file; the attribute is the plain name."""
@@ -40,7 +40,7 @@ class Task:
 
 
 def check_task(task: Task) -> tuple[str, ...]:
-    """Read a task's files before anything starts; return what a user should know of its signals, a line each.
+    """Read a task's files before anything starts; return notes on its signals, a line each.
 
     Raises:
         UserError: for files that cannot be used.

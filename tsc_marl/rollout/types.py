@@ -19,18 +19,18 @@ class Job:
     """One episode to play, or one rollout of it."""
 
     episode: int
-    """Its number: results come back in this order."""
+    """Number of the job, which orders the results."""
     task: Task
     policy: Policy
     sumo_seed: int
     explore_seed: int | None = None
-    """Sample actions with this seed and return the Batch; None acts greedily and returns metrics only."""
+    """Seed of the sampled actions, with a Batch in the result; None acts greedily and returns metrics only."""
     out: Path | None = None
-    """Keep SUMO's files in this folder."""
+    """Folder for SUMO's files; None keeps none."""
     measure_approaches: bool = False
-    """Measure approaches, gridlock and emissions too."""
+    """Whether approaches, gridlock and emissions are measured too."""
     rollout_length: int = 0
-    """Cut the episode into equal parts of about so many decisions and play one of them; 0 plays to the end."""
+    """Approximate number of decisions of a rollout: the episode is cut into equal parts. 0 plays to the end."""
     previous_policies: tuple[Policy, ...] = ()
     """Policies of the episode's earlier rollouts: a worker that did not play these rollouts replays them."""
 
@@ -60,13 +60,13 @@ class RolloutResult:
     """Outcome of a job: of an episode, or of one rollout of it."""
 
     job: Job
-    """Without weights."""
+    """The job, without weights."""
     finished: bool
     """Whether the episode has ended."""
     metrics: EpisodeMetrics
-    """Of the episode; empty until it has ended."""
+    """Metrics of the episode; empty until it has ended."""
     reward: np.ndarray
-    """[N] sum over the decisions, in the reward's unit."""
+    """[N] sum of each agent's rewards, in the reward's unit."""
     seconds: dict[str, float]
-    """Wall time in `simulation` and `acting`."""
+    """Wall time [s] of `simulation` and `acting`."""
     batch: Batch | None = None

@@ -1,4 +1,4 @@
-"""Plays episodes, and rollouts of them."""
+"""Worker: plays episodes, and rollouts of them, in one simulation."""
 
 import time
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from tsc_marl.sim.env import TrafficEnv
 
 @dataclass
 class PausedEpisode:
-    """An episode whose simulation stands still after some of its rollouts."""
+    """An episode whose simulation is paused after some of its rollouts."""
 
     played: Job
     """The last rollout, without weights."""
@@ -22,7 +22,7 @@ class PausedEpisode:
 
 
 class Worker:
-    """Owns one simulation; plays jobs."""
+    """Plays jobs, one after the other, in its own simulation."""
 
     def __init__(self) -> None:
         self._env: TrafficEnv | None = None

@@ -57,12 +57,12 @@ def detector_coverage(net: "sumolib.net.Net", index: dict[str, int], slots: Sequ
                     before += inner.getLength()
                 queue.append((back, before))
     shape = (len(seen), max(map(len, seen)))
-    offsets = DetectorCoverage(np.zeros(shape, dtype=int), np.full(shape, np.inf), np.zeros(shape))
+    coverage = DetectorCoverage(np.zeros(shape, dtype=int), np.full(shape, np.inf), np.zeros(shape))
     for i, row in enumerate(seen):
-        offsets.slot[i, : len(row)] = sorted(row)
-        offsets.offset_m[i, : len(row)] = [row[slot] for slot in sorted(row)]
-        offsets.weight[i, : len(row)] = 1 / max(len(row), 1)
-    return offsets
+        coverage.slot[i, : len(row)] = sorted(row)
+        coverage.offset_m[i, : len(row)] = [row[slot] for slot in sorted(row)]
+        coverage.weight[i, : len(row)] = 1 / max(len(row), 1)
+    return coverage
 
 
 def next_signal_lanes(lane: "sumolib.net.lane.Lane", controlled: Set[str]) -> tuple[str, ...]:

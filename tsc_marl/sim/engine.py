@@ -102,7 +102,7 @@ def binary(name: str) -> str:
     folders = list(spec.submodule_search_locations or []) if spec else []
     path = next((str(Path(f, "bin", name)) for f in folders if Path(f, "bin", name).exists()), None) or shutil.which(name)
     if not path:
-        raise UserError(f"{name} not path; run `make install`, or put SUMO's bin folder on the PATH")
+        raise UserError(f"{name} not found; run `make install`, or put SUMO's bin folder on the PATH")
     return path
 
 

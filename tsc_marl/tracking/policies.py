@@ -11,7 +11,7 @@ from tsc_marl.rollout.policies import ControllerPolicy, Policy
 from tsc_marl.rollout.task import Task
 from tsc_marl.tracking import checkpoint, renames
 from tsc_marl.tracking.run_folder import CHECKPOINT
-from tsc_marl.tracking.store import IMPORTED, Tracker
+from tsc_marl.tracking.stored_runs import IMPORTED, StoredRuns
 
 logger = logging.getLogger(__name__)
 
@@ -20,8 +20,8 @@ def find_policy(name: str, task: Task) -> Policy:
     """Return a policy by name, and warn when it learned with other signal timing.
 
     Args:
-        name: of it.
-        task: where it is to play.
+        name: a controller, an algorithm, a run id, or a checkpoint file.
+        task: network and signal timing of the episodes.
 
     Raises:
         UserError: when there is none, with the names that exist.
@@ -52,19 +52,19 @@ def find_checkpoint(name: str, network: str) -> Path:
         return _newest(renames.variant(name), network)
     if len(name) != 32 or set(name) - set("0123456789abcdef"):
         raise unknown("controller", name, [*controllers.available(), *algos.available()])
-    return Tracker(network).download(name, CHECKPOINT)
+    return StoredRuns(network).download(name, CHECKPOINT)
 
 
 def _newest(algorithm: str, network: str) -> Path:
     """Return the checkpoint of an algorithm's newest finished run; a run of an earlier version may have its old name."""
-    tracker = Tracker(network)
+    store = StoredRuns(network)
     names = [algorithm, *(old for old, today in renames.VARIANTS.items() if today == algorithm)]
-    finished = [run for run in tracker.finished() if run.data.tags.get("algorithm") in names]
+    finished = [run for run in store.finished() if run.data.tags.get("algorithm") in names]
     with_checkpoint = [run for run in finished if IMPORTED not in run.data.tags]
     if not with_checkpoint:
         what = "no run with a checkpoint, only imported ones," if finished else "no finished run"
         raise UserError(f"{what} of {algorithm} on {network}; train one: make train NET={network} ALGOS={algorithm}")
-    return tracker.download(with_checkpoint[0].info.run_id, CHECKPOINT)
+    return store.download(with_checkpoint[0].info.run_id, CHECKPOINT)
 
 
 def policy_labels(names: Sequence[str]) -> dict[str, str]:

@@ -47,7 +47,7 @@ class TrainingFolder:
         return self.path / "policy.pt"
 
     def snapshot(self, episode: int) -> Path:
-        """Return the file of the policy after so many episodes."""
+        """Return the file of the policy after a number of training episodes."""
         return self.path / SNAPSHOTS / f"{episode:06d}.pt"
 
     def checkpoints(self) -> list[Path]:

@@ -8,7 +8,8 @@ import sys
 from urllib.parse import quote, urlencode
 
 from tsc_marl.errors import UserError
-from tsc_marl.tracking.store import Tracker, uri
+from tsc_marl.tracking.connection import uri
+from tsc_marl.tracking.stored_runs import StoredRuns
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ def serve(port: int) -> None:
         "MLFLOW_LOGGING_LEVEL": "WARNING",
     }
     pages = f"http://127.0.0.1:{port}/#/experiments"
-    for network, number in sorted(Tracker("Default").experiments().items()):  # every store has that one
+    for network, number in sorted(StoredRuns("Default").experiments().items()):  # every store has that one
         if network != "Default":
             logger.info(f"{network}, curves of the trainings, best first: {pages}/{number}/runs?{BEST_FIRST}")
     logger.info(f"MLflow on {uri()}: {pages}?workflowType=machine_learning (in some seconds; Ctrl-C ends)")

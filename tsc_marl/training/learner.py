@@ -1,4 +1,4 @@
-"""Learner: hands an algorithm its data, the new episodes or samples of past ones."""
+"""Learner: gives an algorithm its data, new episodes or samples from the replay."""
 
 from tsc_marl.algos.base import OffPolicyConfig, PpoConfig
 from tsc_marl.nn import seps, sharing
@@ -10,7 +10,7 @@ class Learner:
     """An algorithm with its replay buffer.
 
     Attributes:
-        algorithm: learns.
+        algorithm: the algorithm that learns.
         replay: past episodes; None for an on-policy algorithm.
         first: whether no batch has been learned from yet.
     """

@@ -10,14 +10,14 @@ from tsc_marl.types import Batch
 
 
 class Replay:
-    """The last episodes, side by side along B; the oldest make way for new ones."""
+    """The last episodes, side by side along B; new episodes replace the oldest."""
 
     def __init__(self, config: OffPolicyConfig) -> None:
         self._config = config
         self._data: Batch | None = None
 
     def add(self, batch: Batch) -> None:
-        """Take in whole episodes, all of the same length."""
+        """Add whole episodes, all of the same length."""
         joined = batch if self._data is None else Batch.join([self._data, batch])
         kept = self._config.replay_episodes
         self._data = joined.map(lambda x: x[:, -kept:])
@@ -44,9 +44,9 @@ class Replay:
         return self._data.map(cut)
 
     def state(self) -> dict[str, Any] | None:
-        """Return what a resumed training needs; the tensors in it are never changed."""
+        """Return the episodes, for the checkpoint of a resumed training; later calls do not change these tensors."""
         return None if self._data is None else vars(self._data)
 
     def load(self, state: dict[str, Any] | None) -> None:
-        """Undo `state`."""
+        """Load the result of `state`."""
         self._data = None if state is None else Batch(**state)

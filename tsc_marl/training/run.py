@@ -49,12 +49,12 @@ class TrainingRun:
         return self.name if len(self.config.seeds) == 1 else f"{self.name} s{self.seed}"
 
     def policy(self) -> TrainedPolicy:
-        """Return a copy of the policy as it is now."""
+        """Return a copy of the present policy."""
         weights = {key: value.detach().clone() for key, value in self.learner.algorithm.policy_state().items()}
         return TrainedPolicy(self.name, self.config.algo, weights)
 
     def stage_checkpoint(self) -> None:
-        """Keep the present state for `save`, so that an update that is cut short is never saved.
+        """Keep the present state for `save`, so that an interrupted update is never saved.
 
         A finished training needs no replay any more.
         """
@@ -78,7 +78,7 @@ class TrainingRun:
         checkpoint.save(replace(self._staged, replay=None), self.folder.snapshot(self.episode))
 
     def _settings(self) -> dict[str, Any]:
-        """Return what a checkpoint and this run must share."""
+        """Return the settings that a checkpoint and this run must share."""
         config = self.config
         return {
             "network": config.network, "algorithm": self.name, "seed": self.seed, "sim": asdict(config.sim),

@@ -1,4 +1,4 @@
-"""Settings of a run as a file: a resumed run gets the very settings that it was started with."""
+"""Settings of a run as a file: a resumed run keeps the settings of its start."""
 
 import json
 import tempfile

@@ -18,14 +18,14 @@ from tsc_marl import console
 from tsc_marl.config import RunConfig, as_dict, parse
 from tsc_marl.errors import UserError
 from tsc_marl.sim.scenario import reference
+from tsc_marl.tracking.connection import uri
 from tsc_marl.tracking.run_folder import RunFolder, runs
-from tsc_marl.tracking.store import uri
 from tsc_marl.training.loop import prepare, run_lock
 
 logger = logging.getLogger(__name__)
 
 STOP_S = 60
-"""Time that a stopped training has to save its checkpoint."""
+"""Longest time [s] for a stopped training to save its checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Trial:
     """Command line of `train`."""
     config: RunConfig[Any]
     digest: str
-    """Of all settings."""
+    """Digest of all settings."""
 
     @property
     def name(self) -> str:
@@ -47,7 +47,7 @@ class Trial:
 
     @property
     def folder(self) -> RunFolder:
-        """Its name holds network, algorithm, seed and a digest of the settings."""
+        """The folder of the training, named by network, algorithm, seed and digest."""
         return RunFolder.named(f"study-{self.net}-{self.algorithm}-s{self.seed}-{self.digest}")
 
     @property
@@ -92,7 +92,7 @@ def trials(nets: Sequence[str], algorithms: Sequence[str], seeds: Sequence[int],
     """Return the trainings, all algorithms of a seed before the next seed; `options` are `train`'s.
 
     Raises:
-        UserError: when one of them cannot be trained so, before any has started.
+        UserError: when a setting of one of them is invalid; none has started then.
     """
     study = []
     for seed in seeds:
@@ -107,11 +107,11 @@ def trials(nets: Sequence[str], algorithms: Sequence[str], seeds: Sequence[int],
 
 
 def run(study: Sequence[Trial], jobs: int) -> None:
-    """Train the unfinished trials, `jobs` at a time, and show the progress. Trials that another study trains are left to it.
+    """Train the unfinished trials, `jobs` at a time, and show the progress. Trials of another running study are left out.
 
     Raises:
-        UserError: at the end, when some failed, with the reason of each; the others are trained all the same.
-        KeyboardInterrupt: after those that run have saved their checkpoints.
+        UserError: at the end, when some failed, with the reason of each, after the others were trained.
+        KeyboardInterrupt: on Ctrl-C, after the running trials have saved their checkpoints.
     """
     waiting = [trial for trial in study if not trial.finished]
     logs = runs() / "study-*" / "log.txt"

@@ -14,7 +14,7 @@ from tsc_marl.sim.rewards.delay import DelayReward
 from tsc_marl.viz.phase_values import PolicyRunner, ValueLegend
 
 MOST_FRAMES = 240
-"""A frame is one simulated second; in a clip with more seconds than this, it is several."""
+"""Largest number of frames. A frame is one simulated second, or several in a longer clip."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Frame:
     states: tuple[str, ...]
     """SUMO's state of each signal."""
     values: np.ndarray
-    """[N], as `PolicyRunner.values`."""
+    """[N] value of each signal's phase, see `PolicyRunner.values`."""
     waiting: int
     """Vehicles that wait to be inserted."""
     lost_s: float

@@ -116,7 +116,7 @@ def advantage(own: np.ndarray, avail: np.ndarray, chosen: np.ndarray) -> np.ndar
     """Return own of the chosen phase less its mean over the other legal phases, [N]; nan where there is no other.
 
     Args:
-        own: [N, A] as `Algorithm.appraise` has it.
+        own: [N, A] `own` of `Algorithm.value_estimates`.
         avail: [N, A] bool, the legal phases.
         chosen: [N] int.
     """

@@ -45,6 +45,6 @@ def find(name: str) -> type[Observation]:
     value = imported(name, "observation")
     if isinstance(value, type) and issubclass(value, Observation):
         return value
-    if (found := from_function_class(value, name)) is None:
+    if (adapter := from_function_class(value, name)) is None:
         raise UserError(f"observation {name} is not a sumo_rl ObservationFunction class, nor an Observation of tsc_marl")
-    return found
+    return adapter

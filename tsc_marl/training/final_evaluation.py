@@ -1,0 +1,80 @@
+"""The end of a training: its policies on held-out seeds beside the classical controllers, as table, files and artifacts."""
+
+import json
+import logging
+from typing import Any
+
+import numpy as np
+
+from tsc_marl import console, deploy
+from tsc_marl.config import RunConfig, as_dict
+from tsc_marl.evaluation import tables
+from tsc_marl.evaluation.evaluate import Results, evaluate, load_matching_results, write_results
+from tsc_marl.rollout.policies import ControllerPolicy
+from tsc_marl.rollout.pool import Pool
+from tsc_marl.tracking.run_folder import RunFolder
+from tsc_marl.tracking.store import Tracker
+from tsc_marl.training.run import TrainingRun
+from tsc_marl.viz import learning_curve
+
+logger = logging.getLogger(__name__)
+
+
+def evaluate_and_report(pool: Pool, tracker: Tracker, trainings: list[TrainingRun], folder: RunFolder, parent: str) -> None:
+    """Evaluate the final policies beside the classical controllers; write the table, files and artifacts."""
+    config = trainings[0].config
+    logger.info(f"evaluating on {len(config.eval_seeds)} held-out seeds …")
+    measured = load_matching_results(folder.measured, config.eval_task(), config.baselines, config.eval_seeds)
+    controllers = {name: ControllerPolicy(name) for name in config.baselines if name not in measured}
+    policies = controllers | {run.label: run.policy() for run in trainings}
+    results = measured | evaluate(pool, config.eval_task(), policies, config.eval_seeds)
+    write_results(folder.evaluation, config.eval_task(), results)
+    baseline_delays = {name: float(np.mean([row["delay"] for row in results[name]])) for name in config.baselines}
+    for run in trainings:
+        _log_evaluation(tracker, run, results, baseline_delays)
+    histories, title = {run.label: run.history for run in trainings}, f"{config.network}: {', '.join(config.algos)}"
+    learning_curve.draw(folder.learning_curve, histories, baseline_delays, title)
+    for path in (folder.evaluation, folder.learning_curve):
+        tracker.artifact(parent, path)
+    tracker.describe(parent, tables.markdown(results))
+    spent = {run.label: (run.episode, run.minutes) for run in trainings}
+    measured_on = f"mean over {len(config.eval_seeds)} held-out seeds, greedy final policies"
+    title = f"{config.network}, timing {config.timing_preset}: {measured_on}"
+    console.show(tables.results_table(title, results, spent), tables.MINOR)
+    logger.info(_next_commands(config, folder))
+
+
+def _next_commands(config: RunConfig[Any], folder: RunFolder) -> str:
+    last, net = config.algos[-1], f"NET={config.network}"
+    played = net if config.timing_preset == RunConfig.timing_preset else f"{net} TIMING={config.timing_preset}"
+    verbs = ["ui", f"watch {played} POLICY={last}", f'evaluate {played} POLICY="{last} max_pressure"', f"compare {net}"]
+    verbs += [f"report {net}", f"explain {played} POLICY={last}"]
+    return "\n".join([f"\nlearning curve: {folder.learning_curve}", "next:", *(f"  make {verb}" for verb in verbs)])
+
+
+def _log_evaluation(tracker: Tracker, run: TrainingRun, results: Results, baseline_delays: dict[str, float]) -> None:
+    rows, folder = results[run.label], run.folder
+    means = {f"eval/{key}": float(np.mean([row[key] for row in rows])) for key in rows[0] if key != "seed"}
+    means["eval/median_delay"] = float(np.median([row["delay"] for row in rows]))
+    step = int(run.history[-1]["steps"])
+    if tracker.logged_until(run.mlflow_id, "eval/delay") < step:
+        tracker.log(run.mlflow_id, means, step)
+    write_results(folder.evaluation, run.config.eval_task(), {run.label: rows})
+    folder.config.write_text(json.dumps(as_dict(run.config), indent=1))
+    title = f"{run.config.network}: {run.label}"
+    learning_curve.draw(folder.learning_curve, {run.label: run.history}, baseline_delays, title)
+    for path in (folder.checkpoint, folder.evaluation, folder.config, folder.learning_curve):
+        tracker.artifact(run.mlflow_id, path)
+    _log_policy_model(tracker, run)
+    uses = f'mlflow.pyfunc.load_model("runs:/{run.mlflow_id}/policy").predict({{"obs": obs, "avail": avail}})'
+    beside = {name: results[name] for name in results if name in (run.label, *baseline_delays)}
+    tracker.describe(run.mlflow_id, f"{tables.markdown(beside)}\n\nThe policy in another program: `{uses}`")
+
+
+def _log_policy_model(tracker: Tracker, run: TrainingRun) -> None:
+    """Keep the policy for other programs."""
+    spec, path = run.learner.algorithm.spec, run.folder.policy
+    deploy.save(path, run.policy(), spec)
+    obs, avail = (-1, spec.n_agents, spec.obs_dim), (-1, spec.n_agents, spec.n_actions)
+    tensors = {"obs": ("float32", obs), "avail": ("bool", avail), "action": ("int64", avail[:2])}
+    tracker.model(run.mlflow_id, "policy", deploy.__name__, path, tensors)
