@@ -114,7 +114,7 @@ def test_a_store_that_has_lost_a_training_is_reported(both, capsys):
     client.delete_run(run_id)
     capsys.readouterr()
     assert both.main(BOTH) == 0
-    assert f"not compared, since the store has nothing of them: {folder.name};" in capsys.readouterr().out
+    assert f"not in the store, so not compared: {folder.name};" in capsys.readouterr().out
 
 
 def test_other_settings_are_another_training():
