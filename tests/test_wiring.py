@@ -204,7 +204,7 @@ def trusted(seed=0, **settings):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_no_step_that_leaves_the_trust_region_is_accepted(seed):
-    """A full step almost without damping has a divergence of delta, but for terms of third order: here more, so it is cut back."""
+    """A full step almost without damping has a divergence of delta but for terms of third order. Here it is more: it is cut."""
     metrics, moved, _ = trusted(seed, delta=0.05, damping=1e-4, cg_steps=40)
     assert metrics["trust/accepted"] == 1
     assert metrics["trust/tries"] > 1
