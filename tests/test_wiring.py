@@ -303,3 +303,8 @@ def test_episodes_are_resampled_for_each_seed_anew():
     episodes = np.random.default_rng(0).normal(0, 1, 20)
     low, high = statistics.bootstrap(np.tile(episodes, (5, 1)), lambda x: x.mean(axis=-1), 4000)
     assert (high - low) / 2 == pytest.approx(1.96 * episodes.std() / np.sqrt(5 * 20), rel=0.1)
+
+
+def test_an_equal_delay_counts_half_in_the_probability_of_improvement():
+    """Pairs of (1, 3) with (2, 3): better, better, worse, equal."""
+    assert statistics.probability_of_improvement([1.0, 3.0], [2.0, 3.0])[0] == (1 + 1 + 0 + 0.5) / 4
