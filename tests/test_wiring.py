@@ -80,13 +80,13 @@ def test_sequences_are_at_least_as_long_as_asked_and_divide_the_episode(steps, a
 
 
 def test_the_entropy_bonus_raises_the_entropy():
-    algorithm = build("ippo", entropy_coef=5.0)
+    algorithm = build("ippo", entropy_coef=5.0, lr=0.01)
     with torch.no_grad():
         algorithm.actor.head.bias[:, 0] = 1.0
     batch = play(algorithm)
     algorithm.update(batch, 0.0)
     before, after = (torch.special.entr(probs).sum(-1) for probs in (batch.extras["probs"], probabilities(algorithm, batch)))
-    assert mean_with_choice(after, batch).mean() > mean_with_choice(before, batch).mean() + 0.01
+    assert mean_with_choice(after, batch).mean() > mean_with_choice(before, batch).mean() + 0.02
 
 
 def test_a_gradient_is_clipped_to_its_largest_norm():
@@ -194,31 +194,30 @@ def test_comas_unit_of_an_action_is_the_deviation_of_its_td_errors():
 # trust region
 
 
-def trusted(delta, seed=0, **settings):
+def trusted(seed=0, **settings):
     """Update hatrpo once; return its metrics and each agent's mean KL from the old policy to the new one, and back."""
-    game = Noise(n=2, envs=32, seed=seed)
-    algorithm = build("hatrpo", game, delta=delta, damping=1e-3, **settings)
-    batch = play(algorithm, game)
+    game = Noise(n=2, seed=seed)
+    algorithm = build("hatrpo", game, **settings)
+    batch = play(algorithm, game, steps=4)
     metrics = algorithm.update(batch, 0.0)
     old, new = batch.extras["probs"], probabilities(algorithm, batch)
     return metrics, *(mean_with_choice(divergence(*pair), batch) for pair in ((old, new), (new, old)))
 
 
-def test_no_step_that_leaves_the_trust_region_is_accepted():
-    """A full step has a divergence of delta but for terms of third order: some are cut back."""
-    tries = []
-    for seed in range(5):
-        metrics, moved, _ = trusted(0.1, seed)
-        assert metrics["trust/accepted"] == 1
-        assert (moved < 0.1 * (1 + 1e-4)).all()
-        tries.append(metrics["trust/tries"])
-    assert max(tries) > 1
+@pytest.mark.parametrize("seed", range(3))
+def test_no_step_that_leaves_the_trust_region_is_accepted(seed):
+    """A full step almost without damping has a divergence of delta but for terms of third order. Here it is more: it is cut."""
+    metrics, moved, _ = trusted(seed, delta=0.05, damping=1e-4, cg_steps=40)
+    assert metrics["trust/accepted"] == 1
+    assert metrics["trust/tries"] > 1
+    assert (moved < 0.05 * (1 + 1e-4)).all()
 
 
 def test_the_trust_region_bounds_the_divergence_of_the_old_policy_from_the_new_one():
-    metrics, moved, back = trusted(0.3)
+    metrics, moved, back = trusted(delta=0.3)
+    assert metrics["trust/accepted"] == 1
     assert metrics["policy/kl"] == pytest.approx(moved.mean().item(), rel=1e-3)
-    assert metrics["policy/kl"] != pytest.approx(back.mean().item(), rel=0.02)
+    assert metrics["policy/kl"] != pytest.approx(back.mean().item(), rel=0.05)
 
 
 # Q-learners
@@ -306,3 +305,8 @@ def test_episodes_are_resampled_for_each_seed_anew():
     episodes = np.random.default_rng(0).normal(0, 1, 20)
     low, high = statistics.bootstrap(np.tile(episodes, (5, 1)), lambda x: x.mean(axis=-1), 4000)
     assert (high - low) / 2 == pytest.approx(1.96 * episodes.std() / np.sqrt(5 * 20), rel=0.1)
+
+
+def test_an_equal_delay_counts_half_in_the_probability_of_improvement():
+    """Pairs of (1, 3) with (2, 3): better, better, worse, equal."""
+    assert statistics.probability_of_improvement([1.0, 3.0], [2.0, 3.0])[0] == (1 + 1 + 0 + 0.5) / 4
