@@ -53,12 +53,14 @@ print(tsc_marl.evaluate("cross", ["max_pressure"], seeds=[1], workers=1).to_fram
 """
 
 
+@pytest.mark.sumo
 def test_a_script_needs_no_guard(tmp_path):
     (tmp_path / "script.py").write_text(SCRIPT)
     as_file, as_input = run_python(tmp_path / "script.py"), run_python("-", stdin=SCRIPT)
     assert float(as_file.stdout) == float(as_input.stdout) > 0, as_file.stderr + as_input.stderr
 
 
+@pytest.mark.sumo
 def test_training_and_evaluation_print_nothing(home, monkeypatch):
     monkeypatch.setenv("TSC_MARL_HOME", str(home.folder))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)

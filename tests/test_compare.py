@@ -135,6 +135,7 @@ def test_a_narrow_terminal_gets_whole_columns(load, monkeypatch, width):
     assert max(len(line) for line in lines if line.startswith("│")) <= width
 
 
+@pytest.mark.sumo
 def test_other_settings_of_an_algorithm_are_another_group_and_the_newest_counts(new_home, monkeypatch):
     home = new_home()
     monkeypatch.setenv("TSC_MARL_HOME", str(home.folder))

@@ -105,6 +105,7 @@ def test_a_failed_import_leaves_nothing_in_the_store(files, home, capsys, tmp_pa
     assert not (home.folder / "runs").exists()
 
 
+@pytest.mark.sumo
 def test_a_study_does_not_repeat_imported_trainings(new_home, capsys, tmp_path):
     line = "study --net cross --algos ippo --seeds 0 --jobs 1 --episodes 2 --algo.epochs 1 --eval-seeds 1 --baselines"
     first, second = new_home(), new_home()

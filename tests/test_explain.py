@@ -66,6 +66,7 @@ def test_outcomes_follow_from_rewards_and_values(trained, tmp_path):
     assert column(rows, "residual")[:-1] == pytest.approx(target - value[:-1] - own[:-1], abs=0.02)
 
 
+@pytest.mark.sumo
 def test_algorithms_with_fewer_estimates(trained, tmp_path, capsys):
     rows = explained(trained, "mappo", tmp_path)
     value = column(rows, "value")

@@ -535,12 +535,14 @@ def test_qtran_payoff_ends_at_0_or_8():
     assert sum(x in (0, 8) for x in found) >= 18
 
 
+@pytest.mark.sumo
 @pytest.mark.usefixtures("one_thread")
 def test_two_step_is_solved():
     """Predicted 7 to 8; recorded over 10 seeds: 8 in all."""
     assert median(outcomes(TwoStep, steps=2)) == 8
 
 
+@pytest.mark.sumo
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("n", [2, pytest.param(4, marks=pytest.mark.slow), pytest.param(6, marks=pytest.mark.slow)])
 def test_xor_with_an_id(n):

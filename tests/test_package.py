@@ -73,6 +73,7 @@ def test_python_takes_the_installed_package(run, installed):
     assert (version, number) == (tsc_marl.__version__, "10")
 
 
+@pytest.mark.sumo
 def test_evaluation_of_an_installed_package(run, installed, tmp_path):
     package = next(installed.rglob("site-packages/tsc_marl"))
     before = {path for path in package.rglob("*") if "__pycache__" not in path.parts}

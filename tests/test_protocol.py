@@ -165,6 +165,7 @@ def interrupt(*_):
     raise KeyboardInterrupt
 
 
+@pytest.mark.sumo
 def test_results_are_measured_once_and_what_failed_again(home, tmp_path, monkeypatch):
     monkeypatch.setenv("TSC_MARL_HOME", str(home.folder))
     for name, value in (("NETWORKS", ("cross",)), ("TIMINGS", ("sumo-rl",)), ("EVAL_SEEDS", (1, 2))):

@@ -24,12 +24,14 @@ def played(types, seed, wide=(), steps=20):
     return collect(game, cls(game.spec, cls.Config(sharing="seps")), steps, torch.Generator().manual_seed(seed))
 
 
+@pytest.mark.sumo
 @pytest.mark.parametrize("wide", [(), (0, 1, 2)])
 def test_two_transition_rules_are_two_clusters(wide):
     """The adjusted Rand index is 1 where the partition is the true one, whatever pads the observations."""
     assert [seps.cluster(played(TWO, seed, wide)) for seed in SEEDS] == [TWO] * len(SEEDS)
 
 
+@pytest.mark.sumo
 @pytest.mark.parametrize("wide", [(), (0, 1, 2)])
 def test_agents_alike_are_one_cluster(wide):
     """Padding that only some agents have does not part them."""
@@ -105,6 +107,7 @@ def mean_reward(sharing, seed):
     return collect(Pushes(TWO, seed=100 + seed), algorithm, 20, None).reward[-5:].mean().item(), algorithm
 
 
+@pytest.mark.sumo
 def test_one_cluster_acts_alike_and_earns_what_unshared_agents_do():
     """R^i tends to 2 with the right network for each type and to 0 with one network for both."""
     for seed in range(3):

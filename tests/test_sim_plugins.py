@@ -111,6 +111,7 @@ def check_each_kind(home: Path, names: dict[str, str], *paths: Path) -> None:
     assert algorithm.replace(":", ".") in evaluated
 
 
+@pytest.mark.sumo
 def test_a_package_of_the_user(tmp_path):
     package, home = tmp_path / "mine", tmp_path / "home"
     package.mkdir()
@@ -127,6 +128,7 @@ def test_a_package_of_the_user(tmp_path):
     assert "mine.fog:FOG" in command(disturbed, home, tmp_path, source)
 
 
+@pytest.mark.sumo
 def test_files_in_the_folders_of_a_copy(tmp_path):
     clone, home = tmp_path / "clone", tmp_path / "home"
     source = Path(plugins.__file__).parents[1]

@@ -155,6 +155,7 @@ def test_invalid_settings_of_a_study_are_refused_before_any_training(home, capsy
     assert not (home.folder / "runs").exists()
 
 
+@pytest.mark.sumo
 def test_one_that_fails_does_not_stop_the_others(home, caplog, monkeypatch):
     """Its folder holds a checkpoint that is none."""
     caplog.set_level("INFO", "tsc_marl")

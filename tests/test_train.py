@@ -178,6 +178,7 @@ def notes_its_seed(signal):
     return -float(signal.get_total_queued())
 
 
+@pytest.mark.sumo
 def test_the_episodes_have_the_seeds_that_are_promised(home, tmp_path):
     line = "train --net cross --algos ippo --seeds 2 --episodes 4 --eval-seeds 7 --baselines --algo.epochs 1 --workers 2"
     noted = tmp_path / "noted"

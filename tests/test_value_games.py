@@ -121,12 +121,14 @@ def results(name, game, batches, steps=1, seeds=SEEDS, **settings):
     return found
 
 
+@pytest.mark.sumo
 @pytest.mark.parametrize(("name", "expected"), [("iql", 0), ("vdn", 0), ("qmix", 0), ("qtran", 8)])
 def test_qtran_payoff(name, expected):
     """No monotone function of two Q fits it; under uniform data the best of it is 0."""
     assert statistics.median(results(name, lambda: Matrix(QTRAN_PAYOFF), 100)) == pytest.approx(expected, abs=0.3)
 
 
+@pytest.mark.sumo
 @pytest.mark.parametrize(
     ("name", "expected"),
     [pytest.param("iql", 7, marks=pytest.mark.slow), ("vdn", 7), ("qmix", 8), pytest.param("qtran", 8, marks=pytest.mark.slow)],
