@@ -1,5 +1,6 @@
 """`import tsc_marl`: what it offers, and that plain scripts need no guard for the processes that simulate."""
 
+import json
 import subprocess
 import sys
 
@@ -8,7 +9,9 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 import tsc_marl
+from tsc_marl import old_options
 from tsc_marl.sim import engine, metrics, scenario
+from tsc_marl.tracking.run_folder import RunFolder
 
 pytest_plugins = ("helpers.fixtures",)
 
@@ -45,6 +48,7 @@ def test_import_loads_nothing_heavy():
 
 SCRIPT = """
 import tsc_marl
+from tsc_marl import old_options
 env = tsc_marl.make("cross")
 observations, infos = env.reset(seed=1)
 env.step({agent: int(info["action_mask"].argmax()) for agent, info in infos.items()})
@@ -132,6 +136,11 @@ def test_training_returns_curves_evaluation_and_policies(trained):
     assert trained.evaluation.mean()["ippo"] > 0
     with pytest.raises(tsc_marl.UserError, match="ippo-s0, iql-s0"):
         trained.policy()
+
+
+def test_training_uses_the_option_names_of_today(trained):
+    words = json.loads(RunFolder(trained.folder).command.read_text())
+    assert old_options.replace(words) == words
 
 
 @pytest.mark.parametrize("run", ["ippo-s0", "iql-s0"])

@@ -7,11 +7,9 @@ from tsc_marl.tracking import renames
 
 logger = logging.getLogger(__name__)
 
-OPTIONS = {
-    "--net": "--network", "--timing": "--timing-preset", "--stress": "--disturbances", "--controller": "--policy",
-    "--run": "--policy",
-}  # fmt: skip
-"""Options of the verbs; those of `train` are settings too, in renames.py."""
+VERB_OPTIONS = {"stress": "disturbances", "controller": "policy", "run": "policy"}
+OPTIONS = {f"--{old}": f"--{today.replace('_', '-')}" for old, today in (renames.COMMAND_SETTINGS | VERB_OPTIONS).items()}
+"""Options of the verbs, those included that a training's settings name."""
 VERBS = {"nets": "networks"}
 
 
@@ -41,8 +39,9 @@ def replace(words: Sequence[str], origin: str = "") -> list[str]:
 def _option(word: str) -> str:
     """Return a word with today's name of its option, settings of algorithms and demand aside."""
     name, equals, value = word.partition("=")
-    if name.startswith("--signal."):
-        name = name.replace("--signal.", "--timing.", 1)
+    group, dot, setting = name.removeprefix("--").partition(".")
+    if name.startswith("--") and dot and group in renames.GROUPS:
+        name = f"--{renames.GROUPS[group]}.{setting}"
     return OPTIONS.get(name, name) + equals + value
 
 

@@ -6,7 +6,7 @@ M rows of a minibatch. `_1` means one more row: the true last observation, whose
 
 import abc
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import torch
@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 Settings = TypeVar("Settings")
+R = TypeVar("R", bound="Rows")
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,20 @@ class Spec:
 
 
 @dataclass(frozen=True)
-class Batch:
+class Rows:
+    """Base of the dataclasses whose fields are tensors, or dicts of tensors."""
+
+    def map(self: R, function: Callable[[Tensor], Tensor]) -> R:
+        """Apply a function to every tensor."""
+
+        def apply(value: Tensor | dict[str, Tensor]) -> Any:
+            return {name: function(x) for name, x in value.items()} if isinstance(value, dict) else function(value)
+
+        return replace(self, **{name: apply(value) for name, value in vars(self).items()})
+
+
+@dataclass(frozen=True)
+class Batch(Rows):
     """Episodes, or parts of them, of equal length, as they were executed."""
 
     obs: Float[Tensor, "T_1 B N F"]
@@ -74,11 +88,6 @@ class Batch:
     def initial_hidden(self) -> Tensor | None:
         """Hidden state of a recurrent policy at the first row [B, N, ...]; None for a policy without memory."""
         return self.extras["hidden"][0] if "hidden" in self.extras else None
-
-    def map(self, function: Callable[[Tensor], Tensor]) -> "Batch":
-        """Apply a function to every tensor."""
-        extras = {name: function(value) for name, value in self.extras.items()}
-        return Batch(**{name: function(value) for name, value in vars(self).items() if name != "extras"}, extras=extras)
 
     @staticmethod
     def join(episodes: "list[Batch]") -> "Batch":

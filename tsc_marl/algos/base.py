@@ -1,6 +1,5 @@
 """Settings of the families of algorithms, and the rows of a batch for the losses of the PPO family."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeVar
 
@@ -9,7 +8,7 @@ from torch import Tensor
 
 from tsc_marl.bounds import Count, NaturalNumber, NonNegative, Positive, Share, Widths, check
 from tsc_marl.nn import agent
-from tsc_marl.types import Batch
+from tsc_marl.types import Batch, Rows
 
 PpoSettings = TypeVar("PpoSettings", bound="PpoConfig")
 
@@ -110,7 +109,7 @@ class CriticEstimates:
 
 
 @dataclass(frozen=True)
-class Minibatch:
+class Minibatch(Rows):
     """Rows that the losses of the PPO family need.
 
     The first axes M are [T, B] in `prepare`: whole episodes. They are [L, M] in `fit`: M sequences of L decisions (L = 1
@@ -158,11 +157,6 @@ class Minibatch:
             advantage=advantage,
             extras=extras | hidden,
         )
-
-    def map(self, function: Callable[[Tensor], Tensor]) -> "Minibatch":
-        """Apply a function to every tensor."""
-        tensors = {name: function(value) for name, value in vars(self).items() if name != "extras"}
-        return Minibatch(**tensors, extras={name: function(value) for name, value in self.extras.items()})
 
     def with_extras(self, **extras: Tensor) -> "Minibatch":
         """Return the rows with further extras."""

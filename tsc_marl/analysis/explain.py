@@ -79,20 +79,16 @@ def _play(env: TrafficEnv, policy: TrainedPolicy, seed: int) -> EpisodeTrace:
     algorithm, spec = driver.algorithm, driver.algorithm.spec
     steps: list[tuple[np.ndarray, ...]] = []
     recorded: list[dict[str, Tensor]] = []
-    with torch.inference_mode():
-        while True:
-            now = (torch.from_numpy(env.obs)[None], torch.from_numpy(env.avail)[None])
-            recorded.append(algorithm.value_estimates(*now, torch.from_numpy(env.state)[None], driver.carry))
-            if not recorded[0]:
-                raise UserError(
-                    f"{policy.name} values no phase at a time, so there is nothing to explain; try jointq, mappo or iql"
-                )
-            if done:
-                break
-            action = driver.act()
-            time, avail = np.array(env.now - env.scenario.begin_s), env.avail
-            reward, done = env.step(action)
-            steps.append((time, env.executed, avail, reward))
+    while True:
+        recorded.append(driver.value_estimates())
+        if not recorded[0]:
+            raise UserError(f"{policy.name} values no phase at a time, so there is nothing to explain; try jointq, mappo or iql")
+        if done:
+            break
+        action = driver.act()
+        time, avail = np.array(env.now - env.scenario.begin_s), env.avail
+        reward, done = env.step(action)
+        steps.append((time, env.executed, avail, reward))
     time_s, *arrays = (np.stack(column) for column in zip(*steps, strict=True))
     action, avail, reward = map(torch.from_numpy, arrays)
     estimates = {name: torch.cat([step[name] for step in recorded]) for name in recorded[0]}

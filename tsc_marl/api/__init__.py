@@ -19,7 +19,8 @@ from tsc_marl.sim.signal_timing import Timing
 
 if TYPE_CHECKING:
     from tsc_marl.api.results import EvaluationResult, TrainingResult
-    from tsc_marl.rollout.types import Policy, Task
+    from tsc_marl.rollout.policies import Policy
+    from tsc_marl.rollout.task import Task
     from tsc_marl.sim.gymnasium_env import SingleSignalEnv
     from tsc_marl.sim.pettingzoo_env import ParallelTrafficEnv
 
@@ -108,7 +109,7 @@ def evaluate(
     from tsc_marl.config import EVAL_SEEDS, check_eval_seeds
     from tsc_marl.evaluation import evaluate as evaluation
     from tsc_marl.rollout.pool import Pool
-    from tsc_marl.rollout.types import Task
+    from tsc_marl.rollout.task import Task
 
     seeds = EVAL_SEEDS if seeds is None else tuple(seeds)
     check_eval_seeds(seeds, "seeds")
@@ -141,7 +142,7 @@ def train(
     from tsc_marl.training import loop
 
     names = [_import_path(algorithm) if isinstance(algorithm, type) else algorithm for algorithm in algos]
-    options = {"net": network, "algos": names, "seeds": seeds, "episodes": episodes, **settings}
+    options = {"network": network, "algos": names, "seeds": seeds, "episodes": episodes, **settings}
     return TrainingResult(loop.train(_arguments(options)))
 
 

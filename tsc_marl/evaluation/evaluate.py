@@ -36,10 +36,11 @@ def evaluate(
     Returns the metrics (`sim.metrics`) of each seed by policy, in the order of the seeds.
     """
     pairs = [(name, seed) for name in policies for seed in seeds]
+    tasks = {name: policy.task_for(task) for name, policy in policies.items()}
     jobs = [
         Job(
             i,
-            policies[name].task_for(task),
+            tasks[name],
             policies[name],
             seed,
             out=out / name if out is not None else None,

@@ -160,6 +160,13 @@ class TrainedDriver:
             self.algorithm = policy.algorithm(self.algorithm.spec)
         self._policy = policy
 
+    def value_estimates(self) -> dict[str, Tensor]:
+        """Return the algorithm's estimates for this decision, as `Algorithm.value_estimates` does for B = 1."""
+        arrays = (self._env.obs, self._env.avail, self._env.state)
+        obs, avail, state = (torch.from_numpy(array)[None] for array in arrays)
+        with torch.inference_mode():
+            return self.algorithm.value_estimates(obs, avail, state, self.carry)
+
     def decide(self) -> tuple[np.ndarray, dict[str, Tensor]]:
         """Return the phases [N], and the tensors for learning, each [1, N, ...]."""
         obs, avail = torch.from_numpy(self._env.obs), torch.from_numpy(self._env.avail)

@@ -1,6 +1,6 @@
 """What goes wrong on the street: surprise demand, a blocked lane, failing detectors, a signal that no longer obeys.
 
-Detectors under test are disturbed, for trained policies and classical controllers alike; rewards and figures never are.
+Detectors under test are disturbed, for trained policies and classical controllers alike; rewards and metrics never are.
 """
 
 from dataclasses import dataclass, fields, replace

@@ -48,6 +48,35 @@ class Vehicles:
         return Vehicles([], np.zeros(0, int), *(np.zeros(0) for _ in range(4)))
 
 
+VehicleGetters = tuple[Callable[[str], Any], ...]
+"""Functions of a vehicle's id: lane, position, speed, waiting time, time lost."""
+
+
+def vehicle_getters(domain: Any, prefix: str = "") -> VehicleGetters:
+    """Return the functions of `traci.vehicle`, or of a module that has them with a prefix, for `read_vehicles`."""
+    names = ("getLaneID", "getLanePosition", "getSpeed", "getWaitingTime", "getTimeLoss")
+    return tuple(getattr(domain, f"{prefix}{name}") for name in names)
+
+
+def read_vehicles(ids: Sequence[str], getters: VehicleGetters, lane_index: dict[str, int]) -> Vehicles:
+    """Return vehicles by their ids.
+
+    Raises:
+        RuntimeError: for a vehicle on a lane that `lane_index` does not have.
+    """
+    lane, pos, speed, wait, lost = getters
+    speeds = list(map(speed, ids))
+    waiting = [wait(v) if s < HALTING_MS else 0.0 for v, s in zip(ids, speeds, strict=True)]
+    names = list(map(lane, ids))
+    try:
+        lanes = list(map(lane_index.__getitem__, names))
+    except KeyError as error:
+        vehicle = ids[names.index(error.args[0])]
+        raise RuntimeError(f"vehicle {vehicle} is on lane {error.args[0]!r}, which the network file does not have") from None
+    columns = (list(map(pos, ids)), speeds, waiting, list(map(lost, ids)))
+    return Vehicles(ids, np.array(lanes, dtype=int), *(np.array(column, dtype=float) for column in columns))
+
+
 def command(
     scenario: Scenario, seed: int, out: Path, tls: Sequence[str] = (), detail: bool = False, programs: str = ""
 ) -> list[str]:
@@ -206,25 +235,11 @@ class Engine:
 
     def vehicles(self, lane_index: dict[str, int]) -> Vehicles:
         """Return every vehicle on the road."""
-        lane, pos, speed, wait, lost = self._vehicle_getters
-        ids = self.api.vehicle.getIDList()
-        speeds = list(map(speed, ids))
-        waiting = [wait(v) if s < HALTING_MS else 0.0 for v, s in zip(ids, speeds, strict=True)]
-        names = list(map(lane, ids))
-        try:
-            lanes = list(map(lane_index.__getitem__, names))
-        except KeyError as error:
-            vehicle = ids[names.index(error.args[0])]
-            raise RuntimeError(f"vehicle {vehicle} is on lane {error.args[0]!r}, which the network file does not have") from None
-        columns = (list(map(pos, ids)), speeds, waiting, list(map(lost, ids)))
-        return Vehicles(ids, np.array(lanes, dtype=int), *(np.array(column, dtype=float) for column in columns))
+        return read_vehicles(self.api.vehicle.getIDList(), self._vehicle_getters, lane_index)
 
-    def _find_vehicle_getters(self) -> tuple[Callable[[str], Any], ...]:
+    def _find_vehicle_getters(self) -> VehicleGetters:
         """Return the functions that read one vehicle: in libsumo the compiled ones, without their Python wrappers."""
-        names = ("getLaneID", "getLanePosition", "getSpeed", "getWaitingTime", "getTimeLoss")
-        if self._gui:
-            return tuple(getattr(self.api.vehicle, name) for name in names)
-        return tuple(getattr(self.api.libsumo._libsumo, f"vehicle_{name}") for name in names)
+        return vehicle_getters(self.api.vehicle) if self._gui else vehicle_getters(self.api.libsumo._libsumo, "vehicle_")
 
     def close(self) -> None:
         """End the simulation; SUMO completes its output files."""

@@ -21,7 +21,7 @@ from tsc_marl.sim.episode import EpisodeContext
 from tsc_marl.sim.observations import Observation
 from tsc_marl.sim.rewards import Reward
 from tsc_marl.sim.scenario import Scenario
-from tsc_marl.sim.signal_timing import SignalTimer, Timing
+from tsc_marl.sim.signal_timing import SignalTimer, Timing, legal_phases
 
 
 @dataclass(frozen=True)
@@ -187,15 +187,15 @@ class TrafficEnv:
         return self.episode.detectors.next_signals(vehicle, self.engine.api)
 
     def metrics(self) -> dict[str, float]:
-        """End the episode and return its figures (`sim.metrics`)."""
+        """End the episode and return its metrics (`sim.metrics`)."""
         seed = self.episode.seed
         if self.episode.detail:
             vehicles = self.engine.api.vehicle
             pending = {n: vehicles.getRoute(n)[0] for n in vehicles.getLoadedIDList() if vehicles.getDeparture(n) < 0}
             (self.out / f"pending_{seed}.json").write_text(json.dumps(pending))
         self.close()
-        figures = metrics.read(self.out, seed, len(self.names))
-        return figures | metrics.detail(self.out, seed, self.net)[0] if self.episode.detail else figures
+        values = metrics.read(self.out, seed, len(self.names))
+        return values | metrics.detail(self.out, seed, self.net)[0] if self.episode.detail else values
 
     def close(self) -> None:
         """End the simulation that runs, if any."""
@@ -235,9 +235,7 @@ class TrafficEnv:
         self.detected = episode.detectors.show(self.vehicles, self.now, api) if faulty else self.vehicles
         observation = episode.observation
         self.obs = self._checked("observation", observation(self.detected, self.timers, self.now), (observation.size,))
-        self.avail = np.zeros((len(self.names), max(self.n_phases)), dtype=bool)
-        for i, timer in enumerate(self.timers):
-            self.avail[i, : self.n_phases[i]] = timer.legal(self.now)
+        self.avail = legal_phases(self.timers, self.now)
         passed = (self.now - self.scenario.begin_s) / self.scenario.duration_s
         self.state = np.append(self.obs[observation.real], np.float32(passed))
 

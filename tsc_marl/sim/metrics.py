@@ -1,6 +1,6 @@
-"""Figures of one episode, from SUMO's own output files: one definition each, over all vehicles scheduled in the window.
+"""Metrics of one episode, from SUMO's own output files: one definition each, over all vehicles scheduled in the window.
 
-| figure | formula | unit | file |
+| metric | formula | unit | file |
 |---|---|---|---|
 | delay | mean of timeLoss + departDelay; a vehicle never inserted is charged until the horizon | s | tripinfo |
 | time_loss, insertion_delay | its two parts | s | tripinfo |
@@ -14,7 +14,7 @@
 
 and in detail, where asked for:
 
-| figure | formula | unit | file |
+| metric | formula | unit | file |
 |---|---|---|---|
 | worst_approach | largest delay per vehicle of an approach that 20 vehicles or more meant to use | s | edges, tripinfo, pending |
 | blocked | approaches and other edges with at least 5 vehicles, none of which left for 5 minutes | - | edges |
@@ -45,7 +45,7 @@ USED_VEH = 20
 
 
 def read(out: Path, seed: int, n_signals: int) -> dict[str, float]:
-    """Return the figures of the episode whose files `tripinfo_<seed>.xml` and `summary_<seed>.xml` lie in `out`."""
+    """Return the metrics of the episode whose files `tripinfo_<seed>.xml` and `summary_<seed>.xml` lie in `out`."""
     columns = ("departDelay", "timeLoss", "duration", "waitingTime", "waitingCount", "depart", "arrival")
     rows, emitted = [], []
     for trip in _trips(out, seed):
@@ -54,7 +54,7 @@ def read(out: Path, seed: int, n_signals: int) -> dict[str, float]:
     delay, loss, duration, waiting, stops, depart, arrival = np.array(rows).reshape(-1, len(columns)).T
     inserted, arrived = depart >= 0, arrival >= 0
     halting, teleports = _summary(out / f"summary_{seed}.xml")
-    figures = {
+    values = {
         "delay": _mean(loss + delay),
         "time_loss": _mean(loss),
         "insertion_delay": _mean(delay),
@@ -71,8 +71,8 @@ def read(out: Path, seed: int, n_signals: int) -> dict[str, float]:
     }
     if emitted:
         co2_mg, fuel_mg = np.sum(emitted, axis=0)
-        figures |= {"co2": co2_mg / 1e6, "fuel": fuel_mg / 1e6}
-    return figures
+        values |= {"co2": co2_mg / 1e6, "fuel": fuel_mg / 1e6}
+    return values
 
 
 @dataclass
@@ -96,7 +96,7 @@ class Approach:
 
 
 def detail(out: Path, seed: int, net: RoadNetwork) -> tuple[dict[str, float], dict[str, Approach]]:
-    """Return the detailed figures but emissions, and each approach by its edge, from `edges_<seed>.xml` and the others."""
+    """Return the detailed metrics but emissions, and each approach by its edge, from `edges_<seed>.xml` and the others."""
     approaches: dict[str, Approach] = defaultdict(Approach)
     used: dict[str, float] = defaultdict(float)
     stuck: set[str] = set()
@@ -120,8 +120,8 @@ def detail(out: Path, seed: int, net: RoadNetwork) -> tuple[dict[str, float], di
             approach.vehicles = max(approach.vehicles, vehicles)
     _add_insertion(out, seed, net, approaches)
     worst = max((a.delay_s for a in approaches.values() if a.vehicles >= USED_VEH), default=float("nan"))
-    figures = {"worst_approach": worst, "blocked": float(len(stuck)), "gridlock": float(bool(stuck))}
-    return figures, dict(approaches)
+    values = {"worst_approach": worst, "blocked": float(len(stuck)), "gridlock": float(bool(stuck))}
+    return values, dict(approaches)
 
 
 def _add_insertion(out: Path, seed: int, net: RoadNetwork, approaches: dict[str, Approach]) -> None:

@@ -7,6 +7,7 @@ red longer than `max_red_s` where that is set.
 
 import functools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -180,3 +181,11 @@ class SignalTimer:
         choices = [phase for phase in self._cover if legal[phase]]
         urgency = dict(zip(self._cover, self._deadlines(self._red_since, self.phase), strict=True))
         return min(choices, key=urgency.__getitem__) if choices else int(legal.argmax())
+
+
+def legal_phases(timers: Sequence[SignalTimer], now: float) -> np.ndarray:
+    """Return the phases that may be requested now, [N, A] bool; phases that a signal does not have are False."""
+    mask = np.zeros((len(timers), max(len(timer.phases) for timer in timers)), dtype=bool)
+    for row, timer in zip(mask, timers, strict=True):
+        row[: len(timer.phases)] = timer.legal(now)
+    return mask

@@ -6,22 +6,69 @@ They count as in sumo-rl, for its observations and rewards. They get the states 
 import contextlib
 import importlib
 from collections.abc import Callable, Iterator
-from types import SimpleNamespace
-from typing import Any
+from dataclasses import dataclass
+from types import ModuleType, SimpleNamespace
+from typing import Any, Generic, TypeVar
 
 from tsc_marl import plugins
-from tsc_marl.errors import UserError
+from tsc_marl.errors import UserError, unknown
 from tsc_marl.sim.episode import EpisodeContext
 
+T = TypeVar("T")
 
-def imported(path: str, kind: str) -> Any:
-    """Return the object at an import path `package.module:name`, whose module may import sumo_rl.
 
-    Raises:
-        UserError: when there is none.
+def environment(module: str) -> ModuleType:
+    """Return a module of `sumo_rl.environment`."""
+    _allow_sumo_rl()
+    return importlib.import_module(f"sumo_rl.environment.{module}")
+
+
+def _allow_sumo_rl() -> None:
+    """Import libsumo, which sets SUMO_HOME: sumo_rl refuses to be imported without it."""
+    importlib.import_module("tsc_marl.sim._libsumo")
+
+
+@dataclass(frozen=True)
+class SumoRlKind(Generic[T]):
+    """Names of observations or rewards: the files of a folder, import paths of our classes, and of those written for sumo-rl.
+
+    The command line writes names with dashes, as sumo-rl does.
     """
-    importlib.import_module("tsc_marl.sim._libsumo")  # libsumo sets SUMO_HOME, without which sumo_rl refuses to be imported
-    return plugins.imported(path, kind)
+
+    package: ModuleType
+    """The folder."""
+    base: type[T]
+    """Base class."""
+    name: str
+    """Word of the messages, such as `reward`."""
+    adapt: Callable[[Any, str], type[T]]
+    """Returns the class of an object that was written for sumo-rl, from the object and its import path."""
+
+    def available(self) -> list[str]:
+        """Return the names of all files, with dashes."""
+        return [name.replace("_", "-") for name in plugins.available(self.package)]
+
+    def check(self, name: str) -> None:
+        """Refuse a name without a file; an import path is not imported.
+
+        Raises:
+            UserError: with the nearest name.
+        """
+        if ":" not in name and name.replace("_", "-") not in self.available():
+            raise unknown(self.name, name, self.available())
+
+    def find(self, name: str) -> type[T]:
+        """Return the class of a name: a file of the folder, or an import path `package.module:name`.
+
+        Raises:
+            UserError: for a name without a class.
+        """
+        self.check(name)
+        if ":" not in name:
+            return plugins.find(self.package, name.replace("-", "_"), self.base, self.name)
+        _allow_sumo_rl()
+        value = plugins.imported(name, self.name)
+        return value if isinstance(value, type) and issubclass(value, self.base) else self.adapt(value, name)
 
 
 class SumoRlSignals:
@@ -35,14 +82,11 @@ class SumoRlSignals:
 
     def __init__(self, context: EpisodeContext, observation: Any = None, reward: str | Callable[[Any], Any] = "queue") -> None:
         api, timing, self._timers = context.simulation, context.timing, context.timers
-        importlib.import_module("tsc_marl.sim._libsumo")  # libsumo sets SUMO_HOME, without which sumo_rl refuses to be imported
-        from sumo_rl.environment.observations import DefaultObservationFunction
-        from sumo_rl.environment.traffic_signal import TrafficSignal
-
-        observe = observation or DefaultObservationFunction
+        traffic_signal = environment("traffic_signal").TrafficSignal
+        observe = observation or environment("observations").DefaultObservationFunction
         self._env = SimpleNamespace(fixed_ts=False, observation_class=observe, vehicles={}, sim_step=0.0, sumo=api)
         self._signals = [
-            TrafficSignal(
+            traffic_signal(
                 self._env, signal.name, timing.decision_s, timing.yellow_s + timing.all_red_s, timing.min_green_s,
                 timing.max_red_s or 0, 0, reward, _read_only(api),
             )

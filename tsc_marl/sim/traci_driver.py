@@ -7,10 +7,10 @@ import numpy as np
 
 from tsc_marl.errors import UserError, unknown
 from tsc_marl.sim import road_network
-from tsc_marl.sim.engine import HALTING_MS, Vehicles
+from tsc_marl.sim.engine import read_vehicles, vehicle_getters
 from tsc_marl.sim.episode import EpisodeContext
 from tsc_marl.sim.observations.lanes import LanesObservation
-from tsc_marl.sim.signal_timing import SignalTimer, Timing
+from tsc_marl.sim.signal_timing import SignalTimer, Timing, legal_phases
 from tsc_marl.sim.simulation import Simulation
 
 
@@ -65,22 +65,7 @@ class TraciDriver:
                 self._api.trafficlight.setRedYellowGreenState(timer.name, state)
 
     def _decide(self, now: float) -> None:
-        avail = np.zeros((len(self._timers), max(len(timer.phases) for timer in self._timers)), bool)
-        for row, timer in zip(avail, self._timers, strict=True):
-            row[: len(timer.phases)] = timer.legal(now)
-        actions = self._choose(self._observe(self._vehicles(), self._timers, now), avail)
+        vehicles = read_vehicles(self._api.vehicle.getIDList(), vehicle_getters(self._api.vehicle), self.net.lane_index)
+        actions = self._choose(self._observe(vehicles, self._timers, now), legal_phases(self._timers, now))
         for timer, action in zip(self._timers, actions.tolist(), strict=True):
             timer.request(action, now)
-
-    def _vehicles(self) -> Vehicles:
-        get = self._api.vehicle
-        ids = get.getIDList()
-        speeds = np.array([get.getSpeed(vehicle) for vehicle in ids])
-        return Vehicles(
-            ids,
-            np.array([self.net.lane_index[get.getLaneID(vehicle)] for vehicle in ids], int),
-            np.array([get.getLanePosition(vehicle) for vehicle in ids]),
-            speeds,
-            np.array([get.getWaitingTime(v) if s < HALTING_MS else 0.0 for v, s in zip(ids, speeds, strict=True)]),
-            np.array([get.getTimeLoss(vehicle) for vehicle in ids]),
-        )

@@ -23,12 +23,13 @@ logger = logging.getLogger(__name__)
 def evaluate_and_report(pool: Pool, tracker: Tracker, trainings: list[TrainingRun], folder: RunFolder, parent: str) -> None:
     """Evaluate the final policies beside the classical controllers; write the table, files and artifacts."""
     config = trainings[0].config
+    task = config.eval_task()
     logger.info(f"evaluating on {len(config.eval_seeds)} held-out seeds …")
-    measured = load_matching_results(folder.measured, config.eval_task(), config.baselines, config.eval_seeds)
+    measured = load_matching_results(folder.measured, task, config.baselines, config.eval_seeds)
     controllers = {name: ControllerPolicy(name) for name in config.baselines if name not in measured}
     policies = controllers | {run.label: run.policy() for run in trainings}
-    results = measured | evaluate(pool, config.eval_task(), policies, config.eval_seeds)
-    write_results(folder.evaluation, config.eval_task(), results)
+    results = measured | evaluate(pool, task, policies, config.eval_seeds)
+    write_results(folder.evaluation, task, results)
     baseline_delays = {name: float(np.mean([row["delay"] for row in results[name]])) for name in config.baselines}
     for run in trainings:
         _log_evaluation(tracker, run, results, baseline_delays)

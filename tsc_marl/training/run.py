@@ -31,6 +31,7 @@ class TrainingRun:
 
     def __init__(self, config: RunConfig[Any], name: str, seed: int, spec: Spec, folder: TrainingFolder) -> None:
         self.config, self.name, self.seed, self.folder = config, name, seed, folder
+        self.task = config.task()
         torch.manual_seed(seed)
         self.learner = Learner(algos.find(name)(spec, config.algo))
         self.episode = 0
@@ -123,11 +124,10 @@ def _play(
     pool: Pool, run: TrainingRun, policy: TrainedPolicy, length: int, earlier: tuple[TrainedPolicy, ...]
 ) -> list[RolloutResult]:
     """Return the next rollout of each episode of the iteration."""
-    task = run.config.task()
     numbers = range(run.episode, run.episode + run.config.episodes_per_update)
     sumo_seeds = {n: seeds.train_seed(run.seed, n) for n in numbers}
     jobs = [
-        Job(n, task, policy, seed, explore_seed=seed, rollout_length=length, previous_policies=earlier)
+        Job(n, run.task, policy, seed, explore_seed=seed, rollout_length=length, previous_policies=earlier)
         for n, seed in sumo_seeds.items()
     ]
     return sorted(pool.run(jobs), key=lambda result: result.job.episode)

@@ -81,16 +81,13 @@ class PolicyRunner:
         self._env, self._driver = env, policy.start(env, seed, **options)
         self.values, self.legend = np.full(len(env.names), np.nan), None
         if isinstance(self._driver, TrainedDriver):
-            with torch.inference_mode():
-                estimates = self._driver.algorithm.value_estimates(*self._tensors(), None)
-            self.legend = value_legend(self._driver.algorithm, estimates, env.config.reward)
+            self.legend = value_legend(self._driver.algorithm, self._driver.value_estimates(), env.config.reward)
 
     def choose(self) -> np.ndarray:
         """Return the phases [N] for this decision, and set `values` to theirs."""
         if not isinstance(self._driver, TrainedDriver):
             return self._driver.act()
-        with torch.inference_mode():
-            estimates = self._driver.algorithm.value_estimates(*self._tensors(), self._driver.carry)
+        estimates = self._driver.value_estimates()
         chosen = self._driver.act()
         if "own" in estimates:
             gain = advantage(estimates["own"][0].numpy(), self._env.avail, chosen)
@@ -106,10 +103,6 @@ class PolicyRunner:
             return env.engine.states(env.names)
         signals = zip(env.net.signals, env.timers, chosen.tolist(), env.avail, strict=True)
         return [signal.phases[action if legal[action] else timer.phase] for signal, timer, action, legal in signals]
-
-    def _tensors(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        obs, avail, state = (torch.from_numpy(array)[None] for array in (self._env.obs, self._env.avail, self._env.state))
-        return obs, avail, state
 
 
 def advantage(own: np.ndarray, avail: np.ndarray, chosen: np.ndarray) -> np.ndarray:

@@ -1,6 +1,5 @@
 """sumo-rl's observation, and those written for it."""
 
-import importlib
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -11,7 +10,7 @@ from tsc_marl.sim.engine import Vehicles
 from tsc_marl.sim.episode import EpisodeContext
 from tsc_marl.sim.observations.base import Observation
 from tsc_marl.sim.signal_timing import SignalTimer
-from tsc_marl.sim.sumo_rl_adapter import SumoRlSignals, blamed
+from tsc_marl.sim.sumo_rl_adapter import SumoRlSignals, blamed, environment
 
 
 class SumoRlObservation(Observation):
@@ -44,11 +43,12 @@ class SumoRlObservation(Observation):
         return np.stack([np.pad(row, (0, self.size - len(row))) for row in rows])
 
 
-def from_function_class(value: Any, path: str) -> type[Observation] | None:
-    """Return an observation of an `ObservationFunction` class of sumo-rl, None for anything else."""
-    importlib.import_module("tsc_marl.sim._libsumo")  # libsumo sets SUMO_HOME, without which sumo_rl refuses to be imported
-    from sumo_rl.environment.observations import ObservationFunction
+def from_function_class(value: Any, path: str) -> type[Observation]:
+    """Return an observation of an `ObservationFunction` class of sumo-rl.
 
-    if not (isinstance(value, type) and issubclass(value, ObservationFunction)):
-        return None
+    Raises:
+        UserError: for anything else.
+    """
+    if not (isinstance(value, type) and issubclass(value, environment("observations").ObservationFunction)):
+        raise UserError(f"observation {path} is not a sumo_rl ObservationFunction class, nor an Observation of tsc_marl")
     return type(value.__name__, (SumoRlObservation,), {"low": -np.inf, "function_class": value, "source": path})

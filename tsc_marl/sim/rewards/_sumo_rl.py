@@ -1,10 +1,10 @@
 """Rewards that sumo-rl's TrafficSignals compute."""
 
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
 
+from tsc_marl.errors import UserError
 from tsc_marl.sim.engine import Vehicles
 from tsc_marl.sim.episode import EpisodeContext
 from tsc_marl.sim.rewards.base import Reward
@@ -30,6 +30,12 @@ class SumoRlReward(Reward):
             return np.array([signal.compute_reward() for signal in self._signals], dtype=float)
 
 
-def from_function(function: Callable[[Any], Any], path: str) -> type[Reward]:
-    """Return a reward of a function of a `TrafficSignal`."""
+def from_function(function: Any, path: str) -> type[Reward]:
+    """Return a reward of a function of a `TrafficSignal`.
+
+    Raises:
+        UserError: for an object that cannot be called.
+    """
+    if not callable(function):
+        raise UserError(f"reward {path} is not callable; expected a Reward, or a function of a sumo_rl TrafficSignal")
     return type("FunctionReward", (SumoRlReward,), {"function": staticmethod(function), "source": path})
