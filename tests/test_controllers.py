@@ -194,7 +194,7 @@ def test_offsets_follow_a_one_way_street():
 def test_green_wave_needs_a_second_signal():
     env = TrafficEnv(short("cologne1"))
     with pytest.raises(UserError, match="green_wave cannot serve cologne1: no vehicle passes two signals"):
-        controllers.find("green_wave")(env)
+        controllers.find("green_wave")(turning_counts.planning_context(env))
     env.close()
 
 
@@ -228,10 +228,10 @@ def at():
 
     def begin(name, net):
         begun.append(TrafficEnv(scenario.load(net)))
-        controller = controllers.find(name)(begun[-1])
+        controller = controllers.find(name)(turning_counts.planning_context(begun[-1]))
         begun[-1].reset(SEED)
-        controller.reset(SEED)
-        return controller
+        controller.reset(SEED, begun[-1].view)
+        return controller, begun[-1].view
 
     yield begin
     for env in begun:
@@ -248,12 +248,12 @@ def bound(*vehicles):
 def test_what_the_greedy_rules_count(at, name, expected):
     """One vehicle halting at 10 m, one moving at 60 m, one halting at 150 m, one at 300 m, which is out of sight."""
     seen = bound((3, 10, True), (3, 60, False), (4, 150, True), (4, 300, True))
-    assert at(name, "cross").scores(seen)[[3, 4]].tolist() == expected
+    assert at(name, "cross")[0].scores(seen)[[3, 4]].tolist() == expected
 
 
 def test_max_pressure_subtracts_what_waits_at_the_next_signal(at):
     """One vehicle on a link and one on each link that follows, whose mean is 1; the paper's rule would gain nothing."""
-    controller = at("max_pressure", "grid2x2")
+    controller, _ = at("max_pressure", "grid2x2")
     following = controller.links.following
     link = int(following.any(axis=1).argmax())
     onward = np.flatnonzero(following[link])
@@ -273,7 +273,7 @@ def test_no_link_with_traffic_waits_much_longer_than_the_guard(name):
     numbering = link_counts.LinkCounts(env.net)
     red_s, worst = np.zeros(numbering.size), 0.0
     while not done:
-        seen = numbering.approaching(env.detected, env.next_signals)
+        seen = numbering.approaching(env.view)
         near = numbering.count(seen, seen.distance_m <= env.config.detection_m)
         _, done = env.step(act())
         for i, timer in enumerate(env.timers):
@@ -287,16 +287,16 @@ def test_no_link_with_traffic_waits_much_longer_than_the_guard(name):
 
 def test_sotl_waits_for_the_threshold_and_for_platoons(at, monkeypatch):
     """Vehicles halting on red count 5 vehicle-seconds a decision each; 40 are needed."""
-    controller = at("sotl", "cross")
+    controller, view = at("sotl", "cross")
     green = controller.links.green[0]
     other = next(p for p in range(1, len(green)) if not (green[p] & green[0]).any())
     mine, theirs = int(green[0].argmax()), int(green[other].argmax())
-    controller.env.avail[:] = True
+    view.legal[:] = True
     waiting = [(theirs, 10, True)] * 4
 
     def see(*vehicles):
         monkeypatch.setattr(controller.links, "approaching", lambda *_: bound(*vehicles))
-        return green[controller.act()[0]]
+        return green[controller.act(view)[0]]
 
     assert see(*waiting)[mine]  # 20 of 40
     assert see(*waiting, (mine, 10, False))[mine]  # enough, but a platoon of one is about to pass

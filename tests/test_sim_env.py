@@ -16,6 +16,7 @@ from tsc_marl.sim.disturbances import Disturbance
 from tsc_marl.sim.env import SimConfig, TrafficEnv
 from tsc_marl.sim.observations.lanes import LANE_FEATURES
 from tsc_marl.sim.signal_timing import Timing
+from tsc_marl.sim.turning_counts import planning_context
 
 OURS = NETWORKS
 RESCO = ("arterial4x4", "cologne1", "cologne3", "cologne8", "grid4x4", "ingolstadt1", "ingolstadt21", "ingolstadt7")
@@ -65,14 +66,14 @@ def network(tmp_path):
 def test_delay_rewards_add_up_to_the_trip_output(name, controller, env_of):
     env = env_of(name)
     env.reset(5)
-    policy = find(controller)(env)
-    policy.reset(1)
+    policy = find(controller)(planning_context(env))
+    policy.reset(1, env.view)
     total, ended, steps = np.zeros(len(env.names)), False, 0
     approaches = [[env.net.lane_index[lane] for lane in signal.lanes] for signal in env.net.signals]
     visited = np.zeros(len(env.names), dtype=bool)
     while not ended:
         check_rows(env)
-        reward, ended = env.step(policy.act())
+        reward, ended = env.step(policy.act(env.view))
         total += reward
         visited |= [bool(np.isin(env.vehicles.lane, lanes).any()) for lanes in approaches]
         steps += 1
@@ -473,11 +474,11 @@ def test_delay_reward_charges_the_signal_that_holds_the_vehicles(env_of):
     """On grid2x2 with A0 stuck on a left-turn phase, A0 is charged the most of what is lost."""
     env = env_of("grid2x2")
     env.reset(1)
-    policy = find("max_pressure")(env)
-    policy.reset(1)
+    policy = find("max_pressure")(planning_context(env))
+    policy.reset(1, env.view)
     total, ended = np.zeros(4), False
     while not ended:
-        actions = policy.act()
+        actions = policy.act(env.view)
         actions[0] = 1
         reward, ended = env.step(actions)
         total += reward
@@ -489,8 +490,8 @@ def test_vehicles_that_cannot_enter_are_charged_to_the_signal_that_they_wait_for
     """With two signals of grid2x2 stuck; a node of it has the name of its signal."""
     env = env_of("grid2x2")
     env.reset(1)
-    policy = find("max_pressure")(env)
-    policy.reset(1)
+    policy = find("max_pressure")(planning_context(env))
+    policy.reset(1, env.view)
     net = sumolib.net.readNet(str(env.scenario.net))
 
     def next_signal(edge):
@@ -502,10 +503,10 @@ def test_vehicles_that_cannot_enter_are_charged_to_the_signal_that_they_wait_for
 
     ended, charged = False, set()
     while not ended:
-        actions = policy.act()
+        actions = policy.act(env.view)
         actions[[0, 3]] = 1
         _, ended = env.step(actions)
-        for name, (signal, total) in env.episode.reward._pending.items():
+        for name, (signal, total) in env.episode.feedback.reward._pending.items():
             if name in env.engine.api.simulation.getPendingVehicles():
                 assert next_signal(env.engine.api.vehicle.getRoute(name)[0]) == env.names[signal]
                 assert total == env.engine.api.vehicle.getDepartDelay(name) > 0

@@ -14,6 +14,7 @@ from tsc_marl.config import read_timing
 from tsc_marl.controllers import find
 from tsc_marl.sim import metrics, scenario
 from tsc_marl.sim.env import TrafficEnv
+from tsc_marl.sim.turning_counts import planning_context
 
 SEED = 23
 
@@ -21,14 +22,14 @@ SEED = 23
 def play(name, out, timing=None, policy="random", seed=SEED, **options):
     """Play one episode on a network or a scenario; `policy` is a controller, or the phase that every signal holds throughout."""
     env = TrafficEnv(scenario.load(name) if isinstance(name, str) else name, timing)
-    controller = find(policy)(env) if isinstance(policy, str) else None
+    controller = find(policy)(planning_context(env)) if isinstance(policy, str) else None
     try:
         env.reset(seed, out=out, **options)
         if controller:
-            controller.reset(seed)
+            controller.reset(seed, env.view)
         ended = False
         while not ended:
-            _, ended = env.step(controller.act() if controller else np.full(len(env.names), policy))
+            _, ended = env.step(controller.act(env.view) if controller else np.full(len(env.names), policy))
         return env, env.metrics()
     finally:
         env.close()

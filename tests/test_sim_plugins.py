@@ -1,5 +1,6 @@
 """What a user adds: a file in a folder of the package, or a class of the user's own package by import path."""
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -10,7 +11,9 @@ import pytest
 
 from tsc_marl import algos, controllers, plugins
 from tsc_marl.errors import UserError
-from tsc_marl.sim import observations, rewards
+from tsc_marl.rollout.policies import ControllerPolicy
+from tsc_marl.sim import observations, rewards, scenario
+from tsc_marl.sim.env import SimConfig, TrafficEnv
 
 SOURCE = """
 from tsc_marl.algos.ippo import Ippo
@@ -68,16 +71,16 @@ class Phases(Observation):
         self.size, n = 2, len(self.network.signals)
         self.real = np.ones((n, 2), dtype=bool)
 
-    def __call__(self, vehicles, timers, now):
-        return np.array([[timer.phase, len(vehicles.ids) / 100] for timer in timers], dtype=np.float32)
+    def __call__(self, view):
+        return np.array([[timer.phase, len(view.vehicles.ids) / 100] for timer in view.timers], dtype=np.float32)
 """
 CONTROLLER = """
 import numpy as np
 from tsc_marl import Controller
 
 class Second(Controller):
-    def act(self):
-        return np.ones(len(self.env.names), dtype=int)
+    def act(self, view):
+        return np.ones(len(view.timers), dtype=int)
 """
 ALGORITHM = """
 from tsc_marl.algos.ippo import Ippo
@@ -91,11 +94,16 @@ FILES = {
 }  # fmt: skip
 
 
-def command(line: str, home: Path, *paths: Path) -> str:
-    """Run a command line with these folders first on Python's path; return what it prints."""
+def process(line: str, home: Path, *paths: Path) -> subprocess.CompletedProcess[str]:
+    """Run a command line with these folders first on Python's path."""
     env = os.environ | {"TSC_MARL_HOME": str(home), "PYTHONPATH": os.pathsep.join(map(str, paths))}
     words = [sys.executable, "-m", "tsc_marl", *line.split()]
-    done = subprocess.run(words, cwd=home, env=env, capture_output=True, text=True, check=False)
+    return subprocess.run(words, cwd=home, env=env, capture_output=True, text=True, check=False)
+
+
+def command(line: str, home: Path, *paths: Path) -> str:
+    """Run a command line that must succeed; return what it prints."""
+    done = process(line, home, *paths)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -144,3 +152,88 @@ def test_rewards_and_observations_have_their_names():
     assert rewards.available() == ["average-speed", "delay", "diff-waiting-time", "pressure", "queue"]
     assert observations.available() == ["lanes", "sumo-rl"]
     assert rewards.find("diff-waiting-time") is rewards.find("diff_waiting_time")
+
+
+def install(site: Path, package: str, group: str, name: str, path: str) -> None:
+    """Write what an installer leaves of a package that offers a name."""
+    info = site / f"{package}-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[{group}]\n{name} = {path}\n")
+
+
+SOURCE_ROOT = Path(plugins.__file__).parents[1]
+EVALUATE = "evaluate --network cross --eval-seeds 1 --workers 1 --policy"
+
+
+@pytest.mark.sumo
+def test_an_installed_package_offers_a_name(tmp_path):
+    (tmp_path / "steady.py").write_text(CONTROLLER)
+    install(tmp_path, "steady-control", "tsc_marl.controllers", "always-second", "steady:Second")
+    assert "always_second" in command(f"{EVALUATE} always_second", tmp_path, tmp_path, SOURCE_ROOT)
+
+
+@pytest.mark.parametrize(
+    ("name", "sources"), [("halting", ("one (one:A)", "two (two:B)")), ("queue", ("tsc_marl", "three (three:C)"))]
+)
+def test_two_packages_that_offer_the_same_reward_are_named(tmp_path, monkeypatch, name, sources):
+    install(tmp_path, "one", "tsc_marl.rewards", "halting", "one:A")
+    install(tmp_path, "two", "tsc_marl.rewards", "halting", "two:B")
+    install(tmp_path, "three", "tsc_marl.rewards", "queue", "three:C")
+    monkeypatch.syspath_prepend(tmp_path)
+    plugins._entry_points.cache_clear()
+    try:
+        assert "halting" in rewards.available()
+        with pytest.raises(UserError) as error:
+            rewards.find(name)
+    finally:
+        plugins._entry_points.cache_clear()
+    assert f"reward {name} is offered by" in str(error.value)
+    assert all(source in str(error.value) for source in sources)
+
+
+FAILING = """
+import numpy as np
+from tsc_marl import Controller, Observation, Reward
+
+class Paid(Reward):
+    def __call__(self, vehicles):
+        return 1 / 0
+
+class Wide(Reward):
+    def __call__(self, vehicles):
+        return np.zeros(99)
+
+class Peeking(Observation):
+    def __init__(self, context):
+        super().__init__(context)
+        self.size, self.real = 1, np.ones((1, 1), dtype=bool)
+
+    def __call__(self, view):
+        return np.full((1, 1), len(self.context.simulation.vehicle.getIDList()), dtype=np.float32)
+
+class Chosen(Controller):
+    def act(self, view):
+        return view.simulation
+"""
+
+
+def play_a_decision(config: SimConfig, controller: str) -> None:
+    with contextlib.closing(TrafficEnv(scenario.load("cross"), config=config)) as env:
+        env.step(ControllerPolicy(controller).start(env, 1).act())
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"reward": "own_failing:Paid"}, r"reward own_failing:Paid failed with ZeroDivisionError: .*own_failing.py, line 7\)"),
+        ({"reward": "own_failing:Wide"}, r"reward own_failing:Wide: expected shape \(1,\); got \(99,\)"),
+        ({"observation": "own_failing:Peeking"}, r"observation own_failing:Peeking failed with AttributeError: .*'simulation'"),
+        ({}, r"controller own_failing:Chosen failed with AttributeError: .*'simulation'"),
+    ],
+)
+def test_own_code_that_fails_or_looks_into_the_simulation_is_one_line(tmp_path, monkeypatch, settings, message):
+    (tmp_path / "own_failing.py").write_text(FAILING)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UserError, match=message):
+        play_a_decision(SimConfig(**settings), "max_pressure" if settings else "own_failing:Chosen")

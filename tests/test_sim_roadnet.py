@@ -125,7 +125,7 @@ def test_a_queue_behind_a_stub_is_seen():
     only_stub = LanesObservation(dataclasses.replace(env.episode.context, network=road_network.read(scene.net, 0.01)))
     for step in range(160):
         env.step(np.array([(step // 40) % n for n in env.n_phases]))
-        blind = only_stub(env.vehicles, env.timers, env.now)
+        blind = only_stub(env.view)
         lane = env.engine.api.lane
         for stub in stubs:
             standing = {f: lane.getLastStepHaltingNumber(f) for f in feeders[stub] if alone[f]}

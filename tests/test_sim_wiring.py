@@ -19,9 +19,9 @@ from tsc_marl.sim import metrics, road_network, scenario
 from tsc_marl.sim.detector_coverage import detector_coverage, next_signal_lanes
 from tsc_marl.sim.disturbances import FROZEN_PREFIX, Disturbance, FaultyDetectors
 from tsc_marl.sim.engine import Vehicles
-from tsc_marl.sim.episode import EpisodeContext
 from tsc_marl.sim.observations.lanes import LANE_FEATURES, LanesObservation
-from tsc_marl.sim.signal_timing import SignalTimer, Timing
+from tsc_marl.sim.signal_timing import SignalTimer, Timing, legal_phases
+from tsc_marl.sim.signal_view import SignalContext, SignalView
 
 SEED = 5
 
@@ -82,8 +82,8 @@ def observe(*rows):
     net = read("cross")
     (signal,) = net.signals
     timers = [SignalTimer(signal.name, signal.phases, Timing(decision_s=5), 0.0)]
-    context = EpisodeContext(net, Timing(decision_s=5), 200.0, None, timers)  # it asks the simulation nothing
-    seen = LanesObservation(context)(vehicles(net, *rows), timers, 0.0)[0, : len(signal.lanes) * len(LANE_FEATURES)]
+    view = SignalView(0.0, vehicles(net, *rows), timers, legal_phases(timers, 0.0), lambda vehicle: ())
+    seen = LanesObservation(SignalContext(net, Timing(decision_s=5), 200.0))(view)[0, : len(signal.lanes) * len(LANE_FEATURES)]
     table = seen.reshape(-1, len(LANE_FEATURES))
     return {lane: dict(zip(LANE_FEATURES, row.tolist(), strict=True)) for lane, row in zip(signal.lanes, table, strict=True)}
 

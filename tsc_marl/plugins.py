@@ -1,7 +1,13 @@
-"""Everything that has a name: a file in a folder of the package, or a class of the user's own package."""
+"""Everything that has a name: a file in a folder of the package, or what an installed package of the user's own offers."""
 
+import contextlib
+import functools
 import importlib
 import pkgutil
+import sys
+import traceback
+from collections.abc import Iterator
+from importlib.metadata import EntryPoint, distributions
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -11,9 +17,11 @@ T = TypeVar("T")
 
 
 def available(package: ModuleType) -> list[str]:
-    """Return the names in a package folder: its modules, except `base` and those that start with an underscore."""
-    names = (module.name for module in pkgutil.iter_modules(package.__path__))
-    return sorted(name for name in names if name != "base" and not name.startswith("_"))
+    """Return the names of a kind: modules of its folder, except `base` and those that start with an underscore.
+
+    The entry points of installed packages are added. Their group is the folder's name, such as `tsc_marl.rewards`.
+    """
+    return sorted({*_files(package), *(_plain(entry.name) for entry in _offered(package))})
 
 
 def find(package: ModuleType, name: str, base: type[T], kind: str) -> type[T]:
@@ -21,17 +29,15 @@ def find(package: ModuleType, name: str, base: type[T], kind: str) -> type[T]:
 
     Args:
         package: the folder; one module defines one class of the kind.
-        name: a module of the folder, or an import path `package.module:Name`.
+        name: a module of the folder, an entry point, or an import path `package.module:Name`.
         base: the class must be a subclass of it.
         kind: what messages call it, such as `controller`.
 
     Raises:
-        UserError: unknown name, failed import, no class of this kind, or several of them in one file.
+        UserError: unknown name, failed import, no class of this kind, several in one file, or a name that two packages offer.
     """
-    if ":" in name:
-        return _subclass(name, base, kind)
-    if name not in available(package):
-        raise unknown(kind, name, available(package))
+    if path := import_path(package, name, kind):
+        return _subclass(path, base, kind)
     module = _import(f"{package.__name__}.{name}", kind, name)
     own = [c for c in vars(module).values() if _is(c, base) and c.__module__ == module.__name__]
     classes = [c for c in own if not any(c is not other and issubclass(other, c) for other in own)]
@@ -39,6 +45,24 @@ def find(package: ModuleType, name: str, base: type[T], kind: str) -> type[T]:
         names = ", ".join(c.__name__ for c in classes) or "none"
         raise UserError(f"{kind} {name}: its file must define one {base.__name__}; it defines {names}")
     return classes[0]
+
+
+def import_path(package: ModuleType, name: str, kind: str) -> str:
+    """Return the import path `package.module:Name` of a name; empty for a file of the folder.
+
+    Raises:
+        UserError: for an unknown name, and for a name that two packages offer.
+    """
+    if ":" in name:
+        return name
+    paths = {entry.value: entry.dist.name if entry.dist else "a package" for entry in _offered(package, name)}
+    is_file = name in _files(package)
+    if not paths and not is_file:
+        raise unknown(kind, name, available(package))
+    if len(paths) + is_file > 1:
+        sources = [*(["tsc_marl"] if is_file else []), *(f"{source} ({path})" for path, source in paths.items())]
+        raise UserError(f"{kind} {name} is offered by {' and '.join(sources)}; use an import path, or uninstall one")
+    return next(iter(paths), "")
 
 
 def leads_to(path: str, base: type, kind: str) -> bool:
@@ -61,6 +85,52 @@ def imported(path: str, kind: str) -> Any:
     if value is None:
         raise UserError(f"{kind} {path}: module {module} has no {attribute or 'empty name'}; write package.module:Name")
     return value
+
+
+@contextlib.contextmanager
+def blamed(kind: str, name: str, source: Any) -> Iterator[None]:
+    """Name the user's own code in one line when it fails.
+
+    Args:
+        kind: what messages call it, such as `reward`.
+        name: its name or import path.
+        source: its class or function. Code of this package is not blamed: its errors pass.
+
+    Raises:
+        UserError: for any other error inside.
+    """
+    module = sys.modules.get(getattr(source, "__module__", "") or "")
+    try:
+        yield
+    except Exception as error:
+        lost = type(error).__name__ == "FatalTraCIError"  # SUMO ended, or its window was closed
+        if isinstance(error, UserError) or lost or (module and module.__name__.startswith("tsc_marl.")):
+            raise
+        path = getattr(module, "__file__", None)
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]
+        where = f" ({path}, line {lines[-1]})" if lines else ""
+        raise UserError(f"{kind} {name} failed with {type(error).__name__}: {error}{where}") from error
+
+
+def _files(package: ModuleType) -> list[str]:
+    names = (module.name for module in pkgutil.iter_modules(package.__path__))
+    return [name for name in names if name != "base" and not name.startswith("_")]
+
+
+def _offered(package: ModuleType, name: str | None = None) -> list[EntryPoint]:
+    """Return the entry points of a kind, or those of one name."""
+    group = f"tsc_marl.{package.__name__.rpartition('.')[2]}"
+    return [entry for entry in _entry_points() if entry.group == group and name in (None, _plain(entry.name))]
+
+
+@functools.cache
+def _entry_points() -> list[EntryPoint]:
+    return [entry for package in distributions() for entry in package.entry_points if entry.group.startswith("tsc_marl.")]
+
+
+def _plain(name: str) -> str:
+    """Return a name as a module would have it: dashes are underscores."""
+    return name.replace("-", "_")
 
 
 def _subclass(path: str, base: type[T], kind: str) -> type[T]:

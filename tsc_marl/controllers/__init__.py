@@ -6,14 +6,18 @@ from typing import ClassVar
 import numpy as np
 
 from tsc_marl import plugins
-from tsc_marl.sim.env import TrafficEnv
 from tsc_marl.sim.link_counts import ApproachingVehicles, LinkCounts
+from tsc_marl.sim.signal_view import SignalView
+from tsc_marl.sim.turning_counts import PlanningContext
 
 
 class Controller:
     """Base class of the classical controllers: chooses the phases of all signals at each decision.
 
-    It is constructed before its first episode, and may simulate a warm-up to count the traffic.
+    It is constructed before its first episode, and may ask for the turning counts of a warm-up episode.
+
+    Args:
+        context: what it may know beforehand.
 
     Raises:
         UserError: at construction, when it cannot serve the network, in one line.
@@ -24,15 +28,15 @@ class Controller:
     programs: str = ""
     """These programs (`sim.programs.xml`); empty for the network's own."""
 
-    def __init__(self, env: TrafficEnv) -> None:
-        self.env = env
+    def __init__(self, context: PlanningContext) -> None:
+        self.context = context
 
-    def reset(self, seed: int) -> None:
-        """Start an episode, after the environment's own reset."""
+    def reset(self, seed: int, view: SignalView) -> None:
+        """Start an episode, seen at its first second."""
 
-    def act(self) -> np.ndarray:
+    def act(self, view: SignalView) -> np.ndarray:
         """Return the phase to ask for at each signal, [N] int."""
-        return np.zeros(len(self.env.names), dtype=int)
+        return np.zeros(len(view.timers), dtype=int)
 
 
 class Greedy(Controller):
@@ -44,36 +48,34 @@ class Greedy(Controller):
 
     MAX_RED_S = 90.0
 
-    def __init__(self, env: TrafficEnv) -> None:
-        super().__init__(env)
-        self.links = LinkCounts(env.net)
+    def __init__(self, context: PlanningContext) -> None:
+        super().__init__(context)
+        self.links = LinkCounts(context.network)
 
-    def reset(self, seed: int) -> None:
+    def reset(self, seed: int, view: SignalView) -> None:
         """Forget the reds of the last episode."""
-        self._served_s = np.full(self.links.size, self.env.now)
+        self._served_s = np.full(self.links.size, view.now_s)
 
     def scores(self, bound: ApproachingVehicles) -> np.ndarray:
         """Return the score of each link, [L] in the flat numbering of `LinkCounts`: the use of a second of green."""
         raise NotImplementedError
 
-    def act(self) -> np.ndarray:
+    def act(self, view: SignalView) -> np.ndarray:
         """Return [N] int."""
-        bound = self.links.approaching(self.env.detected, self.env.next_signals)
-        near = self.links.count(bound, bound.distance_m <= self.env.config.detection_m)
+        bound = self.links.approaching(view)
+        near = self.links.count(bound, bound.distance_m <= self.context.detection_m)
         scores = self.scores(bound)
+        signals = range(len(view.timers))
         return np.array(
-            [
-                self._choose(i, self.links.for_signal(near, i), self.links.for_signal(scores, i))
-                for i in range(len(self.env.names))
-            ]
+            [self._choose(i, view, self.links.for_signal(near, i), self.links.for_signal(scores, i)) for i in signals]
         )
 
-    def _choose(self, i: int, near: np.ndarray, worth: np.ndarray) -> int:
-        green, present = self.links.green[i], self.env.timers[i].phase
+    def _choose(self, i: int, view: SignalView, near: np.ndarray, worth: np.ndarray) -> int:
+        green, present = self.links.green[i], view.timers[i].phase
         served_s = self.links.for_signal(self._served_s, i)
-        served_s[green[present] | (near == 0)] = self.env.now
-        score = np.round(green @ worth, 6) + 1e6 * (green @ (self.env.now - served_s >= self.MAX_RED_S))
-        score = np.where(self.env.avail[i, : len(green)], score, -np.inf)
+        served_s[green[present] | (near == 0)] = view.now_s
+        score = np.round(green @ worth, 6) + 1e6 * (green @ (view.now_s - served_s >= self.MAX_RED_S))
+        score = np.where(view.legal[i, : len(green)], score, -np.inf)
         return present if score[present] == score.max() else int(score.argmax())
 
 

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from tsc_marl.controllers import Controller
 from tsc_marl.sim import signal_programs
-from tsc_marl.sim.env import TrafficEnv
+from tsc_marl.sim.turning_counts import PlanningContext
 
 MAX_GREEN_S = 50
 GAP_S = 3.0
@@ -24,12 +24,12 @@ class Actuated(Controller):
     kind: ClassVar[str] = "actuated"
     parameters: ClassVar[dict[str, float]] = {"max-gap": GAP_S, "detector-gap": DETECTOR_GAP_S}
 
-    def __init__(self, env: TrafficEnv) -> None:
-        super().__init__(env)
-        plans = []
-        for signal in env.net.signals:
+    def __init__(self, context: PlanningContext) -> None:
+        super().__init__(context)
+        plans, timing = [], context.timing
+        for signal in context.network.signals:
             phases = signal_programs.needed(signal.phases)
-            most_s = signal_programs.longest_green_s(len(phases), env.timing, MAX_GREEN_S)
-            greens = (env.timing.min_green_s,) * len(phases)
+            most_s = signal_programs.longest_green_s(len(phases), timing, MAX_GREEN_S)
+            greens = (timing.min_green_s,) * len(phases)
             plans.append(signal_programs.Plan(phases, greens, 0, self.kind, most_s, self.parameters))
-        self.programs = signal_programs.xml(env.net.signals, plans, env.timing)
+        self.programs = signal_programs.xml(context.network.signals, plans, timing)

@@ -17,11 +17,10 @@ from tsc_marl.controllers import Controller
 from tsc_marl.controllers.webster import best_plan, demands, splits
 from tsc_marl.errors import UserError
 from tsc_marl.sim import signal_programs
-from tsc_marl.sim.env import TrafficEnv
-from tsc_marl.sim.road_network import edge_of
+from tsc_marl.sim.road_network import Signal, edge_of
 from tsc_marl.sim.signal_programs import Plan
-from tsc_marl.sim.signal_timing import GREEN
-from tsc_marl.sim.turning_counts import Movement, TurningCounts, warm_up
+from tsc_marl.sim.signal_timing import GREEN, Timing
+from tsc_marl.sim.turning_counts import Movement, PlanningContext, TurningCounts
 
 STARTS = 10
 
@@ -31,26 +30,25 @@ class GreenWave(Controller):
 
     sumo_controlled = True
 
-    def __init__(self, env: TrafficEnv) -> None:
-        super().__init__(env)
-        flows = warm_up(env)
+    def __init__(self, context: PlanningContext) -> None:
+        super().__init__(context)
+        flows, timing = context.turning_counts(), context.timing
         if not flows.pairs_per_hour:
-            raise UserError(f"green_wave cannot serve {env.scenario.name}: no vehicle passes two signals one after the other")
-        signals = env.net.signals
-        demanded = demands(env.net, flows)
-        alone = [best_plan(demand, env.timing) for demand in demanded]
-        cycle_s = max(plan.cycle_s(env.timing) for plan in alone)
+            raise UserError(f"green_wave cannot serve {context.network_name}: no vehicle passes two signals one after the other")
+        signals = context.network.signals
+        demanded = demands(context.network, flows)
+        alone = [best_plan(demand, timing) for demand in demanded]
+        cycle_s = max(plan.cycle_s(timing) for plan in alone)
         pairs = zip(alone, demanded, strict=True)
-        plans = [replace(plan, green_s=splits(demand, plan.phases, cycle_s, env.timing)) for plan, demand in pairs]
-        greens = {turn: turn_green(env, plans[turn[0]], turn) for turn in flows.vehicles_per_hour}
+        plans = [replace(plan, green_s=splits(demand, plan.phases, cycle_s, timing)) for plan, demand in pairs]
+        greens = {turn: turn_green(signals[turn[0]], timing, plans[turn[0]], turn) for turn in flows.vehicles_per_hour}
         shifts = offsets(flows, greens, cycle_s, len(signals))
         plans = [replace(plan, offset_s=int(shift)) for plan, shift in zip(plans, shifts, strict=True)]
-        self.programs = signal_programs.xml(signals, plans, env.timing)
+        self.programs = signal_programs.xml(signals, plans, timing)
 
 
-def turn_green(env: TrafficEnv, plan: Plan, turn: Movement) -> np.ndarray:
+def turn_green(signal: Signal, timing: Timing, plan: Plan, turn: Movement) -> np.ndarray:
     """Return [C] bool: in which seconds of the cycle some link of a turn is green."""
-    signal, timing = env.net.signals[turn[0]], env.timing
     links = [m.link for m in signal.links if (edge_of(m.in_lane), edge_of(m.out_lane)) == turn[1:]]
     green = np.zeros(plan.cycle_s(timing), dtype=bool)
     for phase, start, length in zip(plan.phases, signal_programs.starts_s(plan, timing), plan.green_s, strict=True):

@@ -15,4 +15,4 @@ class LongestQueue(Greedy):
 
     def scores(self, bound: ApproachingVehicles) -> np.ndarray:
         """Return [L] veh."""
-        return self.links.count(bound, bound.halting & (bound.distance_m <= self.env.config.detection_m))
+        return self.links.count(bound, bound.halting & (bound.distance_m <= self.context.detection_m))

@@ -23,5 +23,5 @@ class MaxPressure(Greedy):
 
     def scores(self, bound: ApproachingVehicles) -> np.ndarray:
         """Return [L] veh."""
-        near = self.links.count(bound, bound.distance_m <= self.env.config.detection_m)
+        near = self.links.count(bound, bound.distance_m <= self.context.detection_m)
         return near - self.FOLLOWING * (self.links.following @ near)

@@ -12,18 +12,19 @@ Information used: vehicles per controlled lane and per lane behind the signal; a
 import numpy as np
 
 from tsc_marl.controllers import Controller
-from tsc_marl.sim.env import TrafficEnv
 from tsc_marl.sim.link_counts import LinkCounts
+from tsc_marl.sim.signal_view import SignalView
+from tsc_marl.sim.turning_counts import PlanningContext
 
 
 class MaxPressureLane(Controller):
     """Serves the lanes with the largest pressure."""
 
-    def __init__(self, env: TrafficEnv) -> None:
-        super().__init__(env)
-        links, index = LinkCounts(env.net), env.net.lane_index
+    def __init__(self, context: PlanningContext) -> None:
+        super().__init__(context)
+        links, index = LinkCounts(context.network), context.network.lane_index
         self._weight = []
-        for i, signal in enumerate(env.net.signals):
+        for i, signal in enumerate(context.network.signals):
             weight = np.zeros((len(signal.phases), len(index)))
             for phase, green in enumerate(links.green[i]):
                 for movement in signal.links:
@@ -32,11 +33,11 @@ class MaxPressureLane(Controller):
                         weight[phase, index[movement.out_lane]] -= 1
             self._weight.append(weight)
 
-    def act(self) -> np.ndarray:
+    def act(self, view: SignalView) -> np.ndarray:
         """Return [N] int."""
-        on_lane = np.bincount(self.env.detected.lane, minlength=len(self.env.net.lane_index))
+        on_lane = np.bincount(view.vehicles.lane, minlength=len(self.context.network.lane_index))
         chosen = []
-        for weight, legal, timer in zip(self._weight, self.env.avail, self.env.timers, strict=True):
+        for weight, legal, timer in zip(self._weight, view.legal, view.timers, strict=True):
             score = np.where(legal[: len(weight)], weight @ on_lane, -np.inf)
             chosen.append(timer.phase if score[timer.phase] == score.max() else int(score.argmax()))
         return np.array(chosen)

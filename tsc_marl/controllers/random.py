@@ -3,15 +3,16 @@
 import numpy as np
 
 from tsc_marl.controllers import Controller
+from tsc_marl.sim.signal_view import SignalView
 
 
 class Random(Controller):
     """Uniform over the legal phases."""
 
-    def reset(self, seed: int) -> None:
+    def reset(self, seed: int, view: SignalView) -> None:
         """Start an episode with its own random numbers."""
         self._rng = np.random.default_rng(seed)
 
-    def act(self) -> np.ndarray:
+    def act(self, view: SignalView) -> np.ndarray:
         """Return [N] int."""
-        return (self._rng.random(self.env.avail.shape) * self.env.avail).argmax(1)
+        return (self._rng.random(view.legal.shape) * view.legal).argmax(1)

@@ -8,8 +8,9 @@ at most `PLATOON_VEH` moving vehicles within `PLATOON_M`. Information used: vehi
 import numpy as np
 
 from tsc_marl.controllers import Controller
-from tsc_marl.sim.env import TrafficEnv
 from tsc_marl.sim.link_counts import LinkCounts
+from tsc_marl.sim.signal_view import SignalView
+from tsc_marl.sim.turning_counts import PlanningContext
 
 REACH_M = 80.0
 THRESHOLD_VEH_S = 40.0
@@ -20,25 +21,25 @@ PLATOON_VEH = 3
 class Sotl(Controller):
     """Changes when enough has waited."""
 
-    def __init__(self, env: TrafficEnv) -> None:
-        super().__init__(env)
-        self.links = LinkCounts(env.net)
+    def __init__(self, context: PlanningContext) -> None:
+        super().__init__(context)
+        self.links = LinkCounts(context.network)
 
-    def reset(self, seed: int) -> None:
+    def reset(self, seed: int, view: SignalView) -> None:
         """Forget who waited in the last episode."""
         self._waited_veh_s = np.zeros(self.links.size)
 
-    def act(self) -> np.ndarray:
+    def act(self, view: SignalView) -> np.ndarray:
         """Return [N] int."""
-        bound = self.links.approaching(self.env.detected, self.env.next_signals)
-        self._waited_veh_s += self.links.count(bound, bound.distance_m <= REACH_M) * self.env.timing.decision_s
+        bound = self.links.approaching(view)
+        self._waited_veh_s += self.links.count(bound, bound.distance_m <= REACH_M) * self.context.timing.decision_s
         platoon = self.links.count(bound, ~bound.halting & (bound.distance_m <= PLATOON_M))
-        return np.array([self._choose(i, self.links.for_signal(platoon, i)) for i in range(len(self.env.names))])
+        return np.array([self._choose(i, view, self.links.for_signal(platoon, i)) for i in range(len(view.timers))])
 
-    def _choose(self, i: int, platoon: np.ndarray) -> int:
-        green, present = self.links.green[i], self.env.timers[i].phase
+    def _choose(self, i: int, view: SignalView, platoon: np.ndarray) -> int:
+        green, present = self.links.green[i], view.timers[i].phase
         waited = self.links.for_signal(self._waited_veh_s, i)
         waited[green[present]] = 0
-        score = np.where(self.env.avail[i, : len(green)], green @ waited, -np.inf)
+        score = np.where(view.legal[i, : len(green)], green @ waited, -np.inf)
         passing = 0 < platoon[green[present]].sum() <= PLATOON_VEH
         return present if passing or score.max() < THRESHOLD_VEH_S else int(score.argmax())

@@ -25,11 +25,10 @@ from scipy.optimize import linprog
 
 from tsc_marl.controllers import Controller
 from tsc_marl.sim import signal_programs
-from tsc_marl.sim.env import TrafficEnv
 from tsc_marl.sim.link_counts import LinkCounts
 from tsc_marl.sim.road_network import RoadNetwork, Signal, edge_of
 from tsc_marl.sim.signal_timing import Timing
-from tsc_marl.sim.turning_counts import TurningCounts, warm_up
+from tsc_marl.sim.turning_counts import PlanningContext, TurningCounts
 
 SATURATION_VEH_H = 1800.0
 PERMISSIVE = 0.4
@@ -47,10 +46,10 @@ class Webster(Controller):
 
     sumo_controlled = True
 
-    def __init__(self, env: TrafficEnv) -> None:
-        super().__init__(env)
-        plans = [best_plan(demand, env.timing) for demand in demands(env.net, warm_up(env))]
-        self.programs = signal_programs.xml(env.net.signals, plans, env.timing)
+    def __init__(self, context: PlanningContext) -> None:
+        super().__init__(context)
+        plans = [best_plan(demand, context.timing) for demand in demands(context.network, context.turning_counts())]
+        self.programs = signal_programs.xml(context.network.signals, plans, context.timing)
 
 
 @dataclass(frozen=True)

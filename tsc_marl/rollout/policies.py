@@ -9,8 +9,10 @@ from torch import Tensor
 
 from tsc_marl import algos, controllers
 from tsc_marl.errors import UserError
+from tsc_marl.plugins import blamed
 from tsc_marl.rollout.task import Task, spec_from_env
 from tsc_marl.sim.env import SimConfig, TrafficEnv
+from tsc_marl.sim.turning_counts import planning_context
 from tsc_marl.types import Algorithm, Spec
 
 
@@ -54,10 +56,11 @@ class ControllerPolicy:
 
     def start(self, env: TrafficEnv, seed: int, generator: torch.Generator | None = None, **options: Any) -> "ControllerDriver":
         """Reset an environment in which no simulation runs, and return the driver; `options` are those of `reset`."""
-        controller = controllers.find(self.name)(env)
+        kind = controllers.find(self.name)
+        with blamed("controller", self.name, kind):
+            controller = kind(planning_context(env))
         env.reset(seed, sumo_controlled=controller.sumo_controlled, programs=controller.programs, **options)
-        controller.reset(seed)
-        return ControllerDriver(controller)
+        return ControllerDriver(self.name, controller, env, seed)
 
 
 @dataclass(frozen=True)
@@ -123,16 +126,19 @@ class ControllerDriver:
 
     explores = False
 
-    def __init__(self, controller: controllers.Controller) -> None:
-        self._controller = controller
+    def __init__(self, name: str, controller: controllers.Controller, env: TrafficEnv, seed: int) -> None:
+        self._name, self._controller, self._env = name, controller, env
+        with blamed("controller", name, type(controller)):
+            controller.reset(seed, env.view)
 
     def decide(self) -> tuple[np.ndarray, dict[str, Tensor]]:
         """Return the phases [N]; there is nothing to learn."""
-        return self._controller.act(), {}
+        return self.act(), {}
 
     def act(self) -> np.ndarray:
         """Return the phases [N]."""
-        return self._controller.act()
+        with blamed("controller", self._name, type(self._controller)):
+            return self._controller.act(self._env.view)
 
 
 class TrainedDriver:

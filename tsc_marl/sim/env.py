@@ -1,11 +1,12 @@
 """All signals of one network at once, as arrays: reset, step, and the mask of what may be chosen now."""
 
+import functools
 import json
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import tyro
@@ -17,11 +18,10 @@ from tsc_marl.sim import engine, metrics, observations, rewards, road_network, r
 from tsc_marl.sim.demand import Demand
 from tsc_marl.sim.disturbances import Breakdown, Disturbance, FaultyDetectors
 from tsc_marl.sim.engine import Engine, Vehicles
-from tsc_marl.sim.episode import EpisodeContext
-from tsc_marl.sim.observations import Observation
-from tsc_marl.sim.rewards import Reward
+from tsc_marl.sim.feedback import Feedback
 from tsc_marl.sim.scenario import Scenario
 from tsc_marl.sim.signal_timing import SignalTimer, Timing, legal_phases
+from tsc_marl.sim.signal_view import EpisodeContext, SignalView
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,7 @@ class EpisodeState:
     sumo_controlled: bool
     detail: bool
     context: EpisodeContext
-    observation: Observation
-    reward: Reward
+    feedback: Feedback
     detectors: FaultyDetectors
     breakdown: Breakdown | None
     obeying: list[SignalTimer]
@@ -66,7 +65,6 @@ class TrafficEnv:
         avail: [N, A] bool, what may be chosen now; padded phases never may.
         state: [S] float32, what the N signals see together and the share of the window that has passed.
         vehicles: the vehicles on the road.
-        detected: those that the detectors show; the same unless they are disturbed.
         now: SUMO's time in s.
 
     Args:
@@ -90,18 +88,19 @@ class TrafficEnv:
         self.names = tuple(signal.name for signal in self.net.signals)
         self.n_phases = tuple(len(signal.phases) for signal in self.net.signals)
         self.horizon = -(-scenario.duration_s // self.timing.decision_s)
-        self._observation_type, self._reward_type = observations.find(self.config.observation), rewards.find(self.config.reward)
-        if self.disturbance.affects_detectors and self._observation_type.reads_sumo:
+        rewards.find(self.config.reward)
+        if observations.find(self.config.observation).reads_sumo and self.disturbance.affects_detectors:
             raise UserError(f"observation {self.config.observation} reads SUMO itself: its detectors cannot fail; use lanes")
         if (stuck := self.disturbance.stuck) > len(self.names):
             raise UserError(f"disturbance.stuck {stuck} is more than the {len(self.names)} signals of {scenario.name}")
         self._temporary = tempfile.TemporaryDirectory(prefix="tsc_marl_")
         self._engine: Engine | None = None
         self._episode: EpisodeState | None = None
+        self._view: SignalView | None = None
         self.timers: list[SignalTimer] = []
         self.out = Path(self._temporary.name)
         self.now = float(scenario.begin_s)
-        self.vehicles = self.detected = Vehicles.none()
+        self.vehicles = Vehicles.none()
         self.obs, self.state = np.zeros((len(self.names), 0), dtype=np.float32), np.zeros(0, dtype=np.float32)
         self.executed = np.zeros(len(self.names), dtype=int)
         self.avail = np.zeros((len(self.names), max(self.n_phases, default=0)), dtype=bool)
@@ -119,6 +118,13 @@ class TrafficEnv:
         if self._episode is None:
             raise RuntimeError("no episode was started; call reset first")
         return self._episode
+
+    @property
+    def view(self) -> SignalView:
+        """What controllers and observations may see at this decision."""
+        if self._view is None:
+            raise RuntimeError("no episode was started; call reset first")
+        return self._view
 
     def reset(
         self, seed: int, *, out: Path | None = None, sumo_controlled: bool = False, programs: str = "",
@@ -152,7 +158,7 @@ class TrafficEnv:
         context = EpisodeContext(self.net, self.timing, self.config.detection_m, self._engine.api, self.timers)
         from_s, length_s = self.now + self.scenario.duration_s / 3, self.scenario.duration_s
         self._episode = EpisodeState(
-            seed, sumo_controlled, detail, context, self._observation_type(context), self._reward_type(context),
+            seed, sumo_controlled, detail, context, Feedback(self.config.observation, self.config.reward, context),
             FaultyDetectors(self.disturbance, self.net, seed, self.now, length_s),
             Breakdown(self.disturbance.blocked_s, self.net, from_s) if self.disturbance.blocked_s else None, obeying,
         )  # fmt: skip
@@ -180,11 +186,7 @@ class TrafficEnv:
             self.engine.advance(self.now)
             self._show_due(changing)
         self._measure(episode)
-        return self._checked("reward", episode.reward(self.vehicles), ()), self.now >= self.scenario.end_s
-
-    def next_signals(self, vehicle: str) -> Any:
-        """Return what SUMO's `vehicle.getNextTLS` says of a vehicle that is `detected`."""
-        return self.episode.detectors.next_signals(vehicle, self.engine.api)
+        return episode.feedback.rewards(self.vehicles), self.now >= self.scenario.end_s
 
     def metrics(self) -> dict[str, float]:
         """End the episode and return its metrics (`sim.metrics`)."""
@@ -232,16 +234,10 @@ class TrafficEnv:
     def _measure(self, episode: EpisodeState) -> None:
         self.vehicles = self.engine.vehicles(self.net.lane_index)
         faulty, api = self.disturbance.affects_detectors, self.engine.api
-        self.detected = episode.detectors.show(self.vehicles, self.now, api) if faulty else self.vehicles
-        observation = episode.observation
-        self.obs = self._checked("observation", observation(self.detected, self.timers, self.now), (observation.size,))
+        detected = episode.detectors.show(self.vehicles, self.now, api) if faulty else self.vehicles
         self.avail = legal_phases(self.timers, self.now)
+        ahead = functools.partial(episode.detectors.next_signals, api=api)
+        self._view = SignalView(self.now, detected, self.timers, self.avail, ahead)
+        self.obs = episode.feedback.observe(self._view)
         passed = (self.now - self.scenario.begin_s) / self.scenario.duration_s
-        self.state = np.append(self.obs[observation.real], np.float32(passed))
-
-    def _checked(self, kind: str, values: np.ndarray, columns: tuple[int, ...]) -> np.ndarray:
-        """Refuse an observation or reward of another shape than the base type says."""
-        expected = (len(self.names), *columns)
-        if np.shape(values) != expected:
-            raise UserError(f"{kind} {getattr(self.config, kind)}: expected shape {expected}; got {np.shape(values)}")
-        return values
+        self.state = np.append(self.obs[episode.feedback.observation.real], np.float32(passed))

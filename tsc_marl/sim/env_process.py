@@ -17,6 +17,8 @@ from tsc_marl.errors import UserError
 from tsc_marl.sim.env import SimConfig, TrafficEnv
 from tsc_marl.sim.scenario import Scenario
 from tsc_marl.sim.signal_timing import Timing
+from tsc_marl.sim.signal_view import SignalView
+from tsc_marl.sim.turning_counts import PlanningContext, planning_context
 
 UNCONTROLLED = -1
 """Action of a signal that the controller in the process chooses for."""
@@ -25,10 +27,10 @@ UNCONTROLLED = -1
 class Chooser(Protocol):
     """A classical controller, as far as a simulation asks it."""
 
-    def reset(self, seed: int) -> None:
+    def reset(self, seed: int, view: SignalView) -> None:
         """Start an episode."""
 
-    def act(self) -> np.ndarray:
+    def act(self, view: SignalView) -> np.ndarray:
         """Return a phase for each signal, [N] int."""
         ...
 
@@ -40,7 +42,7 @@ class EnvSpec:
     scenario: Scenario
     timing: Timing
     config: SimConfig
-    make_controller: Callable[[TrafficEnv], Chooser] | None = None
+    make_controller: Callable[[PlanningContext], Chooser] | None = None
     """Chooses where an action is `UNCONTROLLED`."""
 
 
@@ -126,7 +128,7 @@ def _serve(pipe: Connection, spec: EnvSpec) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     try:
         with contextlib.closing(TrafficEnv(spec.scenario, spec.timing, spec.config)) as env:
-            _answer(pipe, env, spec.make_controller(env) if spec.make_controller is not None else None)
+            _answer(pipe, env, spec.make_controller(planning_context(env)) if spec.make_controller is not None else None)
     except (EOFError, ConnectionError):
         pass
     except Exception as error:
@@ -141,9 +143,9 @@ def _answer(pipe: Connection, env: TrafficEnv, controller: Chooser | None) -> No
         if verb == "reset":
             env.reset(argument)
             if controller is not None:
-                controller.reset(argument)
+                controller.reset(argument, env.view)
             pipe.send((env.obs, env.avail, env.state))
         else:
-            actions = argument if controller is None else np.where(argument == UNCONTROLLED, controller.act(), argument)
+            actions = argument if controller is None else np.where(argument == UNCONTROLLED, controller.act(env.view), argument)
             reward, ended = env.step(actions)
             pipe.send((env.obs, env.avail, env.state, reward, env.executed, ended))

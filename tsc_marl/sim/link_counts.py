@@ -1,14 +1,13 @@
 """Vehicles by the signal link that they are bound for, which is what the classical controllers count."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from tsc_marl.sim.engine import HALTING_MS, Vehicles
+from tsc_marl.sim.engine import HALTING_MS
 from tsc_marl.sim.road_network import RoadNetwork
 from tsc_marl.sim.signal_timing import GREEN
+from tsc_marl.sim.signal_view import SignalView
 
 
 @dataclass(frozen=True)
@@ -16,7 +15,7 @@ class ApproachingVehicles:
     """The vehicles whose next signal is one of ours, K of them."""
 
     link: np.ndarray
-    """[K] the link that they will pass, in the flat numbering of `Links`."""
+    """[K] the link that they will pass, in the flat numbering of `LinkCounts`."""
     distance_m: np.ndarray
     """[K] to its stop line."""
     halting: np.ndarray
@@ -55,11 +54,11 @@ class LinkCounts:
         """Return signal i's part of a vector over all links."""
         return flat[self.first[i] : self.first[i] + self.green[i].shape[1]]
 
-    def approaching(self, vehicles: Vehicles, next_tls: Callable[[str], Any]) -> ApproachingVehicles:
-        """Return the vehicles bound for our links; `next_tls` is the environment's."""
+    def approaching(self, view: SignalView) -> ApproachingVehicles:
+        """Return the detected vehicles that are bound for our links."""
         rows = []
-        for vehicle, speed_ms in zip(vehicles.ids, vehicles.speed_ms.tolist(), strict=True):
-            ahead = next_tls(vehicle)
+        for vehicle, speed_ms in zip(view.vehicles.ids, view.vehicles.speed_ms.tolist(), strict=True):
+            ahead = view.next_signals(vehicle)
             if ahead and ahead[0][0] in self._first:
                 signal, link, distance_m, _ = ahead[0]
                 rows.append((self._first[signal] + link, distance_m, speed_ms < HALTING_MS))

@@ -3,7 +3,6 @@
 They count as in sumo-rl, for its observations and rewards. They get the states of our signals and cannot change lights.
 """
 
-import contextlib
 import importlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,8 +10,9 @@ from types import ModuleType, SimpleNamespace
 from typing import Any, Generic, TypeVar
 
 from tsc_marl import plugins
-from tsc_marl.errors import UserError, unknown
-from tsc_marl.sim.episode import EpisodeContext
+from tsc_marl.errors import unknown
+from tsc_marl.sim.signal_view import EpisodeContext
+from tsc_marl.sim.simulation import Simulation
 
 T = TypeVar("T")
 
@@ -64,10 +64,12 @@ class SumoRlKind(Generic[T]):
             UserError: for a name without a class.
         """
         self.check(name)
-        if ":" not in name:
-            return plugins.find(self.package, name.replace("-", "_"), self.base, self.name)
+        plain = name if ":" in name else name.replace("-", "_")
+        path = plugins.import_path(self.package, plain, self.name)
+        if not path:
+            return plugins.find(self.package, plain, self.base, self.name)
         _allow_sumo_rl()
-        value = plugins.imported(name, self.name)
+        value = plugins.imported(path, self.name)
         return value if isinstance(value, type) and issubclass(value, self.base) else self.adapt(value, name)
 
 
@@ -107,20 +109,7 @@ class SumoRlSignals:
             signal.next_action_time = now
 
 
-@contextlib.contextmanager
-def blamed(kind: str, source: str) -> Iterator[None]:
-    """Name the function that failed.
-
-    Raises:
-        UserError: for any error inside.
-    """
-    try:
-        yield
-    except Exception as error:  # anything may come out of a user's own function
-        raise UserError(f"{kind} {source} failed with {type(error).__name__}: {error}") from error
-
-
-def _read_only(api: Any) -> SimpleNamespace:
+def _read_only(api: Simulation) -> SimpleNamespace:
     """Return the simulation without the means to write lights."""
     domains = {name: getattr(api, name) for name in ("vehicle", "lane", "edge", "simulation", "junction")}
     lights = api.trafficlight

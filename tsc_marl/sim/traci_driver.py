@@ -8,9 +8,9 @@ import numpy as np
 from tsc_marl.errors import UserError, unknown
 from tsc_marl.sim import road_network
 from tsc_marl.sim.engine import read_vehicles, vehicle_getters
-from tsc_marl.sim.episode import EpisodeContext
 from tsc_marl.sim.observations.lanes import LanesObservation
 from tsc_marl.sim.signal_timing import SignalTimer, Timing, legal_phases
+from tsc_marl.sim.signal_view import SignalContext, SignalView
 from tsc_marl.sim.simulation import Simulation
 
 
@@ -46,7 +46,7 @@ class TraciDriver:
             raise UserError(f"SUMO's step is {api.simulation.getDeltaT()} s; the driver needs --step-length 1")
         now = api.simulation.getTime()
         self._timers = [SignalTimer(signal.name, signal.phases, self.timing, now) for signal in self.net.signals]
-        self._observe = LanesObservation(EpisodeContext(self.net, self.timing, detection_m, api, self._timers))
+        self._observe = LanesObservation(SignalContext(self.net, self.timing, detection_m))
         self._next_decision_s = now
 
     def step(self) -> None:
@@ -66,6 +66,8 @@ class TraciDriver:
 
     def _decide(self, now: float) -> None:
         vehicles = read_vehicles(self._api.vehicle.getIDList(), vehicle_getters(self._api.vehicle), self.net.lane_index)
-        actions = self._choose(self._observe(vehicles, self._timers, now), legal_phases(self._timers, now))
+        legal = legal_phases(self._timers, now)
+        view = SignalView(now, vehicles, self._timers, legal, self._api.vehicle.getNextTLS)
+        actions = self._choose(self._observe(view), legal)
         for timer, action in zip(self._timers, actions.tolist(), strict=True):
             timer.request(action, now)

@@ -1,13 +1,14 @@
 """How much traffic takes which movement: counted in a warm-up run, for the controllers that plan ahead."""
 
 import contextlib
+import functools
 import itertools
 import os
 import pickle
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,7 @@ from tsc_marl.sim.env import TrafficEnv
 from tsc_marl.sim.road_network import RoadNetwork, edge_of
 from tsc_marl.sim.scenario import Scenario
 from tsc_marl.sim.signal_timing import Timing
+from tsc_marl.sim.signal_view import SignalContext
 
 Movement = tuple[int, str, str]
 """A movement as drivers see it: the signal's number, the edge they come from, the edge they go to."""
@@ -36,7 +38,21 @@ class TurningCounts:
     """Seconds between those two stop lines, at the speed limits."""
 
 
-def warm_up(env: TrafficEnv) -> TurningCounts:
+@dataclass(frozen=True)
+class PlanningContext(SignalContext):
+    """What a controller may know before its first episode: the signals, and the demand that engineers count."""
+
+    network_name: str
+    turning_counts: Callable[[], TurningCounts]
+    """Counts the demand in a warm-up episode."""
+
+
+def planning_context(env: TrafficEnv) -> PlanningContext:
+    """Return what a controller of this environment may know."""
+    return PlanningContext(env.net, env.timing, env.config.detection_m, env.scenario.name, functools.partial(_warm_up, env))
+
+
+def _warm_up(env: TrafficEnv) -> TurningCounts:
     """Play one episode under the network's own programs and count the routes of its vehicles.
 
     It plays in a process of its own, so that the episode after it owes nothing to it. What goes wrong (`env.disturbance`) is

@@ -1,21 +1,18 @@
 """The base type of observations."""
 
 import abc
-from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
 
-from tsc_marl.sim.engine import Vehicles
-from tsc_marl.sim.episode import EpisodeContext
-from tsc_marl.sim.signal_timing import SignalTimer
+from tsc_marl.sim.signal_view import SignalContext, SignalView
 
 
 class Observation(abc.ABC):
     """What each signal observes at a decision. One object serves one episode.
 
     Args:
-        context: network, timing and simulation of the episode.
+        context: network, timing and detection distance; an `EpisodeContext` where the class declares `reads_sumo`.
     """
 
     low: ClassVar[float] = -np.inf
@@ -28,15 +25,9 @@ class Observation(abc.ABC):
     real: np.ndarray
     """[N, F] bool: the columns that are not padding."""
 
-    def __init__(self, context: EpisodeContext) -> None:
+    def __init__(self, context: SignalContext) -> None:
         self.context, self.network = context, context.network
 
     @abc.abstractmethod
-    def __call__(self, vehicles: Vehicles, timers: Sequence[SignalTimer], now: float) -> np.ndarray:
-        """Return the observations, [N, F] float32.
-
-        Args:
-            vehicles: those that the detectors show.
-            timers: phase and timers of each signal, [N].
-            now: simulated time [s].
-        """
+    def __call__(self, view: SignalView) -> np.ndarray:
+        """Return the observations of a decision, [N, F] float32."""

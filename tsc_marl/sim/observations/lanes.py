@@ -1,13 +1,10 @@
 """The observation `lanes`: queues and arrivals of each lane, and the phase."""
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from tsc_marl.sim.engine import HALTING_MS, Vehicles
-from tsc_marl.sim.episode import EpisodeContext
 from tsc_marl.sim.observations.base import Observation
-from tsc_marl.sim.signal_timing import SignalTimer
+from tsc_marl.sim.signal_view import SignalContext, SignalView
 
 LANE_FEATURES = ("queue", "approaching", "arriving", "speed", "waiting")
 QUEUE_VEH, ARRIVING_VEH, WAITING_S, GREEN_S = 10.0, 5.0, 100.0, 60.0
@@ -32,7 +29,7 @@ class LanesObservation(Observation):
 
     low = 0.0
 
-    def __init__(self, context: EpisodeContext) -> None:
+    def __init__(self, context: SignalContext) -> None:
         super().__init__(context)
         net, self._detection_m, self._decision_s = context.network, context.detection_m, context.timing.decision_s
         self._lanes = [len(signal.lanes) for signal in net.signals]
@@ -50,14 +47,16 @@ class LanesObservation(Observation):
         self._place = np.arange(len(LANE_FEATURES))[:, None] + np.concatenate(first)
         """[features, all signal lanes] where each goes in the flat observation."""
 
-    def __call__(self, vehicles: Vehicles, timers: Sequence[SignalTimer], now: float) -> np.ndarray:
+    def __call__(self, view: SignalView) -> np.ndarray:
         """Return [N, F] float32."""
-        obs = np.zeros((len(timers), self.size), dtype=np.float32)
-        obs.ravel()[self._place] = self._lane_features(vehicles)
+        obs = np.zeros((len(view.timers), self.size), dtype=np.float32)
+        obs.ravel()[self._place] = self._lane_features(view.vehicles)
         split = self._width * len(LANE_FEATURES)
-        for row, timer in zip(obs, timers, strict=True):
+        for row, timer in zip(obs, view.timers, strict=True):
             row[split + timer.phase] = 1
-        obs[:, -2:] = [(min(1.0, timer.since_change_s(now) / GREEN_S), timer.may_change(now)) for timer in timers]
+        obs[:, -2:] = [
+            (min(1.0, timer.since_change_s(view.now_s) / GREEN_S), timer.may_change(view.now_s)) for timer in view.timers
+        ]
         return obs
 
     def _lane_features(self, vehicles: Vehicles) -> np.ndarray:

@@ -1,16 +1,14 @@
 """sumo-rl's observation, and those written for it."""
 
-from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 
 from tsc_marl.errors import UserError
-from tsc_marl.sim.engine import Vehicles
-from tsc_marl.sim.episode import EpisodeContext
+from tsc_marl.plugins import blamed
 from tsc_marl.sim.observations.base import Observation
-from tsc_marl.sim.signal_timing import SignalTimer
-from tsc_marl.sim.sumo_rl_adapter import SumoRlSignals, blamed, environment
+from tsc_marl.sim.signal_view import EpisodeContext, SignalView
+from tsc_marl.sim.sumo_rl_adapter import SumoRlSignals, environment
 
 
 class SumoRlObservation(Observation):
@@ -30,12 +28,12 @@ class SumoRlObservation(Observation):
         self.size = max(self._sizes)
         self.real = np.stack([np.arange(self.size) < size for size in self._sizes])
 
-    def __call__(self, vehicles: Vehicles, timers: Sequence[SignalTimer], now: float) -> np.ndarray:
+    def __call__(self, view: SignalView) -> np.ndarray:
         """Return [N, F] float32, in the units of the function."""
-        self._signals.show(now)
-        with blamed("observation", self.source):
+        self._signals.show(view.now_s)
+        with blamed("observation", self.source, self.function_class):
             rows = [np.asarray(signal.compute_observation(), dtype=np.float32).ravel() for signal in self._signals]
-        for row, size, timer in zip(rows, self._sizes, timers, strict=True):
+        for row, size, timer in zip(rows, self._sizes, view.timers, strict=True):
             if len(row) != size:
                 raise UserError(
                     f"observation {self.source} has {len(row)} numbers at signal {timer.name}; its observation_space has {size}"

@@ -5,7 +5,7 @@ import abc
 import numpy as np
 
 from tsc_marl.sim.engine import Vehicles
-from tsc_marl.sim.episode import EpisodeContext
+from tsc_marl.sim.signal_view import EpisodeContext
 
 
 class Reward(abc.ABC):

@@ -3,8 +3,8 @@
 import numpy as np
 
 from tsc_marl.sim.engine import Vehicles
-from tsc_marl.sim.episode import EpisodeContext
 from tsc_marl.sim.rewards.base import Reward
+from tsc_marl.sim.signal_view import EpisodeContext
 
 
 class DelayReward(Reward):
