@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import re
 
 import numpy as np
 import pytest
@@ -12,7 +13,8 @@ from tsc_marl.config import read_timing
 from tsc_marl.controllers import green_wave, webster
 from tsc_marl.errors import UserError
 from tsc_marl.rollout.policies import ControllerPolicy
-from tsc_marl.sim import link_counts, road_network, scenario, signal_programs, turning_counts
+from tsc_marl.sim import link_counts, road_network, scenario, signal_programs, street_programs, turning_counts
+from tsc_marl.sim.disturbances import Disturbance
 from tsc_marl.sim.env import TrafficEnv
 from tsc_marl.sim.signal_timing import Timing
 
@@ -302,3 +304,27 @@ def test_sotl_waits_for_the_threshold_and_for_platoons(at, monkeypatch):
     assert see(*waiting, (mine, 10, False))[mine]  # enough, but a platoon of one is about to pass
     assert see(*waiting)[theirs]
     assert see(*[(mine, 10, False)] * 4, *waiting)[theirs]  # four are no short platoon: they are cut
+
+
+def test_fixed_time_runs_an_actuated_program_by_the_clock_and_own_program_as_it_is(tmp_path):
+    """A signal of cross, its program actuated with greens of 5 to 50 s: by the clock it shows what the static one shows."""
+    static = short("cross")
+    actuated = tmp_path / "actuated.net.xml"
+    text = static.net.read_text().replace('type="static"', 'type="actuated"')
+    actuated.write_text(re.sub(r'<phase duration="(\d\d|8)" +', r'<phase duration="\1" minDur="5" maxDur="50" ', text))
+    scene = dataclasses.replace(static, net=actuated)
+    delays = {name: play(TrafficEnv(scene), name)["delay"] for name in ("fixed_time", "own_program")}
+    assert delays["fixed_time"] == play(TrafficEnv(static), "own_program")["delay"]
+    assert delays["own_program"] < delays["fixed_time"] - 1
+    stuck = TrafficEnv(scene, disturbance=Disturbance(stuck=1))
+    assert play(stuck, "max_pressure")["delay"] == delays["fixed_time"]
+
+
+def test_fixed_time_refuses_a_program_without_a_clock():
+    program = street_programs.StreetProgram("A0", "NEMA", "0", (("Gr", 30.0), ("rG", 30.0)))
+    env = TrafficEnv(short("cross"))
+    context = turning_counts.planning_context(env)
+    network = dataclasses.replace(context.network, responsive=(program,))
+    with pytest.raises(UserError, match="fixed_time cannot serve cross: signal A0 has a NEMA program"):
+        controllers.find("fixed_time")(dataclasses.replace(context, network=network))
+    env.close()

@@ -78,7 +78,7 @@ def read_vehicles(ids: Sequence[str], getters: VehicleGetters, lane_index: dict[
 
 
 def command(
-    scenario: Scenario, seed: int, out: Path, tls: Sequence[str] = (), detail: bool = False, programs: str = ""
+    scenario: Scenario, seed: int, out: Path, tls: Sequence[str] = (), detail: bool = False, programs: Sequence[str] = ()
 ) -> list[str]:
     """Return SUMO's options for one episode; its output files go to the folder `out`.
 
@@ -91,7 +91,7 @@ def command(
         out: folder of the output files.
         tls: signals whose states are logged.
         detail: measure emissions, and every edge.
-        programs: content of an additional file with signal programs.
+        programs: contents of additional files with signal programs; SUMO starts a signal's last one.
     """
     options = {
         "--net-file": str(scenario.net),
@@ -111,7 +111,8 @@ def command(
             f"<edgeData id='edges' file='edges_{seed}.xml' period='{PERIOD_S}' excludeEmpty='true' withInternal='true'/>"
         )
         options["--device.emissions.probability"] = "1"
-    files = {"programs": programs, "orders": f"<additional>{''.join(orders)}</additional>" if orders else ""}
+    files = {f"programs{number or ''}": content for number, content in enumerate(programs)}
+    files["orders"] = f"<additional>{''.join(orders)}</additional>" if orders else ""
     written = {out / f"{name}_{seed}.add.xml": content for name, content in files.items() if content}
     for path, content in written.items():
         path.write_text(content)
@@ -220,18 +221,9 @@ class Engine:
         """Return the states that signals show."""
         return [self.api.trafficlight.getRedYellowGreenState(signal) for signal in signals]
 
-    def make_static(self, signal: str) -> None:
-        """Let a signal run its own program by the clock, whatever type it has; a rail signal has no phases and stays."""
-        shown = self.api.trafficlight.getProgram(signal)
-        logic = next(logic for logic in self.api.trafficlight.getAllProgramLogics(signal) if logic.programID == shown)
-        if logic.type != 0 and logic.phases:
-            logic.type = 0
-            self.api.trafficlight.setProgramLogic(signal, logic)
-
     def restore(self, signal: str, program: str) -> None:
-        """Hand a signal back to a program of the network file, run by the clock."""
+        """Hand a signal back to one of its programs."""
         self.api.trafficlight.setProgram(signal, program)
-        self.make_static(signal)
 
     def vehicles(self, lane_index: dict[str, int]) -> Vehicles:
         """Return every vehicle on the road."""

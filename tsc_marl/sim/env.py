@@ -14,7 +14,7 @@ import tyro
 from tsc_marl.bounds import Positive, check
 from tsc_marl.errors import UserError
 from tsc_marl.sim import demand as demands
-from tsc_marl.sim import engine, metrics, observations, rewards, road_network, route_files, seeds
+from tsc_marl.sim import engine, metrics, observations, rewards, road_network, route_files, seeds, street_programs
 from tsc_marl.sim.demand import Demand
 from tsc_marl.sim.disturbances import Breakdown, Disturbance, FaultyDetectors
 from tsc_marl.sim.engine import Engine, Vehicles
@@ -146,12 +146,12 @@ class TrafficEnv:
         self.out.mkdir(parents=True, exist_ok=True)
         logged = self.names if out is not None else ()
         played = self._episode_scenario(seed)
-        command = engine.command(played, seed, self.out, logged, detail, programs)
+        clocks = [program for program in self.net.responsive if program.has_clock] if self.disturbance.stuck else []
+        given = dict.fromkeys(xml for xml in (street_programs.by_the_clock(clocks), programs) if xml)
+        command = engine.command(played, seed, self.out, logged, detail, tuple(given))
         self._engine = Engine(played, [*command, *extra_options], gui)
         self.now = self._engine.now
         self.timers = [SignalTimer(s.name, s.phases, self.timing, self.now) for s in self.net.signals]
-        for name in (*self.names, *self.net.fixed) if sumo_controlled and not programs else self.net.fixed:
-            self._engine.make_static(name)
         obeying = self._obeying(seed)
         if not sumo_controlled:
             self._show_due(obeying)
@@ -221,8 +221,10 @@ class TrafficEnv:
         """Draw the signals that run their fixed program in this episode; return the timers of the others."""
         drawn = seeds.stream(seed, seeds.STUCK_SIGNALS).permutation(len(self.names))
         stuck = drawn[: self.disturbance.stuck].tolist()
+        clocked = [program.signal for program in self.net.responsive if program.has_clock]
         for i in stuck:
-            self.engine.restore(self.names[i], self.net.signals[i].program)
+            own = street_programs.BY_THE_CLOCK if self.names[i] in clocked else self.net.signals[i].program
+            self.engine.restore(self.names[i], own)
         return [timer for i, timer in enumerate(self.timers) if i not in stuck]
 
     def _show_due(self, timers: Sequence[SignalTimer]) -> None:

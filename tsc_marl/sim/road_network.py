@@ -12,6 +12,7 @@ import sumolib
 
 from tsc_marl.errors import UserError
 from tsc_marl.sim.detector_coverage import DetectorCoverage, detector_coverage, interior, next_signal_lanes
+from tsc_marl.sim.street_programs import StreetProgram, responsive, started
 
 DETECTION_M = 200.0
 
@@ -65,6 +66,8 @@ class RoadNetwork:
     charged_signal: np.ndarray
     """[L] the number of that approach's signal."""
     detector_coverage: DetectorCoverage
+    responsive: tuple[StreetProgram, ...]
+    """Programs that do not run by the clock, of the signals that have a choice and of the others."""
     notes: tuple[str, ...]
     """What a user should know of how the signals are treated, a line each."""
 
@@ -109,19 +112,15 @@ def read(path: Path, detection_m: float = DETECTION_M) -> RoadNetwork:
         lane_limit_ms=np.array([lane.getSpeed() for lane in lanes]),
         approach=approach,
         charged_signal=np.array([names.index(ends_at[approach[lane.getEdge().getID()]]) for lane in lanes]),
+        responsive=responsive(net, programs),
         notes=_notes(net, programs),
         detector_coverage=detector_coverage(net, index, [lane for signal in signals for lane in signal.lanes], detection_m),
     )
 
 
-def _program(tls: "sumolib.net.TLS") -> "tuple[str, sumolib.net.TLSProgram | None]":
-    """Return the name and the program that SUMO starts: the last one in the file. A rail signal has none."""
-    return next(reversed(tls.getPrograms().items()), ("", None))
-
-
 def _green_phases(tls: "sumolib.net.TLS") -> tuple[str, ...]:
     """Return the phases with a green and neither yellow nor red-yellow, in program order: else sumo-rl's rule."""
-    _, program = _program(tls)
+    _, program = started(tls)
     states = [phase.state for phase in program.getPhases()] if program else []
     return tuple(state for state in states if not set("yu") & set(state) and set("Gg") & set(state))
 
@@ -130,7 +129,7 @@ def _check_length(path: Path, tls: "sumolib.net.TLS", phases: tuple[str, ...]) -
     needed, shortest = _connections_by_link(tls)[-1][2] + 1, min(map(len, phases))
     if shortest < needed:
         raise UserError(
-            f"{path}: signal {tls.getID()} has {needed} links, but a phase of program {_program(tls)[0]} has only {shortest} "
+            f"{path}: signal {tls.getID()} has {needed} links, but a phase of program {started(tls)[0]} has only {shortest} "
             "states; correct the tlLogic, or make the file again with netconvert"
         )
 
@@ -138,11 +137,11 @@ def _check_length(path: Path, tls: "sumolib.net.TLS", phases: tuple[str, ...]) -
 def _notes(net: "sumolib.net.Net", phases: dict[str, tuple[str, ...]]) -> tuple[str, ...]:
     notes = []
     for name, greens in phases.items():
-        _, program = _program(net.getTLS(name))
+        _, program = started(net.getTLS(name))
         if len(greens) < 2:
             notes.append(f"signal {name} has fewer than two green phases: it is no agent and keeps its program")
         if program and program.getType() != "static":
-            notes.append(f"signal {name}: its {program.getType()} program is converted to static")
+            notes.append(f"signal {name} has a program of type {program.getType()}, not static: see fixed_time and own_program")
     return tuple(notes)
 
 
@@ -154,7 +153,7 @@ def _signal(tls: "sumolib.net.TLS", phases: tuple[str, ...], neighbours: tuple[s
     )
     x, y = _coord(tls)
     lanes = tuple(dict.fromkeys(movement.in_lane for movement in movements))
-    return Signal(tls.getID(), phases, lanes, movements, _program(tls)[0], neighbours, x, y)
+    return Signal(tls.getID(), phases, lanes, movements, started(tls)[0], neighbours, x, y)
 
 
 def _connections_by_link(tls: "sumolib.net.TLS") -> list[list]:

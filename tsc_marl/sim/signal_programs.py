@@ -10,7 +10,7 @@ from tsc_marl.sim.road_network import Signal
 from tsc_marl.sim.signal_timing import GREEN, Timing, greedy_set_cover, transition
 
 NAME = "tsc_marl"
-"""The programID."""
+"""The programID of a plan."""
 
 
 @dataclass(frozen=True)
