@@ -222,7 +222,7 @@ def draw(path: Path, task: Task, trace: EpisodeTrace, title: str) -> None:
     loaded = scenario.load(task.network)
     net, roads = road_network.read(loaded.net), list(delay_map.shapes(loaded.net).values())
     x, y = np.array([(signal.x, signal.y) for signal in net.signals]).T
-    figure = new_figure(figsize=(6 * len(panels), 5.4), layout="constrained")
+    figure = new_figure(figsize=(4.5 * len(panels), 4.4), layout="constrained")
     axes = figure.subplots(1, len(panels), squeeze=False)
     largest = max(float(means[name].max()) for name in panels)
     scale = Normalize(0, largest)
@@ -231,12 +231,12 @@ def draw(path: Path, task: Task, trace: EpisodeTrace, title: str) -> None:
         size = 20 + 500 * means[name] / largest
         axis.scatter(x, y, s=size, c=means[name], cmap="viridis_r", norm=scale, edgecolors="0.2", zorder=3)
         for signal in net.signals if len(net.signals) <= LABELLED else ():
-            axis.annotate(signal.name, (signal.x, signal.y), (10, 10), textcoords="offset points", fontsize=7, color="0.35")
+            axis.annotate(signal.name, (signal.x, signal.y), (8, 9), textcoords="offset points", fontsize=7, color="0.35")
         axis.set_aspect("equal")
         axis.set_axis_off()
         axis.set_title(text)
     unit = "" if trace.value_scope == "utility" else ", in the reward's unit"
-    label = "[nat]" if "entropy" in panels else f"best legal phase less worst, mean over decisions{unit}"
+    label = "[nat]" if "entropy" in panels else f"best legal phase less worst,\nmean over decisions{unit}"
     figure.colorbar(ScalarMappable(scale, "viridis_r"), ax=axes, shrink=0.7, label=label)
     figure.suptitle(title)
-    figure.savefig(path, dpi=120)
+    figure.savefig(path, dpi=150)

@@ -184,7 +184,7 @@ def explain(argv: list[str]) -> None:
     path = options.out / f"decisions_{task.network}_{policy_labels([options.policy])[options.policy]}.csv"
     title = f"{policy.name} on {task.network}, seed {options.seed}: delay {trace.metrics['delay']:.1f} s"
     module.write(path, trace)
-    module.draw(path.with_suffix(".png"), task, trace, f"{title}; how much depends on each signal's choice")
+    module.draw(path.with_suffix(".png"), task, trace, f"{title}; effect of each signal's choice")
     console.show(module.table(title, trace))
     console.say(f"{module.legend(trace)}\nevery decision: {path}; map: {path.with_suffix('.png')}")
 
