@@ -8,6 +8,7 @@ import pytest
 
 from tsc_marl.analysis import compare, summaries
 from tsc_marl.evaluation.tables import cells
+from tsc_marl.report import archive_page
 
 pytest_plugins = ["helpers.fixtures"]
 
@@ -81,6 +82,14 @@ def test_a_second_import_adds_nothing_and_a_study_counts_imported_trainings(trai
     assert "`ippo`" in page
     assert "`mappo`" not in page
     assert "\nold\n" not in page
+
+
+def test_a_name_is_no_markup_on_the_page():
+    page = archive_page.text({"a|b\n## c": {"network": "a|b\n## c", "problem": "no <b> of [x](y)"}}, "export --algos 'a`b'")
+    assert "\n## a&#124;b &#35;&#35; c\n\nNot compared: no &lt;b&gt; of &#91;x&#93;(y).\n" in page
+    assert "Written by <code>export --algos 'a&#96;b'</code>;" in page
+    again = archive_page.text({"a|b\n## c": {"network": "a|b\n## c", "problem": "other"}}, "export", page)
+    assert again.count("\n## ") == 1
 
 
 def test_import_into_another_store(files, new_home, empty_store, tmp_path, capsys):

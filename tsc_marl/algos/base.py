@@ -59,11 +59,9 @@ class PpoConfig:
     gamma: Share = 0.98
     """Discount per decision."""
     gae_lambda: Share = 0.5
-    """Lambda of the generalised advantage estimate. Returns of traffic are noisy: .95 hides the effect of one agent
-    among many."""
+    """Lambda of the generalised advantage estimate. Traffic is noisy: 0.95 hides the effect of one agent among many."""
     rollout_length: NaturalNumber = 90
-    """Decisions of each episode in one batch, about: an episode is cut into equal parts. The policy learns after each
-    part, while the episode is paused. 0: the whole episode."""
+    """Decisions between two updates, about: an episode is cut into equal parts. 0: an update after whole episodes."""
     epochs: Count = 8
     """Passes over each batch."""
     num_minibatches: Count = 4

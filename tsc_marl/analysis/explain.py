@@ -23,7 +23,7 @@ from torch import Tensor
 
 from tsc_marl import ops
 from tsc_marl.errors import UserError
-from tsc_marl.evaluation.tables import Column, number, terminal_table
+from tsc_marl.evaluation.tables import Column, left_out_first, number, terminal_table
 from tsc_marl.rollout.policies import Policy, TrainedPolicy
 from tsc_marl.rollout.task import Task
 from tsc_marl.sim import road_network, scenario
@@ -165,16 +165,17 @@ def summary(trace: EpisodeTrace) -> dict[str, np.ndarray]:
 
 COLUMNS = (
     Column("signal", "signal"),
-    Column("phases", "phases"),
+    Column("phases", "phases", priority=3),
     Column("reward", "reward", number(".2f")),
     Column("value", "value", number(".1f")),
-    Column("own", "own effect", number(".3f")),
-    Column("others", "on others", number(".3f")),
-    Column("share", "share", number(".0%")),
-    Column("gap", "gap", number(".3f")),
-    Column("entropy", "entropy [nat]", number(".2f")),
-    Column("implied", "implied", number(".2f")),
+    Column("own", "own\neffect", number(".3f")),
+    Column("others", "effect on\nothers", number(".3f")),
+    Column("share", "others' share\nof effects", number(".0%"), 2),
+    Column("gap", "gap to second\nbest phase", number(".3f"), 1),
+    Column("entropy", "entropy\n[nat]", number(".2f")),
+    Column("implied", "implied\nreward, r", number(".2f"), 4),
 )
+MINOR = left_out_first(COLUMNS)
 
 
 def table(title: str, trace: EpisodeTrace) -> Table:
@@ -198,11 +199,10 @@ def legend(trace: EpisodeTrace) -> str:
     lines = ["reward, value: means in the reward's unit; entropy [nat] of the policy that explores"]
     if "own" in trace.estimates:
         scope = SCOPES[trace.value_scope]
-        lines.append(f"own effect: range of {scope} over the legal phases; gap: best phase less second best")
+        lines.append(f"own effect: range of {scope} over the legal phases")
     if "others" in trace.estimates:
-        lines.append(
-            "on others: the same for the others' returns; share: of both; implied: correlation of implied and actual reward"
-        )
+        lines.append("effect on others: the same for the returns of others")
+        lines.append("implied reward, r: correlation of the reward with the one that the critic's values imply")
     return "\n".join(lines)
 
 
@@ -222,7 +222,7 @@ def draw(path: Path, task: Task, trace: EpisodeTrace, title: str) -> None:
     loaded = scenario.load(task.network)
     net, roads = road_network.read(loaded.net), list(delay_map.shapes(loaded.net).values())
     x, y = np.array([(signal.x, signal.y) for signal in net.signals]).T
-    figure = new_figure(figsize=(6 * len(panels), 5.4), layout="constrained")
+    figure = new_figure(figsize=(4.5 * len(panels), 4.4), layout="constrained")
     axes = figure.subplots(1, len(panels), squeeze=False)
     largest = max(float(means[name].max()) for name in panels)
     scale = Normalize(0, largest)
@@ -231,12 +231,12 @@ def draw(path: Path, task: Task, trace: EpisodeTrace, title: str) -> None:
         size = 20 + 500 * means[name] / largest
         axis.scatter(x, y, s=size, c=means[name], cmap="viridis_r", norm=scale, edgecolors="0.2", zorder=3)
         for signal in net.signals if len(net.signals) <= LABELLED else ():
-            axis.annotate(signal.name, (signal.x, signal.y), (10, 10), textcoords="offset points", fontsize=7, color="0.35")
+            axis.annotate(signal.name, (signal.x, signal.y), (8, 9), textcoords="offset points", fontsize=7, color="0.35")
         axis.set_aspect("equal")
         axis.set_axis_off()
         axis.set_title(text)
     unit = "" if trace.value_scope == "utility" else ", in the reward's unit"
-    label = "[nat]" if "entropy" in panels else f"best legal phase less worst, mean over decisions{unit}"
+    label = "[nat]" if "entropy" in panels else f"best legal phase less worst,\nmean over decisions{unit}"
     figure.colorbar(ScalarMappable(scale, "viridis_r"), ax=axes, shrink=0.7, label=label)
     figure.suptitle(title)
-    figure.savefig(path, dpi=120)
+    figure.savefig(path, dpi=150)

@@ -65,6 +65,7 @@ COLUMNS = (
 )
 """Columns of a comparison, with a row per group: the fields of `Summary`."""
 MINOR = left_out_first(COLUMNS)
+LEGEND = "IQM: interquartile mean over training seeds and evaluation episodes"
 
 
 def columns(reference: str) -> list[Column]:

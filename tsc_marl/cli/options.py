@@ -83,8 +83,7 @@ class ProbeOptions:
     network: str = "grid4x4"
     """Road network."""
     policy: tuple[str, ...] = ("jointq",)
-    """Policies of the PPO family: algorithms (the newest finished run), run ids, checkpoint files, or folders of a run
-    with all its snapshots."""
+    """Policies of the PPO family: algorithms (newest finished run), run ids, checkpoints, folders of a run with all snapshots."""
     episodes: int = 32
     """Episodes of each policy; the critics of one half are fitted on the other half."""
     truth_lam: Share = 1.0

@@ -111,6 +111,7 @@ def _show(comparison: "Comparison", reference: str | None) -> None:
 
     console.show(module.runs_table(comparison), module.RUN_MINOR)
     console.show(module.table(comparison, comparison.reference(reference)), module.MINOR)
+    console.say(module.LEGEND)
     if caution := module.caveats(comparison):
         console.say(caution)
 
@@ -184,8 +185,8 @@ def explain(argv: list[str]) -> None:
     path = options.out / f"decisions_{task.network}_{policy_labels([options.policy])[options.policy]}.csv"
     title = f"{policy.name} on {task.network}, seed {options.seed}: delay {trace.metrics['delay']:.1f} s"
     module.write(path, trace)
-    module.draw(path.with_suffix(".png"), task, trace, f"{title}; how much depends on each signal's choice")
-    console.show(module.table(title, trace))
+    module.draw(path.with_suffix(".png"), task, trace, f"{title}; effect of each signal's choice")
+    console.show(module.table(title, trace), module.MINOR)
     console.say(f"{module.legend(trace)}\nevery decision: {path}; map: {path.with_suffix('.png')}")
 
 

@@ -13,24 +13,16 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from tsc_marl import console
-from tsc_marl.analysis import compare, summaries
 from tsc_marl.analysis.compare import RunFilter
 from tsc_marl.errors import UserError
 from tsc_marl.evaluation import tables
+from tsc_marl.report import archive_page
 from tsc_marl.report.archive_file import FORMAT, SUFFIX, read_file
 from tsc_marl.tracking.run_folder import EVALUATION, RunFolder
 from tsc_marl.tracking.stored_runs import StoredRuns
 
 logger = logging.getLogger(__name__)
-
-ABOUT = """Written by `{command}`; `make import FROM=<this folder>` takes them into a store, then `make compare`
-and `make report` show more. Final delay: the greedy final policy's, interquartile mean over training seeds and evaluation
-episodes with its 95 % bootstrap interval; of each seed: its mean; reached: training episodes until the exploring
-policy, averaged over ten episodes, is down to max pressure's delay; training: mean delay over all training episodes;
-minutes: median of the trainings' wall time, whatever else the machine did; gridlock: share of the evaluation episodes."""
 
 
 def write(networks: Sequence[str], choice: RunFilter, out: Path, command: str) -> int:
@@ -66,11 +58,9 @@ def write(networks: Sequence[str], choice: RunFilter, out: Path, command: str) -
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(gzip.compress(json.dumps(content).encode(), mtime=0))  # the same content, the same bytes
         path = out / "README.md"
-        old = path.read_text().split("\n\n## ")[1:] if path.exists() else []
-        sections = {text.splitlines()[0]: f"## {text.strip()}" for text in old}
-        sections |= {network: _section(network, choice) for network, families in contents.items() if families}
-        ordered = [sections[network] for network in sorted(sections)]
-        path.write_text("\n\n".join(["# Finished trainings", ABOUT.format(command=command), *ordered]) + "\n")
+        before = path.read_text() if path.exists() else ""
+        sections = {network: archive_page.section(network, choice) for network, families in contents.items() if families}
+        path.write_text(archive_page.text(sections, command, before))
     except OSError as error:
         raise UserError(f"trainings cannot be written to {path} ({error.strerror}); give another folder with --out") from None
     return len(files)
@@ -95,36 +85,6 @@ def _contents(network: str, choice: RunFilter) -> dict[str, dict[str, Any]]:
 
 def _record(store: StoredRuns, run_id: str) -> dict[str, Any]:
     return {"run": store.record(run_id), "evaluation": store.evaluation(run_id)}
-
-
-def _section(network: str, choice: RunFilter) -> str:
-    """Return the table of a network's trainings, or why they cannot stand in one."""
-    try:
-        comparison = compare.load(network, choice)
-    except UserError as error:
-        return f"## {network}\n\nNot compared: {error}."
-    every = comparison.trainings
-    first = every[0].settings
-    decisions = f"{every[0].curve['steps'][-1]:.0f} decisions"
-    measured = (
-        f"{first['episodes']} training episodes ({decisions}), evaluation seeds {first['eval_seeds']}, SUMO {first['SUMO']}"
-    )
-    lines = [
-        f"## {network}", "", f"{measured}, commits {', '.join(sorted({training.commit for training in every}))}.", "",
-        "| algorithm | seeds | final delay [s] | 95 % | of each seed | reached | training [s] | minutes | gridlock |",
-        "|---" * 9 + "|",
-    ]  # fmt: skip
-    for name, summary in summaries.summarise(comparison, comparison.reference()).items():
-        seeds = ", ".join(str(training.seed) for training in comparison.groups[name])
-        ends = ", ".join(f"{training.delay.mean():.1f}" for training in comparison.groups[name])
-        reached = ", ".join(f"{episode:.0f}" if np.isfinite(episode) else "never" for episode in summary.episodes)
-        metrics = f"{summary.delay:.1f} | {tables.span(summary.interval)} | {ends} | {reached}"
-        minutes = np.median([training.curve["minutes"][-1] for training in comparison.groups[name]])
-        lines.append(
-            f"| `{name}` | {seeds} | {metrics} | {summary.training_delay:.0f} | {minutes:.1f} | {summary.gridlock:.0%} |"
-        )
-    classical = sorted(comparison.baseline_delays.items(), key=lambda entry: entry[1])
-    return "\n".join([*lines, *(f"| `{name}` | | {delay:.1f} |" + " |" * 6 for name, delay in classical)])
 
 
 def read(folder: Path) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from tsc_marl.sim.scenario import Scenario
 from tsc_marl.viz.plotting import new_figure
 
 COLUMNS = 4
-WIDEST = 7.0
+WIDEST = 5.5
 """Width in points of the line with the most time lost."""
 
 
@@ -41,7 +41,7 @@ def draw(path: Path, scenario: Scenario, out: Path, seeds: Mapping[str, Sequence
     most_s = _median_of_maxima([[approach.lost_s for approach in edges.values()] for edges in used.values()])
     rows, columns = -(-len(used) // COLUMNS), min(COLUMNS, len(used))
     width, height = np.ptp(np.concatenate(list(roads.values())), axis=0)
-    size = (4 * columns, 0.5 + (0.4 + 4 * np.clip(height / max(width, 1.0), 0.5, 1.5)) * rows)
+    size = (3 * columns, 0.5 + (0.3 + 3 * np.clip(height / max(width, 1.0), 0.5, 1.5)) * rows)
     figure = new_figure(figsize=size, layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False)
     for axis in axes.flat:
@@ -53,7 +53,7 @@ def draw(path: Path, scenario: Scenario, out: Path, seeds: Mapping[str, Sequence
         values = np.array([edges[edge].delay_s for edge in order])
         lines = [roads[edge] for edge in order]
         axis.add_collection(LineCollection(lines, array=values, cmap="plasma_r", norm=colours, linewidths=widths, zorder=2))
-        axis.scatter(*np.array([(signal.x, signal.y) for signal in net.signals]).T, s=9, color="black", zorder=3)
+        axis.scatter(*np.array([(signal.x, signal.y) for signal in net.signals]).T, s=6, color="black", zorder=3)
         axis.autoscale()
         axis.set_aspect("equal")
         axis.set_title(name)
@@ -63,7 +63,7 @@ def draw(path: Path, scenario: Scenario, out: Path, seeds: Mapping[str, Sequence
         f"{scenario.name}: time lost on each approach and before it (colour: per vehicle; width: in total; dots: signals)",
         wrap=True,
     )
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=147)
 
 
 def _median_of_maxima(values: Sequence[Sequence[float]]) -> float:

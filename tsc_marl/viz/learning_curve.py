@@ -19,7 +19,7 @@ def draw(
         baseline_delays: delay [s] of each classical controller, a horizontal line each.
         title: above both plots.
     """
-    figure = new_figure(figsize=(11, 4.2), layout="constrained")
+    figure = new_figure(figsize=(8.8, 3.6), layout="constrained")
     axes = figure.subplots(1, 2, sharey=True)
     for axis, (key, label) in zip(axes, (("episode", "training episodes"), ("minutes", "minutes of training")), strict=True):
         for i, (name, history) in enumerate(histories.items()):
@@ -33,7 +33,7 @@ def draw(
         axis.yaxis.set_minor_formatter("{x:.0f}")
         axis.grid(alpha=0.3, which="both")
     axes[0].xaxis.get_major_locator().set_params(integer=True)
-    axes[0].set_ylabel("delay per vehicle [s], all scheduled vehicles")
+    axes[0].set_ylabel("delay [s per scheduled vehicle]")
     axes[1].legend()
     figure.suptitle(title)
-    figure.savefig(path, dpi=120)
+    figure.savefig(path, dpi=150)
