@@ -1,7 +1,9 @@
 """Everything that has a name: a file in a folder of the package, or a class of the user's own package."""
 
+import contextlib
 import importlib
 import pkgutil
+from collections.abc import Iterator
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -61,6 +63,19 @@ def imported(path: str, kind: str) -> Any:
     if value is None:
         raise UserError(f"{kind} {path}: module {module} has no {attribute or 'empty name'}; write package.module:Name")
     return value
+
+
+@contextlib.contextmanager
+def blamed(kind: str, source: str) -> Iterator[None]:
+    """Name the function that failed.
+
+    Raises:
+        UserError: for any error inside.
+    """
+    try:
+        yield
+    except Exception as error:  # anything may come out of a user's own function
+        raise UserError(f"{kind} {source} failed with {type(error).__name__}: {error}") from error
 
 
 def _subclass(path: str, base: type[T], kind: str) -> type[T]:

@@ -3,7 +3,6 @@
 They count as in sumo-rl, for its observations and rewards. They get the states of our signals and cannot change lights.
 """
 
-import contextlib
 import importlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any, Generic, TypeVar
 
 from tsc_marl import plugins
-from tsc_marl.errors import UserError, unknown
+from tsc_marl.errors import unknown
 from tsc_marl.sim.episode import EpisodeContext
 
 T = TypeVar("T")
@@ -105,19 +104,6 @@ class SumoRlSignals:
             signal.time_since_last_phase_change = int(timer.since_change_s(now))
             signal.is_yellow = signal.time_since_last_phase_change < signal.yellow_time
             signal.next_action_time = now
-
-
-@contextlib.contextmanager
-def blamed(kind: str, source: str) -> Iterator[None]:
-    """Name the function that failed.
-
-    Raises:
-        UserError: for any error inside.
-    """
-    try:
-        yield
-    except Exception as error:  # anything may come out of a user's own function
-        raise UserError(f"{kind} {source} failed with {type(error).__name__}: {error}") from error
 
 
 def _read_only(api: Any) -> SimpleNamespace:

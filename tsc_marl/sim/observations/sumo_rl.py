@@ -5,12 +5,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from tsc_marl import plugins
 from tsc_marl.errors import UserError
 from tsc_marl.sim.engine import Vehicles
 from tsc_marl.sim.episode import EpisodeContext
 from tsc_marl.sim.observations.base import Observation
 from tsc_marl.sim.signal_timing import SignalTimer
-from tsc_marl.sim.sumo_rl_adapter import SumoRlSignals, blamed, environment
+from tsc_marl.sim.sumo_rl_adapter import SumoRlSignals, environment
 
 
 class SumoRlObservation(Observation):
@@ -33,7 +34,7 @@ class SumoRlObservation(Observation):
     def __call__(self, vehicles: Vehicles, timers: Sequence[SignalTimer], now: float) -> np.ndarray:
         """Return [N, F] float32, in the units of the function."""
         self._signals.show(now)
-        with blamed("observation", self.source):
+        with plugins.blamed("observation", self.source):
             rows = [np.asarray(signal.compute_observation(), dtype=np.float32).ravel() for signal in self._signals]
         for row, size, timer in zip(rows, self._sizes, timers, strict=True):
             if len(row) != size:

@@ -4,11 +4,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from tsc_marl import plugins
 from tsc_marl.errors import UserError
 from tsc_marl.sim.engine import Vehicles
 from tsc_marl.sim.episode import EpisodeContext
 from tsc_marl.sim.rewards.base import Reward
-from tsc_marl.sim.sumo_rl_adapter import SumoRlSignals, blamed
+from tsc_marl.sim.sumo_rl_adapter import SumoRlSignals
 
 
 class SumoRlReward(Reward):
@@ -26,7 +27,7 @@ class SumoRlReward(Reward):
     def __call__(self, vehicles: Vehicles) -> np.ndarray:
         """Return [N], in the unit of the function."""
         self._signals.show(self.context.simulation.simulation.getTime())
-        with blamed("reward", self.source or str(self.function)):
+        with plugins.blamed("reward", self.source or str(self.function)):
             return np.array([signal.compute_reward() for signal in self._signals], dtype=float)
 
 
