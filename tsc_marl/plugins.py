@@ -67,7 +67,7 @@ def imported(path: str, kind: str) -> Any:
 
 @contextlib.contextmanager
 def blamed(kind: str, source: str) -> Iterator[None]:
-    """Name the function that failed.
+    """Name the user's own function or class that fails inside.
 
     Raises:
         UserError: for any error inside.

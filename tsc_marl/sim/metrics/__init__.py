@@ -73,9 +73,7 @@ def label(name: str) -> str:
     return name.replace(":", ".")
 
 
-def read(
-    out: Path, seed: int, n_signals: int, network: RoadNetwork | None = None, names: Iterable[str] = ()
-) -> dict[str, float]:
+def read(out: Path, seed: int, n_signals: int, network: RoadNetwork | None = None, names: Iterable[str] = ()) -> dict[str, float]:
     """Return the metrics of an episode by their labels: those of every file, and others by their import paths.
 
     Args:
