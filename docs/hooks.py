@@ -1,6 +1,7 @@
-"""Build hooks of the site: write `cli.md` from the help texts of the command line, and keep intervals on one line."""
+"""Build hooks of the site: `cli.md` from the help texts of the command line, tables of metrics from their classes."""
 
 import functools
+import inspect
 import os
 import re
 import subprocess
@@ -10,6 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
+from tsc_marl.sim import metrics
+
 COLUMNS = "84"
 INTRODUCTION = """# Command line
 
@@ -17,6 +20,8 @@ In a clone, `make VERB` prints and runs `python -m tsc_marl VERB`. An installed 
 The build of this site reads the texts below from the program.
 Nested settings of a verb have a dot: `--timing.yellow-s 3`.
 """
+METRIC_TABLES = {"<!-- metrics of every episode -->": False, "<!-- metrics of evaluations -->": True}
+"""Places of the tables in a page, and whether the table has the detailed metrics."""
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -26,7 +31,10 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, **_: object) -> str:
-    """Put unbreakable spaces into intervals such as `1.5 .. 2.0`."""
+    """Fill in the tables of metrics, and put unbreakable spaces into intervals such as `1.5 .. 2.0`."""
+    for marker, detailed in METRIC_TABLES.items():
+        if marker in markdown:
+            markdown = markdown.replace(marker, _metric_table(detailed))
     return markdown.replace(" .. ", "\N{NO-BREAK SPACE}..\N{NO-BREAK SPACE}")
 
 
@@ -46,6 +54,17 @@ def _help(*verb: str) -> str:
     environment = os.environ | {"COLUMNS": COLUMNS, "NO_COLOR": "1", "TERM": "dumb"}
     command = [sys.executable, "-m", "tsc_marl", *verb, "--help"]
     return subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
+
+
+def _metric_table(detailed: bool) -> str:
+    """Return a table in Markdown with a row for each metric of the folder."""
+    lines = ["| metric | formula | unit | SUMO file |", "|---|---|---|---|"]
+    for name in metrics.available():
+        kind = metrics.find(name)
+        if kind.detailed == detailed:
+            formula = inspect.getdoc(kind) or ""
+            lines.append(f"| `{name}` | {' '.join(formula.split()).rstrip('.')} | {kind.unit} | {kind.source} |")
+    return "\n".join(lines)
 
 
 def _plain(text: str) -> str:

@@ -3,25 +3,30 @@
 import csv
 import json
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from helpers.cli import one_line
 from mlflow import MlflowClient
 from PIL import Image
 
 from tsc_marl.benchmarks import resco
-from tsc_marl.evaluation import session, statistics
+from tsc_marl.evaluation import session, statistics, tables
+from tsc_marl.evaluation.evaluate import load_matching_results
 from tsc_marl.rollout.policies import ControllerPolicy
 from tsc_marl.rollout.pool import Pool
 from tsc_marl.rollout.task import Task
+from tsc_marl.rollout.types import EpisodeMetrics
 from tsc_marl.sim import scenario
 from tsc_marl.sim.env import SimConfig
+from tsc_marl.sim.metrics import Metric
 
 pytest_plugins = ["helpers.fixtures"]
 
 
 def rows(delays, first=1):
-    return [{"seed": first + i, "delay": delay} for i, delay in enumerate(delays)]
+    return [EpisodeMetrics(first + i, {"delay": delay}) for i, delay in enumerate(delays)]
 
 
 def test_the_interval_of_a_mean_is_students_for_many_normal_values():
@@ -80,6 +85,53 @@ def test_a_controller_that_cannot_serve_a_network_is_left_out(home, tmp_path, ca
     assert kept == {"metrics.json", "metrics.csv", "delay_map.png"}
 
 
+class Vehicles(Metric):
+    """Number of vehicles."""
+
+    unit = "veh"
+
+    def __call__(self, episode):
+        return len(episode.trips.ids)
+
+
+class Fails(Vehicles):
+    """Raises an error."""
+
+    def __call__(self, episode):
+        raise ValueError("no such vehicle")
+
+
+def test_named_metrics_are_columns_also_in_narrow_terminals():
+    named = ("test_protocol:Vehicles", "co2", "stops", "delay")
+    columns = tables.result_columns("fixed_time", named)
+    titles = [column.title for column in columns]
+    assert titles[-2:] == ["test_protocol:\nVehicles [veh]", "co2 [kg]"]
+    assert len(titles) == len(set(titles)) == len(tables.COLUMNS) + 2
+    left_out = [column.key for column in columns if column.title in tables.left_out_first(columns)]
+    assert "queue" in left_out
+    assert not {"test_protocol.Vehicles", "co2", "stops", "delay"} & set(left_out)
+
+
+def test_named_metrics_are_measured_logged_and_shown(home, tmp_path, capsys):
+    line = f"evaluate --net cross --policy max_wave --eval-seeds 1 --workers 1 --metrics test_protocol:Vehicles --out {tmp_path}"
+    assert home.main(line.split()) == 0
+    (row,) = json.loads((tmp_path / "cross" / "metrics.json").read_text())["results"]["max_wave"]
+    assert row["test_protocol.Vehicles"] == row["scheduled"]
+    assert f"{row['scheduled']:.2f}" in capsys.readouterr().out
+    client = MlflowClient(f"sqlite:///{home.folder / 'mlflow.db'}")
+    (run,) = client.search_runs([client.get_experiment_by_name("cross").experiment_id], "tags.kind = 'evaluation'")
+    assert run.data.metrics["max_wave/test_protocol.Vehicles"] == row["scheduled"]
+    named = Task("cross", metrics=("test_protocol:Vehicles",))
+    for task, names in ((named, ["max_wave"]), (replace(named, metrics=("test_protocol:Fails",)), [])):
+        assert list(load_matching_results(tmp_path / "cross" / "metrics.json", task, ["max_wave"], [1])) == names
+
+
+def test_a_metric_that_fails_is_one_line(home, tmp_path, capsys):
+    line = f"evaluate --net cross --policy max_wave --eval-seeds 1 --workers 1 --metrics test_protocol:Fails --out {tmp_path}"
+    assert home.main(line.split()) == 2
+    assert "metric test_protocol.Fails failed with ValueError: no such vehicle" in one_line(capsys.readouterr().err)
+
+
 def test_nothing_measured_is_a_mistake(home, tmp_path, capsys):
     line = f"evaluate --net cologne1 --controller green_wave --eval-seeds 1 --workers 1 --out {tmp_path}"
     assert home.main(line.split()) == 2
@@ -120,7 +172,7 @@ def test_a_crash_in_one_episode_keeps_the_others(home, tmp_path, caplog, monkeyp
     with Pool(2) as pool:
         evaluation = session.EvaluationSession(pool, (1, 2, 3), tmp_path, "fixed_time")
         found = evaluation.measure(task, {"max_wave": ControllerPolicy("max_wave")})
-    assert [row["seed"] for row in found["max_wave"]] == [1, 3]
+    assert [episode.seed for episode in found["max_wave"]] == [1, 3]
     assert evaluation.crashed == 1
     assert "cross: the episode of max_wave with seed 2 failed: worker processes died 3 times" in caplog.text
 
@@ -147,7 +199,7 @@ def test_the_results_page():
     figures = {"delay_p95": 1.0, "stops": 1.0, "arrived": 1.0, "scheduled": 2.0, "never_inserted": 0.0, "gridlock": 0.5}
     found = {
         (network, timing): {
-            name: [{**figures, "seed": seed, "delay": delay + seed} for seed in (0, 1)]
+            name: [EpisodeMetrics(seed, {**figures, "delay": delay + seed}) for seed in (0, 1)]
             for name, delay in (("webster", 20.0), ("green_wave", 30.0))
             if not (network == "cologne1" and name == "green_wave")
         }
@@ -182,7 +234,7 @@ def test_results_are_measured_once_and_what_failed_again(home, tmp_path, monkeyp
     measured = out / "sumo-rl" / "cross" / "metrics.json"
     written, found = measured.stat().st_mtime_ns, json.loads(measured.read_text())["results"]["max_wave"]
     assert [row["seed"] for row in found] == [1, 2]
-    assert f"| max_wave | **{statistics.mean(found, 'delay'):.1f}** |" in page.read_text()
+    assert f"| max_wave | **{np.mean([row['delay'] for row in found]):.1f}** |" in page.read_text()
     assert (page.parent / "maps" / "cross.png").exists()
     resco.run(2, out, page)
     assert measured.stat().st_mtime_ns == written

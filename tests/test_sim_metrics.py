@@ -1,8 +1,10 @@
 """The figures against a second computation from SUMO's files, and the lights that SUMO itself wrote down."""
 
+import math
 import re
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 from statistics import fmean
 from xml.etree import ElementTree
 
@@ -14,6 +16,7 @@ from tsc_marl.config import read_timing
 from tsc_marl.controllers import find
 from tsc_marl.sim import metrics, scenario
 from tsc_marl.sim.env import TrafficEnv
+from tsc_marl.sim.metrics import EpisodeRecord, Trips
 from tsc_marl.sim.turning_counts import planning_context
 
 SEED = 23
@@ -48,14 +51,14 @@ def percentile(values, share):
     return ranked[low] + (place - low) * (ranked[min(low + 1, len(ranked) - 1)] - ranked[low])
 
 
-def check_figures(figures, out, n_signals):
-    """Recompute every figure that is not in detail."""
+def recomputed(out, n_signals):
+    """Return the vehicles, and every figure that is not in detail."""
     vehicles = trips(out / f"tripinfo_{SEED}.xml")
     entered = [v for v in vehicles if float(v["depart"]) >= 0]
     finished = [v for v in vehicles if float(v["arrival"]) >= 0]
     halting = [float(h) for h in re.findall(r'<step [^>]*halting="([\d.]+)"', (out / f"summary_{SEED}.xml").read_text())]
     delays = [float(v["timeLoss"]) + float(v["departDelay"]) for v in vehicles]
-    expected = {
+    figures = {
         "delay": fmean(delays),
         "delay_p95": percentile(delays, 0.95),
         "stops": fmean(int(v["waitingCount"]) for v in entered),
@@ -70,8 +73,40 @@ def check_figures(figures, out, n_signals):
         "never_inserted": len(vehicles) - len(entered),
         "teleports": 0,
     }
-    assert figures == pytest.approx(expected, abs=1e-6)
+    return vehicles, figures
+
+
+def check_figures(figures, out, n_signals):
+    """Compare with a second computation; return the vehicles."""
+    vehicles, expected = recomputed(out, n_signals)
+    assert {name: figures[name] for name in expected} == pytest.approx(expected, abs=1e-6)
     return vehicles
+
+
+@pytest.fixture(scope="module")
+def episode(tmp_path_factory):
+    """The figures of a short episode, and those that are computed a second time."""
+    out = tmp_path_factory.mktemp("episode")
+    env, figures = play("cross", out, detail=True)
+    return figures, recomputed(out, len(env.names))[1] | emitted_kg(out)
+
+
+EMPTY = EpisodeRecord(
+    Path(), SEED, 1, Trips([], [], *np.zeros((7, 0))), np.zeros(0), 0.0, True, np.zeros((0, 2)), {}, frozenset()
+)
+
+
+@pytest.mark.parametrize("name", metrics.available())
+def test_contract_of_a_metric(name, episode):
+    """Every file of the folder: a number with a unit, on a real episode and on one without vehicles."""
+    figures, expected = episode
+    kind = metrics.find(name)
+    assert kind.unit
+    assert kind.__doc__
+    assert isinstance(figures[name], float)
+    assert math.isfinite(figures[name]) or math.isnan(figures[name])
+    assert figures[name] == pytest.approx(expected.get(name, figures[name]), abs=1e-6, nan_ok=True)
+    assert isinstance(kind()(EMPTY), float)
 
 
 @pytest.mark.parametrize("name", ["cross", "grid2x2", "cologne3"])
@@ -116,7 +151,7 @@ def test_detail(name, policy, tmp_path):
     On edges SUMO counts the time lost against the road's limit, in trips against the vehicle's own wish.
     """
     env, figures = play(name, tmp_path, policy=policy, detail=True)
-    _, approaches = metrics.detail(tmp_path, SEED, env.net)
+    approaches = metrics.read_approaches(tmp_path, SEED, env.net)
     lost_s = sum(approach.time_loss_s for approach in approaches.values())
     assert 0.95 < lost_s / (figures["time_loss"] * figures["scheduled"]) < 1.3
     assert sum(a.insertion_s for a in approaches.values()) == pytest.approx(figures["insertion_delay"] * figures["scheduled"])
@@ -150,7 +185,7 @@ def test_a_vehicle_that_is_due_within_the_last_second(tmp_path):
     assert trip["departLane"] == ""
     before = play("cross", tmp_path / "before", policy="max_pressure", detail=True)[1]
     assert figures["never_inserted"] == before["never_inserted"] + 1
-    _, approaches = metrics.detail(tmp_path, SEED, env.net)
+    approaches = metrics.read_approaches(tmp_path, SEED, env.net)
     assert sum(a.insertion_s for a in approaches.values()) == pytest.approx(figures["insertion_delay"] * figures["scheduled"])
 
 
@@ -164,17 +199,20 @@ def test_a_vehicle_that_is_due_at_the_end(tmp_path):
     assert "after" in {trip["id"] for trip in trips(tmp_path / f"tripinfo_{SEED}.xml")}
     assert figures["scheduled"] == scenario.scheduled(scene) == scenario.scheduled(cross)
     assert figures["never_inserted"] == 0
-    _, approaches = metrics.detail(tmp_path, SEED, env.net)
+    approaches = metrics.read_approaches(tmp_path, SEED, env.net)
     assert sum(a.insertion_s for a in approaches.values()) == pytest.approx(figures["insertion_delay"] * figures["scheduled"])
+
+
+def emitted_kg(out):
+    """Return the totals of CO2 and fuel, by regular expression."""
+    text = (out / f"tripinfo_{SEED}.xml").read_text()
+    attributes = {"co2": "CO2_abs", "fuel": "fuel_abs"}
+    return {name: sum(map(float, re.findall(rf'{key}="([\d.e+]+)"', text))) / 1e6 for name, key in attributes.items()}
 
 
 def test_emissions_are_totals_in_kg(tmp_path):
     _, figures = play("cross", tmp_path, detail=True)
-    text = (tmp_path / f"tripinfo_{SEED}.xml").read_text()
-    for figure, attribute in (("co2", "CO2_abs"), ("fuel", "fuel_abs")):
-        total_mg = sum(float(x) for x in re.findall(rf'{attribute}="([\d.e+]+)"', text))
-        assert figures[figure] == pytest.approx(total_mg / 1e6, abs=1e-6)
-        assert figures[figure] > 0
+    assert {name: figures[name] for name in ("co2", "fuel")} == pytest.approx(emitted_kg(tmp_path), abs=1e-6)
     assert 2.5 < figures["co2"] / figures["fuel"] < 3.5  # petrol gives 3.1 kg CO2 a kg
     assert "co2" not in play("cross", tmp_path)[1]
 

@@ -1,6 +1,7 @@
 """What a user adds: a file in a folder of the package, or a class of the user's own package by import path."""
 
 import contextlib
+import json
 import os
 import shutil
 import subprocess
@@ -12,15 +13,36 @@ import pytest
 from tsc_marl import algos, controllers, plugins
 from tsc_marl.errors import UserError
 from tsc_marl.rollout.policies import ControllerPolicy
-from tsc_marl.sim import observations, rewards, scenario
+from tsc_marl.sim import metrics, observations, rewards, scenario
 from tsc_marl.sim.env import SimConfig, TrafficEnv
 
 SOURCE = """
 from tsc_marl.algos.ippo import Ippo
 from tsc_marl.controllers import Controller
+from tsc_marl.sim.metrics import Metric
 
 class Mine(Controller): ...
 class Other(Ippo): ...
+
+class Vehicles(Metric):
+    unit = "veh"
+    def __call__(self, episode):
+        return len(episode.trips.ids)
+
+class Fails(Vehicles):
+    def __call__(self, episode):
+        return 1 / 0
+
+class Text(Vehicles):
+    def __call__(self, episode):
+        return "3"
+
+class Unfinished(Metric):
+    unit = "veh"
+
+class NoUnit(Metric):
+    def __call__(self, episode):
+        return 0.0
 """
 
 
@@ -32,6 +54,7 @@ def own(tmp_path, monkeypatch):
 
 
 def test_every_name_has_its_class():
+    assert len({metrics.find(name) for name in metrics.available()}) == len(metrics.available())
     assert len({algos.find(name) for name in algos.available()}) == len(algos.available())
     assert len({controllers.find(name) for name in controllers.available()}) == len(controllers.available())
 
@@ -48,6 +71,39 @@ def test_wrong_names_are_one_line(name, own):
     with pytest.raises(UserError) as error:
         controllers.find(name)
     assert name in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.fixture
+def files(tmp_path):
+    """SUMO's files of an episode without vehicles."""
+    (tmp_path / "tripinfo_1.xml").write_text("<tripinfos/>")
+    (tmp_path / "summary_1.xml").write_text("<summary/>")
+    return tmp_path
+
+
+def test_a_metric_by_import_path_stands_beside_those_of_the_folder(own, files):
+    measured = metrics.read(files, 1, 1, names=("own_plugins:Vehicles", "delay"))
+    assert measured["own_plugins.Vehicles"] == 0.0
+    assert measured.keys() - {"own_plugins.Vehicles"} == {n for n in metrics.available() if not metrics.find(n).detailed}
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("dela", "did you mean delay?"),
+        ("own_plugins:Mine", "Mine is no Metric"),
+        ("own_plugins:NoUnit", "NoUnit has no unit"),
+        ("own_plugins:Fails", "own_plugins.Fails failed with ZeroDivisionError: division by zero"),
+        ("own_plugins:Text", "own_plugins.Text returned '3'; expected a number"),
+        ("own_plugins:Unfinished", "own_plugins.Unfinished failed with TypeError"),
+    ],
+)
+def test_a_metric_that_cannot_be_used_is_one_line(name, reason, own, files):
+    with pytest.raises(UserError) as error:
+        metrics.read(files, 1, 1, names=(name,))
+    assert f"metric {name.replace(':', '.')}" in str(error.value).replace(":", ".")
+    assert reason in str(error.value)
     assert "\n" not in str(error.value)
 
 
@@ -82,6 +138,15 @@ class Second(Controller):
     def act(self, view):
         return np.ones(len(view.timers), dtype=int)
 """
+METRIC = """
+from tsc_marl import Metric
+
+class ShareArrived(Metric):
+    unit = "-"
+
+    def __call__(self, episode):
+        return episode.trips.arrived.mean()
+"""
 ALGORITHM = """
 from tsc_marl.algos.ippo import Ippo
 
@@ -90,7 +155,7 @@ class Ippo2(Ippo):
 """
 FILES = {
     "sim/rewards/halting": REWARD, "sim/observations/phases": OBSERVATION, "controllers/second": CONTROLLER,
-    "algos/ippo2": ALGORITHM,
+    "algos/ippo2": ALGORITHM, "sim/metrics/share_arrived": METRIC,
 }  # fmt: skip
 
 
@@ -109,14 +174,27 @@ def command(line: str, home: Path, *paths: Path) -> str:
 
 
 def check_each_kind(home: Path, names: dict[str, str], *paths: Path) -> None:
-    """Train and evaluate with a reward, an observation, a controller and an algorithm of these names."""
-    reward, observation, controller, algorithm = names.values()
-    settings = "--episodes 2 --workers 1 --eval-seeds 1 --seeds 0"
+    """Train and evaluate with a reward, an observation, a controller, an algorithm and a metric of these names."""
+    reward, observation, controller, algorithm, metric = names.values()
+    settings = f"--episodes 2 --workers 1 --eval-seeds 1 --seeds 0 --metrics {metric}"
     trained = f"train --net cross --algos {algorithm} --sim.reward {reward} --sim.observation {observation} {settings}"
-    assert controller in command(f"{trained} --baselines {controller}", home, *paths)
-    evaluated = command(f"evaluate --net cross --controller {controller} {algorithm} --eval-seeds 1 --workers 1", home, *paths)
+    printed = command(f"{trained} --baselines {controller}", home, *paths)
+    assert controller in printed
+    (written,) = (home / "runs").glob("*/evaluation.json")
+    check_metric(metric.replace(":", "."), controller, written, printed)
+    evaluate = f"evaluate --net cross --controller {controller} {algorithm} --eval-seeds 1 --workers 1 --metrics {metric}"
+    evaluated = command(evaluate, home, *paths)
     assert controller.replace(":", ".") in evaluated
     assert algorithm.replace(":", ".") in evaluated
+    check_metric(metric.replace(":", "."), controller.replace(":", "."), home / "results" / "cross" / "metrics.json", evaluated)
+
+
+def check_metric(metric: str, policy: str, written: Path, printed: str) -> None:
+    """Compare the share of arrived vehicles in a file of results with the printed table."""
+    (row,) = json.loads(written.read_text())["results"][policy]
+    assert row[metric] == pytest.approx(row["arrived"] / row["scheduled"])
+    (line,) = (line for line in printed.splitlines() if policy in line and "│" in line)
+    assert f"{row[metric]:.3g}" in [cell.strip() for cell in line.split("│")]
 
 
 @pytest.mark.sumo
@@ -128,7 +206,7 @@ def test_a_package_of_the_user(tmp_path):
     (package / "__init__.py").touch()
     for file, source in FILES.items():
         (package / f"{Path(file).name}.py").write_text(source)
-    modules = {"halting": "Halting", "phases": "Phases", "second": "Second", "ippo2": "Ippo2"}
+    modules = {"halting": "Halting", "phases": "Phases", "second": "Second", "ippo2": "Ippo2", "share_arrived": "ShareArrived"}
     names = {module: f"mine.{module}:{name}" for module, name in modules.items()}
     source = Path(plugins.__file__).parents[1]
     check_each_kind(home, names, tmp_path, source)
@@ -145,7 +223,7 @@ def test_files_in_the_folders_of_a_copy(tmp_path):
     for file, text in FILES.items():
         (clone / "tsc_marl" / f"{file}.py").write_text(text)
     home.mkdir()
-    check_each_kind(home, {name: name for name in ("halting", "phases", "second", "ippo2")}, clone)
+    check_each_kind(home, {name: name for name in ("halting", "phases", "second", "ippo2", "share_arrived")}, clone)
 
 
 def test_rewards_and_observations_have_their_names():

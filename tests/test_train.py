@@ -21,6 +21,7 @@ from tsc_marl.config import check_eval_seeds, parse
 from tsc_marl.errors import UserError
 from tsc_marl.evaluation import statistics, tables
 from tsc_marl.paths import ROOT
+from tsc_marl.rollout.types import EpisodeMetrics
 from tsc_marl.sim.seeds import TRAIN_SEEDS, train_seed
 from tsc_marl.tracking import checkpoint
 from tsc_marl.tracking.run_folder import TrainingFolder
@@ -323,7 +324,7 @@ def test_interval_of_normal_values():
 def test_one_value_has_no_interval():
     assert all(np.isnan(statistics.interval([3.0])))
     names = ("delay", "delay_p95", "worst_approach", "stops", "queue", "arrived", "scheduled", "never_inserted", "gridlock")
-    results = {"random": [dict.fromkeys(names, 7.0)]}
+    results = {"random": [EpisodeMetrics(1, dict.fromkeys(names, 7.0))]}
     text = io.StringIO()
     Console(file=text, width=150, markup=False).print(tables.results_table("t", results, {}))
     (row,) = [line for line in text.getvalue().splitlines() if "random" in line]

@@ -47,7 +47,7 @@ def test_the_window_shows_the_same_traffic_as_libsumo(display: None) -> None:
     policy = biased(1.0)
     shown = watch(TASK, policy, SEED, delay_ms=0, quit_on_end=True)
     worker = Worker()
-    assert shown == worker.play(Job(0, TASK, policy, SEED)).metrics
+    assert shown == worker.play(Job(0, TASK, policy, SEED)).metrics.values
     worker.close()
 
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from tsc_marl.errors import UserError
     from tsc_marl.sim.demand import Demand
     from tsc_marl.sim.env import SimConfig
+    from tsc_marl.sim.metrics.base import Metric
     from tsc_marl.sim.observations.base import Observation
     from tsc_marl.sim.rewards.base import Reward
     from tsc_marl.sim.signal_timing import Timing
@@ -25,6 +26,7 @@ __all__ = [
     "Controller",
     "Demand",
     "EvaluationResult",
+    "Metric",
     "Observation",
     "Reward",
     "SavedPolicy",
@@ -49,6 +51,7 @@ _MODULES = {
     "Controller": "controllers",
     "Demand": "sim.demand",
     "EvaluationResult": "api.results",
+    "Metric": "sim.metrics.base",
     "Observation": "sim.observations.base",
     "Reward": "sim.rewards.base",
     "SavedPolicy": "api.results",

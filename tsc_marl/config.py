@@ -18,8 +18,8 @@ from tsc_marl import algos, controllers, old_options
 from tsc_marl.bounds import Count, check, check_list
 from tsc_marl.errors import UserError, unknown
 from tsc_marl.paths import CONFIGS
-from tsc_marl.rollout.task import Task
-from tsc_marl.sim import scenario
+from tsc_marl.rollout.task import MetricNames, Task
+from tsc_marl.sim import metrics, scenario
 from tsc_marl.sim.demand import Demand
 from tsc_marl.sim.env import SimConfig
 from tsc_marl.sim.seeds import EVAL_SEEDS, TRAIN_SEEDS
@@ -59,6 +59,7 @@ class RunConfig(Generic[A]):
     """SUMO seeds of the evaluation, 0 .. 999999; training uses the seeds above."""
     baselines: tuple[str, ...] = ("fixed_time", "max_pressure")
     """Classical controllers evaluated on the same seeds."""
+    metrics: MetricNames = ()
     checkpoint_every: Count = 5
     """Updates between two checkpoints."""
     resume: str | None = None
@@ -71,6 +72,7 @@ class RunConfig(Generic[A]):
             algos.find(name)
         for name in self.baselines:
             controllers.find(name)
+        metrics.check(self.metrics)
         check(self)
         if self.episodes > TRAIN_SEEDS:
             raise UserError(f"episodes must be at most {TRAIN_SEEDS}, each has a SUMO seed of its own; got {self.episodes}")
@@ -92,11 +94,11 @@ class RunConfig(Generic[A]):
 
     def task(self) -> Task:
         """Return the task of the training episodes."""
-        return Task(self.network, self.timing, self.sim, self.demand)
+        return Task(self.network, self.timing, self.sim, self.demand, metrics=self.metrics)
 
     def eval_task(self) -> Task:
         """Return the task of the evaluation."""
-        return Task(self.network, self.timing, self.sim, self.eval_demand)
+        return Task(self.network, self.timing, self.sim, self.eval_demand, metrics=self.metrics)
 
 
 def check_eval_seeds(seeds: tuple[int, ...], option: str = "eval-seeds") -> None:

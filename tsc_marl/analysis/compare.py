@@ -11,6 +11,7 @@ import numpy as np
 from tsc_marl import config, controllers
 from tsc_marl.errors import UserError, unknown
 from tsc_marl.evaluation import statistics
+from tsc_marl.evaluation.evaluate import results_from
 from tsc_marl.tracking import renames
 from tsc_marl.tracking.stored_runs import StoredRuns
 
@@ -171,7 +172,7 @@ def _training(store: StoredRuns, run: Any) -> Training:
     except UserError as error:
         advice = f"delete the run in MLflow (make ui), or --where \"attributes.run_id != '{run.info.run_id}'\""
         raise UserError(f"{error}; {advice}") from None
-    (episodes,) = content["results"].values()
+    (episodes,) = results_from(content).values()
     histories = {key: store.history(run.info.run_id, key) for key in ("episode", "steps", "delay", "minutes")}
     played = max(histories["episode"], default=0.0)
     if played != float(params["episodes"]):
@@ -182,7 +183,7 @@ def _training(store: StoredRuns, run: Any) -> Training:
     return Training(
         run.info.run_id, renames.variant(tags["algorithm"]), int(tags["seed"]), params | {"SUMO": tags["sumo_version"]},
         np.array([episode["delay"] for episode in episodes]),
-        float(np.mean([episode.get("gridlock", np.nan) for episode in episodes])), histories, tags, run.data.metrics,
+        float(np.mean([episode.values.get("gridlock", np.nan) for episode in episodes])), histories, tags, run.data.metrics,
     )  # fmt: skip
 
 
@@ -222,7 +223,7 @@ def _baseline_delays(store: StoredRuns, runs: Sequence[Any]) -> dict[str, float]
             content = store.evaluation(parent)
         except UserError:
             continue
-        for name, episodes in content["results"].items():
+        for name, episodes in results_from(content).items():
             if name in controllers.available():
                 baseline_delays.setdefault(name, statistics.mean(episodes, "delay"))
     return baseline_delays

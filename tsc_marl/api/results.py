@@ -13,6 +13,8 @@ import pandas as pd
 from tsc_marl import deploy
 from tsc_marl.config import algorithms
 from tsc_marl.errors import UserError
+from tsc_marl.evaluation import statistics
+from tsc_marl.evaluation.evaluate import Results, results_from
 from tsc_marl.rollout.policies import TrainedPolicy
 from tsc_marl.rollout.pool import Pool
 from tsc_marl.rollout.task import Task
@@ -121,17 +123,17 @@ class EvaluationResult:
     """Metrics of every policy and episode on one network."""
 
     network: str
-    metrics: dict[str, list[dict[str, float | int]]]
-    """Per policy one row an episode: `seed` and the metrics of `tsc_marl.sim.metrics`, such as `delay` [s per vehicle]."""
+    metrics: Results
+    """Per policy the metrics of each episode (`tsc_marl.sim.metrics`), such as `delay` [s per vehicle]."""
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per policy and episode: `network`, `policy`, `seed`, and a column per metric."""
-        rows = [{"network": self.network, "policy": name, **row} for name, rows in self.metrics.items() for row in rows]
-        return pd.DataFrame(rows)
+        entries = [(name, episode.as_row()) for name, episodes in self.metrics.items() for episode in episodes]
+        return pd.DataFrame([{"network": self.network, "policy": name, **row} for name, row in entries])
 
     def mean(self, metric: str = "delay") -> dict[str, float]:
         """Return the mean of a metric over the episodes, by policy."""
-        return {name: float(np.mean([row[metric] for row in rows])) for name, rows in self.metrics.items()}
+        return {name: statistics.mean(episodes, metric) for name, episodes in self.metrics.items()}
 
     def __repr__(self) -> str:
         best_first = sorted(self.mean().items(), key=lambda entry: entry[1])
@@ -158,7 +160,7 @@ class TrainingResult:
     def evaluation(self) -> EvaluationResult:
         """Metrics of the final policies and of the classical controllers beside them."""
         content = json.loads(RunFolder(self.folder).evaluation.read_text())
-        return EvaluationResult(content["network"], content["results"])
+        return EvaluationResult(content["network"], results_from(content))
 
     def policy(self, run: str | None = None) -> SavedPolicy:
         """Return the final policy of a run; None for the only one."""

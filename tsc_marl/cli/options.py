@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tsc_marl.bounds import Count, NaturalNumber, Share
 from tsc_marl.paths import ROOT, home
+from tsc_marl.rollout.task import MetricNames
 from tsc_marl.sim.demand import Demand
 from tsc_marl.sim.seeds import EVAL_SEEDS
 
@@ -41,6 +42,7 @@ class EvaluateOptions:
     """Measure under these disturbances too; without names, under all of them: demand-0.7, demand-1.3, lane-blocked, blind-20%,
     frozen-20%, missed-20% (detectors), signal-stuck; or an import path package.module:NAME of a
     `Disturbance`."""
+    metrics: MetricNames = ()
     demand: Demand = field(default_factory=Demand)
     out: Path = Path("results")
     """Folder; each network has its own in it with metrics.json, metrics.csv, delay_map.png and SUMO's output files."""

@@ -78,7 +78,7 @@ def evaluate(argv: list[str]) -> None:
         find(name)
     check_eval_seeds(options.eval_seeds)
     disturbances = () if options.disturbances is None else options.disturbances or tuple(SUITE)
-    tasks = [_task(name, options.timing_preset, options.demand) for name in session.networks(options.network)]
+    tasks = [_task(name, options.timing_preset, options.demand, options.metrics) for name in session.networks(options.network)]
     session.run(tasks, wanted, options.eval_seeds, options.out, options.baseline, disturbances, options.workers)
 
 
@@ -236,10 +236,10 @@ def _check_seed(seed: int) -> None:
         raise UserError(f"seed must lie in 0 .. {2**31 - 1}; got {seed}")
 
 
-def _task(network: str, timing: str, demand: Demand | None = None) -> Any:
+def _task(network: str, timing: str, demand: Demand | None = None, metrics: tuple[str, ...] = ()) -> Any:
     from tsc_marl.rollout.task import Task, check_task
 
-    task = Task(network, read_timing(timing), demand=demand or Demand())
+    task = Task(network, read_timing(timing), demand=demand or Demand(), metrics=metrics)
     for note in check_task(task):
         console.say(note)
     return task

@@ -12,10 +12,11 @@ from tsc_marl.rollout.policies import Policy
 from tsc_marl.rollout.pool import Failure, Pool
 from tsc_marl.rollout.task import Task
 from tsc_marl.rollout.types import EpisodeMetrics, Job, RolloutResult
+from tsc_marl.sim import metrics
 from tsc_marl.tracking import renames
 
-Results = dict[str, list[dict[str, float | int]]]
-"""By policy, a row for each seed: the seed and the metrics of its episode."""
+Results = dict[str, list[EpisodeMetrics]]
+"""By policy, the metrics of each seed's episode."""
 
 
 def evaluate(
@@ -48,46 +49,61 @@ def evaluate(
         )
         for i, (name, seed) in enumerate(pairs)
     ]
-    metrics: dict[int, EpisodeMetrics] = {}
+    measured: dict[int, EpisodeMetrics] = {}
     for outcome in pool.run_with_failures(jobs):
         error = outcome.error if isinstance(outcome, Failure) else None
         if error is not None and watch is None:
             raise error
-        if isinstance(outcome, RolloutResult):
-            metrics[outcome.job.episode] = outcome.metrics
+        if isinstance(outcome, RolloutResult) and outcome.metrics is not None:
+            measured[outcome.job.episode] = outcome.metrics
         if watch is not None:
             watch(*pairs[outcome.job.episode], error)
     results: Results = {name: [] for name in policies}
-    for i, (name, seed) in enumerate(pairs):
-        if i in metrics:
-            results[name].append({"seed": seed, **metrics[i]})
-    return {name: rows for name, rows in results.items() if rows}
+    for i, (name, _) in enumerate(pairs):
+        if i in measured:
+            results[name].append(measured[i])
+    return {name: episodes for name, episodes in results.items() if episodes}
 
 
 def write_results(path: Path, task: Task, results: Results) -> None:
     """Write the metrics of every episode, as JSON with the conditions of the evaluation and as CSV with a row for each."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    content = {**_conditions(task), "results": results}
-    path.write_text(json.dumps(content, indent=1))
-    rows = [{"network": task.network, "controller": name, **row} for name, episodes in results.items() for row in episodes]
+    rows_by_policy = {name: [episode.as_row() for episode in episodes] for name, episodes in results.items()}
+    path.write_text(json.dumps({**_conditions(task), "results": rows_by_policy}, indent=1))
+    rows = [{"network": task.network, "controller": name, **row} for name, rows in rows_by_policy.items() for row in rows]
     with path.with_suffix(".csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)))
         writer.writeheader()
         writer.writerows(rows)
 
 
+def results_from(content: Mapping[str, Any]) -> Results:
+    """Return the metrics of every episode from the content of a JSON file of `write_results`."""
+    return {name: [EpisodeMetrics.from_row(row) for row in rows] for name, rows in content["results"].items()}
+
+
 def load_matching_results(path: Path, task: Task, names: Sequence[str], seeds: Sequence[int]) -> Results:
-    """Return the results of these controllers from a file of `write_results`; none where task or seeds differ."""
+    """Return the results of these controllers from a file of `write_results`.
+
+    Controllers with other seeds, or without the task's metrics, are left out; so are all where the conditions differ.
+    """
     if not path.exists():
         return {}
     try:
         content = json.loads(path.read_text())
     except ValueError:  # cut short
         return {}
-    results: Results = content.pop("results")
+    results = results_from(content)
+    del content["results"]
     if conditions_today(content) != json.loads(json.dumps(_conditions(task))):
         return {}
-    return {name: results[name] for name in names if [row["seed"] for row in results.get(name, [])] == list(seeds)}
+    labels = {metrics.label(name) for name in task.metrics}
+    return {
+        name: results[name]
+        for name in names
+        if [episode.seed for episode in results.get(name, [])] == list(seeds)
+        and all(labels <= episode.values.keys() for episode in results[name])
+    }
 
 
 def conditions_today(content: Mapping[str, Any]) -> dict[str, Any]:

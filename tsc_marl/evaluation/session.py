@@ -104,11 +104,11 @@ class EvaluationSession:
         write_results(folder / "metrics.json", task, results)
         picture = folder / "delay_map.png"
         best_first = sorted(results, key=lambda name: statistics.mean(results[name], "delay"))
-        played = {name: [int(row["seed"]) for row in results[name]] for name in best_first}
+        played = {name: [episode.seed for episode in results[name]] for name in best_first}
         delay_map.draw(picture, scenario.load(task.network), folder, played)
         title = f"{task.network}: mean over {len(self.seeds)} seeds, best delay first"
-        minor = tables.left_out_first(tables.result_columns(self.baseline))
-        console.show(tables.results_table(title, results, {}, self.baseline), minor)
+        minor = tables.left_out_first(tables.result_columns(self.baseline, task.metrics))
+        console.show(tables.results_table(title, results, {}, self.baseline, task.metrics), minor)
         _log(task, results, [folder / "metrics.json", folder / "metrics.csv", picture])
         logger.info(f"metrics: {folder}/metrics.json and .csv, from {folder}/<controller>/tripinfo_<seed>.xml; map: {picture}\n")
         return results
@@ -157,13 +157,12 @@ def _log(task: Task, results: Results, files: Sequence[Path]) -> None:
     tracker = Tracker(task.network)
     run = tracker.start(f"evaluation of {', '.join(results)}", {"kind": "evaluation", "network": task.network}, {})
     means = {
-        f"{name}/{metric}": statistics.mean(rows, metric)
-        for name, rows in results.items()
-        for metric in rows[0]
-        if metric != "seed"
+        f"{name}/{metric}": statistics.mean(episodes, metric)
+        for name, episodes in results.items()
+        for metric in episodes[0].values
     }
     tracker.log(run, means, 0)
-    tracker.describe(run, tables.markdown(results))
+    tracker.describe(run, tables.markdown(results, task.metrics))
     for path in files:
         tracker.artifact(run, path)
     tracker.end(run, "FINISHED")

@@ -4,11 +4,13 @@ S training seeds, E evaluation episodes of each. Trainings vary more than episod
 first, then the episodes of each seed (after Agarwal et al. 2021, arXiv 2108.13264; their strata are tasks, here networks).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from scipy import stats
+
+from tsc_marl.rollout.types import EpisodeMetrics
 
 RESAMPLES = 10_000
 SMOOTH = 10
@@ -17,7 +19,7 @@ SMOOTH = 10
 Interval = tuple[float, float]
 
 
-def mean(episodes: Sequence[Mapping[str, float]], metric: str) -> float:
+def mean(episodes: Sequence[EpisodeMetrics], metric: str) -> float:
     """Return the mean of a metric over episodes."""
     return float(np.mean([episode[metric] for episode in episodes]))
 
@@ -35,14 +37,14 @@ def interval(values: Sequence[float]) -> Interval:
 
 
 def paired(
-    episodes: Sequence[Mapping[str, float]], baseline: Sequence[Mapping[str, float]], metric: str = "delay"
+    episodes: Sequence[EpisodeMetrics], baseline: Sequence[EpisodeMetrics], metric: str = "delay"
 ) -> tuple[float, float, float]:
     """Return the mean difference of a metric to a baseline's on the same SUMO seeds, with its 95 % bootstrap interval.
 
     Without a common seed all three are nan.
     """
-    base = {episode["seed"]: episode[metric] for episode in baseline}
-    differences = [episode[metric] - base[episode["seed"]] for episode in episodes if episode["seed"] in base]
+    base = {episode.seed: episode[metric] for episode in baseline}
+    differences = [episode[metric] - base[episode.seed] for episode in episodes if episode.seed in base]
     if not differences:
         return float("nan"), float("nan"), float("nan")
     return float(np.mean(differences)), *interval(differences)

@@ -9,12 +9,11 @@ import numpy as np
 from rich.table import Table
 
 from tsc_marl.evaluation import statistics
+from tsc_marl.evaluation.evaluate import Results
 from tsc_marl.evaluation.statistics import Interval
-from tsc_marl.sim import road_network
+from tsc_marl.sim import metrics, road_network
 from tsc_marl.sim.scenario import Scenario, scheduled
 
-Metrics = Mapping[str, float | int]
-"""The metrics of one episode by name (`sim.metrics`), beside its seed."""
 Row = Mapping[str, Any]
 """The values of one row by the keys of the columns."""
 
@@ -116,22 +115,39 @@ COLUMNS = (
 """Columns of an evaluation, with a row per controller: means over episodes, the median of the delay, and p95 over vehicles."""
 
 
-def result_columns(baseline: str = "") -> list[Column]:
-    """Return the columns of an evaluation; the difference is to this controller."""
-    return [replace(column, title=f"to\n{baseline} [s]") if column.key == "difference" else column for column in COLUMNS]
+def result_columns(baseline: str = "", named: Sequence[str] = ()) -> list[Column]:
+    """Return the columns of an evaluation.
+
+    Args:
+        baseline: the controller that the difference is to.
+        named: metrics that every terminal shows, by name or import path.
+    """
+    names = {metrics.label(name): name for name in named}
+    columns = [replace(column, priority=0) if column.key in names else column for column in COLUMNS]
+    columns += [_metric_column(name) for key, name in names.items() if key not in {column.key for column in COLUMNS}]
+    if not baseline:
+        return columns
+    return [replace(column, title=f"to\n{baseline} [s]") if column.key == "difference" else column for column in columns]
 
 
-MINOR = left_out_first(COLUMNS)
+def _metric_column(name: str) -> Column:
+    """Return the column of a metric that has none in `COLUMNS`; the title of an import path has two lines."""
+    unit = metrics.find(name).unit
+    title = name.replace(":", ":\n")
+    return Column(metrics.label(name), title if unit == "-" else f"{title} [{unit}]", significant)
 
 
-def result_rows(
-    results: Mapping[str, Sequence[Metrics]], training: Mapping[str, tuple[int, float]], baseline: str = ""
-) -> list[Row]:
+def significant(value: float) -> str:
+    """Return a number of any size: two decimals, below 1 three digits; an undefined one (nan) is `-`."""
+    return number(".2f" if abs(value) >= 1 else ".3g")(value)
+
+
+def result_rows(results: Results, training: Mapping[str, tuple[int, float]], baseline: str = "") -> list[Row]:
     """Return the rows of an evaluation, best delay first; see `results_table`."""
     rows: list[Row] = []
     for name in sorted(results, key=lambda key: statistics.mean(results[key], "delay")):
         episodes = results[name]
-        row: dict[str, Any] = {key: statistics.mean(episodes, key) for key in episodes[0] if key != "seed"}
+        row: dict[str, Any] = {key: statistics.mean(episodes, key) for key in episodes[0].values}
         delays = [episode["delay"] for episode in episodes]
         row |= {"controller": name, "interval": statistics.interval(delays), "median": float(np.median(delays))}
         if "arrived" in row:
@@ -150,7 +166,7 @@ def _with_values(columns: Sequence[Column], rows: Sequence[Row]) -> list[Column]
 
 
 def results_table(
-    title: str, results: Mapping[str, Sequence[Metrics]], training: Mapping[str, tuple[int, float]], baseline: str = ""
+    title: str, results: Results, training: Mapping[str, tuple[int, float]], baseline: str = "", named: Sequence[str] = ()
 ) -> Table:
     """Return the table of an evaluation: a row per controller, best delay first.
 
@@ -160,18 +176,19 @@ def results_table(
         training: per trained policy its episodes and minutes of training.
         baseline: the controller that the others are compared with on the same seeds; no comparison where it is not in the
             results.
+        named: metrics with a column of their own, by name or import path.
     """
     rows = result_rows(results, training, baseline)
-    return terminal_table(title, _with_values(result_columns(baseline), rows), rows)
+    return terminal_table(title, _with_values(result_columns(baseline, named), rows), rows)
 
 
-def markdown(results: Mapping[str, Sequence[Metrics]]) -> str:
-    """Return the table of an evaluation in Markdown."""
+def markdown(results: Results, named: Sequence[str] = ()) -> str:
+    """Return the table of an evaluation in Markdown, with columns of the named metrics too."""
     rows = result_rows(results, {})
-    return markdown_table(_with_values(COLUMNS, rows), rows)
+    return markdown_table(_with_values(result_columns(named=named), rows), rows)
 
 
-def stress_table(title: str, results: Mapping[str, Mapping[str, Sequence[Metrics]]], undisturbed: str) -> Table:
+def stress_table(title: str, results: Mapping[str, Results], undisturbed: str) -> Table:
     """Return the table of disturbances: mean delay of each controller, and its ratio to the undisturbed one.
 
     Args:

@@ -17,6 +17,7 @@ from tsc_marl import console
 from tsc_marl.analysis.compare import RunFilter
 from tsc_marl.errors import UserError
 from tsc_marl.evaluation import tables
+from tsc_marl.evaluation.evaluate import results_from
 from tsc_marl.report import archive_page
 from tsc_marl.report.archive_file import FORMAT, SUFFIX, read_file
 from tsc_marl.tracking.run_folder import EVALUATION, RunFolder
@@ -137,7 +138,7 @@ def _restore(store: StoredRuns, content: dict[str, Any]) -> None:
                 path = Path(folder) / EVALUATION
                 path.write_text(json.dumps(part["evaluation"], indent=1))
                 parent = made[0] if made else None
-                made.append(store.restore(part["run"], path, tables.markdown(part["evaluation"]["results"]), parent))
+                made.append(store.restore(part["run"], path, tables.markdown(results_from(part["evaluation"])), parent))
     except BaseException:  # half of what one command trained would count as all of it
         for run_id in made:
             store.discard(run_id)

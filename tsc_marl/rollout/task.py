@@ -1,14 +1,23 @@
 """Task: network, signal timing, demand and disturbances of an episode."""
 
 from dataclasses import dataclass, field
+from typing import Annotated
 
-from tsc_marl.sim import road_network
+import tyro
+
+from tsc_marl.sim import metrics, road_network
 from tsc_marl.sim import scenario as scenarios
 from tsc_marl.sim.demand import Demand
 from tsc_marl.sim.disturbances import Disturbance
 from tsc_marl.sim.env import SimConfig, TrafficEnv
 from tsc_marl.sim.signal_timing import Timing
 from tsc_marl.types import Spec
+
+MetricNames = Annotated[
+    tuple[str, ...],
+    tyro.conf.arg(help=f"Further columns of the tables: {', '.join(metrics.available())}, or {metrics.PATHS}."),
+]
+"""Metrics by name; the type of the option `--metrics`."""
 
 
 @dataclass(frozen=True)
@@ -21,15 +30,18 @@ class Task:
     sim: SimConfig = field(default_factory=SimConfig)
     demand: Demand = field(default_factory=Demand)
     disturbance: Disturbance = field(default_factory=Disturbance)
+    metrics: MetricNames = ()
+    """Metrics that stand in tables; those with an import path are measured beside the files of `sim/metrics/`."""
     scenario: scenarios.Scenario = field(init=False, repr=False)
     """The network's files and window, so that workers need not look for them."""
 
     def __post_init__(self) -> None:
-        """Read the scenario.
+        """Read the scenario and import the metrics.
 
         Raises:
-            UserError: when there is no such network, or its files are missing.
+            UserError: when there is no such network, its files are missing, or a metric cannot be used.
         """
+        metrics.check(self.metrics)
         loaded = scenarios.load(self.network)
         object.__setattr__(self, "scenario", loaded)
         object.__setattr__(self, "network", loaded.name)

@@ -1,8 +1,10 @@
 """Messages between the process that learns and the workers that simulate."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -10,8 +12,29 @@ from tsc_marl.rollout.policies import Policy
 from tsc_marl.rollout.task import Task
 from tsc_marl.types import Batch
 
-EpisodeMetrics = dict[str, float]
-"""Metrics of an episode by name, as `sim.metrics` defines them."""
+
+@dataclass(frozen=True)
+class EpisodeMetrics:
+    """Metrics of one episode."""
+
+    seed: int
+    """SUMO seed."""
+    values: Mapping[str, float]
+    """Numbers by the labels of the metrics (`sim.metrics`)."""
+
+    def __getitem__(self, metric: str) -> float:
+        """Return the number of a metric."""
+        return self.values[metric]
+
+    def as_row(self) -> dict[str, float | int]:
+        """Return the row of a results file: `seed`, then the metrics."""
+        return {"seed": self.seed, **self.values}
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> "EpisodeMetrics":
+        """Return the metrics in a row of a results file."""
+        values = dict(row)
+        return cls(int(values.pop("seed")), values)
 
 
 @dataclass(frozen=True)
@@ -61,12 +84,15 @@ class RolloutResult:
 
     job: Job
     """The job, without weights."""
-    finished: bool
-    """Whether the episode has ended."""
-    metrics: EpisodeMetrics
-    """Metrics of the episode; empty until it has ended."""
+    metrics: EpisodeMetrics | None
+    """Metrics of the episode; None until it has ended."""
     reward: np.ndarray
     """[N] sum of each agent's rewards, in the reward's unit."""
     seconds: dict[str, float]
     """Wall time [s] of `simulation` and `acting`."""
     batch: Batch | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Whether the episode has ended."""
+        return self.metrics is not None

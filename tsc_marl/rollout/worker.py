@@ -45,9 +45,9 @@ class Worker:
         light = job.without_weights()
         if not rollout.finished:
             self._paused = PausedEpisode(light, driver)
-        metrics = _end_episode(env, job) if rollout.finished else {}
+        metrics = _end_episode(env, job) if rollout.finished else None
         seconds = {"simulation": time.perf_counter() - begun - rollout.acting_s, "acting": rollout.acting_s}
-        return RolloutResult(light, rollout.finished, metrics, rollout.reward, seconds, rollout.batch)
+        return RolloutResult(light, metrics, rollout.reward, seconds, rollout.batch)
 
     def close(self) -> None:
         """End the simulation, if any."""
@@ -75,8 +75,8 @@ def _follow(driver: Driver, policy: Policy) -> None:
 
 def _end_episode(env: TrafficEnv, job: Job) -> EpisodeMetrics:
     """End the episode and return its metrics; SUMO's files go, unless the job keeps them."""
-    metrics = env.metrics()
+    values = env.metrics(job.task.metrics)
     if job.out is None:
         for path in env.out.iterdir():
             path.unlink()
-    return metrics
+    return EpisodeMetrics(job.sumo_seed, values)

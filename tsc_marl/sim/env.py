@@ -188,16 +188,22 @@ class TrafficEnv:
         self._measure(episode)
         return episode.feedback.rewards(self.vehicles), self.now >= self.scenario.end_s
 
-    def metrics(self) -> dict[str, float]:
-        """End the episode and return its metrics (`sim.metrics`)."""
+    def metrics(self, names: Sequence[str] = ()) -> dict[str, float]:
+        """End the episode and return its metrics by their labels (`sim.metrics`).
+
+        Args:
+            names: metrics beside those of the folder, by their import paths.
+
+        Raises:
+            UserError: for a metric that fails.
+        """
         seed = self.episode.seed
         if self.episode.detail:
             vehicles = self.engine.api.vehicle
             pending = {n: vehicles.getRoute(n)[0] for n in vehicles.getLoadedIDList() if vehicles.getDeparture(n) < 0}
             (self.out / f"pending_{seed}.json").write_text(json.dumps(pending))
         self.close()
-        values = metrics.read(self.out, seed, len(self.names))
-        return values | metrics.detail(self.out, seed, self.net)[0] if self.episode.detail else values
+        return metrics.read(self.out, seed, len(self.names), self.net if self.episode.detail else None, names)
 
     def close(self) -> None:
         """End the simulation that runs, if any."""

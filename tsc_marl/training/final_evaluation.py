@@ -8,7 +8,7 @@ import numpy as np
 
 from tsc_marl import console, deploy
 from tsc_marl.config import RunConfig, as_dict
-from tsc_marl.evaluation import tables
+from tsc_marl.evaluation import statistics, tables
 from tsc_marl.evaluation.evaluate import Results, evaluate, load_matching_results, write_results
 from tsc_marl.rollout.policies import ControllerPolicy
 from tsc_marl.rollout.pool import Pool
@@ -30,18 +30,19 @@ def evaluate_and_report(pool: Pool, tracker: Tracker, trainings: list[TrainingRu
     policies = controllers | {run.label: run.policy() for run in trainings}
     results = measured | evaluate(pool, task, policies, config.eval_seeds)
     write_results(folder.evaluation, task, results)
-    baseline_delays = {name: float(np.mean([row["delay"] for row in results[name]])) for name in config.baselines}
+    baseline_delays = {name: statistics.mean(results[name], "delay") for name in config.baselines}
     for run in trainings:
         _log_evaluation(tracker, run, results, baseline_delays)
     histories, title = {run.label: run.history for run in trainings}, f"{config.network}: {', '.join(config.algos)}"
     learning_curve.draw(folder.learning_curve, histories, baseline_delays, title)
     for path in (folder.evaluation, folder.learning_curve):
         tracker.artifact(parent, path)
-    tracker.describe(parent, tables.markdown(results))
+    tracker.describe(parent, tables.markdown(results, config.metrics))
     spent = {run.label: (run.episode, run.minutes) for run in trainings}
     measured_on = f"mean over {len(config.eval_seeds)} held-out seeds, greedy final policies"
     title = f"{config.network}, timing {config.timing_preset}: {measured_on}"
-    console.show(tables.results_table(title, results, spent), tables.MINOR)
+    minor = tables.left_out_first(tables.result_columns(named=config.metrics))
+    console.show(tables.results_table(title, results, spent, named=config.metrics), minor)
     logger.info(_next_commands(config, folder))
 
 
@@ -54,13 +55,13 @@ def _next_commands(config: RunConfig[Any], folder: RunFolder) -> str:
 
 
 def _log_evaluation(tracker: Tracker, run: TrainingRun, results: Results, baseline_delays: dict[str, float]) -> None:
-    rows, folder = results[run.label], run.folder
-    means = {f"eval/{key}": float(np.mean([row[key] for row in rows])) for key in rows[0] if key != "seed"}
-    means["eval/median_delay"] = float(np.median([row["delay"] for row in rows]))
+    episodes, folder = results[run.label], run.folder
+    means = {f"eval/{metric}": statistics.mean(episodes, metric) for metric in episodes[0].values}
+    means["eval/median_delay"] = float(np.median([episode["delay"] for episode in episodes]))
     step = int(run.history[-1]["steps"])
     if tracker.logged_until(run.mlflow_id, "eval/delay") < step:
         tracker.log(run.mlflow_id, means, step)
-    write_results(folder.evaluation, run.config.eval_task(), {run.label: rows})
+    write_results(folder.evaluation, run.config.eval_task(), {run.label: episodes})
     folder.config.write_text(json.dumps(as_dict(run.config), indent=1))
     title = f"{run.config.network}: {run.label}"
     learning_curve.draw(folder.learning_curve, {run.label: run.history}, baseline_delays, title)
@@ -69,7 +70,7 @@ def _log_evaluation(tracker: Tracker, run: TrainingRun, results: Results, baseli
     _log_policy_model(tracker, run)
     uses = f'mlflow.pyfunc.load_model("runs:/{run.mlflow_id}/policy").predict({{"obs": obs, "avail": avail}})'
     beside = {name: results[name] for name in results if name in (run.label, *baseline_delays)}
-    tracker.describe(run.mlflow_id, f"{tables.markdown(beside)}\n\nThe policy in another program: `{uses}`")
+    tracker.describe(run.mlflow_id, f"{tables.markdown(beside, run.config.metrics)}\n\nThe policy in another program: `{uses}`")
 
 
 def _log_policy_model(tracker: Tracker, run: TrainingRun) -> None:

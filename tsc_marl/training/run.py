@@ -138,7 +138,8 @@ def _account(run: TrainingRun, rollouts: list[list[RolloutResult]], took_s: floa
     last, parts = rollouts[-1], [part for rollout in rollouts for part in rollout]
     run.episode += len(last)
     before = run.history[-1] if run.history else {"steps": 0.0, "minutes": 0.0}
-    traffic = {f"traffic/{key}": float(np.mean([result.metrics[key] for result in last])) for key in last[0].metrics}
+    episodes = [result.metrics for result in last if result.metrics is not None]
+    traffic = {f"traffic/{key}": float(np.mean([episode[key] for episode in episodes])) for key in episodes[0].values}
     reward = np.sum([part.reward for part in parts], axis=0) / len(last)
     steps = sum(len(part.batch.reward) for part in parts if part.batch is not None)
     run.history.append({

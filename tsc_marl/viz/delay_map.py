@@ -75,7 +75,7 @@ def _mean(net: road_network.RoadNetwork, folder: Path, seeds: Sequence[int]) -> 
     """Return, for every road, the metrics of the approach that it leads to, averaged over episodes."""
     total: dict[str, metrics.Approach] = defaultdict(metrics.Approach)
     for seed in seeds:
-        for edge, approach in metrics.detail(folder, seed, net)[1].items():
+        for edge, approach in metrics.read_approaches(folder, seed, net).items():
             for name, value in vars(approach).items():
                 setattr(total[edge], name, getattr(total[edge], name) + value / len(seeds))
     return {edge: total[approach] for edge, approach in net.approach.items() if approach in total and not edge.startswith(":")}

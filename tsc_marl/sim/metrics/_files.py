@@ -1,0 +1,98 @@
+"""Reads SUMO's output files of one episode, each once."""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+
+from tsc_marl.sim.metrics.base import Approach, EpisodeRecord, Trips
+from tsc_marl.sim.road_network import RoadNetwork, edge_of
+
+PERIOD_S = 300
+"""Edges are counted in stretches of this length [s]."""
+BLOCKED_VEH = 5
+COLUMNS = ("departDelay", "timeLoss", "duration", "waitingTime", "waitingCount", "depart", "arrival")
+"""Attributes of a trip, in the order of the arrays of `Trips`."""
+COUNTS = ("timeLoss", "departed", "entered", "left", "arrived", "sampledSeconds")
+"""Attributes of an edge."""
+
+
+def read_record(out: Path, seed: int, n_signals: int, network: RoadNetwork | None = None) -> EpisodeRecord:
+    """Return what the files `<kind>_<seed>` in a folder say; the detailed ones are read where the network is given."""
+    trips, emissions_mg = _read_trips(out, seed)
+    halting, teleports = _read_summary(out / f"summary_{seed}.xml")
+    approaches, blocked = ({}, set[str]()) if network is None else _read_edges(out, seed, network, trips)
+    return EpisodeRecord(
+        out, seed, n_signals, trips, halting, teleports, network is not None, emissions_mg, approaches, frozenset(blocked)
+    )
+
+
+def read_approaches(out: Path, seed: int, network: RoadNetwork) -> dict[str, Approach]:
+    """Return each approach by its edge, from the detailed files of an episode."""
+    return _read_edges(out, seed, network, _read_trips(out, seed)[0])[0]
+
+
+def _read_trips(out: Path, seed: int) -> tuple[Trips, np.ndarray]:
+    """Return the trips, and emissions [E, 2] in mg where SUMO measured them."""
+    ids, lanes, rows, emitted = list[str](), list[str](), list[list[float]](), list[list[float]]()
+    for trip in _trips(out / f"tripinfo_{seed}.xml"):
+        ids.append(trip.attrib["id"])
+        lanes.append(trip.attrib["departLane"])
+        rows.append([float(trip.attrib[column]) for column in COLUMNS])
+        emitted += [[float(of.attrib["CO2_abs"]), float(of.attrib["fuel_abs"])] for of in trip.findall("emissions")]
+    return Trips(ids, lanes, *np.array(rows).reshape(-1, len(COLUMNS)).T), np.array(emitted).reshape(-1, 2)
+
+
+def _trips(path: Path) -> Iterator[ElementTree.Element]:
+    """Yield the trips in SUMO's file, but of vehicles that it read in advance and that were not due before the end."""
+    for _, element in ElementTree.iterparse(path):
+        if element.tag == "tripinfo":
+            if float(element.attrib["depart"]) >= 0 or float(element.attrib["departDelay"]) > 0:
+                yield element
+            element.clear()
+
+
+def _read_summary(path: Path) -> tuple[np.ndarray, float]:
+    halting, teleports = [], 0.0
+    for _, element in ElementTree.iterparse(path):
+        if element.tag == "step":
+            halting.append(float(element.attrib["halting"]))
+            teleports = float(element.attrib["teleports"])
+    return np.array(halting), teleports
+
+
+def _read_edges(out: Path, seed: int, network: RoadNetwork, trips: Trips) -> tuple[dict[str, Approach], set[str]]:
+    """Return each approach by its edge, and the blocked edges."""
+    approaches: dict[str, Approach] = defaultdict(Approach)
+    used: dict[str, float] = defaultdict(float)
+    blocked: set[str] = set()
+    for _, interval in ElementTree.iterparse(out / f"edges_{seed}.xml"):
+        if interval.tag != "interval":
+            continue
+        length_s = float(interval.attrib["end"]) - float(interval.attrib["begin"])
+        for edge in interval:
+            seen = {key: float(edge.get(key, 0)) for key in COUNTS}
+            approaches[network.approach[edge.attrib["id"]]].time_loss_s += seen["timeLoss"]
+            used[edge.attrib["id"]] += seen["departed"] + seen["entered"]
+            still = seen["left"] + seen["arrived"] == 0 and seen["sampledSeconds"] >= BLOCKED_VEH * length_s
+            if still and length_s == PERIOD_S:
+                blocked.add(edge.attrib["id"])
+        interval.clear()
+    for edge, vehicles in used.items():
+        if not edge.startswith(":"):
+            approach = approaches[network.approach[edge]]
+            approach.vehicles = max(approach.vehicles, vehicles)
+    _add_insertion(out / f"pending_{seed}.json", network, trips, approaches)
+    return dict(approaches), blocked
+
+
+def _add_insertion(path: Path, network: RoadNetwork, trips: Trips, approaches: dict[str, Approach]) -> None:
+    """Charge what vehicles waited to be inserted to the approaches that they would have come to first."""
+    pending = json.loads(path.read_text())
+    for vehicle, lane, delay_s in zip(trips.ids, trips.depart_lane, trips.depart_delay_s.tolist(), strict=True):
+        approach = approaches[network.approach[pending.get(vehicle) or edge_of(lane)]]
+        approach.insertion_s += delay_s
+        approach.vehicles += vehicle in pending
