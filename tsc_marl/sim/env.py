@@ -22,6 +22,7 @@ from tsc_marl.sim.observations import Observation
 from tsc_marl.sim.rewards import Reward
 from tsc_marl.sim.scenario import Scenario
 from tsc_marl.sim.signal_timing import SignalTimer, Timing, legal_phases
+from tsc_marl.sim.sumo_rl_adapter import blamed
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class EpisodeState:
     observation: Observation
     reward: Reward
     detectors: FaultyDetectors
-    breakdown: Breakdown | None
+    incident: Breakdown | None
     obeying: list[SignalTimer]
     """Those of the signals that carry out requests."""
 
@@ -150,11 +151,12 @@ class TrafficEnv:
         if not sumo_controlled:
             self._show_due(obeying)
         context = EpisodeContext(self.net, self.timing, self.config.detection_m, self._engine.api, self.timers)
-        from_s, length_s = self.now + self.scenario.duration_s / 3, self.scenario.duration_s
+        with blamed("disturbance", self.disturbance.path):
+            detectors = self.disturbance.detectors(self.net, seed, self.now, self.scenario.duration_s)
+            incident = self.disturbance.incident(self.net, self.now + self.scenario.duration_s / 3)
         self._episode = EpisodeState(
             seed, sumo_controlled, detail, context, self._observation_type(context), self._reward_type(context),
-            FaultyDetectors(self.disturbance, self.net, seed, self.now, length_s),
-            Breakdown(self.disturbance.blocked_s, self.net, from_s) if self.disturbance.blocked_s else None, obeying,
+            detectors, incident, obeying,
         )  # fmt: skip
         self._measure(self._episode)
         return self.obs
@@ -168,8 +170,9 @@ class TrafficEnv:
         episode = self.episode
         end = min(self.now + self.timing.decision_s, float(self.scenario.end_s))
         changing: list[SignalTimer] = []
-        if episode.breakdown is not None:
-            episode.breakdown.apply(self.now, self.engine.api)
+        if episode.incident is not None:
+            with blamed("disturbance", self.disturbance.path):
+                episode.incident.apply(self.now, self.engine.api)
         if not episode.sumo_controlled:
             pairs = zip(self.timers, actions.tolist(), strict=True)
             self.executed = np.array([timer.request(action, self.now) for timer, action in pairs])
@@ -184,7 +187,10 @@ class TrafficEnv:
 
     def next_signals(self, vehicle: str) -> Any:
         """Return what SUMO's `vehicle.getNextTLS` says of a vehicle that is `detected`."""
-        return self.episode.detectors.next_signals(vehicle, self.engine.api)
+        if not self.disturbance.affects_detectors:
+            return self.engine.api.vehicle.getNextTLS(vehicle)
+        with blamed("disturbance", self.disturbance.path):
+            return self.episode.detectors.next_signals(vehicle, self.engine.api)
 
     def metrics(self) -> dict[str, float]:
         """End the episode and return its metrics (`sim.metrics`)."""
@@ -231,8 +237,10 @@ class TrafficEnv:
 
     def _measure(self, episode: EpisodeState) -> None:
         self.vehicles = self.engine.vehicles(self.net.lane_index)
-        faulty, api = self.disturbance.affects_detectors, self.engine.api
-        self.detected = episode.detectors.show(self.vehicles, self.now, api) if faulty else self.vehicles
+        self.detected = self.vehicles
+        if self.disturbance.affects_detectors:
+            with blamed("disturbance", self.disturbance.path):
+                self.detected = episode.detectors.show(self.vehicles, self.now, self.engine.api)
         observation = episode.observation
         self.obs = self._checked("observation", observation(self.detected, self.timers, self.now), (observation.size,))
         self.avail = legal_phases(self.timers, self.now)
