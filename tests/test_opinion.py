@@ -14,7 +14,7 @@ from tsc_marl.algos.qmix import Qmix
 from tsc_marl.algos.vdn import Vdn
 from tsc_marl.rollout.policies import TrainedPolicy
 from tsc_marl.rollout.task import Task, spec_from_env
-from tsc_marl.sim.env import SimConfig
+from tsc_marl.sim.feedback import SimConfig
 from tsc_marl.viz import phase_values
 from tsc_marl.viz.phase_values import NEUTRAL_COLOUR, PolicyRunner, ValueLegend
 

@@ -11,6 +11,7 @@ from helpers.cli import one_line
 from mlflow import MlflowClient
 from PIL import Image
 
+from tsc_marl import old_options
 from tsc_marl.benchmarks import resco
 from tsc_marl.evaluation import session, statistics, tables
 from tsc_marl.evaluation.evaluate import load_matching_results
@@ -18,8 +19,8 @@ from tsc_marl.rollout.policies import ControllerPolicy
 from tsc_marl.rollout.pool import Pool
 from tsc_marl.rollout.task import Task
 from tsc_marl.rollout.types import EpisodeMetrics
-from tsc_marl.sim import scenario
-from tsc_marl.sim.env import SimConfig
+from tsc_marl.sim import disturbances, scenario
+from tsc_marl.sim.feedback import SimConfig
 from tsc_marl.sim.metrics import Metric
 
 pytest_plugins = ["helpers.fixtures"]
@@ -140,16 +141,27 @@ def test_nothing_measured_is_a_mistake(home, tmp_path, capsys):
 
 def test_stress(home, tmp_path, capsys):
     line = f"evaluate --net grid2x2 --controller max_wave actuated --eval-seeds 1 --workers 2 --out {tmp_path}"
-    assert home.main([*line.split(), "--stress", "demand-1.3", "blind-20%"]) == 0
+    assert home.main([*line.split(), "--disturbances", "demand-130", "blind-20"]) == 0
     out = capsys.readouterr().out
     calm = json.loads((tmp_path / "grid2x2" / "metrics.json").read_text())["results"]
-    files = [tmp_path / "grid2x2" / f"disturbance_{name}.json" for name in ("demand-1.3", "blind-20%")]
+    files = [tmp_path / "grid2x2" / f"disturbance_{name}.json" for name in ("demand-130", "blind-20")]
     more, blind = (json.loads(path.read_text()) for path in files)
     assert more["disturbance"]["demand"] == 1.3
     assert set(more["results"]) == {"max_wave", "actuated"}
     assert set(blind["results"]) == {"max_wave"}  # SUMO's own detectors cannot be disturbed
     usual, worse = (found["max_wave"][0]["delay"] for found in (calm, more["results"]))
     assert f"{worse:.1f} ({worse / usual:.2f})" in out
+
+
+def test_old_names_of_disturbances_are_reported_once(caplog):
+    old = "--stress demand-0.7 demand-1.3 blind-20% frozen-20% missed-20% lane-blocked --seed 1"
+    today = "--disturbances demand-70 demand-130 blind-20 frozen-20 missed-20 lane-blocked --seed 1"
+    assert old_options.replace(old.split()) == today.split()
+    (line,) = caplog.messages
+    assert "demand-0.7 is now demand-70" in line
+    assert set(today.split()[1:-2]) <= set(disturbances.available())
+    assert old_options.replace(today.split()) == today.split()
+    assert len(caplog.messages) == 1
 
 
 def test_varied_demand(home, tmp_path):

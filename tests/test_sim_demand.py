@@ -12,11 +12,12 @@ from tsc_marl.errors import UserError
 from tsc_marl.rollout.policies import ControllerPolicy
 from tsc_marl.rollout.task import Task
 from tsc_marl.sim import demand as demands
-from tsc_marl.sim import road_network, scenario
+from tsc_marl.sim import disturbances, road_network, scenario
 from tsc_marl.sim.demand import Demand
-from tsc_marl.sim.disturbances import FROZEN_PREFIX, SUITE, Disturbance, FaultyDetectors
+from tsc_marl.sim.disturbances import FROZEN_PREFIX, Breakdown, Disturbance, FaultyDetectors, select
 from tsc_marl.sim.engine import Vehicles
-from tsc_marl.sim.env import SimConfig, TrafficEnv
+from tsc_marl.sim.env import TrafficEnv
+from tsc_marl.sim.feedback import SimConfig
 
 SEED = 23
 
@@ -305,16 +306,56 @@ def episode(network, stress, policy="max_wave"):
         env.close()
 
 
-@pytest.mark.parametrize("name", SUITE)
-def test_a_disturbance_disturbs_but_never_the_metric(name):
-    """The traffic differs, and rewards still add up to the delay that SUMO reports."""
-    calm, disturbed = (episode("grid2x2", stress) for stress in (Disturbance(), SUITE[name]))
-    assert disturbed[1]["delay"] != calm[1]["delay"]
-    total_s = disturbed[1]["delay"] * disturbed[1]["scheduled"]
+@dataclasses.dataclass
+class Played:
+    """What is to be seen of an episode."""
+
+    metrics: dict
+    reward: float
+    hidden: bool
+    """The detectors did not show the vehicles on the road."""
+    stopped: bool
+    """A vehicle made a stop."""
+    disobeyed: bool
+    """A signal showed something else than the phase of its timer."""
+
+
+def play(disturbance):
+    """Play half the window of cross under max_wave."""
+    env = TrafficEnv(dataclasses.replace(scenario.load("cross"), end_s=300), disturbance=disturbance)
+    played, done = Played({}, 0.0, False, False, False), False
+    try:
+        act = ControllerPolicy("max_wave").start(env, SEED).act
+        while not done:
+            reward, done = env.step(act())
+            phases = [signal.phases[timer.phase] for signal, timer in zip(env.net.signals, env.timers, strict=True)]
+            played.reward += float(reward.sum())
+            played.hidden |= list(env.view.vehicles.ids) != list(env.vehicles.ids)
+            played.stopped |= any(env.engine.api.vehicle.isStopped(vehicle) for vehicle in env.vehicles.ids)
+            played.disobeyed |= env.engine.states(env.names) != phases
+        played.metrics = env.metrics()
+        return played
+    finally:
+        env.close()
+
+
+@pytest.mark.parametrize("name", disturbances.available())
+def test_every_disturbance_changes_its_own_and_never_the_metric(name):
+    """Demand, detectors, road or signal differ from a calm episode; rewards still add up to the delay that SUMO reports."""
+    disturbance = disturbances.find(name)
+    assert not type(disturbance).__doc__.startswith(f"{type(disturbance).__name__}(")  # what dataclasses write
+    settings = [field.name for field in dataclasses.fields(Disturbance)]
+    assert list(dataclasses.asdict(disturbance))[: len(settings)] == settings
+    calm, disturbed = play(Disturbance()), play(disturbance)
+    assert (calm.hidden, calm.stopped, calm.disobeyed) == (False, False, False)
+    assert disturbed != calm
+    assert (disturbed.metrics["scheduled"] != calm.metrics["scheduled"]) == (disturbance.demand != 1)
+    assert disturbed.hidden == disturbance.affects_detectors
+    assert disturbed.stopped == (disturbance.incident(road_network.read(scenario.load("cross").net), 0.0) is not None)
+    assert disturbed.disobeyed == bool(disturbance.stuck)
     # while a vehicle stands broken down SUMO counts no timeLoss for it
-    assert -disturbed[3] == pytest.approx(total_s, rel=0.03)
-    again = episode("grid2x2", SUITE[name])
-    assert again[1] == disturbed[1]
+    assert -disturbed.reward == pytest.approx(disturbed.metrics["delay"] * disturbed.metrics["scheduled"], rel=0.03)
+    assert play(disturbance) == disturbed
 
 
 def test_a_stuck_signal_runs_its_program():
@@ -326,7 +367,7 @@ def test_a_stuck_signal_runs_its_program():
 
 
 def test_a_broken_down_vehicle_stands_for_ten_minutes(tmp_path):
-    env = Task("cologne8", disturbance=SUITE["lane-blocked"]).env()
+    env = Task("cologne8", disturbance=disturbances.find("lane-blocked")).env()
     act, done = ControllerPolicy("max_wave").start(env, SEED, out=tmp_path).act, False
     while not done:
         _, done = env.step(act())
@@ -355,11 +396,11 @@ def test_blind_and_frozen_detectors():
     net = road_network.read(scenario.load("grid4x4").net)
     lanes = [lane for signal in net.signals for lane in signal.lanes]
     first, later = on_lanes(net, lanes), on_lanes(net, lanes[:1])
-    blind = FaultyDetectors(Disturbance(blind=0.3), net, SEED, 0.0, 100.0)
+    blind = Disturbance(blind=0.3).detectors(net, SEED, 0.0, 100.0)
     shown = blind.show(first, 0.0, Api)
     assert 0.55 < len(shown.ids) / len(lanes) < 0.85
     assert shown.ids == blind.show(first, 50.0, Api).ids  # the same lanes throughout
-    frozen = FaultyDetectors(Disturbance(frozen=0.3), net, SEED, 0.0, 100.0)
+    frozen = Disturbance(frozen=0.3).detectors(net, SEED, 0.0, 100.0)
     assert len(frozen.show(first, -1.0, Api).ids) == len(lanes)  # none has failed yet
     shown = frozen.show(first, 60.0, Api)
     ghosts = [name for name in shown.ids if name.startswith(FROZEN_PREFIX)]
@@ -372,7 +413,7 @@ def test_blind_and_frozen_detectors():
 def test_missed_vehicles_are_others_each_time():
     net = road_network.read(scenario.load("grid4x4").net)
     everyone = on_lanes(net, [lane for signal in net.signals for lane in signal.lanes] * 10)
-    detectors = FaultyDetectors(Disturbance(missed=0.2), net, SEED, 0.0, 100.0)
+    detectors = Disturbance(missed=0.2).detectors(net, SEED, 0.0, 100.0)
     one, two = (set(detectors.show(everyone, 0.0, Api).ids) for _ in range(2))
     assert len(one) / len(everyone.ids) == pytest.approx(0.8, abs=0.05)
     assert one != two
@@ -395,3 +436,114 @@ def test_what_cannot_be_disturbed_here():
         Task("grid2x2", disturbance=Disturbance(stuck=5)).env()
     with pytest.raises(UserError, match="observation sumo-rl reads SUMO itself"):
         dataclasses.replace(Task("grid2x2", disturbance=Disturbance(blind=0.2)), sim=SimConfig(observation="sumo-rl")).env()
+
+
+# disturbances of a user
+
+OBJECT = Disturbance(missed=0.5)
+
+
+class LoopDetectors(FaultyDetectors):
+    """Inductive loops without fast vehicles."""
+
+    def show(self, vehicles, now, api):
+        return select(vehicles, vehicles.speed_ms < 5)
+
+
+@dataclasses.dataclass(frozen=True)
+class Loops(Disturbance):
+    """The detectors see only vehicles slower than 5 m/s."""
+
+    demand: float = 0.5
+
+    def detectors(self, net, seed, begin_s, duration_s):
+        return LoopDetectors(net, seed, begin_s, duration_s)
+
+
+class TwoBreakdowns(Breakdown):
+    def __init__(self, net, from_s):
+        super().__init__(100, net, from_s)
+        self._second = Breakdown(100, net, from_s + 50)
+
+    def apply(self, now, api):
+        super().apply(now, api)
+        self._second.apply(now, api)
+
+
+class BadDay(Disturbance):
+    """Two vehicles break down."""
+
+    def incident(self, net, from_s):
+        return TwoBreakdowns(net, from_s)
+
+
+@dataclasses.dataclass(frozen=True)
+class Outside(Disturbance):
+    missed: float = 2.0
+
+
+class NotDecorated(Disturbance):
+    missed: float = 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class NotTyped(Disturbance):
+    missed = 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class Needy(Disturbance):
+    size: float = dataclasses.field(kw_only=True)
+
+
+def test_import_paths_lead_to_objects_and_classes():
+    assert disturbances.find("test_sim_demand:OBJECT") is OBJECT
+    assert disturbances.find("test_sim_demand:Loops") == Loops()
+    assert disturbances.find("demand_70") == disturbances.find("demand-70")
+
+
+def test_own_detectors_are_what_policies_observe():
+    played = play(Loops())
+    assert played.hidden
+    assert played.metrics["scheduled"] < play(Disturbance()).metrics["scheduled"]
+
+
+def test_own_incidents_happen_on_the_road():
+    assert play(BadDay()).stopped
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("demand-71", "disturbance demand-71 not found; did you mean demand-70?"),
+        ("blind-30%", "did you mean blind-20?"),
+        ("test_sim_demand:Outside", r"test_sim_demand:Outside .*disturbance.missed must lie in \[0, 1\]; got 2.0"),
+        ("test_sim_demand:NotDecorated", "test_sim_demand:NotDecorated: its missed has no effect"),
+        ("test_sim_demand:NotTyped", "test_sim_demand:NotTyped: its missed has no effect"),
+        ("test_sim_demand:Needy", "test_sim_demand:Needy failed with TypeError: .*'size'"),
+        ("test_sim_demand:SEED", "expected an object or a subclass of tsc_marl.sim.disturbances.base.Disturbance; got 23"),
+        ("test_sim_demand:Nothing", "module test_sim_demand has no Nothing"),
+    ],
+)
+def test_names_without_a_disturbance_are_refused(name, said):
+    with pytest.raises(UserError, match=said):
+        disturbances.find(name)
+
+
+def fails(*_):
+    raise ValueError("no such lane")
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        {"detectors": fails},
+        {"incident": fails},
+        {"incident": lambda *_: type("Fire", (), {"apply": fails})()},
+        {"detectors": lambda *given: type("Fog", (FaultyDetectors,), {"show": fails})(*given[1:])},
+        {"detectors": lambda *given: type("Fog", (FaultyDetectors,), {"next_signals": fails})(*given[1:])},
+    ],
+)
+def test_a_failing_disturbance_is_named(own):
+    with pytest.raises(UserError, match="disturbance test_sim_demand:Storm failed with ValueError: no such lane"):
+        play(type("Storm", (Disturbance,), own)())

@@ -13,7 +13,8 @@ from tsc_marl.errors import UserError
 from tsc_marl.paths import NETWORKS
 from tsc_marl.sim import engine, road_network, scenario
 from tsc_marl.sim.disturbances import Disturbance
-from tsc_marl.sim.env import SimConfig, TrafficEnv
+from tsc_marl.sim.env import TrafficEnv
+from tsc_marl.sim.feedback import SimConfig
 from tsc_marl.sim.observations.lanes import LANE_FEATURES
 from tsc_marl.sim.signal_timing import Timing
 from tsc_marl.sim.turning_counts import planning_context

@@ -15,7 +15,8 @@ from pettingzoo.test import parallel_api_test, parallel_seed_test
 
 from tsc_marl.errors import UserError
 from tsc_marl.sim import scenario
-from tsc_marl.sim.env import SimConfig, TrafficEnv
+from tsc_marl.sim.env import TrafficEnv
+from tsc_marl.sim.feedback import SimConfig
 from tsc_marl.sim.pettingzoo_env import ParallelTrafficEnv
 from tsc_marl.sim.signal_timing import Timing
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from tsc_marl.sim import scenario
-from tsc_marl.sim.env import SimConfig, TrafficEnv
+from tsc_marl.sim.env import TrafficEnv
+from tsc_marl.sim.feedback import SimConfig
 
 REWARDS = ("diff-waiting-time", "average-speed", "queue", "pressure")
 SEED, DECISIONS = 17, 200

@@ -14,7 +14,8 @@ from tsc_marl import algos, controllers, plugins
 from tsc_marl.errors import UserError
 from tsc_marl.rollout.policies import ControllerPolicy
 from tsc_marl.sim import metrics, observations, rewards, scenario
-from tsc_marl.sim.env import SimConfig, TrafficEnv
+from tsc_marl.sim.env import TrafficEnv
+from tsc_marl.sim.feedback import SimConfig
 
 SOURCE = """
 from tsc_marl.algos.ippo import Ippo
@@ -153,9 +154,27 @@ from tsc_marl.algos.ippo import Ippo
 class Ippo2(Ippo):
     pass
 """
+DISTURBANCE = """
+from dataclasses import dataclass
+from tsc_marl.sim.disturbances import Disturbance, FaultyDetectors, select
+
+class LoopDetectors(FaultyDetectors):
+    def show(self, vehicles, now, api):
+        return select(vehicles, vehicles.speed_ms < self.below_ms)
+
+@dataclass(frozen=True)
+class SlowOnly(Disturbance):
+    demand: float = 0.9
+    below_ms: float = 3.0
+
+    def detectors(self, net, seed, begin_s, duration_s):
+        loops = LoopDetectors(net, seed, begin_s, duration_s)
+        loops.below_ms = self.below_ms
+        return loops
+"""
 FILES = {
     "sim/rewards/halting": REWARD, "sim/observations/phases": OBSERVATION, "controllers/second": CONTROLLER,
-    "algos/ippo2": ALGORITHM, "sim/metrics/share_arrived": METRIC,
+    "algos/ippo2": ALGORITHM, "sim/metrics/share_arrived": METRIC, "sim/disturbances/slow_only": DISTURBANCE,
 }  # fmt: skip
 
 
@@ -174,8 +193,8 @@ def command(line: str, home: Path, *paths: Path) -> str:
 
 
 def check_each_kind(home: Path, names: dict[str, str], *paths: Path) -> None:
-    """Train and evaluate with a reward, an observation, a controller, an algorithm and a metric of these names."""
-    reward, observation, controller, algorithm, metric = names.values()
+    """Train and evaluate with a reward, an observation, a controller, an algorithm, a metric and a disturbance of these names."""
+    reward, observation, controller, algorithm, metric, disturbance = names.values()
     settings = f"--episodes 2 --workers 1 --eval-seeds 1 --seeds 0 --metrics {metric}"
     trained = f"train --net cross --algos {algorithm} --sim.reward {reward} --sim.observation {observation} {settings}"
     printed = command(f"{trained} --baselines {controller}", home, *paths)
@@ -183,10 +202,15 @@ def check_each_kind(home: Path, names: dict[str, str], *paths: Path) -> None:
     (written,) = (home / "runs").glob("*/evaluation.json")
     check_metric(metric.replace(":", "."), controller, written, printed)
     evaluate = f"evaluate --net cross --controller {controller} {algorithm} --eval-seeds 1 --workers 1 --metrics {metric}"
-    evaluated = command(evaluate, home, *paths)
+    evaluated = command(f"{evaluate} --disturbances {disturbance}", home, *paths)
     assert controller.replace(":", ".") in evaluated
     assert algorithm.replace(":", ".") in evaluated
     check_metric(metric.replace(":", "."), controller.replace(":", "."), home / "results" / "cross" / "metrics.json", evaluated)
+    assert disturbance in evaluated
+    path = home / "results" / "cross" / f"disturbance_{disturbance.replace(':', '.')}.json"
+    disturbed = json.loads(path.read_text())
+    assert disturbed["disturbance"]["below_ms"] == 3
+    assert len(disturbed["results"]) == 2
 
 
 def check_metric(metric: str, policy: str, written: Path, printed: str) -> None:
@@ -202,16 +226,13 @@ def test_a_package_of_the_user(tmp_path):
     package, home = tmp_path / "mine", tmp_path / "home"
     package.mkdir()
     home.mkdir()
-    (package / "fog.py").write_text("from tsc_marl.sim.disturbances import Disturbance\nFOG = Disturbance(missed=0.5)\n")
     (package / "__init__.py").touch()
     for file, source in FILES.items():
         (package / f"{Path(file).name}.py").write_text(source)
     modules = {"halting": "Halting", "phases": "Phases", "second": "Second", "ippo2": "Ippo2", "share_arrived": "ShareArrived"}
+    modules |= {"slow_only": "SlowOnly"}
     names = {module: f"mine.{module}:{name}" for module, name in modules.items()}
-    source = Path(plugins.__file__).parents[1]
-    check_each_kind(home, names, tmp_path, source)
-    disturbed = "evaluate --net cross --controller max_pressure --eval-seeds 1 --workers 1 --stress mine.fog:FOG"
-    assert "mine.fog:FOG" in command(disturbed, home, tmp_path, source)
+    check_each_kind(home, names, tmp_path, Path(plugins.__file__).parents[1])
 
 
 @pytest.mark.sumo
@@ -223,7 +244,8 @@ def test_files_in_the_folders_of_a_copy(tmp_path):
     for file, text in FILES.items():
         (clone / "tsc_marl" / f"{file}.py").write_text(text)
     home.mkdir()
-    check_each_kind(home, {name: name for name in ("halting", "phases", "second", "ippo2", "share_arrived")}, clone)
+    names = ("halting", "phases", "second", "ippo2", "share_arrived", "slow-only")
+    check_each_kind(home, {name: name for name in names}, clone)
 
 
 def test_rewards_and_observations_have_their_names():

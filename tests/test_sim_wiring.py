@@ -17,7 +17,7 @@ from tsc_marl.rollout.types import Job
 from tsc_marl.rollout.worker import Worker
 from tsc_marl.sim import metrics, road_network, scenario
 from tsc_marl.sim.detector_coverage import detector_coverage, next_signal_lanes
-from tsc_marl.sim.disturbances import FROZEN_PREFIX, Disturbance, FaultyDetectors
+from tsc_marl.sim.disturbances import FROZEN_PREFIX, Disturbance
 from tsc_marl.sim.engine import Vehicles
 from tsc_marl.sim.observations.lanes import LANE_FEATURES, LanesObservation
 from tsc_marl.sim.signal_timing import SignalTimer, Timing, legal_phases
@@ -152,7 +152,7 @@ def failures(seed, **shares):
     """Return the lanes of grid2x2 whose detectors show nothing, and those that are frozen, at the end of an episode."""
     net = read("grid2x2")
     everyone = vehicles(net, *((lane, 1.0, 5.0, 0.0) for lane in net.lane_index))
-    shown = FaultyDetectors(Disturbance(**shares), net, seed, 0.0, 100.0).show(everyone, 100.0, SUMO)
+    shown = Disturbance(**shares).detectors(net, seed, 0.0, 100.0).show(everyone, 100.0, SUMO)
     frozen = {name.removeprefix(FROZEN_PREFIX) for name in shown.ids if name.startswith(FROZEN_PREFIX)}
     return set(everyone.ids) - {name.removeprefix(FROZEN_PREFIX) for name in shown.ids}, frozen, len(everyone.ids)
 

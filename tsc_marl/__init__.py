@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from tsc_marl.controllers import Controller
     from tsc_marl.errors import UserError
     from tsc_marl.sim.demand import Demand
-    from tsc_marl.sim.env import SimConfig
+    from tsc_marl.sim.feedback import SimConfig
     from tsc_marl.sim.metrics.base import Metric
     from tsc_marl.sim.observations.base import Observation
     from tsc_marl.sim.rewards.base import Reward
@@ -55,7 +55,7 @@ _MODULES = {
     "Observation": "sim.observations.base",
     "Reward": "sim.rewards.base",
     "SavedPolicy": "api.results",
-    "SimConfig": "sim.env",
+    "SimConfig": "sim.feedback",
     "Timing": "sim.signal_timing",
     "TraciDriver": "sim.traci_driver",
     "TrainingResult": "api.results",

@@ -21,7 +21,7 @@ from tsc_marl.paths import CONFIGS
 from tsc_marl.rollout.task import MetricNames, Task
 from tsc_marl.sim import metrics, scenario
 from tsc_marl.sim.demand import Demand
-from tsc_marl.sim.env import SimConfig
+from tsc_marl.sim.feedback import SimConfig
 from tsc_marl.sim.seeds import EVAL_SEEDS, TRAIN_SEEDS
 from tsc_marl.sim.signal_timing import Timing
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from tsc_marl.errors import UserError
 from tsc_marl.sim import scenario
 from tsc_marl.sim.demand import Demand
-from tsc_marl.sim.env import SimConfig
+from tsc_marl.sim.feedback import SimConfig
 from tsc_marl.sim.signal_timing import Timing
 
 if TYPE_CHECKING:

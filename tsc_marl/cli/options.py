@@ -4,11 +4,16 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
+
+import tyro
 
 from tsc_marl.bounds import Count, NaturalNumber, Share
 from tsc_marl.paths import ROOT, home
 from tsc_marl.rollout.task import MetricNames
 from tsc_marl.sim.demand import Demand
+from tsc_marl.sim.disturbances import PATHS as DISTURBANCE_PATHS
+from tsc_marl.sim.disturbances import available as available_disturbances
 from tsc_marl.sim.seeds import EVAL_SEEDS
 
 
@@ -38,10 +43,14 @@ class EvaluateOptions:
     """SUMO seeds, 0 .. 999999; training uses the seeds above."""
     baseline: str = "fixed_time"
     """Policy that the others are compared with, on the same seeds."""
-    disturbances: tuple[str, ...] | None = None
-    """Measure under these disturbances too; without names, under all of them: demand-0.7, demand-1.3, lane-blocked, blind-20%,
-    frozen-20%, missed-20% (detectors), signal-stuck; or an import path package.module:NAME of a
-    `Disturbance`."""
+    disturbances: Annotated[
+        tuple[str, ...] | None,
+        tyro.conf.arg(
+            help="Measure under these disturbances too; without names, under all files of tsc_marl/sim/disturbances/: "
+            f"{', '.join(available_disturbances())}. Or {DISTURBANCE_PATHS}."
+        ),
+    ] = None
+    """Measure under these disturbances too; without names, under all files of `sim/disturbances/`."""
     metrics: MetricNames = ()
     demand: Demand = field(default_factory=Demand)
     out: Path = Path("results")

@@ -65,7 +65,7 @@ def evaluate(argv: list[str]) -> None:
     options = cli(EvaluateOptions, argv, "evaluate")
     from tsc_marl import controllers
     from tsc_marl.evaluation import session
-    from tsc_marl.sim.disturbances import SUITE, find
+    from tsc_marl.sim import disturbances
     from tsc_marl.tracking.policies import policy_labels
 
     wanted = tuple(controllers.available()) if options.policy == ("classical",) else options.policy
@@ -75,11 +75,11 @@ def evaluate(argv: list[str]) -> None:
     if options.baseline not in names:
         raise unknown("baseline", options.baseline, dict.fromkeys(names))
     for name in options.disturbances or ():
-        find(name)
+        disturbances.find(name)
     check_eval_seeds(options.eval_seeds)
-    disturbances = () if options.disturbances is None else options.disturbances or tuple(SUITE)
+    disturbed = () if options.disturbances is None else options.disturbances or disturbances.available()
     tasks = [_task(name, options.timing_preset, options.demand, options.metrics) for name in session.networks(options.network)]
-    session.run(tasks, wanted, options.eval_seeds, options.out, options.baseline, disturbances, options.workers)
+    session.run(tasks, wanted, options.eval_seeds, options.out, options.baseline, disturbed, options.workers)
 
 
 def results(argv: list[str]) -> None:

@@ -41,7 +41,7 @@ def run(
         seeds: SUMO seeds.
         out: folder; each network gets one in it.
         baseline: the controller that the others are compared with.
-        disturbances: names in `SUITE`.
+        disturbances: names, as `sim.disturbances.find` takes them.
         workers: processes that simulate.
 
     Raises:

@@ -11,7 +11,8 @@ from tsc_marl import algos, controllers
 from tsc_marl.errors import UserError
 from tsc_marl.plugins import blamed
 from tsc_marl.rollout.task import Task, spec_from_env
-from tsc_marl.sim.env import SimConfig, TrafficEnv
+from tsc_marl.sim.env import TrafficEnv
+from tsc_marl.sim.feedback import SimConfig
 from tsc_marl.sim.turning_counts import planning_context
 from tsc_marl.types import Algorithm, Spec
 

@@ -9,7 +9,8 @@ from tsc_marl.sim import metrics, road_network
 from tsc_marl.sim import scenario as scenarios
 from tsc_marl.sim.demand import Demand
 from tsc_marl.sim.disturbances import Disturbance
-from tsc_marl.sim.env import SimConfig, TrafficEnv
+from tsc_marl.sim.env import TrafficEnv
+from tsc_marl.sim.feedback import SimConfig
 from tsc_marl.sim.signal_timing import Timing
 from tsc_marl.types import Spec
 

@@ -1,45 +1,26 @@
 """All signals of one network at once, as arrays: reset, step, and the mask of what may be chosen now."""
 
-import functools
+import contextlib
 import json
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Any
 
 import numpy as np
-import tyro
 
-from tsc_marl.bounds import Positive, check
 from tsc_marl.errors import UserError
+from tsc_marl.plugins import blamed
 from tsc_marl.sim import demand as demands
 from tsc_marl.sim import engine, metrics, observations, rewards, road_network, route_files, seeds, street_programs
 from tsc_marl.sim.demand import Demand
 from tsc_marl.sim.disturbances import Breakdown, Disturbance, FaultyDetectors
 from tsc_marl.sim.engine import Engine, Vehicles
-from tsc_marl.sim.feedback import Feedback
+from tsc_marl.sim.feedback import Feedback, SimConfig
 from tsc_marl.sim.scenario import Scenario
 from tsc_marl.sim.signal_timing import SignalTimer, Timing, legal_phases
 from tsc_marl.sim.signal_view import EpisodeContext, SignalView
-
-
-@dataclass(frozen=True)
-class SimConfig:
-    """What the agents see and are paid for."""
-
-    observation: Annotated[str, tyro.conf.arg(help=f"{', '.join(observations.available())}, or {observations.PATHS}.")] = "lanes"
-    """A file of `sim/observations/`, or an import path."""
-    reward: Annotated[str, tyro.conf.arg(help=f"{', '.join(rewards.available())}, or {rewards.PATHS}.")] = "delay"
-    """A file of `sim/rewards/`, or an import path."""
-    detection_m: Positive = road_network.DETECTION_M
-    """How far upstream of the stop line vehicles are seen, in metres."""
-
-    def __post_init__(self) -> None:
-        """Refuse values out of bounds and names without a file."""
-        check(self, "sim.")
-        observations.check(self.observation)
-        rewards.check(self.reward)
 
 
 @dataclass(frozen=True)
@@ -52,7 +33,7 @@ class EpisodeState:
     context: EpisodeContext
     feedback: Feedback
     detectors: FaultyDetectors
-    breakdown: Breakdown | None
+    incident: Breakdown | None
     obeying: list[SignalTimer]
     """Those of the signals that carry out requests."""
 
@@ -156,11 +137,12 @@ class TrafficEnv:
         if not sumo_controlled:
             self._show_due(obeying)
         context = EpisodeContext(self.net, self.timing, self.config.detection_m, self._engine.api, self.timers)
-        from_s, length_s = self.now + self.scenario.duration_s / 3, self.scenario.duration_s
+        with self._blamed():
+            detectors = self.disturbance.detectors(self.net, seed, self.now, self.scenario.duration_s)
+            incident = self.disturbance.incident(self.net, self.now + self.scenario.duration_s / 3)
         self._episode = EpisodeState(
-            seed, sumo_controlled, detail, context, Feedback(self.config.observation, self.config.reward, context),
-            FaultyDetectors(self.disturbance, self.net, seed, self.now, length_s),
-            Breakdown(self.disturbance.blocked_s, self.net, from_s) if self.disturbance.blocked_s else None, obeying,
+            seed, sumo_controlled, detail, context, Feedback(self.config, context),
+            detectors, incident, obeying,
         )  # fmt: skip
         self._measure(self._episode)
         return self.obs
@@ -174,8 +156,9 @@ class TrafficEnv:
         episode = self.episode
         end = min(self.now + self.timing.decision_s, float(self.scenario.end_s))
         changing: list[SignalTimer] = []
-        if episode.breakdown is not None:
-            episode.breakdown.apply(self.now, self.engine.api)
+        if episode.incident is not None:
+            with self._blamed():
+                episode.incident.apply(self.now, self.engine.api)
         if not episode.sumo_controlled:
             pairs = zip(self.timers, actions.tolist(), strict=True)
             self.executed = np.array([timer.request(action, self.now) for timer, action in pairs])
@@ -241,11 +224,22 @@ class TrafficEnv:
 
     def _measure(self, episode: EpisodeState) -> None:
         self.vehicles = self.engine.vehicles(self.net.lane_index)
-        faulty, api = self.disturbance.affects_detectors, self.engine.api
-        detected = episode.detectors.show(self.vehicles, self.now, api) if faulty else self.vehicles
+        detected = self.vehicles
+        if self.disturbance.affects_detectors:
+            with self._blamed():
+                detected = episode.detectors.show(self.vehicles, self.now, self.engine.api)
         self.avail = legal_phases(self.timers, self.now)
-        ahead = functools.partial(episode.detectors.next_signals, api=api)
-        self._view = SignalView(self.now, detected, self.timers, self.avail, ahead)
+        self._view = SignalView(self.now, detected, self.timers, self.avail, self._next_signals)
         self.obs = episode.feedback.observe(self._view)
         passed = (self.now - self.scenario.begin_s) / self.scenario.duration_s
         self.state = np.append(self.obs[episode.feedback.observation.real], np.float32(passed))
+
+    def _next_signals(self, vehicle: str) -> Any:
+        """Return what SUMO's `vehicle.getNextTLS` says of a vehicle that the detectors show."""
+        if not self.disturbance.affects_detectors:
+            return self.engine.api.vehicle.getNextTLS(vehicle)
+        with self._blamed():
+            return self.episode.detectors.next_signals(vehicle, self.engine.api)
+
+    def _blamed(self) -> contextlib.AbstractContextManager[None]:
+        return blamed("disturbance", self.disturbance.path, type(self.disturbance))

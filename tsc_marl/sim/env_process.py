@@ -14,7 +14,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from tsc_marl.errors import UserError
-from tsc_marl.sim.env import SimConfig, TrafficEnv
+from tsc_marl.sim.env import TrafficEnv
+from tsc_marl.sim.feedback import SimConfig
 from tsc_marl.sim.scenario import Scenario
 from tsc_marl.sim.signal_timing import Timing
 from tsc_marl.sim.signal_view import SignalView

@@ -10,8 +10,8 @@ from pettingzoo import ParallelEnv
 
 from tsc_marl.errors import UserError
 from tsc_marl.sim import observations, scenario
-from tsc_marl.sim.env import SimConfig
 from tsc_marl.sim.env_process import EnvProcess, EnvSpec
+from tsc_marl.sim.feedback import SimConfig
 from tsc_marl.sim.signal_timing import Timing
 
 MAX_SEED = 2**31 - 1

@@ -10,7 +10,7 @@ import torch
 from tsc_marl import algos
 from tsc_marl.errors import UserError
 from tsc_marl.rollout.policies import TrainedPolicy
-from tsc_marl.sim.env import SimConfig
+from tsc_marl.sim.feedback import SimConfig
 from tsc_marl.sim.signal_timing import Timing
 from tsc_marl.tracking import renames
 

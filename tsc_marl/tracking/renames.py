@@ -24,6 +24,11 @@ GROUPS = {"signal": "timing"}
 """Groups of settings, `<group>.<name>`."""
 VARIANTS = {"jointq-doc1": "jointq-one_step_team", "jointq-doc_lambda": "jointq-lambda_team"}
 """Variants of algorithms."""
+DISTURBANCES = {
+    "demand-0.7": "demand-70", "demand-1.3": "demand-130",
+    "blind-20%": "blind-20", "frozen-20%": "frozen-20", "missed-20%": "missed-20",
+}  # fmt: skip
+"""Disturbances of an evaluation."""
 WEIGHTS = {"joint.": "mixer.", "target_joint.": "target_mixer."}
 """First part of the names of weights."""
 EXTRAS = {"memory": "hidden"}
@@ -81,7 +86,7 @@ def settings(values: Mapping[str, Value]) -> dict[str, Value]:
 
 
 def words(command_line: Sequence[str]) -> list[str]:
-    """Return the words of a command line with today's settings of algorithms and demand, and today's variants.
+    """Return the words of a command line with today's settings of algorithms and demand, variants and disturbances.
 
     >>> words(["--algos", "jointq-doc1", "--algo.kappa", "0.5", "--algo.adv=own"])
     ['--algos', 'jointq-one_step_team', '--algo.others_weight', '0.5', '--algo.advantage=own_plus_others']
@@ -100,4 +105,4 @@ def words(command_line: Sequence[str]) -> list[str]:
 
 
 def _value(option: str, value: str) -> str:
-    return {"algo.advantage": ADVANTAGES, "algos": VARIANTS}.get(option, {}).get(value, value)
+    return {"algo.advantage": ADVANTAGES, "algos": VARIANTS, "disturbances": DISTURBANCES}.get(option, {}).get(value, value)
