@@ -2,12 +2,11 @@
 
 import json
 import logging
-from typing import Any
 
 import numpy as np
 
 from tsc_marl import console, deploy
-from tsc_marl.config import RunConfig, as_dict
+from tsc_marl.config import ExperimentConfig
 from tsc_marl.evaluation import tables
 from tsc_marl.evaluation.evaluate import Results, evaluate, load_matching_results, write_results
 from tsc_marl.rollout.policies import ControllerPolicy
@@ -22,32 +21,32 @@ logger = logging.getLogger(__name__)
 
 def evaluate_and_report(pool: Pool, tracker: Tracker, trainings: list[TrainingRun], folder: RunFolder, parent: str) -> None:
     """Evaluate the final policies beside the classical controllers; write the table, files and artifacts."""
-    config = trainings[0].config
-    task = config.eval_task()
-    logger.info(f"evaluating on {len(config.eval_seeds)} held-out seeds …")
-    measured = load_matching_results(folder.measured, task, config.baselines, config.eval_seeds)
-    controllers = {name: ControllerPolicy(name) for name in config.baselines if name not in measured}
+    experiment = trainings[0].experiment
+    task = experiment.eval_task()
+    logger.info(f"evaluating on {len(experiment.eval_seeds)} held-out seeds …")
+    measured = load_matching_results(folder.measured, task, experiment.baselines, experiment.eval_seeds)
+    controllers = {name: ControllerPolicy(name) for name in experiment.baselines if name not in measured}
     policies = controllers | {run.label: run.policy() for run in trainings}
-    results = measured | evaluate(pool, task, policies, config.eval_seeds)
+    results = measured | evaluate(pool, task, policies, experiment.eval_seeds)
     write_results(folder.evaluation, task, results)
-    baseline_delays = {name: float(np.mean([row["delay"] for row in results[name]])) for name in config.baselines}
+    baseline_delays = {name: float(np.mean([row["delay"] for row in results[name]])) for name in experiment.baselines}
     for run in trainings:
         _log_evaluation(tracker, run, results, baseline_delays)
-    histories, title = {run.label: run.history for run in trainings}, f"{config.network}: {', '.join(config.algos)}"
+    histories, title = {run.label: run.history for run in trainings}, f"{experiment.network}: {', '.join(experiment.algos)}"
     learning_curve.draw(folder.learning_curve, histories, baseline_delays, title)
     for path in (folder.evaluation, folder.learning_curve):
         tracker.artifact(parent, path)
     tracker.describe(parent, tables.markdown(results))
     spent = {run.label: (run.episode, run.minutes) for run in trainings}
-    measured_on = f"mean over {len(config.eval_seeds)} held-out seeds, greedy final policies"
-    title = f"{config.network}, timing {config.timing_preset}: {measured_on}"
+    measured_on = f"mean over {len(experiment.eval_seeds)} held-out seeds, greedy final policies"
+    title = f"{experiment.network}, timing {experiment.timing_preset}: {measured_on}"
     console.show(tables.results_table(title, results, spent), tables.MINOR)
-    logger.info(_next_commands(config, folder))
+    logger.info(_next_commands(experiment, folder))
 
 
-def _next_commands(config: RunConfig[Any], folder: RunFolder) -> str:
-    last, net = config.algos[-1], f"NET={config.network}"
-    played = net if config.timing_preset == RunConfig.timing_preset else f"{net} TIMING={config.timing_preset}"
+def _next_commands(experiment: ExperimentConfig, folder: RunFolder) -> str:
+    last, net = experiment.algos[-1], f"NET={experiment.network}"
+    played = net if experiment.timing_preset == ExperimentConfig.timing_preset else f"{net} TIMING={experiment.timing_preset}"
     verbs = ["ui", f"watch {played} POLICY={last}", f'evaluate {played} POLICY="{last} max_pressure"', f"compare {net}"]
     verbs += [f"report {net}", f"explain {played} POLICY={last}"]
     return "\n".join([f"\nlearning curve: {folder.learning_curve}", "next:", *(f"  make {verb}" for verb in verbs)])
@@ -60,9 +59,9 @@ def _log_evaluation(tracker: Tracker, run: TrainingRun, results: Results, baseli
     step = int(run.history[-1]["steps"])
     if tracker.logged_until(run.mlflow_id, "eval/delay") < step:
         tracker.log(run.mlflow_id, means, step)
-    write_results(folder.evaluation, run.config.eval_task(), {run.label: rows})
-    folder.config.write_text(json.dumps(as_dict(run.config), indent=1))
-    title = f"{run.config.network}: {run.label}"
+    write_results(folder.evaluation, run.experiment.eval_task(), {run.label: rows})
+    folder.config.write_text(json.dumps(run.config.as_dict(), indent=1))
+    title = f"{run.experiment.network}: {run.label}"
     learning_curve.draw(folder.learning_curve, {run.label: run.history}, baseline_delays, title)
     for path in (folder.checkpoint, folder.evaluation, folder.config, folder.learning_curve):
         tracker.artifact(run.mlflow_id, path)
