@@ -1,6 +1,7 @@
 """What a user adds: a file in a folder of the package, or a class of the user's own package by import path."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -106,9 +107,13 @@ def check_each_kind(home: Path, names: dict[str, str], *paths: Path) -> None:
     settings = "--episodes 2 --workers 1 --eval-seeds 1 --seeds 0"
     trained = f"train --net cross --algos {algorithm} --sim.reward {reward} --sim.observation {observation} {settings}"
     assert controller in command(f"{trained} --baselines {controller}", home, *paths)
-    evaluated = command(f"evaluate --net cross --controller {controller} {algorithm} --eval-seeds 1 --workers 1", home, *paths)
-    assert controller.replace(":", ".") in evaluated
-    assert algorithm.replace(":", ".") in evaluated
+    line = f"evaluate --net cross --controller {controller} {algorithm} --baseline {controller} --eval-seeds 1 --workers 1"
+    rows = command(line, home, *paths).splitlines()
+    assert any(f"│ {controller} " in row for row in rows)
+    (row,) = [row for row in rows if f"│ {algorithm} " in row]
+    assert re.search(r"│ +[+-]\d+\.\d │", row)  # the difference to the baseline
+    unsafe = [path for path in home.rglob("*") if re.search(r"[^A-Za-z0-9._-]", path.name)]
+    assert not unsafe
 
 
 @pytest.mark.sumo

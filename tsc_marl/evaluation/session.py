@@ -9,7 +9,7 @@ from tsc_marl import console
 from tsc_marl.errors import UserError
 from tsc_marl.evaluation import statistics, tables
 from tsc_marl.evaluation.evaluate import Results, evaluate, write_results
-from tsc_marl.paths import make_folder
+from tsc_marl.paths import file_name, make_folder
 from tsc_marl.rollout.policies import Policy
 from tsc_marl.rollout.pool import Pool, WorkerDiedError
 from tsc_marl.rollout.task import Task
@@ -157,7 +157,7 @@ def _log(task: Task, results: Results, files: Sequence[Path]) -> None:
     tracker = Tracker(task.network)
     run = tracker.start(f"evaluation of {', '.join(results)}", {"kind": "evaluation", "network": task.network}, {})
     means = {
-        f"{name}/{metric}": statistics.mean(rows, metric)
+        f"{file_name(name)}/{metric}": statistics.mean(rows, metric)
         for name, rows in results.items()
         for metric in rows[0]
         if metric != "seed"

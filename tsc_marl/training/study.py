@@ -16,6 +16,7 @@ from itertools import islice
 from tsc_marl import console
 from tsc_marl.config import ExperimentConfig, parse
 from tsc_marl.errors import UserError
+from tsc_marl.paths import file_name
 from tsc_marl.sim.scenario import reference
 from tsc_marl.tracking.connection import uri
 from tsc_marl.tracking.run_folder import RunFolder, runs
@@ -47,7 +48,7 @@ class Trial:
     @property
     def folder(self) -> RunFolder:
         """The folder of the training, named by network, algorithm, seed and digest."""
-        return RunFolder.named(f"study-{self.net}-{self.algorithm}-s{self.seed}-{self.digest}")
+        return RunFolder.named(file_name(f"study-{self.net}-{self.algorithm}-s{self.seed}-{self.digest}"))
 
     @property
     def finished(self) -> bool:
