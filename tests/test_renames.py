@@ -153,6 +153,14 @@ def test_settings_of_an_old_run_come_from_its_command(tmp_path):
     assert (algo.gae_lambda, algo.others_weight, algo.bptt_length, algo.advantage) == (0.3, 0.5, 5, "mix")
 
 
+def test_a_training_of_an_earlier_version_keeps_its_folder(tmp_path):
+    """Earlier versions wrote an import path as it is, with a colon."""
+    folder, name = RunFolder(tmp_path), "mine.ppo:Ppo"
+    assert folder.training(name, 3).path.name == "mine.ppo-3a-Ppo-s3"
+    (tmp_path / "mine.ppo:Ppo-s3").mkdir()
+    assert folder.training(name, 3).path.name == "mine.ppo:Ppo-s3"
+
+
 @pytest.mark.parametrize(
     "damage", [lambda text: text[:40], lambda text: text.replace('"lr"', '"magic"'), lambda _: "[]", lambda _: "{}"]
 )
