@@ -110,6 +110,7 @@ def test_single_signal_is_one_of_the_network_and_others_drive_the_rest():
         (lambda: tsc_marl.make_single("grid2x2", "A0", others="fixed_time"), "fixed_time"),
         (lambda: tsc_marl.evaluate("cross", seeds=[1_000_000]), "1000000"),
         (lambda: tsc_marl.evaluate("cross", ["max_presure"], seeds=[1]), "did you mean max_pressure"),
+        (lambda: tsc_marl.train("cross", ["ippo"], timing="feild"), "did you mean field"),  # the option's old name
     ],
 )
 def test_wrong_input_is_one_line(call, says, home, monkeypatch):

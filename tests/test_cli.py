@@ -13,8 +13,9 @@ import pytest
 import torch
 from helpers.cli import ROOT, one_line
 
+from tsc_marl import algos, old_options
 from tsc_marl.cli.main import VERBS, main
-from tsc_marl.config import parse, variants
+from tsc_marl.config import command_line, parse, variants
 from tsc_marl.errors import UserError
 from tsc_marl.tracking.policies import policy_labels
 
@@ -116,7 +117,7 @@ def configs(tmp_path):
 
 def test_a_float_without_a_point_in_yaml(configs):
     (configs / "algos" / "ippo.yaml").write_text("lr: 1e-3\nhidden: [8, 4]\n")
-    (config,) = parse(["--algos", "ippo"], configs)
+    (config,) = parse(["--algos", "ippo"], configs).runs
     assert config.algo.lr == 0.001
     assert isinstance(config.algo.lr, float)
     assert config.algo.hidden == (8, 4)
@@ -124,23 +125,33 @@ def test_a_float_without_a_point_in_yaml(configs):
 
 def test_the_command_line_wins_over_files(configs):
     (configs / "train.yaml").write_text("network: cross\nalgos: [ippo, mappo]\ntiming:\n  yellow_s: 4\ntiming_preset: field\n")
-    first, second = parse(["--timing.yellow-s", "6"], configs)
-    assert (first.network, first.algos, first.timing.yellow_s, first.timing.all_red_s) == ("cross", ("ippo", "mappo"), 6, 2)
-    assert dataclasses.asdict(first.timing) == dataclasses.asdict(second.timing)
-    assert parse(["--algos", "jointq"], configs)[0].algos == ("jointq",)
+    config = parse(["--timing.yellow-s", "6"], configs)
+    assert (config.network, config.algos, config.timing.yellow_s, config.timing.all_red_s) == ("cross", ("ippo", "mappo"), 6, 2)
+    assert parse(["--algos", "jointq"], configs).algos == ("jointq",)
+
+
+def test_a_command_has_a_training_for_each_algorithm_and_seed():
+    experiment = parse(["--algos", "ippo", "iql", "--seeds", "3", "1", "--algo.gamma", "0.9"])
+    assert [(run.algorithm, run.seed) for run in experiment.runs] == [("ippo", 3), ("ippo", 1), ("iql", 3), ("iql", 1)]
+    for run in experiment.runs:
+        assert isinstance(run.algo, algos.find(run.algorithm).Config)
+        assert run.algo.gamma == 0.9
+        assert run.experiment is experiment
 
 
 def test_a_variant_is_its_algorithm_with_other_settings(configs):
     (configs / "algos" / "jointq.yaml").write_text("lr: 1e-4\nothers_weight: 0.7\n")
-    plain, selfish = parse(["--algos", "jointq", "jointq-selfish"], configs)
+    plain, selfish = parse(["--algos", "jointq", "jointq-selfish"], configs).runs
     assert (plain.algo.lr, plain.algo.others_weight) == (1e-4, 0.7)
     assert selfish.algo == dataclasses.replace(plain.algo, others_weight=0.0)
-    assert parse(["--algos", "jointq-selfish", "--algo.others_weight", "0.2"], configs)[0].algo.others_weight == 0.2
+    (run,) = parse(["--algos", "jointq-selfish", "--algo.others_weight", "0.2"], configs).runs
+    assert run.algo.others_weight == 0.2
 
 
 @pytest.mark.parametrize("name", variants())
 def test_every_variant_differs(name):
-    assert parse(["--algos", name])[0].algo != parse(["--algos", name.partition("-")[0]])[0].algo
+    variant, plain = parse(["--algos", name, name.partition("-")[0]]).runs
+    assert variant.algo != plain.algo
 
 
 @pytest.mark.parametrize(
@@ -358,15 +369,15 @@ def test_old_names_work_with_one_line_that_gives_the_new_ones(configs, home, cap
     assert all(name in lines[1] for name in ("--net ", "--network"))
     old = "--net cross --timing field --signal.yellow-s 4 --algos jointq-doc1 --algo.lam 0.9 --demand.turns 0.1"
     new = "--network cross --timing-preset field --timing.yellow-s 4 --algos jointq-one_step_team --algo.gae-lambda 0.9"
-    assert parse(old.split(), configs) == parse([*new.split(), "--demand.reroute-share", "0.1"], configs)
+    assert parse(old_options.replace(old.split()), configs) == parse([*new.split(), "--demand.reroute-share", "0.1"], configs)
 
 
 def test_old_names_in_files(configs):
     (configs / "train.yaml").write_text("net: cross\nsignal:\n  yellow_s: 4\ntiming: field\n")
     (configs / "algos" / "ippo.yaml").write_text("lam: 0.7\n")
-    (config,) = parse(["--algos", "ippo"], configs)
+    config = parse(["--algos", "ippo"], configs)
     assert (config.network, config.timing_preset, config.timing.yellow_s) == ("cross", "field", 3)
-    assert config.algo.gae_lambda == 0.7
+    assert config.algo["ippo"].gae_lambda == 0.7
 
 
 def test_quiet_leaves_the_tables(home, capsys):
@@ -393,6 +404,21 @@ def test_a_reader_that_has_seen_enough_sees_no_traceback(words):
     done = subprocess.run([sys.executable, "-m", "tsc_marl", *words], stdout=writes, stderr=subprocess.PIPE, cwd=ROOT)
     os.close(writes)
     assert (done.returncode, done.stderr) == (141, b"")
+
+
+@pytest.mark.parametrize(
+    ("called", "name"), [("/usr/bin/tsc-marl", "tsc-marl"), ("/clone/tsc_marl/__main__.py", "python -m tsc_marl")]
+)
+def test_the_program_has_the_name_that_the_user_typed(called, name, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [called])
+    assert main([]) == 0
+    assert capsys.readouterr().out.startswith(f"usage: {name} [-q | -v] VERB")
+    assert main(["networks", "--bogus"]) == 2
+    assert capsys.readouterr().err.endswith(f"; every option: {name} networks --help\n")
+    with pytest.raises(SystemExit):
+        main(["train", "--algos", "iql", "--help"])
+    assert capsys.readouterr().out.startswith(f"usage: {name} train --algos iql ")
+    assert command_line("train", ["--network", "my town"]) == f"{name} train --network 'my town'"
 
 
 @pytest.mark.parametrize("verb", VERBS)

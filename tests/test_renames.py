@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tsc_marl import algos
-from tsc_marl.config import as_dict, parse
+from tsc_marl.config import COMMAND_ONLY, parse
 from tsc_marl.errors import UserError
 from tsc_marl.report.archive_file import SUFFIX, read_file
 from tsc_marl.tracking import checkpoint, renames
@@ -55,8 +55,8 @@ def episode():
 
 @pytest.mark.parametrize("name", algos.available())
 def test_a_checkpoint_of_format_2_goes_on(tmp_path, name):
-    (config,) = parse(["--net", "cross", "--algos", name])
-    run = TrainingRun(config, name, 0, SPEC, TrainingFolder(tmp_path))
+    (config,) = parse(["--network", "cross", "--algos", name]).runs
+    run = TrainingRun(config, SPEC, TrainingFolder(tmp_path))
     if run.learner.replay is not None:
         run.learner.replay.add(episode())
     run.stage_checkpoint()
@@ -65,7 +65,7 @@ def test_a_checkpoint_of_format_2_goes_on(tmp_path, name):
     old = in_format_2(saved)
     assert set(old["config"]) != set(saved.config)
     torch.save(old, run.folder.checkpoint)
-    again = TrainingRun(config, name, 0, SPEC, TrainingFolder(tmp_path))
+    again = TrainingRun(config, SPEC, TrainingFolder(tmp_path))
     weights = again.learner.algorithm.state_dict()
     assert all(torch.equal(weights[key], value) for key, value in saved.training["weights"].items())
     assert checkpoint.load(run.folder.checkpoint).policy("cross").config == config.algo
@@ -87,8 +87,8 @@ def test_every_export_has_the_settings_of_today():
         content = read_file(path)
         for training in content["trainings"]:
             params, algorithm = training["run"]["params"], training["run"]["tags"]["algorithm"]
-            (config,) = parse(["--net", content["network"], "--algos", algorithm])
-            assert params.keys() <= renames.settings(as_dict(config)).keys(), path
+            (config,) = parse(["--network", content["network"], "--algos", algorithm]).runs
+            assert params.keys() <= {*renames.settings(config.as_dict()), *COMMAND_ONLY}, path
             assert {"timing", "disturbance"} <= training["evaluation"].keys()
             assert "reroute_share" in training["evaluation"]["demand"]
 
@@ -118,10 +118,19 @@ def test_words_of_an_old_command_line(line, today):
 
 @pytest.mark.parametrize("name", [*algos.available(), "jointq-one_step_team"])
 def test_settings_are_read_as_written(tmp_path, name):
-    configs = parse(["--net", "cross", "--algos", name, "--demand.profile", "1", "2", "--timing", "sumo-rl", "--workers", "3"])
+    experiment = parse(["--network", "cross", "--algos", name, "--demand.profile", "1", "2", "--workers", "3"])
     folder = RunFolder(tmp_path)
-    folder.config.write_text(settings.to_json(configs))
-    assert settings.read(folder) == configs
+    folder.config.write_text(settings.to_json(experiment))
+    assert settings.read(folder) == experiment
+
+
+def test_settings_with_an_entry_for_each_algorithm_are_read(tmp_path):
+    """Before a command had settings of its own, each algorithm's entry repeated them."""
+    experiment = parse(["--network", "cross", "--algos", "mappo", "jointq-selfish", "--seeds", "0", "1"])
+    shared, folder = json.loads(settings.to_json(experiment)), RunFolder(tmp_path)
+    own = shared.pop("algo")
+    folder.config.write_text(json.dumps([{"algo": own[name], **shared} for name in experiment.algos]))
+    assert settings.read(folder) == experiment
 
 
 def test_settings_of_an_old_run_come_from_its_command(tmp_path):
@@ -136,11 +145,20 @@ def test_settings_of_an_old_run_come_from_its_command(tmp_path):
     (folder.old_configs / "timing" / "sumo-rl.yaml").write_text("yellow_s: 4\n")
     (folder.old_configs / "algos" / "jointq.yaml").write_text("lam: 0.3\n")
     (folder.old_configs / "algos" / "jointq-doc1.yaml").write_text("adv: mix\n")
-    (config,) = settings.read(folder)
-    assert (config.episodes, config.timing.yellow_s) == (6, 4)
-    assert config.algos == ("jointq-one_step_team",)
+    experiment = settings.read(folder)
+    assert (experiment.episodes, experiment.timing.yellow_s) == (6, 4)
+    (config,) = experiment.runs
+    assert config.algorithm == "jointq-one_step_team"
     algo = config.algo
     assert (algo.gae_lambda, algo.others_weight, algo.bptt_length, algo.advantage) == (0.3, 0.5, 5, "mix")
+
+
+def test_a_training_of_an_earlier_version_keeps_its_folder(tmp_path):
+    """Earlier versions wrote an import path as it is, with a colon."""
+    folder, name = RunFolder(tmp_path), "mine.ppo:Ppo"
+    assert folder.training(name, 3).path.name == "mine.ppo-3a-Ppo-s3"
+    (tmp_path / "mine.ppo:Ppo-s3").mkdir()
+    assert folder.training(name, 3).path.name == "mine.ppo:Ppo-s3"
 
 
 @pytest.mark.parametrize(
@@ -148,6 +166,6 @@ def test_settings_of_an_old_run_come_from_its_command(tmp_path):
 )
 def test_settings_that_cannot_be_read_are_a_mistake(tmp_path, damage):
     folder = RunFolder(tmp_path)
-    folder.config.write_text(damage(settings.to_json(parse(["--net", "cross", "--algos", "ippo"]))))
+    folder.config.write_text(damage(settings.to_json(parse(["--network", "cross", "--algos", "ippo"]))))
     with pytest.raises(UserError, match="its settings cannot be read"):
         settings.read(folder)

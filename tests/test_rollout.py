@@ -48,7 +48,7 @@ def spec():
 
 
 def policy(spec, seed, *options):
-    (config,) = parse(["--net", "cross", "--algos", "ippo", *options])
+    (config,) = parse(["--network", "cross", "--algos", "ippo", *options]).runs
     torch.manual_seed(seed)
     return TrainedPolicy("ippo", config.algo, algos.find("ippo")(spec, config.algo).policy_state())
 
@@ -209,7 +209,7 @@ def test_equal_parts(spec, horizon, rollout, lengths):
 )
 def test_when_learning_begins(spec, line, first, expected):
     name, *options = line.split()
-    (config,) = parse(["--net", "cross", "--algos", name, *options])
+    (config,) = parse(["--network", "cross", "--algos", name, *options]).runs
     learner = Learner(algos.find(name)(spec, config.algo))
     learner.first = first
     assert learner.rollout_length == expected

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 
 from tsc_marl import algos, controllers, plugins
 from tsc_marl.errors import UserError
+from tsc_marl.paths import file_name
 from tsc_marl.rollout.policies import ControllerPolicy
 from tsc_marl.sim import metrics, observations, rewards, scenario
 from tsc_marl.sim.env import TrafficEnv
@@ -201,13 +203,16 @@ def check_each_kind(home: Path, names: dict[str, str], *paths: Path) -> None:
     assert controller in printed
     (written,) = (home / "runs").glob("*/evaluation.json")
     check_metric(metric.replace(":", "."), controller, written, printed)
-    evaluate = f"evaluate --net cross --controller {controller} {algorithm} --eval-seeds 1 --workers 1 --metrics {metric}"
-    evaluated = command(f"{evaluate} --disturbances {disturbance}", home, *paths)
-    assert controller.replace(":", ".") in evaluated
-    assert algorithm.replace(":", ".") in evaluated
-    check_metric(metric.replace(":", "."), controller.replace(":", "."), home / "results" / "cross" / "metrics.json", evaluated)
+    evaluate = f"evaluate --net cross --controller {controller} {algorithm} --baseline {controller} --eval-seeds 1 --workers 1"
+    evaluated = command(f"{evaluate} --metrics {metric} --disturbances {disturbance}", home, *paths)
+    assert f"│ {controller} " in evaluated
+    row = next(line for line in evaluated.splitlines() if f"│ {algorithm} " in line)
+    assert re.search(r"│ +[+-]\d+\.\d │", row)  # the difference to the baseline
+    unsafe = [path for path in home.rglob("*") if re.search(r"[^A-Za-z0-9._-]", path.name)]
+    assert not unsafe
+    check_metric(metric.replace(":", "."), controller, home / "results" / "cross" / "metrics.json", evaluated)
     assert disturbance in evaluated
-    path = home / "results" / "cross" / f"disturbance_{disturbance.replace(':', '.')}.json"
+    path = home / "results" / "cross" / f"disturbance_{file_name(disturbance)}.json"
     disturbed = json.loads(path.read_text())
     assert disturbed["disturbance"]["below_ms"] == 3
     assert len(disturbed["results"]) == 2

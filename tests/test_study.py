@@ -162,7 +162,7 @@ def test_one_that_fails_does_not_stop_the_others(home, caplog, monkeypatch):
     monkeypatch.setenv("TSC_MARL_HOME", str(home.folder))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     found = study.trials(["cross"], ["ippo", "mappo"], [0], QUICK.split())
-    study.prepare(found[0].folder, found[0].line, [found[0].config])
+    study.prepare(found[0].folder, found[0].line, found[0].config)
     found[1].folder.path.mkdir()  # another one was cut short before it began
     training = found[0].folder.training("ippo", 0)
     training.path.mkdir()
@@ -180,7 +180,7 @@ def test_two_studies_share_the_work(home, caplog, monkeypatch):
     monkeypatch.setenv("TSC_MARL_HOME", str(home.folder))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     found = study.trials(["cross"], ["ippo", "mappo"], [0], QUICK.split())
-    study.prepare(found[0].folder, found[0].line, [found[0].config])
+    study.prepare(found[0].folder, found[0].line, found[0].config)
     with ThreadPoolExecutor() as pool:
         with run_lock(found[0].folder):
             work = pool.submit(study.run, found, 2)
@@ -194,11 +194,11 @@ def test_two_studies_share_the_work(home, caplog, monkeypatch):
 
 
 def test_a_folder_is_made_whole_or_not_at_all(home):
-    folder, configs = RunFolder(home.folder / "runs" / "x"), parse(["--net", "cross"])
-    study.prepare(folder, ["--net", "cross"], configs)
+    folder, config = RunFolder(home.folder / "runs" / "x"), parse(["--network", "cross"])
+    study.prepare(folder, ["--network", "cross"], config)
     with pytest.raises(FileExistsError):
-        study.prepare(folder, ["--net", "grid2x2"], configs)
-    assert json.loads(folder.command.read_text()) == ["--net", "cross"]
+        study.prepare(folder, ["--network", "grid2x2"], config)
+    assert json.loads(folder.command.read_text()) == ["--network", "cross"]
     assert list((home.folder / "runs").iterdir()) == [folder.path]
 
 
@@ -212,7 +212,7 @@ def test_classical_controllers_play_once_in_a_study(home, monkeypatch):
     contents = [json.loads(cell.folder.evaluation.read_text())["results"] for cell in (first, second)]
     assert [sorted(content) for content in contents] == [["ippo", "max_pressure"]] * 2
     assert not first.folder.measured.exists()
-    task, path = parse(list(second.line))[0].eval_task(), second.folder.measured
+    task, path = second.config.eval_task(), second.folder.measured
     assert load_matching_results(path, task, ("max_pressure", "sotl"), (1,)) == {"max_pressure": contents[1]["max_pressure"]}
     assert load_matching_results(path, task, ("max_pressure",), (1, 2)) == {}
     assert load_matching_results(path, replace(task, demand=Demand(scale=1.3)), ("max_pressure",), (1,)) == {}

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,7 +16,7 @@ from helpers.cli import ROOT, one_line, serves, until
 from mlflow import MlflowClient
 
 from tsc_marl import algos, deploy
-from tsc_marl.config import as_dict, parse
+from tsc_marl.config import COMMAND_ONLY, parse
 from tsc_marl.rollout.policies import TrainedPolicy
 from tsc_marl.rollout.pool import Pool
 from tsc_marl.rollout.task import Task
@@ -78,12 +77,23 @@ def test_tags(runs):
     assert "| jointq s1 |" in parent["mlflow.note.content"]
 
 
-@pytest.mark.parametrize(("name", "number"), [("mappo", 0), ("jointq", 1)])
-def test_every_setting_is_a_param(runs, name, number):
-    settings = as_dict(replace(parse(LINE.split()[1:])[number], algos=(name,), seeds=(0,)))
-    assert runs[name, "0"].data.params == {key: str(value) for key, value in settings.items()}
-    assert settings["algo.epochs"] == 1
-    assert settings["timing.yellow_s"] == 2
+def test_every_setting_is_a_param(runs):
+    experiment = parse(LINE.split()[1:])
+    for config in experiment.runs:
+        settings = config.as_dict()
+        assert runs[config.algorithm, str(config.seed)].data.params == {key: str(value) for key, value in settings.items()}
+        assert (settings["algo.epochs"], settings["timing.yellow_s"], settings["episodes"]) == (1, 2, 4)
+        assert not settings.keys() & set(COMMAND_ONLY)
+    shared = runs[None, None].data.params
+    assert shared == {key: str(value) for key, value in experiment.as_dict().items()}
+    assert (shared["algos"], shared["seeds"]) == ("('mappo', 'jointq')", "(0, 1)")
+    assert not [key for key in shared if key.startswith("algo.")]
+
+
+def test_a_filter_chooses_by_a_param(home, capsys):
+    assert home.main(["compare", "--network", "cross", "--where", "params.episodes = '4' and params.seed = '1'"]) == 0
+    assert home.main(["compare", "--network", "cross", "--where", "params.episodes = '6'"]) == 2
+    assert "no finished run on cross that match" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["mappo", "jointq"])

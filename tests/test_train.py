@@ -271,8 +271,8 @@ def test_three_deaths_end_the_run(home, capsys):
 
 
 def test_an_update_cut_short_is_not_saved(tmp_path):
-    (config,) = parse(["--net", "cross", "--algos", "ippo"])
-    run = TrainingRun(config, "ippo", 0, Spec("cross", ("a",), 2, 3, 4, ((),)), TrainingFolder(tmp_path))
+    (config,) = parse(["--network", "cross", "--algos", "ippo"]).runs
+    run = TrainingRun(config, Spec("cross", ("a",), 2, 3, 4, ((),)), TrainingFolder(tmp_path))
     algorithm = run.learner.algorithm
     before = {name: value.clone() for name, value in algorithm.state_dict().items()}
     with torch.no_grad():
@@ -288,8 +288,8 @@ def test_an_update_cut_short_is_not_saved(tmp_path):
 
 
 def test_a_disk_that_takes_no_checkpoint_keeps_the_last_one(tmp_path):
-    (config,) = parse(["--net", "cross", "--algos", "ippo"])
-    run = TrainingRun(config, "ippo", 0, Spec("cross", ("a",), 2, 3, 4, ((),)), TrainingFolder(tmp_path))
+    (config,) = parse(["--network", "cross", "--algos", "ippo"]).runs
+    run = TrainingRun(config, Spec("cross", ("a",), 2, 3, 4, ((),)), TrainingFolder(tmp_path))
     run.save()
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))

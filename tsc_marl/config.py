@@ -1,4 +1,4 @@
-"""Settings of a training command: frozen dataclasses. A YAML file stands for the options that it lists."""
+"""Settings of a training command and of its trainings: frozen dataclasses. A YAML file stands for the options that it lists."""
 
 import contextlib
 import dataclasses
@@ -6,10 +6,11 @@ import io
 import itertools
 import os
 import shlex
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
 import tyro
 import yaml
@@ -29,12 +30,16 @@ A = TypeVar("A")
 Options = TypeVar("Options")
 
 
-@dataclass(frozen=True)
-class RunConfig(Generic[A]):
-    """Train on a road network, then evaluate beside classical controllers."""
+SCRIPT = "tsc-marl"
+"""Console script of an installed package."""
+COMMAND_ONLY = ("algos", "seeds", "resume")
+"""Settings of a command that a single training does not have."""
 
-    algo: A
-    """Settings of the algorithm; every algorithm of the command must have them."""
+
+@dataclass(frozen=True)
+class ExperimentConfig:
+    """Settings of a command: the settings that its trainings share, and those of each algorithm."""
+
     network: str = "grid4x4"
     """Road network: a name (see the verb `networks`), a folder with a scenario.yaml, or a .sumocfg file."""
     algos: tuple[str, ...] = ("mappo", "jointq")
@@ -64,6 +69,8 @@ class RunConfig(Generic[A]):
     """Updates between two checkpoints."""
     resume: str | None = None
     """Continue this run: a folder of runs/."""
+    algo: tyro.conf.Suppress[Mapping[str, Any]] = field(default_factory=dict)
+    """Settings of each algorithm, by its name in `algos`."""
 
     def __post_init__(self) -> None:
         """Refuse invalid settings, before anything starts."""
@@ -88,9 +95,15 @@ class RunConfig(Generic[A]):
         check_eval_seeds(self.eval_seeds)
 
     @property
+    def runs(self) -> "list[RunConfig[Any]]":
+        """The trainings in their order: each algorithm with all seeds before the next algorithm."""
+        return [RunConfig(self, name, seed, self.algo[name]) for name in self.algos for seed in self.seeds]
+
+    @property
     def concurrent_episodes(self) -> int:
-        """How many episodes stand still while the algorithm learns from their rollouts."""
-        return self.episodes_per_update if getattr(self.algo, "rollout_length", 0) else 1
+        """How many episodes stand still while an algorithm learns from their rollouts."""
+        pauses = any(getattr(algo, "rollout_length", 0) for algo in self.algo.values())
+        return self.episodes_per_update if pauses else 1
 
     def task(self) -> Task:
         """Return the task of the training episodes."""
@@ -99,6 +112,46 @@ class RunConfig(Generic[A]):
     def eval_task(self) -> Task:
         """Return the task of the evaluation."""
         return Task(self.network, self.timing, self.sim, self.eval_demand, metrics=self.metrics)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the settings of the command, flat as `timing.yellow_s: value`, without those of single algorithms."""
+        return _flat({name: value for name, value in asdict(self).items() if name != "algo"})
+
+
+@dataclass(frozen=True)
+class RunConfig(Generic[A]):
+    """Settings of one training."""
+
+    experiment: ExperimentConfig
+    """Settings that all trainings of the command share."""
+    algorithm: str
+    """Name of the algorithm or of its variant."""
+    seed: int
+    """Training seed, 0 .. 999."""
+    algo: A
+    """Settings of the algorithm."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all settings of the training, flat as `algo.lr: value`."""
+        shared = {name: value for name, value in self.experiment.as_dict().items() if name not in COMMAND_ONLY}
+        return {"algorithm": self.algorithm, "seed": self.seed} | shared | _flat({"algo": asdict(self)["algo"]})
+
+
+@dataclass(frozen=True)
+class _TrainOptions(Generic[A]):
+    """Train on a road network, then evaluate beside classical controllers."""
+
+    algo: A
+    """Settings of the algorithm; every algorithm of the command must have them."""
+    experiment: Annotated[ExperimentConfig, tyro.conf.arg(name="")]
+
+
+def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return nested settings as `group.name: value`."""
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        flat |= {f"{name}.{key}": inner for key, inner in value.items()} if isinstance(value, dict) else {name: value}
+    return flat
 
 
 def check_eval_seeds(seeds: tuple[int, ...], option: str = "eval-seeds") -> None:
@@ -123,15 +176,15 @@ def from_yaml(path: Path, prefix: str = "") -> list[str]:
         raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
     if not isinstance(raw, dict):
         raise UserError(f"{path}: expected settings as `name: value`; got {type(raw).__name__}")
-    return old_options.replace(_flatten(raw, prefix), str(path))
+    return old_options.replace(_words(raw, prefix), str(path))
 
 
-def _flatten(raw: dict[str, Any], prefix: str) -> list[str]:
+def _words(raw: dict[str, Any], prefix: str) -> list[str]:
     argv: list[str] = []
     for name, value in raw.items():
         option = f"{prefix}{name}".replace("_", "-")
         if isinstance(value, dict):
-            argv += _flatten(value, f"{prefix}{name}.")
+            argv += _words(value, f"{prefix}{name}.")
         else:
             argv += [f"--{option}", *map(str, value if isinstance(value, list) else [value])]
     return argv
@@ -168,32 +221,36 @@ def algorithms(configs: Path = CONFIGS) -> list[str]:
     return [*algos.available(), *variants(configs)]
 
 
-def parse(argv: Sequence[str], configs: Path = CONFIGS) -> list[RunConfig[Any]]:
-    """Read a command line into one RunConfig per algorithm, in order.
+def parse(argv: Sequence[str], configs: Path = CONFIGS) -> ExperimentConfig:
+    """Read the options of `train`, in their names of today, into the settings of the command and its trainings.
 
     configs/train.yaml, configs/algos/<algorithm>.yaml, for a variant its own file too, and configs/timing/<timing>.yaml come
     first, so that the command line wins.
 
     Raises:
-        UserError: for values that cannot be; tyro itself ends the program with code 2 for unknown options.
+        UserError: for values that cannot be, and for unknown options.
     """
-    argv = old_options.replace(argv)
     base = from_yaml(configs / "train.yaml")
-    names = _values([*base, *argv], "--algos") or list(RunConfig.algos)
-    preset = (_values([*base, *argv], "--timing-preset") or [RunConfig.timing_preset])[-1]
+    names = _values([*base, *argv], "--algos") or list(ExperimentConfig.algos)
+    preset = (_values([*base, *argv], "--timing-preset") or [ExperimentConfig.timing_preset])[-1]
     read_timing(preset, configs)
-    runs = []
+    timed = from_yaml(configs / "timing" / f"{preset}.yaml", "timing.")
+    options = {}
     for name in names:
-        config = algos.find(name).Config
-        parts = {configs / "train.yaml": base} | _own(name, configs)
-        timed = from_yaml(configs / "timing" / f"{preset}.yaml", "timing.")
-        line = [word for part in (*parts.values(), timed, argv) for word in part]
-        try:
-            runs.append(cli(RunConfig[config], line, f"train --algos {name}"))
-        except UserError as error:
-            files = [str(path) for path, part in parts.items() if part]
-            raise UserError(f"{error} (settings of {' and '.join(files)} count too)" if files else str(error)) from None
-    return runs
+        files = {configs / "train.yaml": base} | _own(name, configs)
+        options[name] = _train_options(name, files, [*timed, *argv])
+    shared = options[names[0]].experiment
+    return replace(shared, algo={name: own.algo for name, own in options.items()})
+
+
+def _train_options(name: str, files: Mapping[Path, list[str]], argv: Sequence[str]) -> _TrainOptions[Any]:
+    """Read the words of files, then those of the command line, as options of an algorithm's training."""
+    kind = _TrainOptions[algos.find(name).Config]
+    try:
+        return cli(kind, [*itertools.chain(*files.values()), *argv], f"train --algos {name}")
+    except UserError as error:
+        paths = [str(path) for path, words in files.items() if words]
+        raise UserError(f"{error} (settings of {' and '.join(paths)} count too)" if paths else str(error)) from None
 
 
 def _own(name: str, configs: Path) -> dict[Path, list[str]]:
@@ -210,25 +267,30 @@ def cli(options: Callable[..., Options], argv: Sequence[str], verb: str) -> Opti
     Raises:
         UserError: in one line, for an option that is unknown, missing or of the wrong kind.
     """
-    message = io.StringIO()
+    message, prog = io.StringIO(), f"{program()} {verb}"
     try:
         with contextlib.redirect_stderr(message):
-            parsed = tyro.cli(options, args=list(argv), prog=f"python -m tsc_marl {verb}", config=(tyro.conf.FlagConversionOff,))
+            parsed = tyro.cli(options, args=list(argv), prog=prog, config=(tyro.conf.FlagConversionOff,))
     except SystemExit as ended:
         if not ended.code:
             raise
         lines = [line.strip(" │") for line in message.getvalue().splitlines()]
         text = " ".join(line for line in lines if line and line[0] not in "╭╰─" and not line.startswith("For full helptext"))
         text = text.split(" Argument helptext:")[0].rstrip(".")
-        raise UserError(f"{text}; every option: python -m tsc_marl {verb} --help") from None
+        raise UserError(f"{text}; every option: {prog} --help") from None
     if dataclasses.is_dataclass(parsed):
         check(parsed)
     return parsed
 
 
+def program() -> str:
+    """Return the program as the user has called it: the console script, or the module."""
+    return SCRIPT if Path(sys.argv[0]).stem == SCRIPT else "python -m tsc_marl"
+
+
 def command_line(verb: str, argv: Sequence[str]) -> str:
     """Return the line that a shell takes for a verb with these words."""
-    return shlex.join(["python", "-m", "tsc_marl", verb, *argv])
+    return f"{program()} {shlex.join([verb, *argv])}"
 
 
 def _values(argv: list[str], option: str) -> list[str]:
@@ -238,11 +300,3 @@ def _values(argv: list[str], option: str) -> list[str]:
         if word.split("=")[0] == option:
             values = word.split("=")[1:] or list(itertools.takewhile(lambda value: not value.startswith("--"), argv[i + 1 :]))
     return values
-
-
-def as_dict(config: RunConfig[Any]) -> dict[str, Any]:
-    """Return all settings, flat, as `algo.lr: value`."""
-    flat: dict[str, Any] = {}
-    for name, value in dataclasses.asdict(config).items():
-        flat |= {f"{name}.{key}": inner for key, inner in value.items()} if isinstance(value, dict) else {name: value}
-    return flat

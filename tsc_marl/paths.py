@@ -1,6 +1,7 @@
 """Where the program finds its own files, and where it keeps those of its user."""
 
 import os
+import re
 from importlib import resources
 from pathlib import Path
 
@@ -22,6 +23,17 @@ def shipped(name: str) -> Path:
 
 
 NETWORKS, CONFIGS = shipped("networks"), shipped("configs")
+
+
+def file_name(name: str) -> str:
+    """Return a name as a file name that every file system takes: letters, digits, `.`, `_` and `-`.
+
+    Every other character becomes its hexadecimal code between two `-`, so that different names stay different.
+
+    >>> file_name("jointq-one_step_team"), file_name("mine.rules:Second")
+    ('jointq-one_step_team', 'mine.rules-3a-Second')
+    """
+    return re.sub(r"[^A-Za-z0-9._-]", lambda match: f"-{ord(match[0]):x}-", name)
 
 
 def make_folder(out: Path) -> None:

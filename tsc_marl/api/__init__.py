@@ -138,12 +138,13 @@ def train(
         episodes: training episodes for each algorithm and seed.
         settings: further options of `tsc-marl train`: `workers=2`, `eval_seeds=(1, 2)`, `algo={"gamma": 0.98}`.
     """
+    from tsc_marl import old_options
     from tsc_marl.api.results import TrainingResult
     from tsc_marl.training import loop
 
     names = [_import_path(algorithm) if isinstance(algorithm, type) else algorithm for algorithm in algos]
     options = {"network": network, "algos": names, "seeds": seeds, "episodes": episodes, **settings}
-    return TrainingResult(loop.train(_arguments(options)))
+    return TrainingResult(loop.train(old_options.replace(_arguments(options))))
 
 
 def _arguments(options: Mapping[str, Any], prefix: str = "") -> list[str]:

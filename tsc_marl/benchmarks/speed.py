@@ -165,10 +165,11 @@ def _against_sumo_rl(libsumo: bool) -> dict[str, Measure]:
 def _training() -> dict[str, Measure]:
     """Acting, learning and the second worker, with jointq's first updates on grid4x4."""
     acting, learning, speedup = [], [], []
-    (config,) = parse(["--network", "grid4x4", "--algos", "jointq", "--workers", "2"])
-    with tempfile.TemporaryDirectory() as folder, Pool(1) as one, Pool(2, concurrent_episodes=config.concurrent_episodes) as two:
-        run = TrainingRun(config, "jointq", 0, two.read_spec(config.task()), TrainingFolder(Path(folder)))
-        jobs = [Job(i, config.task(), run.policy(), SEED + i, explore_seed=i) for i in range(4)]
+    experiment = parse(["--network", "grid4x4", "--algos", "jointq", "--workers", "2"])
+    task, paused = experiment.task(), experiment.concurrent_episodes
+    with tempfile.TemporaryDirectory() as folder, Pool(1) as one, Pool(2, concurrent_episodes=paused) as two:
+        run = TrainingRun(experiment.runs[0], two.read_spec(task), TrainingFolder(Path(folder)))
+        jobs = [Job(i, task, run.policy(), SEED + i, explore_seed=i) for i in range(4)]
         for pool in (one, two):
             list(pool.run(jobs[: len(pool.pids)]))
         for _ in range(3):

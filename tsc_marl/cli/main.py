@@ -1,4 +1,8 @@
-"""The command line: find the verb, run it, return the exit code."""
+"""The command line: find the verb, run it, return the exit code.
+
+The verbs are a table, since tyro lists its subcommands without groups and names no verb that is near to a mistyped one.
+`train` reads `--algos` before its options are known, `study` passes unknown options on: subcommands of tyro offer neither.
+"""
 
 import os
 import select
@@ -8,6 +12,7 @@ from collections.abc import Callable
 
 from tsc_marl import console, old_options
 from tsc_marl.cli import verbs
+from tsc_marl.config import program
 from tsc_marl.errors import UserError, unknown
 
 GROUPS: dict[str, tuple[Callable[[list[str]], None], ...]] = {
@@ -21,7 +26,7 @@ VERBS = {verb.__name__.rstrip("_"): verb for group in GROUPS.values() for verb i
 
 
 def _usage() -> None:
-    print("usage: python -m tsc_marl [-q | -v] VERB [OPTIONS]")
+    print(f"usage: {program()} [-q | -v] VERB [OPTIONS]")
     for title, group in GROUPS.items():
         print(f"\n{title}")
         for verb in group:

@@ -23,7 +23,7 @@ from tsc_marl.cli.options import (
 )
 from tsc_marl.config import algorithms, check_eval_seeds, cli, command_line, read_timing
 from tsc_marl.errors import UserError, unknown
-from tsc_marl.paths import make_folder
+from tsc_marl.paths import file_name, make_folder
 from tsc_marl.sim.demand import Demand
 
 if TYPE_CHECKING:
@@ -71,7 +71,8 @@ def evaluate(argv: list[str]) -> None:
     wanted = tuple(controllers.available()) if options.policy == ("classical",) else options.policy
     check_list("policy", wanted)
     check_list("network", options.network)
-    names = [*wanted, *policy_labels(wanted).values(), *controllers.available(), *algorithms()]
+    labels = policy_labels(wanted)
+    names = [*wanted, *labels.values(), *controllers.available(), *algorithms()]
     if options.baseline not in names:
         raise unknown("baseline", options.baseline, dict.fromkeys(names))
     for name in options.disturbances or ():
@@ -79,7 +80,8 @@ def evaluate(argv: list[str]) -> None:
     check_eval_seeds(options.eval_seeds)
     disturbed = () if options.disturbances is None else options.disturbances or disturbances.available()
     tasks = [_task(name, options.timing_preset, options.demand, options.metrics) for name in session.networks(options.network)]
-    session.run(tasks, wanted, options.eval_seeds, options.out, options.baseline, disturbed, options.workers)
+    baseline = labels.get(options.baseline, options.baseline)
+    session.run(tasks, wanted, options.eval_seeds, options.out, baseline, disturbed, options.workers)
 
 
 def results(argv: list[str]) -> None:
@@ -182,7 +184,8 @@ def explain(argv: list[str]) -> None:
     policy = find_policy(options.policy, task)
     make_folder(options.out)
     trace = module.play(task, policy, options.seed)
-    path = options.out / f"decisions_{task.network}_{policy_labels([options.policy])[options.policy]}.csv"
+    label = policy_labels([options.policy])[options.policy]
+    path = options.out / f"decisions_{task.network}_{file_name(label)}.csv"
     title = f"{policy.name} on {task.network}, seed {options.seed}: delay {trace.metrics['delay']:.1f} s"
     module.write(path, trace)
     module.draw(path.with_suffix(".png"), task, trace, f"{title}; effect of each signal's choice")

@@ -8,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from tsc_marl.paths import file_name
 from tsc_marl.rollout.policies import Policy
 from tsc_marl.rollout.pool import Failure, Pool
 from tsc_marl.rollout.task import Task
@@ -30,7 +31,7 @@ def evaluate(
         task: network, timing, demand, disturbance, and the observation of policies that have none of their own.
         policies: by their names in the results.
         seeds: SUMO seeds.
-        out: keep SUMO's own files in `out/<name>/`.
+        out: keep SUMO's own files in `out/<name>/`, as `file_name` writes the name.
         watch: called after each episode with policy, seed, and its error or None. Failed episodes are then left out of
             the results; without `watch`, an error is raised.
 
@@ -44,7 +45,7 @@ def evaluate(
             tasks[name],
             policies[name],
             seed,
-            out=out / name if out is not None else None,
+            out=out / file_name(name) if out is not None else None,
             measure_approaches=True,
         )
         for i, (name, seed) in enumerate(pairs)

@@ -9,7 +9,7 @@ from tsc_marl import console
 from tsc_marl.errors import UserError
 from tsc_marl.evaluation import statistics, tables
 from tsc_marl.evaluation.evaluate import Results, evaluate, write_results
-from tsc_marl.paths import make_folder
+from tsc_marl.paths import file_name, make_folder
 from tsc_marl.rollout.policies import Policy
 from tsc_marl.rollout.pool import Pool, WorkerDiedError
 from tsc_marl.rollout.task import Task
@@ -124,7 +124,7 @@ class EvaluationSession:
                 if label in undisturbed and not (disturbed.disturbance.affects_detectors and policy.hides_detectors)
             }
             results[name] = self._play(disturbed, able, None, f"{task.network}, {name}")
-            path = self.out / task.network / f"disturbance_{name.replace(':', '.')}.json"
+            path = self.out / task.network / f"disturbance_{file_name(name)}.json"
             write_results(path, disturbed, results[name])
         title = f"{task.network}: delay [s] under disturbances (ratio to undisturbed), mean over {len(self.seeds)} seeds"
         console.show(tables.stress_table(title, results, UNDISTURBED))
@@ -157,7 +157,7 @@ def _log(task: Task, results: Results, files: Sequence[Path]) -> None:
     tracker = Tracker(task.network)
     run = tracker.start(f"evaluation of {', '.join(results)}", {"kind": "evaluation", "network": task.network}, {})
     means = {
-        f"{name}/{metric}": statistics.mean(episodes, metric)
+        f"{file_name(name)}/{metric}": statistics.mean(episodes, metric)
         for name, episodes in results.items()
         for metric in episodes[0].values
     }

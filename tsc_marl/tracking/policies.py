@@ -68,16 +68,15 @@ def _newest(algorithm: str, network: str) -> Path:
 
 
 def policy_labels(names: Sequence[str]) -> dict[str, str]:
-    """Return the label of each policy in tables and folders: its name, or the shortest end of its path that is unique.
+    """Return the label of each policy in tables: its name, or the shortest end of its path that is unique.
 
-    An import path `package.module:Name` has a dot for its colon, which SUMO does not allow in the name of a file.
     The file name `checkpoint.pt`, which all trainings use, is left out: `mappo-s0` for runs/x/mappo-s0/checkpoint.pt.
     """
     paths = {name: Path(name).resolve() for name in names if Path(name).is_file()}
     parts = {name: path.parent.parts if path.name == CHECKPOINT else path.with_suffix("").parts for name, path in paths.items()}
     labels: dict[str, str] = {}
     for depth in range(1, max(map(len, parts.values()), default=0) + 2):
-        labels = {name: "_".join(parts[name][-depth:]).strip("/") if name in parts else name.replace(":", ".") for name in names}
+        labels = {name: "_".join(parts[name][-depth:]).strip("/") if name in parts else name for name in names}
         if len(set(labels.values())) == len(labels):
             break
     return labels

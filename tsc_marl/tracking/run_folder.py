@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from tsc_marl.paths import home
+from tsc_marl.paths import file_name, home
 
 CHECKPOINT = "checkpoint.pt"
 """File of a training's newest state, also as an artifact in the tracking store."""
@@ -119,5 +119,7 @@ class RunFolder:
         return self.path / "log.txt"
 
     def training(self, algorithm: str, seed: int) -> TrainingFolder:
-        """Return the folder of one algorithm with one seed."""
-        return TrainingFolder(self.path / f"{algorithm}-s{seed}")
+        """Return the folder of one algorithm with one seed; a run of an earlier version may have the plain name."""
+        name = f"{algorithm}-s{seed}"
+        plain = self.path / name
+        return TrainingFolder(plain if plain.exists() else self.path / file_name(name))

@@ -2,16 +2,18 @@
 
 import json
 import logging
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from tsc_marl import console, deploy
-from tsc_marl.config import RunConfig, as_dict
+from tsc_marl.config import ExperimentConfig
+from tsc_marl.errors import UserError
 from tsc_marl.evaluation import statistics, tables
 from tsc_marl.evaluation.evaluate import Results, evaluate, load_matching_results, write_results
-from tsc_marl.rollout.policies import ControllerPolicy
-from tsc_marl.rollout.pool import Pool
+from tsc_marl.rollout.policies import ControllerPolicy, Policy
+from tsc_marl.rollout.pool import Pool, WorkerDiedError
+from tsc_marl.rollout.task import Task
 from tsc_marl.tracking.run_folder import RunFolder
 from tsc_marl.tracking.store import Tracker
 from tsc_marl.training.run import TrainingRun
@@ -22,33 +24,50 @@ logger = logging.getLogger(__name__)
 
 def evaluate_and_report(pool: Pool, tracker: Tracker, trainings: list[TrainingRun], folder: RunFolder, parent: str) -> None:
     """Evaluate the final policies beside the classical controllers; write the table, files and artifacts."""
-    config = trainings[0].config
-    task = config.eval_task()
-    logger.info(f"evaluating on {len(config.eval_seeds)} held-out seeds …")
-    measured = load_matching_results(folder.measured, task, config.baselines, config.eval_seeds)
-    controllers = {name: ControllerPolicy(name) for name in config.baselines if name not in measured}
+    experiment = trainings[0].experiment
+    task = experiment.eval_task()
+    measured = load_matching_results(folder.measured, task, experiment.baselines, experiment.eval_seeds)
+    controllers = {name: ControllerPolicy(name) for name in experiment.baselines if name not in measured}
     policies = controllers | {run.label: run.policy() for run in trainings}
-    results = measured | evaluate(pool, task, policies, config.eval_seeds)
+    results = measured | _evaluate(pool, task, policies, experiment.eval_seeds)
     write_results(folder.evaluation, task, results)
-    baseline_delays = {name: statistics.mean(results[name], "delay") for name in config.baselines}
+    baseline_delays = {name: statistics.mean(results[name], "delay") for name in experiment.baselines if name in results}
     for run in trainings:
         _log_evaluation(tracker, run, results, baseline_delays)
-    histories, title = {run.label: run.history for run in trainings}, f"{config.network}: {', '.join(config.algos)}"
+    histories, title = {run.label: run.history for run in trainings}, f"{experiment.network}: {', '.join(experiment.algos)}"
     learning_curve.draw(folder.learning_curve, histories, baseline_delays, title)
     for path in (folder.evaluation, folder.learning_curve):
         tracker.artifact(parent, path)
-    tracker.describe(parent, tables.markdown(results, config.metrics))
+    tracker.describe(parent, tables.markdown(results, experiment.metrics))
     spent = {run.label: (run.episode, run.minutes) for run in trainings}
-    measured_on = f"mean over {len(config.eval_seeds)} held-out seeds, greedy final policies"
-    title = f"{config.network}, timing {config.timing_preset}: {measured_on}"
-    minor = tables.left_out_first(tables.result_columns(named=config.metrics))
-    console.show(tables.results_table(title, results, spent, named=config.metrics), minor)
-    logger.info(_next_commands(config, folder))
+    measured_on = f"mean over {len(experiment.eval_seeds)} held-out seeds, greedy final policies"
+    title = f"{experiment.network}, timing {experiment.timing_preset}: {measured_on}"
+    minor = tables.left_out_first(tables.result_columns(named=experiment.metrics))
+    console.show(tables.results_table(title, results, spent, named=experiment.metrics), minor)
+    logger.info(_next_commands(experiment, folder))
 
 
-def _next_commands(config: RunConfig[Any], folder: RunFolder) -> str:
-    last, net = config.algos[-1], f"NET={config.network}"
-    played = net if config.timing_preset == RunConfig.timing_preset else f"{net} TIMING={config.timing_preset}"
+def _evaluate(pool: Pool, task: Task, policies: Mapping[str, Policy], seeds: Sequence[int]) -> Results:
+    """Play all policies; a classical controller that cannot serve the network is left out with one line."""
+    left_out: set[str] = set()
+    with console.progress(f"evaluation on {len(seeds)} held-out seeds", len(policies) * len(seeds)) as progress:
+
+        def watch(name: str, seed: int, error: Exception | None) -> None:
+            progress.advance()
+            if error is None or name in left_out:
+                return
+            unfit = isinstance(error, UserError) and not isinstance(error, WorkerDiedError)
+            if not (unfit and isinstance(policies[name], ControllerPolicy)):
+                raise error
+            left_out.add(name)
+            logger.warning(f"{task.network}: {name} is left out: {error}")
+
+        return evaluate(pool, task, policies, seeds, watch=watch)
+
+
+def _next_commands(experiment: ExperimentConfig, folder: RunFolder) -> str:
+    last, net = experiment.algos[-1], f"NET={experiment.network}"
+    played = net if experiment.timing_preset == ExperimentConfig.timing_preset else f"{net} TIMING={experiment.timing_preset}"
     verbs = ["ui", f"watch {played} POLICY={last}", f'evaluate {played} POLICY="{last} max_pressure"', f"compare {net}"]
     verbs += [f"report {net}", f"explain {played} POLICY={last}"]
     return "\n".join([f"\nlearning curve: {folder.learning_curve}", "next:", *(f"  make {verb}" for verb in verbs)])
@@ -61,16 +80,18 @@ def _log_evaluation(tracker: Tracker, run: TrainingRun, results: Results, baseli
     step = int(run.history[-1]["steps"])
     if tracker.logged_until(run.mlflow_id, "eval/delay") < step:
         tracker.log(run.mlflow_id, means, step)
-    write_results(folder.evaluation, run.config.eval_task(), {run.label: episodes})
-    folder.config.write_text(json.dumps(as_dict(run.config), indent=1))
-    title = f"{run.config.network}: {run.label}"
+    write_results(folder.evaluation, run.experiment.eval_task(), {run.label: episodes})
+    folder.config.write_text(json.dumps(run.config.as_dict(), indent=1))
+    title = f"{run.experiment.network}: {run.label}"
     learning_curve.draw(folder.learning_curve, {run.label: run.history}, baseline_delays, title)
     for path in (folder.checkpoint, folder.evaluation, folder.config, folder.learning_curve):
         tracker.artifact(run.mlflow_id, path)
     _log_policy_model(tracker, run)
     uses = f'mlflow.pyfunc.load_model("runs:/{run.mlflow_id}/policy").predict({{"obs": obs, "avail": avail}})'
     beside = {name: results[name] for name in results if name in (run.label, *baseline_delays)}
-    tracker.describe(run.mlflow_id, f"{tables.markdown(beside, run.config.metrics)}\n\nThe policy in another program: `{uses}`")
+    tracker.describe(
+        run.mlflow_id, f"{tables.markdown(beside, run.experiment.metrics)}\n\nThe policy in another program: `{uses}`"
+    )
 
 
 def _log_policy_model(tracker: Tracker, run: TrainingRun) -> None:

@@ -15,7 +15,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from tsc_marl import console
-from tsc_marl.config import RunConfig, as_dict, command_line, parse
+from tsc_marl.config import ExperimentConfig, RunConfig, command_line, parse
 from tsc_marl.errors import UserError, unknown
 from tsc_marl.rollout.pool import Pool, WorkerDiedError
 from tsc_marl.rollout.task import check_task
@@ -35,7 +35,7 @@ def train(argv: list[str]) -> Path:
     torch uses one thread: the order of its sums depends on the number of threads.
 
     Args:
-        argv: options of the verb `train`.
+        argv: options of the verb `train`, in their names of today.
 
     Returns the folder of the run.
 
@@ -44,22 +44,21 @@ def train(argv: list[str]) -> Path:
         WorkerDiedError: when simulations die repeatedly; the checkpoint is saved.
     """
     torch.set_num_threads(1)
-    configs, folder = parse(argv), None
-    if configs[0].resume:
-        configs, folder = _resumed(configs[0], argv)
-    first = configs[0]
-    for note in check_task(first.task()):
+    experiment, folder = parse(argv), None
+    if experiment.resume:
+        experiment, folder = _resumed(experiment, argv)
+    for note in check_task(experiment.task()):
         logger.info(note)
-    tracker = Tracker(first.network)
+    tracker = Tracker(experiment.network)
     with contextlib.ExitStack() as held:
         if folder is not None:
             held.enter_context(run_lock(folder))
-        pool = held.enter_context(Pool(first.workers, max(config.concurrent_episodes for config in configs)))
-        spec = pool.read_spec(first.task())
+        pool = held.enter_context(Pool(experiment.workers, experiment.concurrent_episodes))
+        spec = pool.read_spec(experiment.task())
         if folder is None:
-            folder = _new_folder(first.network, argv, configs)
+            folder = _new_folder(argv, experiment)
             held.enter_context(run_lock(folder))
-        _train_all(pool, tracker, configs, spec, folder)
+        _train_all(pool, tracker, experiment, spec, folder)
     return folder.path
 
 
@@ -77,16 +76,14 @@ def run_lock(folder: RunFolder) -> Iterator[None]:
         lock.release()
 
 
-def _train_all(pool: Pool, tracker: Tracker, configs: list[RunConfig[Any]], spec: Spec, folder: RunFolder) -> None:
-    first = configs[0]
-    parent = _parent(tracker, first, folder)
+def _train_all(pool: Pool, tracker: Tracker, experiment: ExperimentConfig, spec: Spec, folder: RunFolder) -> None:
+    parent = _parent(tracker, experiment, folder)
     trainings: list[TrainingRun] = []
     status = "FAILED"
     try:
-        for config, name in zip(configs, first.algos, strict=True):
-            for seed in first.seeds:
-                trainings.append(_open_run(tracker, config, name, seed, spec, folder, parent))
-                _learn(pool, tracker, trainings[-1])
+        for config in experiment.runs:
+            trainings.append(_open_run(tracker, config, spec, folder, parent))
+            _learn(pool, tracker, trainings[-1])
         evaluate_and_report(pool, tracker, trainings, folder, parent)
         status = "FINISHED"
     except KeyboardInterrupt:
@@ -102,17 +99,17 @@ def _train_all(pool: Pool, tracker: Tracker, configs: list[RunConfig[Any]], spec
         folder.finished.touch()
 
 
-def _new_folder(network: str, argv: Sequence[str], configs: Sequence[RunConfig[Any]]) -> RunFolder:
-    folder = RunFolder(runs() / f"{network}-{datetime.now():%Y%m%d-%H%M%S}")
+def _new_folder(argv: Sequence[str], experiment: ExperimentConfig) -> RunFolder:
+    folder = RunFolder(runs() / f"{experiment.network}-{datetime.now():%Y%m%d-%H%M%S}")
     try:
-        prepare(folder, argv, configs)
+        prepare(folder, argv, experiment)
     except FileExistsError:  # another training started in this second
         time.sleep(1)
-        return _new_folder(network, argv, configs)
+        return _new_folder(argv, experiment)
     return folder
 
 
-def prepare(folder: RunFolder, argv: Sequence[str], configs: Sequence[RunConfig[Any]]) -> None:
+def prepare(folder: RunFolder, argv: Sequence[str], experiment: ExperimentConfig) -> None:
     """Make the folder of a new run with its command line and its settings, which `--resume` reads.
 
     Raises:
@@ -123,7 +120,7 @@ def prepare(folder: RunFolder, argv: Sequence[str], configs: Sequence[RunConfig[
         new = RunFolder(Path(scratch, "new"))
         new.path.mkdir()
         new.command.write_text(json.dumps(list(argv)))
-        new.config.write_text(settings.to_json(configs))
+        new.config.write_text(settings.to_json(experiment))
         try:
             new.path.rename(folder.path)
         except OSError as error:
@@ -134,60 +131,53 @@ def _command(folder: RunFolder) -> str:
     return command_line("train", json.loads(folder.command.read_text()))
 
 
-def _resumed(config: RunConfig[Any], argv: list[str]) -> tuple[list[RunConfig[Any]], RunFolder]:
+def _resumed(command: ExperimentConfig, argv: list[str]) -> tuple[ExperimentConfig, RunFolder]:
     """Return the settings and the folder of an earlier run."""
     others = [word for word in argv if word.startswith("--") and word.split("=")[0] not in ("--resume", "--workers")]
     if others:
-        raise UserError(f"--resume {config.resume} keeps the settings of that run; leave out {' '.join(others)}")
-    folder = RunFolder.named(Path(config.resume or "").name)
+        raise UserError(f"--resume {command.resume} keeps the settings of that run; leave out {' '.join(others)}")
+    folder = RunFolder.named(Path(command.resume or "").name)
     if not folder.command.is_file():
         raise unknown("run", folder.name, [path.name for path in runs().glob("*") if RunFolder(path).command.is_file()])
-    return [replace(earlier, workers=config.workers) for earlier in settings.read(folder)], folder
+    return replace(settings.read(folder), workers=command.workers), folder
 
 
-def _parent(tracker: Tracker, config: RunConfig[Any], folder: RunFolder) -> str:
+def _parent(tracker: Tracker, experiment: ExperimentConfig, folder: RunFolder) -> str:
     """Open the parent run in the store, or reopen that of a resumed run."""
     path = folder.parent_id
     if path.exists() and tracker.reopen(path.read_text()):
         return path.read_text()
-    tags = {"kind": "comparison", "network": config.network, "folder": folder.name, "command": _command(folder)}
-    run_id = tracker.start(f"{' vs '.join(config.algos)} ({folder.name})", tags, as_dict(config))
+    tags = {"kind": "comparison", "network": experiment.network, "folder": folder.name, "command": _command(folder)}
+    run_id = tracker.start(f"{' vs '.join(experiment.algos)} ({folder.name})", tags, experiment.as_dict())
     path.write_text(run_id)
     return run_id
 
 
-def _open_run(
-    tracker: Tracker, config: RunConfig[Any], name: str, seed: int, spec: Spec, folder: RunFolder, parent: str
-) -> TrainingRun:
+def _open_run(tracker: Tracker, config: RunConfig[Any], spec: Spec, folder: RunFolder, parent: str) -> TrainingRun:
     """Start a run, or continue it from its checkpoint."""
-    run = TrainingRun(config, name, seed, spec, folder.training(name, seed))
+    name, seed, experiment = config.algorithm, config.seed, config.experiment
+    run = TrainingRun(config, spec, folder.training(name, seed))
     if not (run.mlflow_id and tracker.reopen(run.mlflow_id)):
         tags = {
-            "kind": "training",
-            "network": config.network,
-            "algorithm": name,
-            "seed": str(seed),
-            "timing": config.timing_preset,
-        }
-        tags |= {"folder": folder.name, "command": _command(folder)}
-        run.mlflow_id = tracker.start(
-            f"{name} seed {seed} ({folder.name})", tags, as_dict(replace(config, algos=(name,), seeds=(seed,))), parent
-        )
+            "kind": "training", "network": experiment.network, "algorithm": name, "seed": str(seed),
+            "timing": experiment.timing_preset, "folder": folder.name, "command": _command(folder),
+        }  # fmt: skip
+        run.mlflow_id = tracker.start(f"{name} seed {seed} ({folder.name})", tags, config.as_dict(), parent)
         run.stage_checkpoint()
     return run
 
 
 def _learn(pool: Pool, tracker: Tracker, run: TrainingRun) -> None:
     """Train to the end; save a checkpoint even after an error, and a snapshot at each quarter of the way."""
-    config = run.config
+    experiment = run.experiment
     times, logged = 0, tracker.logged_until(run.mlflow_id, "reward")
     for row in run.history:
         if row["steps"] > logged:  # the store was lost meanwhile, or the run deleted
             tracker.log(run.mlflow_id, row, int(row["steps"]))
-    quarters = {config.episodes * k // 4 // config.episodes_per_update * config.episodes_per_update for k in range(4)}
+    quarters = {experiment.episodes * k // 4 // experiment.episodes_per_update * experiment.episodes_per_update for k in range(4)}
     try:
-        with console.progress(run.label, config.episodes, run.episode) as progress:
-            while run.episode < config.episodes:
+        with console.progress(run.label, experiment.episodes, run.episode) as progress:
+            while run.episode < experiment.episodes:
                 if run.episode in quarters:
                     run.snapshot()
                 metrics = train_iteration(pool, run)
@@ -197,7 +187,7 @@ def _learn(pool: Pool, tracker: Tracker, run: TrainingRun) -> None:
                 if step > logged:
                     tracker.log(run.mlflow_id, metrics, step)
                 progress.update(run.episode, _summary(metrics))
-                if times % config.checkpoint_every == 0:
+                if times % experiment.checkpoint_every == 0:
                     run.save()
     finally:
         run.save()

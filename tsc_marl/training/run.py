@@ -29,11 +29,11 @@ class TrainingRun:
         UserError: when that checkpoint is of another training.
     """
 
-    def __init__(self, config: RunConfig[Any], name: str, seed: int, spec: Spec, folder: TrainingFolder) -> None:
-        self.config, self.name, self.seed, self.folder = config, name, seed, folder
-        self.task = config.task()
-        torch.manual_seed(seed)
-        self.learner = Learner(algos.find(name)(spec, config.algo))
+    def __init__(self, config: RunConfig[Any], spec: Spec, folder: TrainingFolder) -> None:
+        self.config, self.experiment, self.folder = config, config.experiment, folder
+        self.task = self.experiment.task()
+        torch.manual_seed(config.seed)
+        self.learner = Learner(algos.find(config.algorithm)(spec, config.algo))
         self.episode = 0
         self.history: list[dict[str, float]] = []
         self.mlflow_id = ""
@@ -47,12 +47,14 @@ class TrainingRun:
 
     @property
     def label(self) -> str:
-        return self.name if len(self.config.seeds) == 1 else f"{self.name} s{self.seed}"
+        """Name among the trainings of the command."""
+        name, seed = self.config.algorithm, self.config.seed
+        return name if len(self.experiment.seeds) == 1 else f"{name} s{seed}"
 
     def policy(self) -> TrainedPolicy:
         """Return a copy of the present policy."""
         weights = {key: value.detach().clone() for key, value in self.learner.algorithm.policy_state().items()}
-        return TrainedPolicy(self.name, self.config.algo, weights)
+        return TrainedPolicy(self.config.algorithm, self.config.algo, weights)
 
     def stage_checkpoint(self) -> None:
         """Keep the present state for `save`, so that an interrupted update is never saved.
@@ -63,7 +65,7 @@ class TrainingRun:
         self._staged = Checkpoint(
             **self._settings(), training=copy.deepcopy(self.learner.algorithm.training_state()), episode=self.episode,
             history=list(self.history), mlflow_id=self.mlflow_id,
-            replay=replay.state() if replay is not None and self.episode < self.config.episodes else None,
+            replay=replay.state() if replay is not None and self.episode < self.experiment.episodes else None,
         )  # fmt: skip
 
     def save(self) -> None:
@@ -80,10 +82,10 @@ class TrainingRun:
 
     def _settings(self) -> dict[str, Any]:
         """Return the settings that a checkpoint and this run must share."""
-        config = self.config
+        config, shared = self.config, self.experiment
         return {
-            "network": config.network, "algorithm": self.name, "seed": self.seed, "sim": asdict(config.sim),
-            "timing": asdict(config.timing), "config": asdict(config.algo),
+            "network": shared.network, "algorithm": config.algorithm, "seed": config.seed, "sim": asdict(shared.sim),
+            "timing": asdict(shared.timing), "config": asdict(config.algo),
         }  # fmt: skip
 
     def _load(self, saved: Checkpoint) -> None:
@@ -103,8 +105,8 @@ class TrainingRun:
 
 def train_iteration(pool: Pool, run: TrainingRun) -> dict[str, float]:
     """Play a few episodes side by side and learn from them, once or after each of their rollouts."""
-    start, config = time.monotonic(), run.config
-    progress, learning = run.episode / config.episodes, 0.0
+    start = time.monotonic()
+    progress, learning = run.episode / run.experiment.episodes, 0.0
     length = run.learner.rollout_length
     rollouts: list[list[RolloutResult]] = []
     metrics: list[dict[str, float]] = []
@@ -124,8 +126,8 @@ def _play(
     pool: Pool, run: TrainingRun, policy: TrainedPolicy, length: int, earlier: tuple[TrainedPolicy, ...]
 ) -> list[RolloutResult]:
     """Return the next rollout of each episode of the iteration."""
-    numbers = range(run.episode, run.episode + run.config.episodes_per_update)
-    sumo_seeds = {n: seeds.train_seed(run.seed, n) for n in numbers}
+    numbers = range(run.episode, run.episode + run.experiment.episodes_per_update)
+    sumo_seeds = {n: seeds.train_seed(run.config.seed, n) for n in numbers}
     jobs = [
         Job(n, run.task, policy, seed, explore_seed=seed, rollout_length=length, previous_policies=earlier)
         for n, seed in sumo_seeds.items()

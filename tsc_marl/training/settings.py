@@ -2,27 +2,26 @@
 
 import json
 import tempfile
-from collections.abc import Sequence
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from tsc_marl import algos
-from tsc_marl.config import RunConfig, parse
+from tsc_marl import algos, old_options
+from tsc_marl.config import ExperimentConfig, parse
 from tsc_marl.errors import UserError
 from tsc_marl.sim.scenario import reference
 from tsc_marl.tracking import renames
 from tsc_marl.tracking.run_folder import RunFolder
 
 
-def to_json(configs: Sequence[RunConfig[Any]]) -> str:
-    """Return the settings of a run, one entry for each algorithm."""
-    return json.dumps([asdict(config) | {"network": reference(config.network)} for config in configs], indent=1)
+def to_json(experiment: ExperimentConfig) -> str:
+    """Return the settings of a run."""
+    return json.dumps(asdict(experiment) | {"network": reference(experiment.network)}, indent=1)
 
 
-def read(folder: RunFolder) -> list[RunConfig[Any]]:
+def read(folder: RunFolder) -> ExperimentConfig:
     """Return the settings of a run.
 
     Raises:
@@ -31,17 +30,22 @@ def read(folder: RunFolder) -> list[RunConfig[Any]]:
     try:
         if not folder.config.exists():
             return _from_command(folder)
-        entries = json.loads(folder.config.read_text())
-        return [_config(name, entry) for name, entry in zip(entries[0]["algos"], entries, strict=True)]
-    except (ValueError, KeyError, IndexError, TypeError, OSError) as error:
+        content = json.loads(folder.config.read_text())
+        return _experiment(_joined(content) if isinstance(content, list) else content)
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, OSError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"run {folder.name} cannot go on, its settings cannot be read ({reason}); train again") from None
 
 
-def _config(algorithm: str, entry: dict[str, Any]) -> RunConfig[Any]:
-    kind = algos.find(algorithm).Config
-    algo = _load(kind, entry["algo"], "algo.")
-    return _load(RunConfig, entry | {"algo": algo})
+def _joined(entries: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the settings of a run that has one entry for each algorithm, as earlier versions wrote them."""
+    first = entries[0]
+    return first | {"algo": {name: entry["algo"] for name, entry in zip(first["algos"], entries, strict=True)}}
+
+
+def _experiment(values: dict[str, Any]) -> ExperimentConfig:
+    algo = {name: _load(algos.find(name).Config, own, "algo.") for name, own in values["algo"].items()}
+    return _load(ExperimentConfig, values | {"algo": algo})
 
 
 def _load(kind: type, values: dict[str, Any], prefix: str = "") -> Any:
@@ -59,9 +63,9 @@ def _load(kind: type, values: dict[str, Any], prefix: str = "") -> Any:
     return kind(**plain | parts)
 
 
-def _from_command(folder: RunFolder) -> list[RunConfig[Any]]:
+def _from_command(folder: RunFolder) -> ExperimentConfig:
     """Return the settings of a run of an earlier version, from its command line and its copy of configs/."""
-    words = renames.words(json.loads(folder.command.read_text()))
+    words = old_options.replace(json.loads(folder.command.read_text()))
     with tempfile.TemporaryDirectory() as copied:
         for path in folder.old_configs.rglob("*.yaml"):
             values = yaml.safe_load(path.read_text()) or {}

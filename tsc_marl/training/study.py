@@ -10,13 +10,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import Any
 
 from tsc_marl import console
-from tsc_marl.config import RunConfig, as_dict, parse
+from tsc_marl.config import ExperimentConfig, parse
 from tsc_marl.errors import UserError
+from tsc_marl.paths import file_name
 from tsc_marl.sim.scenario import reference
 from tsc_marl.tracking.connection import uri
 from tsc_marl.tracking.run_folder import RunFolder, runs
@@ -37,7 +37,7 @@ class Trial:
     seed: int
     line: tuple[str, ...]
     """Command line of `train`."""
-    config: RunConfig[Any]
+    config: ExperimentConfig = field(compare=False)
     digest: str
     """Digest of all settings."""
 
@@ -48,7 +48,7 @@ class Trial:
     @property
     def folder(self) -> RunFolder:
         """The folder of the training, named by network, algorithm, seed and digest."""
-        return RunFolder.named(f"study-{self.net}-{self.algorithm}-s{self.seed}-{self.digest}")
+        return RunFolder.named(file_name(f"study-{self.net}-{self.algorithm}-s{self.seed}-{self.digest}"))
 
     @property
     def finished(self) -> bool:
@@ -80,7 +80,7 @@ class Trial:
             shutil.rmtree(folder.path)
         if not folder.path.exists():
             with contextlib.suppress(FileExistsError):  # another study was quicker
-                prepare(folder, self.line, [self.config])
+                prepare(folder, self.line, self.config)
         if like is not None:
             shutil.copy(like.folder.evaluation, folder.measured)
         command = [sys.executable, "-m", "tsc_marl", "train", "--resume", folder.name, "--workers", str(workers)]
@@ -99,8 +99,8 @@ def trials(nets: Sequence[str], algorithms: Sequence[str], seeds: Sequence[int],
         for net in nets:
             for algorithm in algorithms:
                 line = ("--network", reference(net), "--algos", algorithm, "--seeds", str(seed), *options)
-                config = parse(list(line))[0]
-                settings = as_dict(replace(config, workers=1))  # how many simulate changes nothing
+                config = parse(line)
+                settings = replace(config, workers=1).runs[0].as_dict()  # how many simulate changes nothing
                 digest = hashlib.sha256(repr(sorted(settings.items())).encode()).hexdigest()[:8]
                 study.append(Trial(config.network, algorithm, seed, line, config, digest))
     return study

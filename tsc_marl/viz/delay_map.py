@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import sumolib
 
+from tsc_marl.paths import file_name
 from tsc_marl.sim import metrics, road_network
 from tsc_marl.sim.scenario import Scenario
 from tsc_marl.viz.plotting import new_figure
@@ -24,7 +25,7 @@ def draw(path: Path, scenario: Scenario, out: Path, seeds: Mapping[str, Sequence
     Args:
         path: PNG to write.
         scenario: the network.
-        out: folder of the controllers' folders with SUMO's files.
+        out: folder of the controllers' folders with SUMO's files, named by `file_name`.
         seeds: the episodes of each controller, over which the approaches are averaged.
     """
     from matplotlib.cm import ScalarMappable
@@ -32,7 +33,7 @@ def draw(path: Path, scenario: Scenario, out: Path, seeds: Mapping[str, Sequence
     from matplotlib.colors import Normalize
 
     net, roads = road_network.read(scenario.net), shapes(scenario.net)
-    means = {name: _mean(net, out / name, of_controller) for name, of_controller in seeds.items()}
+    means = {name: _mean(net, out / file_name(name), of_controller) for name, of_controller in seeds.items()}
     used = {
         name: {edge: mean for edge, mean in edges.items() if edge in roads and mean.vehicles >= 1}
         for name, edges in means.items()
