@@ -517,7 +517,7 @@ def test_own_incidents_happen_on_the_road():
     [
         ("demand-71", "disturbance demand-71 not found; did you mean demand-70?"),
         ("blind-30%", "did you mean blind-20?"),
-        ("test_sim_demand:Outside", r"test_sim_demand:Outside .*disturbance.missed must lie in \[0, 1\]; got 2.0"),
+        ("test_sim_demand:Outside", r"test_sim_demand:Outside: disturbance.missed must lie in \[0, 1\]; got 2.0"),
         ("test_sim_demand:NotDecorated", "test_sim_demand:NotDecorated: its missed has no effect"),
         ("test_sim_demand:NotTyped", "test_sim_demand:NotTyped: its missed has no effect"),
         ("test_sim_demand:Needy", "test_sim_demand:Needy failed with TypeError: .*'size'"),

@@ -52,7 +52,7 @@ def _evaluate(pool: Pool, task: Task, policies: Mapping[str, Policy], seeds: Seq
     left_out: set[str] = set()
     with console.progress(f"evaluation on {len(seeds)} held-out seeds", len(policies) * len(seeds)) as progress:
 
-        def watch(name: str, seed: int, error: Exception | None) -> None:
+        def watch(name: str, _seed: int, error: Exception | None) -> None:
             progress.advance()
             if error is None or name in left_out:
                 return

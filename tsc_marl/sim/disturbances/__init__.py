@@ -42,4 +42,7 @@ def find(name: str) -> Disturbance:
             f"disturbance {name}: expected an object or a subclass of {Disturbance.__module__}.Disturbance; got {value!r}"
         )
     with blamed("disturbance", name, value):
-        return value()
+        try:
+            return value()
+        except UserError as error:
+            raise UserError(f"disturbance {name}: {error}") from error
