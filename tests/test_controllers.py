@@ -19,7 +19,7 @@ from tsc_marl.sim.env import TrafficEnv
 from tsc_marl.sim.signal_timing import Timing
 
 SEED = 23
-NAMES = [name for name in controllers.available() if name != "fixed_time"]
+NAMES = [name for name in controllers.available() if name not in ("fixed_time", "own_program")]
 TIMINGS = ("sumo-rl", "field")
 FAST = [
     ("max_pressure", "cross", "field"),

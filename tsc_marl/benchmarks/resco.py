@@ -78,9 +78,9 @@ def _complete(session: EvaluationSession, task: Task) -> Results:
     """Measure the controllers without results on a network; return the results of all."""
     folder = session.out / task.network
     file = folder / "metrics.json"
-    before = load_matching_results(file, task, controllers.available(), session.seeds)
+    before = load_matching_results(file, task, _controllers(), session.seeds)
     complete = {name: rows for name, rows in before.items() if (folder / name).exists()}
-    policies = {name: ControllerPolicy(name) for name in controllers.available() if name not in complete}
+    policies = {name: ControllerPolicy(name) for name in _controllers() if name not in complete}
     if not policies:
         return complete
     new: Results = {}
@@ -94,6 +94,11 @@ def _complete(session: EvaluationSession, task: Task) -> Results:
             if path.stem not in {f"{kind}_{EVAL_SEEDS[0]}" for kind in MAP_FILES}:
                 path.unlink()
     return complete
+
+
+def _controllers() -> list[str]:
+    """Return the controllers to measure. RESCO's programs are static, so `own_program` would repeat `fixed_time`."""
+    return [name for name in controllers.available() if name != "own_program"]
 
 
 def text(results: Mapping[Case, Results]) -> str:

@@ -223,7 +223,8 @@ def networks(argv: list[str]) -> None:
     from tsc_marl.evaluation import tables
     from tsc_marl.sim import scenario
 
-    console.show(tables.networks_table([scenario.load(name) for name in options.network or scenario.available()]))
+    table = tables.networks_table([scenario.load(name) for name in options.network or scenario.available()])
+    console.show(table, ["source", "licence", "window [s]"])
 
 
 def bench(argv: list[str]) -> None:

@@ -126,7 +126,7 @@ class EvaluationSession:
             results[name] = self._play(disturbed, able, None, f"{task.network}, {name}")
             path = self.out / task.network / f"disturbance_{file_name(name)}.json"
             write_results(path, disturbed, results[name])
-        title = f"{task.network}: delay [s] under disturbances (ratio to undisturbed), mean over {len(self.seeds)} seeds"
+        title = f"{task.network}: delay [s] and its ratio to undisturbed, mean over {len(self.seeds)} seeds"
         console.show(tables.stress_table(title, results, UNDISTURBED))
 
     def _leave_out(self, task: Task, name: str, error: UserError) -> None:

@@ -189,22 +189,22 @@ def markdown(results: Results, named: Sequence[str] = ()) -> str:
 
 
 def stress_table(title: str, results: Mapping[str, Results], undisturbed: str) -> Table:
-    """Return the table of disturbances: mean delay of each controller, and its ratio to the undisturbed one.
+    """Return the table of disturbances, a row each: mean delay of each policy, and its ratio to the undisturbed one.
 
     Args:
         title: above the table.
-        results: per disturbance and controller the metrics of each episode.
+        results: per disturbance and policy the metrics of each episode.
         undisturbed: the key of the results without a disturbance.
     """
-    usual = {name: statistics.mean(rows, "delay") for name, rows in results[undisturbed].items()}
+    usual = {name: statistics.mean(episodes, "delay") for name, episodes in results[undisturbed].items()}
     rows: list[Row] = []
-    for name in sorted(usual, key=lambda key: usual[key]):
-        delays = {key: statistics.mean(of[name], "delay") for key, of in results.items() if name in of and key != undisturbed}
-        ratios = {key: (delay, delay / usual[name]) for key, delay in delays.items()}
-        rows.append({"controller": name, undisturbed: usual[name]} | ratios)
-    disturbed = [Column(key, f"{key} [s]", lambda pair: "{:.1f} ({:.2f})".format(*pair)) for key in results if key != undisturbed]
-    first = Column("controller", "controller"), Column(undisturbed, f"{undisturbed} [s]", number(".1f"))
-    return terminal_table(title, [*first, *disturbed], rows)
+    for key, of_policies in results.items():
+        delays = {name: statistics.mean(episodes, "delay") for name, episodes in of_policies.items()}
+        rows.append({"disturbance": key} | {name: (delay, delay / usual[name]) for name, delay in delays.items()})
+    policies = [
+        Column(name, name, lambda pair: "{:.1f} ({:.2f})".format(*pair)) for name in sorted(usual, key=lambda n: usual[n])
+    ]
+    return terminal_table(title, [Column("disturbance", "disturbance"), *policies], rows)
 
 
 NETWORK_COLUMNS = (
