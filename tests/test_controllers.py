@@ -87,11 +87,13 @@ def test_lights(name, net, timing, tmp_path):
     assert figures["arrived"] > 0
 
 
-@pytest.mark.parametrize("net", ["cologne3", "arterial4x4"])
-def test_fixed_time_shows_the_program_of_the_network(net, tmp_path):
+@pytest.mark.parametrize(
+    ("net", "name"), [("cologne3", "fixed_time"), ("cologne3", "own_program"), ("arterial4x4", "fixed_time")]
+)
+def test_a_static_program_of_the_network_is_shown(net, name, tmp_path):
     """Second by second, from the phases in the network file."""
     env = TrafficEnv(short(net))
-    play(env, "fixed_time", tmp_path)
+    play(env, name, tmp_path)
     logged = signal_log.read(tmp_path / f"tls_{SEED}.xml")
     for tls in signal_log.Conflicts(env.scenario.net).net.getTrafficLights():
         program = next(iter(tls.getPrograms().values()))

@@ -14,6 +14,7 @@ import torch
 
 from tsc_marl import algos
 from tsc_marl.config import parse
+from tsc_marl.rollout import process
 from tsc_marl.rollout.policies import ControllerPolicy, TrainedPolicy
 from tsc_marl.rollout.pool import Pool
 from tsc_marl.rollout.task import Task, read_spec
@@ -228,3 +229,13 @@ def test_a_long_name_of_the_folder_of_temporary_files(tmp_path):
     env = os.environ | {"TMPDIR": str(folder), "PYTHONPATH": str(Path(__file__).parents[1])}
     done = subprocess.run([sys.executable, tmp_path / "program.py"], env=env, capture_output=True, text=True, check=False)
     assert (done.stdout, done.returncode) == ("cross\n", 0), done.stderr
+
+
+def test_ctrl_c_that_arrives_while_a_worker_starts_is_not_lost():
+    reached = False
+    with pytest.raises(KeyboardInterrupt), process._interrupts_deferred():
+        os.kill(os.getpid(), signal.SIGINT)
+        assert signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, [])  # children inherit it
+        reached = True
+    assert reached
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])

@@ -13,6 +13,7 @@ from mlflow import MlflowClient
 from tsc_marl.config import parse
 from tsc_marl.errors import UserError
 from tsc_marl.evaluation.evaluate import load_matching_results
+from tsc_marl.rollout.types import EpisodeMetrics
 from tsc_marl.sim.demand import Demand
 from tsc_marl.tracking.run_folder import RunFolder
 from tsc_marl.training import study
@@ -213,7 +214,9 @@ def test_classical_controllers_play_once_in_a_study(home, monkeypatch):
     assert [sorted(content) for content in contents] == [["ippo", "max_pressure"]] * 2
     assert not first.folder.measured.exists()
     task, path = second.config.eval_task(), second.folder.measured
-    assert load_matching_results(path, task, ("max_pressure", "sotl"), (1,)) == {"max_pressure": contents[1]["max_pressure"]}
+    assert load_matching_results(path, task, ("max_pressure", "sotl"), (1,)) == {
+        "max_pressure": [EpisodeMetrics.from_row(row) for row in contents[1]["max_pressure"]]
+    }
     assert load_matching_results(path, task, ("max_pressure",), (1, 2)) == {}
     assert load_matching_results(path, replace(task, demand=Demand(scale=1.3)), ("max_pressure",), (1,)) == {}
     tampered = path.read_text().replace('"delay": ', '"delay": 9')

@@ -193,7 +193,7 @@ def test_a_crash_marks_the_runs_failed(new_home, tmp_path):
     line += " --episodes-per-update 1 --workers 1"
     code, out, err = home.run(line, PYTHONPATH=str(tmp_path))
     assert code == 2
-    assert one_line(err) == "error: reward angry:reward failed with ValueError: no more\n"
+    assert one_line(err) == f"error: reward angry:reward failed with ValueError: no more ({tmp_path / 'angry.py'}, line 8)\n"
     assert "inserted [veh]" not in out
     assert home.statuses() == {"comparison": "FAILED", "training": "FAILED"}
     assert home.checkpoint()["episode"] == 1

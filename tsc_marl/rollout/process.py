@@ -14,6 +14,7 @@ import threading
 import traceback
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
+from types import FrameType
 from typing import Any
 
 from tsc_marl.errors import UserError
@@ -41,7 +42,7 @@ class WorkerHandle:
         self._played: Job | None = None
         self.connection, far_end = CONTEXT.Pipe()
         self.process = CONTEXT.Process(target=_serve, args=(far_end, self._folder), daemon=True)
-        with _sigint_ignored(), _short_address(), without_main():
+        with _interrupts_deferred(), _short_address(), without_main():
             self.process.start()
         far_end.close()
 
@@ -82,8 +83,9 @@ class WorkerHandle:
         self._start()
 
     def stop(self) -> None:
-        self.process.terminate()
-        self.process.join()
+        if self.process.pid is not None:  # None: its start was interrupted
+            self.process.terminate()
+            self.process.join()
         self.connection.close()
 
 
@@ -110,16 +112,23 @@ def _short_address() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _sigint_ignored() -> Iterator[None]:
-    """Start processes that ignore Ctrl-C from their first instruction on: it is the parent's business."""
-    if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _interrupts_deferred() -> Iterator[None]:
+    """Start processes that never get Ctrl-C, from their first instruction on; the parent gets it after the start.
+
+    Children inherit the mask of signals. A second thread of the parent has another one, hence the handler too.
+    """
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    arrived: list[tuple[int, FrameType | None]] = []
+    in_main_thread = threading.current_thread() is threading.main_thread()  # only this one may set handlers
+    before = signal.signal(signal.SIGINT, lambda *received: arrived.append(received)) if in_main_thread else None
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        if in_main_thread:
+            signal.signal(signal.SIGINT, before)
+    if arrived and callable(before):
+        before(*arrived[0])
 
 
 def _serve(connection: Connection, folder: str) -> None:
