@@ -131,6 +131,16 @@ def test_evaluation_has_a_row_per_policy_and_seed():
     assert "pressure" in repr(result)
 
 
+def test_a_metric_of_ones_own_stands_beside_the_others(tmp_path, monkeypatch):
+    (tmp_path / "own_metric.py").write_text(
+        "from tsc_marl import Metric\n\nclass Lost(Metric):\n    unit = 's'\n\n"
+        "    def __call__(self, episode):\n        return episode.trips.delay_s.mean()\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    frame = tsc_marl.evaluate("cross", ["max_pressure"], [1], workers=1, metrics=["own_metric:Lost"]).to_frame()
+    assert frame["own_metric.Lost"].tolist() == pytest.approx(frame["delay"].tolist())
+
+
 def test_training_returns_curves_evaluation_and_policies(trained):
     assert trained.runs == ["ippo-s0", "iql-s0"]
     assert set(trained.history()["run"]) == {"ippo-s0", "iql-s0"}

@@ -91,7 +91,7 @@ def make_single(
 def evaluate(
     network: str | Path, policies: "Sequence[Any] | Mapping[str, Any]" = ("max_pressure", "fixed_time"),
     seeds: Sequence[int] | None = None, timing: Timing | str | None = None, demand: Demand | None = None,
-    workers: int | None = None, out: str | Path | None = None,
+    workers: int | None = None, out: str | Path | None = None, metrics: Sequence[str] = (),
 ) -> "EvaluationResult":  # fmt: skip
     """Play policies greedily on the same SUMO seeds and return their metrics.
 
@@ -104,6 +104,7 @@ def evaluate(
         demand: variation of the traffic; None for the route files' own.
         workers: processes; None for one per core.
         out: folder for SUMO's own files, `<out>/<label>/`; None keeps none.
+        metrics: metrics of your own beside the standard ones, by import paths `module:Name`.
     """
     from tsc_marl.api.results import EvaluationResult
     from tsc_marl.config import EVAL_SEEDS, check_eval_seeds
@@ -113,7 +114,7 @@ def evaluate(
 
     seeds = EVAL_SEEDS if seeds is None else tuple(seeds)
     check_eval_seeds(seeds, "seeds")
-    task = Task(str(network), _timing(timing) or Timing(), demand=demand or Demand())
+    task = Task(str(network), _timing(timing) or Timing(), demand=demand or Demand(), metrics=tuple(metrics))
     labelled = policies if isinstance(policies, Mapping) else {_label(policy): policy for policy in policies}
     policies_by_label = {label: _policy(policy, task) for label, policy in labelled.items()}
     with Pool(workers or os.cpu_count() or 1) as pool:
