@@ -24,6 +24,21 @@ def available(package: ModuleType) -> list[str]:
     return sorted({*_files(package), *(_plain(entry.name) for entry in _offered(package))})
 
 
+def dashed(package: ModuleType) -> list[str]:
+    """Return the names of a kind as the command line writes those of a simulation: with dashes."""
+    return [name.replace("_", "-") for name in available(package)]
+
+
+def check_dashed(package: ModuleType, name: str, kind: str) -> None:
+    """Refuse a name that nobody offers, in either spelling; an import path is not imported.
+
+    Raises:
+        UserError: with the nearest name.
+    """
+    if ":" not in name and name.replace("_", "-") not in dashed(package):
+        raise unknown(kind, name, dashed(package))
+
+
 def find(package: ModuleType, name: str, base: type[T], kind: str) -> type[T]:
     """Return the class behind a name.
 

@@ -224,7 +224,7 @@ def networks(argv: list[str]) -> None:
     from tsc_marl.sim import scenario
 
     table = tables.networks_table([scenario.load(name) for name in options.network or scenario.available()])
-    console.show(table, ["source", "licence", "window [s]"])
+    console.show(table, tables.NETWORK_MINOR)
 
 
 def bench(argv: list[str]) -> None:

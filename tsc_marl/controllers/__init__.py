@@ -26,7 +26,7 @@ class Controller:
     sumo_controlled: ClassVar[bool] = False
     """True: SUMO's own signal programs run, and `act` is not asked."""
     programs: str = ""
-    """These programs (`sim.programs.xml`); empty for the network's own."""
+    """These programs (`sim.signal_programs.xml`); empty for the network's own."""
 
     def __init__(self, context: PlanningContext) -> None:
         self.context = context

@@ -8,9 +8,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from tsc_marl.errors import UserError
 from tsc_marl.paths import file_name
 from tsc_marl.rollout.policies import Policy
-from tsc_marl.rollout.pool import Failure, Pool
+from tsc_marl.rollout.pool import Failure, Pool, WorkerDiedError
 from tsc_marl.rollout.task import Task
 from tsc_marl.rollout.types import EpisodeMetrics, Job, RolloutResult
 from tsc_marl.sim import metrics
@@ -64,6 +65,11 @@ def evaluate(
         if i in measured:
             results[name].append(measured[i])
     return {name: episodes for name, episodes in results.items() if episodes}
+
+
+def is_refusal(error: Exception) -> bool:
+    """Return whether a policy cannot serve the network, as opposed to an episode that crashed."""
+    return isinstance(error, UserError) and not isinstance(error, WorkerDiedError)
 
 
 def write_results(path: Path, task: Task, results: Results) -> None:

@@ -8,10 +8,10 @@ from pathlib import Path
 from tsc_marl import console
 from tsc_marl.errors import UserError
 from tsc_marl.evaluation import statistics, tables
-from tsc_marl.evaluation.evaluate import Results, evaluate, write_results
+from tsc_marl.evaluation.evaluate import Results, evaluate, is_refusal, write_results
 from tsc_marl.paths import file_name, make_folder
 from tsc_marl.rollout.policies import Policy
-from tsc_marl.rollout.pool import Pool, WorkerDiedError
+from tsc_marl.rollout.pool import Pool
 from tsc_marl.rollout.task import Task
 from tsc_marl.sim import scenario
 from tsc_marl.sim.disturbances import find as find_disturbance
@@ -129,7 +129,7 @@ class EvaluationSession:
         title = f"{task.network}: delay [s] and its ratio to undisturbed, mean over {len(self.seeds)} seeds"
         console.show(tables.stress_table(title, results, UNDISTURBED))
 
-    def _leave_out(self, task: Task, name: str, error: UserError) -> None:
+    def _leave_out(self, task: Task, name: str, error: Exception) -> None:
         self.left_out.append(str(error))
         logger.warning(f"{task.network}: {name} is left out: {error}")
 
@@ -141,7 +141,7 @@ class EvaluationSession:
                 progress.advance()
                 if error is None or str(error) in reported:
                     return
-                if isinstance(error, UserError) and not isinstance(error, WorkerDiedError):
+                if is_refusal(error):
                     reported.add(str(error))
                     self._leave_out(task, name, error)
                 else:

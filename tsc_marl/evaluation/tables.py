@@ -213,10 +213,11 @@ NETWORK_COLUMNS = (
     Column("phases", "phases"),
     Column("lanes", "lanes"),
     Column("vehicles", "vehicles"),
-    Column("window", "window [s]"),
-    Column("licence", "licence"),
-    Column("source", "source"),
+    Column("window", "window [s]", priority=1),
+    Column("licence", "licence", priority=2),
+    Column("source", "source", priority=3),
 )
+NETWORK_MINOR = left_out_first(NETWORK_COLUMNS)
 
 
 def networks_table(scenarios: Sequence[Scenario]) -> Table:

@@ -127,8 +127,8 @@ class TrafficEnv:
         self.out.mkdir(parents=True, exist_ok=True)
         logged = self.names if out is not None else ()
         played = self._episode_scenario(seed)
-        clocks = [program for program in self.net.responsive if program.has_clock] if self.disturbance.stuck else []
-        given = dict.fromkeys(xml for xml in (street_programs.by_the_clock(clocks), programs) if xml)
+        clocks = street_programs.by_the_clock(self.net.responsive) if self.disturbance.stuck else ""
+        given = dict.fromkeys(xml for xml in (clocks, programs) if xml)
         command = engine.command(played, seed, self.out, logged, detail, tuple(given))
         self._engine = Engine(played, [*command, *extra_options], gui)
         self.now = self._engine.now
@@ -210,10 +210,8 @@ class TrafficEnv:
         """Draw the signals that run their fixed program in this episode; return the timers of the others."""
         drawn = seeds.stream(seed, seeds.STUCK_SIGNALS).permutation(len(self.names))
         stuck = drawn[: self.disturbance.stuck].tolist()
-        clocked = [program.signal for program in self.net.responsive if program.has_clock]
         for i in stuck:
-            own = street_programs.BY_THE_CLOCK if self.names[i] in clocked else self.net.signals[i].program
-            self.engine.restore(self.names[i], own)
+            self.engine.restore(self.names[i], self.net.signals[i].program)
         return [timer for i, timer in enumerate(self.timers) if i not in stuck]
 
     def _show_due(self, timers: Sequence[SignalTimer]) -> None:

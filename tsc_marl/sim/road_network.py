@@ -12,7 +12,7 @@ import sumolib
 
 from tsc_marl.errors import UserError
 from tsc_marl.sim.detector_coverage import DetectorCoverage, detector_coverage, interior, next_signal_lanes
-from tsc_marl.sim.street_programs import StreetProgram, responsive, started
+from tsc_marl.sim.street_programs import BY_THE_CLOCK, StreetProgram, responsive, started
 
 DETECTION_M = 200.0
 
@@ -40,7 +40,7 @@ class Signal:
     """Incoming controlled lanes, in the order of their first link."""
     links: tuple[Link, ...]
     program: str
-    """The programID of the one that SUMO starts."""
+    """The programID of its own program by the clock; of the one that SUMO starts, where no clock can run it."""
     neighbours: tuple[str, ...]
     """Signals reached by road without passing another one, either way, by name."""
     x: float
@@ -103,7 +103,9 @@ def read(path: Path, detection_m: float = DETECTION_M) -> RoadNetwork:
     ends_at, approach = _approaches(net, names), _charged_approach(net, names)
     adjacency = _adjacency(net, names)
     controlled = {in_lane.getID() for name in names for in_lane, _, _ in _connections_by_link(net.getTLS(name))}
-    signals = tuple(_signal(net.getTLS(name), programs[name], adjacency[name], controlled) for name in names)
+    own = responsive(net, programs)
+    clocks = {name: started(net.getTLS(name))[0] for name in names} | {p.signal: BY_THE_CLOCK for p in own if p.has_clock}
+    signals = tuple(_signal(net.getTLS(name), programs[name], clocks[name], adjacency[name], controlled) for name in names)
     return RoadNetwork(
         signals=signals,
         fixed=fixed,
@@ -112,7 +114,7 @@ def read(path: Path, detection_m: float = DETECTION_M) -> RoadNetwork:
         lane_limit_ms=np.array([lane.getSpeed() for lane in lanes]),
         approach=approach,
         charged_signal=np.array([names.index(ends_at[approach[lane.getEdge().getID()]]) for lane in lanes]),
-        responsive=responsive(net, programs),
+        responsive=own,
         notes=_notes(net, programs),
         detector_coverage=detector_coverage(net, index, [lane for signal in signals for lane in signal.lanes], detection_m),
     )
@@ -145,7 +147,9 @@ def _notes(net: "sumolib.net.Net", phases: dict[str, tuple[str, ...]]) -> tuple[
     return tuple(notes)
 
 
-def _signal(tls: "sumolib.net.TLS", phases: tuple[str, ...], neighbours: tuple[str, ...], controlled: Set[str]) -> Signal:
+def _signal(
+    tls: "sumolib.net.TLS", phases: tuple[str, ...], program: str, neighbours: tuple[str, ...], controlled: Set[str]
+) -> Signal:
     others = controlled - {in_lane.getID() for in_lane, _, _ in _connections_by_link(tls)}
     movements = tuple(
         Link(link, in_lane.getID(), out_lane.getID(), next_signal_lanes(out_lane, others))
@@ -153,7 +157,7 @@ def _signal(tls: "sumolib.net.TLS", phases: tuple[str, ...], neighbours: tuple[s
     )
     x, y = _coord(tls)
     lanes = tuple(dict.fromkeys(movement.in_lane for movement in movements))
-    return Signal(tls.getID(), phases, lanes, movements, started(tls)[0], neighbours, x, y)
+    return Signal(tls.getID(), phases, lanes, movements, program, neighbours, x, y)
 
 
 def _connections_by_link(tls: "sumolib.net.TLS") -> list[list]:

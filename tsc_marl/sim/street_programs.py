@@ -45,8 +45,9 @@ def responsive(net: "sumolib.net.Net", names: Iterable[str]) -> tuple[StreetProg
 
 
 def by_the_clock(programs: Sequence[StreetProgram]) -> str:
-    """Return SUMO's additional file with the same phases and durations as static programs; empty without programs."""
-    return f"<additional>\n{''.join(map(_static, programs))}</additional>\n" if programs else ""
+    """Return SUMO's additional file with the same phases and durations as static programs; empty where none has a clock."""
+    logics = "".join(_static(program) for program in programs if program.has_clock)
+    return f"<additional>\n{logics}</additional>\n" if logics else ""
 
 
 def _static(program: StreetProgram) -> str:

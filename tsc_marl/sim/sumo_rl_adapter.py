@@ -10,7 +10,6 @@ from types import ModuleType, SimpleNamespace
 from typing import Any, Generic, TypeVar
 
 from tsc_marl import plugins
-from tsc_marl.errors import unknown
 from tsc_marl.sim.signal_view import EpisodeContext
 from tsc_marl.sim.simulation import Simulation
 
@@ -46,7 +45,7 @@ class SumoRlKind(Generic[T]):
 
     def available(self) -> list[str]:
         """Return the names of all files, with dashes."""
-        return [name.replace("_", "-") for name in plugins.available(self.package)]
+        return plugins.dashed(self.package)
 
     def check(self, name: str) -> None:
         """Refuse a name without a file; an import path is not imported.
@@ -54,8 +53,7 @@ class SumoRlKind(Generic[T]):
         Raises:
             UserError: with the nearest name.
         """
-        if ":" not in name and name.replace("_", "-") not in self.available():
-            raise unknown(self.name, name, self.available())
+        plugins.check_dashed(self.package, name, self.name)
 
     def find(self, name: str) -> type[T]:
         """Return the class of a name: a file of the folder, or an import path `package.module:name`.

@@ -8,11 +8,10 @@ import numpy as np
 
 from tsc_marl import console, deploy
 from tsc_marl.config import ExperimentConfig
-from tsc_marl.errors import UserError
 from tsc_marl.evaluation import statistics, tables
-from tsc_marl.evaluation.evaluate import Results, evaluate, load_matching_results, write_results
+from tsc_marl.evaluation.evaluate import Results, evaluate, is_refusal, load_matching_results, write_results
 from tsc_marl.rollout.policies import ControllerPolicy, Policy
-from tsc_marl.rollout.pool import Pool, WorkerDiedError
+from tsc_marl.rollout.pool import Pool
 from tsc_marl.rollout.task import Task
 from tsc_marl.tracking.run_folder import RunFolder
 from tsc_marl.tracking.store import Tracker
@@ -56,8 +55,7 @@ def _evaluate(pool: Pool, task: Task, policies: Mapping[str, Policy], seeds: Seq
             progress.advance()
             if error is None or name in left_out:
                 return
-            unfit = isinstance(error, UserError) and not isinstance(error, WorkerDiedError)
-            if not (unfit and isinstance(policies[name], ControllerPolicy)):
+            if not (is_refusal(error) and isinstance(policies[name], ControllerPolicy)):
                 raise error
             left_out.add(name)
             logger.warning(f"{task.network}: {name} is left out: {error}")

@@ -6,7 +6,7 @@ Detectors under test are disturbed, for trained policies and classical controlle
 import sys
 
 from tsc_marl import plugins
-from tsc_marl.errors import UserError, unknown
+from tsc_marl.errors import UserError
 from tsc_marl.plugins import blamed
 from tsc_marl.sim.disturbances._breakdown import Breakdown
 from tsc_marl.sim.disturbances._detectors import FROZEN_PREFIX, FaultyDetectors, select
@@ -20,7 +20,7 @@ PATHS = "the import path package.module:NAME of a Disturbance or of a subclass o
 
 def available() -> list[str]:
     """Return the names of all files, with dashes."""
-    return [name.replace("_", "-") for name in plugins.available(sys.modules[__name__])]
+    return plugins.dashed(sys.modules[__name__])
 
 
 def find(name: str) -> Disturbance:
@@ -29,12 +29,12 @@ def find(name: str) -> Disturbance:
     Raises:
         UserError: for a name without a disturbance, or a class that cannot be constructed without arguments.
     """
+    package = sys.modules[__name__]
+    plugins.check_dashed(package, name, "disturbance")
     if ":" in name:
         value = plugins.imported(name, "disturbance")
-    elif name.replace("_", "-") in available():
-        value = plugins.find(sys.modules[__name__], name.replace("-", "_"), Disturbance, "disturbance")
     else:
-        raise unknown("disturbance", name, available())
+        value = plugins.find(package, name.replace("-", "_"), Disturbance, "disturbance")
     if isinstance(value, Disturbance):
         return value
     if not (isinstance(value, type) and issubclass(value, Disturbance)):
