@@ -52,7 +52,7 @@ def _lengths(group: str, words: list[int]) -> list[str]:
 
 def _blocks(path: Path) -> Iterator[str]:
     """Yield the paragraphs of a file: Markdown, or the docstrings of a Python module."""
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     if path.suffix == ".py":
         for docstring in _docstrings(ast.parse(text)):
             yield from _paragraphs(docstring)

@@ -59,7 +59,7 @@ print(tsc_marl.evaluate("cross", ["max_pressure"], seeds=[1], workers=1).to_fram
 
 @pytest.mark.sumo
 def test_a_script_needs_no_guard(tmp_path):
-    (tmp_path / "script.py").write_text(SCRIPT)
+    (tmp_path / "script.py").write_text(SCRIPT, encoding="utf-8")
     as_file, as_input = run_python(tmp_path / "script.py"), run_python("-", stdin=SCRIPT)
     assert float(as_file.stdout) == float(as_input.stdout) > 0, as_file.stderr + as_input.stderr
 
@@ -134,7 +134,8 @@ def test_evaluation_has_a_row_per_policy_and_seed():
 def test_a_metric_of_ones_own_stands_beside_the_others(tmp_path, monkeypatch):
     (tmp_path / "own_metric.py").write_text(
         "from tsc_marl import Metric\n\nclass Lost(Metric):\n    unit = 's'\n\n"
-        "    def __call__(self, episode):\n        return episode.trips.delay_s.mean()\n"
+        "    def __call__(self, episode):\n        return episode.trips.delay_s.mean()\n",
+        encoding="utf-8",
     )
     monkeypatch.syspath_prepend(tmp_path)
     frame = tsc_marl.evaluate("cross", ["max_pressure"], [1], workers=1, metrics=["own_metric:Lost"]).to_frame()
@@ -150,7 +151,7 @@ def test_training_returns_curves_evaluation_and_policies(trained):
 
 
 def test_training_uses_the_option_names_of_today(trained):
-    words = json.loads(RunFolder(trained.folder).command.read_text())
+    words = json.loads(RunFolder(trained.folder).command.read_text(encoding="utf-8"))
     assert old_options.replace(words) == words
 
 

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "tsc_marl"
-SOURCES = {str(path.relative_to(ROOT)): path.read_text() for path in sorted(PACKAGE.rglob("*.py"))}
+SOURCES = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in sorted(PACKAGE.rglob("*.py"))}
 TREES = {name: ast.parse(text) for name, text in SOURCES.items()}
 FILLERS = ("found", "told", "known", "said")
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
@@ -90,3 +90,10 @@ def test_names_say_what_a_value_is():
         names += [node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)]
         uses[name] = sum(used in FILLERS for used in names)
     assert sum(uses.values()) < 30, {name: count for name, count in uses.items() if count}
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_text_files_are_utf_8_in_every_locale(name):
+    for node in ast.walk(TREES[name]):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in ("read_text", "write_text"):
+            assert any(keyword.arg == "encoding" for keyword in node.keywords), f"{name}:{node.lineno}"

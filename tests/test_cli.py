@@ -116,7 +116,7 @@ def configs(tmp_path):
 
 
 def test_a_float_without_a_point_in_yaml(configs):
-    (configs / "algos" / "ippo.yaml").write_text("lr: 1e-3\nhidden: [8, 4]\n")
+    (configs / "algos" / "ippo.yaml").write_text("lr: 1e-3\nhidden: [8, 4]\n", encoding="utf-8")
     (config,) = parse(["--algos", "ippo"], configs).runs
     assert config.algo.lr == 0.001
     assert isinstance(config.algo.lr, float)
@@ -124,7 +124,9 @@ def test_a_float_without_a_point_in_yaml(configs):
 
 
 def test_the_command_line_wins_over_files(configs):
-    (configs / "train.yaml").write_text("network: cross\nalgos: [ippo, mappo]\ntiming:\n  yellow_s: 4\ntiming_preset: field\n")
+    (configs / "train.yaml").write_text(
+        "network: cross\nalgos: [ippo, mappo]\ntiming:\n  yellow_s: 4\ntiming_preset: field\n", encoding="utf-8"
+    )
     config = parse(["--timing.yellow-s", "6"], configs)
     assert (config.network, config.algos, config.timing.yellow_s, config.timing.all_red_s) == ("cross", ("ippo", "mappo"), 6, 2)
     assert parse(["--algos", "jointq"], configs).algos == ("jointq",)
@@ -140,7 +142,7 @@ def test_a_command_has_a_training_for_each_algorithm_and_seed():
 
 
 def test_a_variant_is_its_algorithm_with_other_settings(configs):
-    (configs / "algos" / "jointq.yaml").write_text("lr: 1e-4\nothers_weight: 0.7\n")
+    (configs / "algos" / "jointq.yaml").write_text("lr: 1e-4\nothers_weight: 0.7\n", encoding="utf-8")
     plain, selfish = parse(["--algos", "jointq", "jointq-selfish"], configs).runs
     assert (plain.algo.lr, plain.algo.others_weight) == (1e-4, 0.7)
     assert selfish.algo == dataclasses.replace(plain.algo, others_weight=0.0)
@@ -167,7 +169,7 @@ def test_every_variant_differs(name):
     ],
 )
 def test_a_mistake_in_a_file(configs, name, text, said):
-    (configs / name).write_text(text)
+    (configs / name).write_text(text, encoding="utf-8")
     with pytest.raises(UserError) as error:
         parse(["--algos", "ippo", "--timing-preset", "field"], configs)
     assert said in str(error.value)
@@ -185,14 +187,14 @@ def project(tmp_path):
     shutil.copytree(ROOT / "configs", tmp_path / "configs")
     shutil.copytree(ROOT / "networks" / "cross", tmp_path / "networks" / "mine")
     mine = tmp_path / "networks" / "mine"
-    mine.joinpath("scenario.yaml").write_text((mine / "scenario.yaml").read_text() + "# mine\n")
+    mine.joinpath("scenario.yaml").write_text((mine / "scenario.yaml").read_text(encoding="utf-8") + "# mine\n", encoding="utf-8")
     return mine
 
 
 def replaced(path, old, new):
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     assert re.search(old, text)
-    path.write_text(re.sub(old, new, text))
+    path.write_text(re.sub(old, new, text), encoding="utf-8")
 
 
 def without_signals(net):
@@ -309,7 +311,7 @@ def test_resuming_with_the_checkpoint_of_another_training(trained, new_home, cap
 
 def attributes(path, tag):
     """The attributes of each element, by regular expressions: nothing of the program."""
-    for element in re.findall(rf"<{tag} ([^>]*)>", path.read_text()):
+    for element in re.findall(rf"<{tag} ([^>]*)>", path.read_text(encoding="utf-8")):
         yield dict(re.findall(r'(\w+)="([^"]*)"', element))
 
 
@@ -333,7 +335,7 @@ def test_evaluate_writes_the_metrics_of_each_episode(trained, tmp_path, capsys):
     line = ["evaluate", "--network", "cross", "--policy", *names, "--eval-seeds", "5", "6", "--workers", "2"]
     assert trained.main([*line, "--out", str(tmp_path / "new" / "out")]) == 0
     table = capsys.readouterr().out
-    results = json.loads((tmp_path / "new" / "out" / "cross" / "metrics.json").read_text())["results"]
+    results = json.loads((tmp_path / "new" / "out" / "cross" / "metrics.json").read_text(encoding="utf-8"))["results"]
     file_name = "ippo-s0"
     assert list(results) == ["fixed_time", "ippo", file_name]
     assert results["ippo"] == results[file_name]  # the newest finished run is that file
@@ -373,8 +375,8 @@ def test_old_names_work_with_one_line_that_gives_the_new_ones(configs, home, cap
 
 
 def test_old_names_in_files(configs):
-    (configs / "train.yaml").write_text("net: cross\nsignal:\n  yellow_s: 4\ntiming: field\n")
-    (configs / "algos" / "ippo.yaml").write_text("lam: 0.7\n")
+    (configs / "train.yaml").write_text("net: cross\nsignal:\n  yellow_s: 4\ntiming: field\n", encoding="utf-8")
+    (configs / "algos" / "ippo.yaml").write_text("lam: 0.7\n", encoding="utf-8")
     config = parse(["--algos", "ippo"], configs)
     assert (config.network, config.timing_preset, config.timing.yellow_s) == ("cross", "field", 3)
     assert config.algo["ippo"].gae_lambda == 0.7

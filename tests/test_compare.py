@@ -48,7 +48,7 @@ def test_what_is_read_is_what_was_written(load, home):
         "ippo": [0, 1],
     }
     folder = min((home.folder / "runs").iterdir())  # the first: the tests may run in another order
-    content = json.loads((folder / "evaluation.json").read_text())["results"]
+    content = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))["results"]
     for name, trainings in comparison.groups.items():
         for training in trainings:
             assert training.delay.tolist() == [row["delay"] for row in content[f"{name} s{training.seed}"]]

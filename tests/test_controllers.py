@@ -312,8 +312,10 @@ def test_fixed_time_runs_an_actuated_program_by_the_clock_and_own_program_as_it_
     """A signal of cross, its program actuated with greens of 5 to 50 s: by the clock it shows what the static one shows."""
     static = short("cross")
     actuated = tmp_path / "actuated.net.xml"
-    text = static.net.read_text().replace('type="static"', 'type="actuated"')
-    actuated.write_text(re.sub(r'<phase duration="(\d\d|8)" +', r'<phase duration="\1" minDur="5" maxDur="50" ', text))
+    text = static.net.read_text(encoding="utf-8").replace('type="static"', 'type="actuated"')
+    actuated.write_text(
+        re.sub(r'<phase duration="(\d\d|8)" +', r'<phase duration="\1" minDur="5" maxDur="50" ', text), encoding="utf-8"
+    )
     scene = dataclasses.replace(static, net=actuated)
     delays = {name: play(TrafficEnv(scene), name)["delay"] for name in ("fixed_time", "own_program")}
     assert delays["fixed_time"] == play(TrafficEnv(static), "own_program")["delay"]

@@ -42,7 +42,7 @@ def run(home):
 
 
 def test_every_example_is_listed_and_short():
-    examples = {path.stem: path.read_text().count("\n") for path in (ROOT / "examples").glob("*.py")}
+    examples = {path.stem: path.read_text(encoding="utf-8").count("\n") for path in (ROOT / "examples").glob("*.py")}
     assert examples.keys() == EXAMPLES.keys()
     assert max(examples.values()) < 60
 
@@ -63,7 +63,7 @@ def test_example(name, run, home):
 
 
 def test_the_notebook_as_a_script_from_a_pipe(run):
-    cells = [cell for cell in json.loads(NOTEBOOK.read_text())["cells"] if cell["cell_type"] == "code"]
+    cells = [cell for cell in json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "code"]
     assert not any(cell["outputs"] for cell in cells)
     assert "vehicle-seconds lost" in run("-", text="\n".join("".join(cell["source"]) for cell in cells))
 

@@ -43,7 +43,7 @@ def test_compare_is_the_same_after_import(trained, files, new_home, monkeypatch,
     out = capsys.readouterr().out
     assert "reading 4 trainings" in out
     assert f"1 read from {files}, 0 were in the store already" in out
-    assert (files / "README.md").read_text().count("| `") == 3
+    assert (files / "README.md").read_text(encoding="utf-8").count("| `") == 3
     ours, theirs = comparison(trained, monkeypatch), comparison(other, monkeypatch)
     assert theirs.baseline_delays == ours.baseline_delays
     for name, summary in summaries.summarise(ours, "mappo").items():
@@ -71,13 +71,13 @@ def test_a_second_import_adds_nothing_and_a_study_counts_imported_trainings(trai
     assert "no run with a checkpoint, only imported ones, of ippo on cross" in capsys.readouterr().err
     again = files.parent / "again"
     again.mkdir()
-    (again / "README.md").write_text("# Finished trainings\n\nold\n\n## city\n\n| a | b |\n")
+    (again / "README.md").write_text("# Finished trainings\n\nold\n\n## city\n\n| a | b |\n", encoding="utf-8")
     assert home.main(f"export --net cross --algos ippo --out {again}") == 0
     (path,) = again.rglob("*.json.gz")
     content = json.loads(gzip.decompress(path.read_bytes()))
     found = [training["run"]["tags"]["algorithm"] for training in content["trainings"]]
     assert sorted(found) == ["ippo", "ippo", "mappo", "mappo"]  # what one command trained stays together
-    page = (again / "README.md").read_text()
+    page = (again / "README.md").read_text(encoding="utf-8")
     assert "\n\n## city\n\n| a | b |\n\n## cross\n\n" in page
     assert "`ippo`" in page
     assert "`mappo`" not in page

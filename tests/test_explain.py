@@ -25,7 +25,7 @@ def trained(new_home):
 
 def explained(home, name, folder):
     assert home.main(f"explain --net grid2x2 --run {name} --seed {SEED} --out {folder}") == 0
-    with (folder / f"decisions_grid2x2_{name}.csv").open() as file:
+    with (folder / f"decisions_grid2x2_{name}.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert (folder / f"decisions_grid2x2_{name}.png").stat().st_size > 10_000
     return rows
@@ -41,7 +41,7 @@ def test_the_table_of_jointq(trained, tmp_path, capsys):
     rows = explained(trained, "jointq", tmp_path)
     text = capsys.readouterr().out
     (file,) = trained.folder.glob("runs/*/jointq-s0/evaluation.json")
-    (episode,) = json.loads(file.read_text())["results"]["jointq"]
+    (episode,) = json.loads(file.read_text(encoding="utf-8"))["results"]["jointq"]
     assert f"delay {episode['delay']:.1f} s" in text  # the same episode as the evaluation's
     per_phase = {
         name: np.array([[float(row[f"{name}_{a}"] or 0) for a in range(4)] for row in rows])
@@ -84,11 +84,11 @@ def test_a_policy_sees_and_is_paid_as_in_its_training(trained, tmp_path, capsys)
     queues = -column(rows, "reward")
     assert (queues == queues.round()).all()  # halting vehicles
     (file,) = trained.folder.glob("runs/*/ippo-s0/evaluation.json")
-    (expected,) = json.loads(file.read_text())["results"]["ippo"]
+    (expected,) = json.loads(file.read_text(encoding="utf-8"))["results"]["ippo"]
     measure = f"evaluate --net grid2x2 --controller ippo max_pressure --eval-seeds {SEED} --timing field --out {tmp_path}"
     assert trained.main(measure) == 0
     assert "note:" not in capsys.readouterr().out
-    results = json.loads((tmp_path / "grid2x2/metrics.json").read_text())["results"]
+    results = json.loads((tmp_path / "grid2x2/metrics.json").read_text(encoding="utf-8"))["results"]
     assert results["ippo"][0]["delay"] == expected["delay"] != results["max_pressure"][0]["delay"]
 
 

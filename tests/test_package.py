@@ -36,7 +36,7 @@ def installed(wheel, tmp_path_factory):
     packages = Path(sysconfig.get_path("purelib", vars={"base": str(folder), "platbase": str(folder)}))
     pip = [sys.executable, "-m", "pip", "--python", str(folder / "bin" / "python")]
     subprocess.run([*pip, "install", "--no-deps", "--no-index", "--quiet", str(wheel)], check=True)
-    (packages / "present.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    (packages / "present.pth").write_text(sysconfig.get_path("purelib") + "\n", encoding="utf-8")
     for path in (packages / "tsc_marl").rglob("*"):
         path.chmod(0o555 if path.is_dir() else 0o444)
     return folder

@@ -214,7 +214,7 @@ def home(new_home):
 
 @pytest.fixture(scope="module")
 def page(home):
-    return (home.folder / "report" / "report.html").read_text()
+    return (home.folder / "report" / "report.html").read_text(encoding="utf-8")
 
 
 @pytest.fixture
@@ -305,8 +305,8 @@ def test_one_training_is_reported_without_intervals(home, results, tmp_path):
     one = read(compare.load("grid2x2", compare.RunFilter("tags.seed = '1'")), None)
     (verdict,) = verdicts(one)
     assert verdict.kind is VerdictKind.TOO_FEW
-    assert sentences.headline(one, verdict) in out.read_text()
-    assert summaries.caveats(one.comparison) in out.read_text()
+    assert sentences.headline(one, verdict) in out.read_text(encoding="utf-8")
+    assert summaries.caveats(one.comparison) in out.read_text(encoding="utf-8")
 
 
 def test_a_run_whose_artifacts_are_gone(home, results, capsys, tmp_path):

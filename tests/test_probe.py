@@ -176,10 +176,10 @@ def test_a_run_is_probed(trained, tmp_path, capsys):
     assert torch.get_num_threads() == 1, "another number of cores would give other figures"
     said = " ".join(capsys.readouterr().out.split())
     assert "jointq s0, episode 2 (lambda 0.8, advantages normalised by agent): the true gradients of two halves" in said
-    (found,) = json.loads((tmp_path / "probe.json").read_text())["policies"].values()
+    (found,) = json.loads((tmp_path / "probe.json").read_text(encoding="utf-8"))["policies"].values()
     gain = found["quality"]["truth"]["agents"]["gain"]
     assert gain["low"] < gain["value"] < gain["high"]
-    rows = list(csv.DictReader((tmp_path / "probe.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "probe.csv").open(encoding="utf-8")))
     assert len(rows) == len(advantage_estimators.RECIPES) * (2 + 4)
     assert float(rows[0]["gain_value"]) == gain["value"]
     assert (tmp_path / "probe.png").stat().st_size > 10_000

@@ -64,12 +64,12 @@ def test_a_controller_that_cannot_serve_a_network_is_left_out(home, tmp_path, ca
     assert out.count(said) == 1
     assert "fixed_time [s]" in out
     for network in ("cologne1", "cross"):
-        content = json.loads((tmp_path / network / "metrics.json").read_text())
+        content = json.loads((tmp_path / network / "metrics.json").read_text(encoding="utf-8"))
         assert content["network"] == network
         assert content["timing"]["yellow_s"] == 2
         assert content["demand"]["scale"] == 1
         assert set(content["results"]) == {"max_wave", "fixed_time"}
-        with (tmp_path / network / "metrics.csv").open() as file:
+        with (tmp_path / network / "metrics.csv").open(encoding="utf-8") as file:
             lines = list(csv.DictReader(file))
         assert [(row["controller"], row["seed"]) for row in lines] == [
             (name, seed) for name in ("max_wave", "fixed_time") for seed in "12"
@@ -116,7 +116,7 @@ def test_named_metrics_are_columns_also_in_narrow_terminals():
 def test_named_metrics_are_measured_logged_and_shown(home, tmp_path, capsys):
     line = f"evaluate --net cross --policy max_wave --eval-seeds 1 --workers 1 --metrics test_protocol:Vehicles --out {tmp_path}"
     assert home.main(line.split()) == 0
-    (row,) = json.loads((tmp_path / "cross" / "metrics.json").read_text())["results"]["max_wave"]
+    (row,) = json.loads((tmp_path / "cross" / "metrics.json").read_text(encoding="utf-8"))["results"]["max_wave"]
     assert row["test_protocol.Vehicles"] == row["scheduled"]
     assert f"{row['scheduled']:.2f}" in capsys.readouterr().out
     client = MlflowClient(f"sqlite:///{home.folder / 'mlflow.db'}")
@@ -143,9 +143,9 @@ def test_stress(home, tmp_path, capsys):
     line = f"evaluate --net grid2x2 --controller max_wave actuated --eval-seeds 1 --workers 2 --out {tmp_path}"
     assert home.main([*line.split(), "--disturbances", "demand-130", "blind-20"]) == 0
     out = capsys.readouterr().out
-    calm = json.loads((tmp_path / "grid2x2" / "metrics.json").read_text())["results"]
+    calm = json.loads((tmp_path / "grid2x2" / "metrics.json").read_text(encoding="utf-8"))["results"]
     files = [tmp_path / "grid2x2" / f"disturbance_{name}.json" for name in ("demand-130", "blind-20")]
-    more, blind = (json.loads(path.read_text()) for path in files)
+    more, blind = (json.loads(path.read_text(encoding="utf-8")) for path in files)
     assert more["disturbance"]["demand"] == 1.3
     assert set(more["results"]) == {"max_wave", "actuated"}
     assert set(blind["results"]) == {"max_wave"}  # SUMO's own detectors cannot be disturbed
@@ -167,7 +167,7 @@ def test_old_names_of_disturbances_are_reported_once(caplog):
 def test_varied_demand(home, tmp_path):
     line = f"evaluate --net grid2x2 --controller max_wave --eval-seeds 1 2 --workers 2 --demand.resample 1 --out {tmp_path}"
     assert home.main(line.split()) == 0
-    found = json.loads((tmp_path / "grid2x2" / "metrics.json").read_text())["results"]["max_wave"]
+    found = json.loads((tmp_path / "grid2x2" / "metrics.json").read_text(encoding="utf-8"))["results"]["max_wave"]
     assert len({row["scheduled"] for row in found} | {scenario.scheduled(scenario.load("grid2x2"))}) == 3
 
 
@@ -197,7 +197,7 @@ def test_training_and_evaluation_have_their_own_demand(home, tmp_path):
     assert home.main(line.split()) == 0
     planned = scenario.scheduled(scenario.load("cross"))
     (folder,) = (home.folder / "runs").iterdir()
-    content = json.loads((folder / "evaluation.json").read_text())
+    content = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
     assert content["demand"]["scale"] == 2
     assert content["results"]["fixed_time"][0]["scheduled"] == pytest.approx(2 * planned, rel=0.05)
     client = MlflowClient(f"sqlite:///{home.folder / 'mlflow.db'}")
@@ -244,9 +244,9 @@ def test_results_are_measured_once_and_what_failed_again(home, tmp_path, monkeyp
     assert not page.exists()
     resco.run(2, out, page)
     measured = out / "sumo-rl" / "cross" / "metrics.json"
-    written, found = measured.stat().st_mtime_ns, json.loads(measured.read_text())["results"]["max_wave"]
+    written, found = measured.stat().st_mtime_ns, json.loads(measured.read_text(encoding="utf-8"))["results"]["max_wave"]
     assert [row["seed"] for row in found] == [1, 2]
-    assert f"| max_wave | **{np.mean([row['delay'] for row in found]):.1f}** |" in page.read_text()
+    assert f"| max_wave | **{np.mean([row['delay'] for row in found]):.1f}** |" in page.read_text(encoding="utf-8")
     assert (page.parent / "maps" / "cross.png").exists()
     resco.run(2, out, page)
     assert measured.stat().st_mtime_ns == written
@@ -255,7 +255,7 @@ def test_results_are_measured_once_and_what_failed_again(home, tmp_path, monkeyp
         stopped.setattr(session.delay_map, "draw", interrupt)
         with pytest.raises(KeyboardInterrupt):
             resco.run(2, out, page)
-    assert json.loads(measured.read_text())["results"] == {"max_wave": found}
+    assert json.loads(measured.read_text(encoding="utf-8"))["results"] == {"max_wave": found}
     resco.run(2, out, page)
-    assert json.loads(measured.read_text())["results"]["max_wave"] == found
-    assert "| fixed_time |" in page.read_text()
+    assert json.loads(measured.read_text(encoding="utf-8"))["results"]["max_wave"] == found
+    assert "| fixed_time |" in page.read_text(encoding="utf-8")

@@ -120,7 +120,7 @@ def test_words_of_an_old_command_line(line, today):
 def test_settings_are_read_as_written(tmp_path, name):
     experiment = parse(["--network", "cross", "--algos", name, "--demand.profile", "1", "2", "--workers", "3"])
     folder = RunFolder(tmp_path)
-    folder.config.write_text(settings.to_json(experiment))
+    folder.config.write_text(settings.to_json(experiment), encoding="utf-8")
     assert settings.read(folder) == experiment
 
 
@@ -129,7 +129,7 @@ def test_settings_with_an_entry_for_each_algorithm_are_read(tmp_path):
     experiment = parse(["--network", "cross", "--algos", "mappo", "jointq-selfish", "--seeds", "0", "1"])
     shared, folder = json.loads(settings.to_json(experiment)), RunFolder(tmp_path)
     own = shared.pop("algo")
-    folder.config.write_text(json.dumps([{"algo": own[name], **shared} for name in experiment.algos]))
+    folder.config.write_text(json.dumps([{"algo": own[name], **shared} for name in experiment.algos]), encoding="utf-8")
     assert settings.read(folder) == experiment
 
 
@@ -137,14 +137,14 @@ def test_settings_of_an_old_run_come_from_its_command(tmp_path):
     """A run of an earlier version has its command line and a copy of configs/, in the names of then."""
     folder = RunFolder(tmp_path)
     folder.command.write_text(
-        json.dumps(["--net", "cross", "--algos", "jointq-doc1", "--algo.kappa", "0.5", "--algo.chunk", "5"])
+        json.dumps(["--net", "cross", "--algos", "jointq-doc1", "--algo.kappa", "0.5", "--algo.chunk", "5"]), encoding="utf-8"
     )
     (folder.old_configs / "algos").mkdir(parents=True)
     (folder.old_configs / "timing").mkdir()
-    (folder.old_configs / "train.yaml").write_text("episodes: 6\n")
-    (folder.old_configs / "timing" / "sumo-rl.yaml").write_text("yellow_s: 4\n")
-    (folder.old_configs / "algos" / "jointq.yaml").write_text("lam: 0.3\n")
-    (folder.old_configs / "algos" / "jointq-doc1.yaml").write_text("adv: mix\n")
+    (folder.old_configs / "train.yaml").write_text("episodes: 6\n", encoding="utf-8")
+    (folder.old_configs / "timing" / "sumo-rl.yaml").write_text("yellow_s: 4\n", encoding="utf-8")
+    (folder.old_configs / "algos" / "jointq.yaml").write_text("lam: 0.3\n", encoding="utf-8")
+    (folder.old_configs / "algos" / "jointq-doc1.yaml").write_text("adv: mix\n", encoding="utf-8")
     experiment = settings.read(folder)
     assert (experiment.episodes, experiment.timing.yellow_s) == (6, 4)
     (config,) = experiment.runs
@@ -166,6 +166,6 @@ def test_a_training_of_an_earlier_version_keeps_its_folder(tmp_path):
 )
 def test_settings_that_cannot_be_read_are_a_mistake(tmp_path, damage):
     folder = RunFolder(tmp_path)
-    folder.config.write_text(damage(settings.to_json(parse(["--network", "cross", "--algos", "ippo"]))))
+    folder.config.write_text(damage(settings.to_json(parse(["--network", "cross", "--algos", "ippo"]))), encoding="utf-8")
     with pytest.raises(UserError, match="its settings cannot be read"):
         settings.read(folder)

@@ -225,7 +225,7 @@ def test_a_long_name_of_the_folder_of_temporary_files(tmp_path):
         "from tsc_marl.rollout.types import Task\nfrom tsc_marl.rollout.pool import Pool\n"
         "if __name__ == '__main__':\n    with Pool(1) as pool:\n        print(pool.read_spec(Task('cross')).network)\n"
     )
-    (tmp_path / "program.py").write_text(program)
+    (tmp_path / "program.py").write_text(program, encoding="utf-8")
     env = os.environ | {"TMPDIR": str(folder), "PYTHONPATH": str(Path(__file__).parents[1])}
     done = subprocess.run([sys.executable, tmp_path / "program.py"], env=env, capture_output=True, text=True, check=False)
     assert (done.stdout, done.returncode) == ("cross\n", 0), done.stderr

@@ -32,12 +32,14 @@ def folder(tmp_path):
 
 def write_sumocfg(folder, text):
     path = folder / f"{folder.name}.sumocfg"
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     return path
 
 
 def write_yaml(folder, **changes):
-    (folder / "scenario.yaml").write_text("".join(f"{key}: {value}\n" for key, value in (FIELDS | changes).items()))
+    (folder / "scenario.yaml").write_text(
+        "".join(f"{key}: {value}\n" for key, value in (FIELDS | changes).items()), encoding="utf-8"
+    )
     return folder
 
 
@@ -87,8 +89,8 @@ BUS = '<vehicle id="bus" depart="0"><route edges="top0A0 A0bottom0"/><stop busSt
 
 def test_additional_files_reach_sumo(folder):
     routes = folder / "cross.rou.xml"
-    routes.write_text(re.sub("(<routes[^>]*>)", rf"\1{BUS}", routes.read_text()))
-    (folder / "stops.add.xml").write_text(BUS_STOP)
+    routes.write_text(re.sub("(<routes[^>]*>)", rf"\1{BUS}", routes.read_text(encoding="utf-8")), encoding="utf-8")
+    (folder / "stops.add.xml").write_text(BUS_STOP, encoding="utf-8")
     given = SUMOCFG.format(input='<additional-files value="stops.add.xml"/>', time=END)
     scene = scenario.load(str(write_sumocfg(folder, given)))
     assert scene.additional == (folder / "stops.add.xml",)
@@ -125,7 +127,7 @@ def test_wrong_sumocfg(text, says, folder):
 )
 def test_files_in_the_wrong_field(changes, files, says, folder):
     for name, text in files.items():
-        (folder / name).write_text(text)
+        (folder / name).write_text(text, encoding="utf-8")
     with pytest.raises(UserError, match=says):
         scenario.load(str(write_yaml(folder, **changes)))
 

@@ -131,7 +131,7 @@ ACROSS = 'from="bottom0A0" to="A0top0"'
 def routed(tmp_path, text, begin_s=0, end_s=200):
     """Return cross with a route file of its own."""
     path = tmp_path / "mine.rou.xml"
-    path.write_text(f"<routes>{text}</routes>")
+    path.write_text(f"<routes>{text}</routes>", encoding="utf-8")
     return dataclasses.replace(scenario.load("cross"), routes=(path,), begin_s=begin_s, end_s=end_s)
 
 

@@ -55,9 +55,11 @@ def network(tmp_path):
         for file in ("cross.net.xml", "cross.rou.xml"):
             shutil.copy(OURS / "cross" / file, folder)
         for file, text in (files or {}).items():
-            (folder / file).write_text(text)
+            (folder / file).write_text(text, encoding="utf-8")
         fields = {"net": "cross.net.xml", "routes": "[cross.rou.xml]", "begin_s": 0, "end_s": 600, "licence": "x", "source": "x"}
-        (folder / "scenario.yaml").write_text("".join(f"{key}: {value}\n" for key, value in (fields | changes).items()))
+        (folder / "scenario.yaml").write_text(
+            "".join(f"{key}: {value}\n" for key, value in (fields | changes).items()), encoding="utf-8"
+        )
         return tmp_path / "networks"
 
     return _network
@@ -184,7 +186,7 @@ not_a_class = 3
 
 @pytest.fixture
 def plugins(tmp_path, monkeypatch):
-    (tmp_path / "my_plugins.py").write_text(PLUGINS)
+    (tmp_path / "my_plugins.py").write_text(PLUGINS, encoding="utf-8")
     monkeypatch.syspath_prepend(str(tmp_path))
 
 
@@ -290,7 +292,7 @@ def test_window_without_vehicles(network):
 
 
 def test_malformed_routes(network, env_of):
-    text = (OURS / "cross" / "cross.rou.xml").read_text().replace("</routes>", "</rutes>")
+    text = (OURS / "cross" / "cross.rou.xml").read_text(encoding="utf-8").replace("</routes>", "</rutes>")
     scene = scenario.load("mine", network(files={"cross.rou.xml": text}))
     with pytest.raises(UserError, match=r"cross.rou.xml: not well-formed XML \(.*line \d+.*\); make the file again or correct"):
         scenario.scheduled(scene)
@@ -300,7 +302,7 @@ def test_malformed_routes(network, env_of):
 
 
 def test_routes_over_edges_that_are_not_there(network, env_of):
-    text = (OURS / "cross" / "cross.rou.xml").read_text().replace('from="top0A0"', 'from="nowhere"')
+    text = (OURS / "cross" / "cross.rou.xml").read_text(encoding="utf-8").replace('from="top0A0"', 'from="nowhere"')
     env = env_of(scenario.load("mine", network(files={"cross.rou.xml": text})))
     with pytest.raises(UserError, match=r"mine: .*nowhere"):
         env.reset(0)
@@ -354,8 +356,8 @@ def with_one_green(text, signal):
 
 
 def test_a_signal_with_one_green_phase_is_fixed_and_keeps_its_program(network, env_of):
-    text = with_one_green((OURS / "grid2x2" / "grid2x2.net.xml").read_text(), "B0")
-    files = {"g.net.xml": text, "g.rou.xml": (OURS / "grid2x2" / "grid2x2.rou.xml").read_text()}
+    text = with_one_green((OURS / "grid2x2" / "grid2x2.net.xml").read_text(encoding="utf-8"), "B0")
+    files = {"g.net.xml": text, "g.rou.xml": (OURS / "grid2x2" / "grid2x2.rou.xml").read_text(encoding="utf-8")}
     scene = scenario.load("mine", network(files=files, net="g.net.xml", routes="[g.rou.xml]"))
     env = env_of(scene, Timing(decision_s=1))
     assert env.net.fixed == ("B0",)
@@ -386,7 +388,7 @@ RED_YELLOW = "u" * 16
 @pytest.mark.parametrize("first", [True, False])
 def test_of_several_programs_sumo_starts_the_last(first, network, env_of):
     """Agents choose among its greens, not its red-yellows; fixed time and a signal that got stuck run it."""
-    files = {"cross.net.xml": with_second_program((OURS / "cross" / "cross.net.xml").read_text(), first)}
+    files = {"cross.net.xml": with_second_program((OURS / "cross" / "cross.net.xml").read_text(encoding="utf-8"), first)}
     scene = scenario.load("mine", network(files=files))
     own = road_network.read(OURS / "cross" / "cross.net.xml").signals[0].phases
     for native, stress in ((True, Disturbance()), (False, Disturbance(stuck=1))):
@@ -403,7 +405,7 @@ def test_of_several_programs_sumo_starts_the_last(first, network, env_of):
 
 
 def test_a_program_shorter_than_its_links(network, env_of):
-    text = re.sub(r'state="(\w{12})\w{4}"', r'state="\1"', (OURS / "cross" / "cross.net.xml").read_text())
+    text = re.sub(r'state="(\w{12})\w{4}"', r'state="\1"', (OURS / "cross" / "cross.net.xml").read_text(encoding="utf-8"))
     scene = scenario.load("mine", network(files={"cross.net.xml": text}))
     with pytest.raises(
         UserError, match=r"cross.net.xml: signal A0 has 16 links, but a phase of program 0 has only 12 states; correct"
@@ -440,7 +442,7 @@ def test_a_rail_signal_beside_the_road(network, env_of):
 
 
 def test_only_fixed_signals_is_an_error_that_names_them(network, env_of):
-    text = (OURS / "grid2x2" / "grid2x2.net.xml").read_text()
+    text = (OURS / "grid2x2" / "grid2x2.net.xml").read_text(encoding="utf-8")
     for signal in ("A0", "A1", "B0", "B1"):
         text = with_one_green(text, signal)
     with pytest.raises(UserError, match=r"no signal with at least two green phases.*A0, A1, B0, B1"):

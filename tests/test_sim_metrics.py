@@ -40,7 +40,7 @@ def play(name, out, timing=None, policy="random", seed=SEED, **options):
 
 def trips(path):
     """Return one dict per vehicle, by regular expression: not the parser that the package uses."""
-    lines = re.findall(r"<tripinfo ([^>]*)>", path.read_text())
+    lines = re.findall(r"<tripinfo ([^>]*)>", path.read_text(encoding="utf-8"))
     return [dict(re.findall(r'([\w]+)="([^"]*)"', line)) for line in lines]
 
 
@@ -56,7 +56,9 @@ def recomputed(out, n_signals):
     vehicles = trips(out / f"tripinfo_{SEED}.xml")
     entered = [v for v in vehicles if float(v["depart"]) >= 0]
     finished = [v for v in vehicles if float(v["arrival"]) >= 0]
-    halting = [float(h) for h in re.findall(r'<step [^>]*halting="([\d.]+)"', (out / f"summary_{SEED}.xml").read_text())]
+    halting = [
+        float(h) for h in re.findall(r'<step [^>]*halting="([\d.]+)"', (out / f"summary_{SEED}.xml").read_text(encoding="utf-8"))
+    ]
     delays = [float(v["timeLoss"]) + float(v["departDelay"]) for v in vehicles]
     figures = {
         "delay": fmean(delays),
@@ -135,7 +137,7 @@ def test_delay_counts_vehicles_never_inserted_until_the_horizon(tmp_path):
 def intervals(path):
     """Return, per stretch of time, its length and the counts of each edge."""
     found = []
-    for head, body in re.findall(r"<interval ([^>]*)>(.*?)</interval>", path.read_text(), re.DOTALL):
+    for head, body in re.findall(r"<interval ([^>]*)>(.*?)</interval>", path.read_text(encoding="utf-8"), re.DOTALL):
         span = dict(re.findall(r'(\w+)="([^"]*)"', head))
         edges = [dict(re.findall(r'(\w+)="([^"]*)"', line)) for line in re.findall(r"<edge ([^>]*)/>", body)]
         found.append((float(span["end"]) - float(span["begin"]), {edge["id"]: edge for edge in edges}))
@@ -179,7 +181,9 @@ def test_a_vehicle_that_is_due_within_the_last_second(tmp_path):
     """As on ingolstadt7: SUMO writes it down as never inserted, and it is not among those that wait to be inserted."""
     cross = scenario.load("cross")
     late = '<trip id="late" depart="599.7" from="top0A0" to="A0bottom0"/></routes>'
-    (tmp_path / "late.rou.xml").write_text(cross.routes[0].read_text().replace("</routes>", late))
+    (tmp_path / "late.rou.xml").write_text(
+        cross.routes[0].read_text(encoding="utf-8").replace("</routes>", late), encoding="utf-8"
+    )
     env, figures = play(replace(cross, routes=(tmp_path / "late.rou.xml",)), tmp_path, policy="max_pressure", detail=True)
     (trip,) = (trip for trip in trips(tmp_path / f"tripinfo_{SEED}.xml") if trip["id"] == "late")
     assert trip["departLane"] == ""
@@ -193,7 +197,9 @@ def test_a_vehicle_that_is_due_at_the_end(tmp_path):
     """It is not of this window, though SUMO writes it down."""
     cross = scenario.load("cross")
     after = '<trip id="after" depart="600" from="top0A0" to="A0bottom0"/></routes>'
-    (tmp_path / "after.rou.xml").write_text(cross.routes[0].read_text().replace("</routes>", after))
+    (tmp_path / "after.rou.xml").write_text(
+        cross.routes[0].read_text(encoding="utf-8").replace("</routes>", after), encoding="utf-8"
+    )
     scene = replace(cross, routes=(tmp_path / "after.rou.xml",))
     env, figures = play(scene, tmp_path, policy="max_pressure", detail=True)
     assert "after" in {trip["id"] for trip in trips(tmp_path / f"tripinfo_{SEED}.xml")}
@@ -205,7 +211,7 @@ def test_a_vehicle_that_is_due_at_the_end(tmp_path):
 
 def emitted_kg(out):
     """Return the totals of CO2 and fuel, by regular expression."""
-    text = (out / f"tripinfo_{SEED}.xml").read_text()
+    text = (out / f"tripinfo_{SEED}.xml").read_text(encoding="utf-8")
     attributes = {"co2": "CO2_abs", "fuel": "fuel_abs"}
     return {name: sum(map(float, re.findall(rf'{key}="([\d.e+]+)"', text))) / 1e6 for name, key in attributes.items()}
 

@@ -54,7 +54,7 @@ def both(request, tmp_path_factory):
     n_phases = TrafficEnv(scene).n_phases
     actions = np.random.default_rng(5).integers(0, n_phases, size=(DECISIONS, len(n_phases)))
     np.save(folder / "actions.npy", actions)
-    (folder / "theirs.py").write_text(THEIRS)
+    (folder / "theirs.py").write_text(THEIRS, encoding="utf-8")
     given = [scene.net, *scene.routes, str(scene.begin_s), str(SEED), "actions.npy", "out.npz", *REWARDS]
     libsumo = {**os.environ, "LIBSUMO_AS_TRACI": "1"}
     command = [sys.executable, "theirs.py", *given]

@@ -51,8 +51,8 @@ class NoUnit(Metric):
 
 @pytest.fixture
 def own(tmp_path, monkeypatch):
-    (tmp_path / "own_plugins.py").write_text(SOURCE)
-    (tmp_path / "own_broken.py").write_text("import no_such_module")
+    (tmp_path / "own_plugins.py").write_text(SOURCE, encoding="utf-8")
+    (tmp_path / "own_broken.py").write_text("import no_such_module", encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
 
 
@@ -80,8 +80,8 @@ def test_wrong_names_are_one_line(name, own):
 @pytest.fixture
 def files(tmp_path):
     """SUMO's files of an episode without vehicles."""
-    (tmp_path / "tripinfo_1.xml").write_text("<tripinfos/>")
-    (tmp_path / "summary_1.xml").write_text("<summary/>")
+    (tmp_path / "tripinfo_1.xml").write_text("<tripinfos/>", encoding="utf-8")
+    (tmp_path / "summary_1.xml").write_text("<summary/>", encoding="utf-8")
     return tmp_path
 
 
@@ -213,14 +213,14 @@ def check_each_kind(home: Path, names: dict[str, str], *paths: Path) -> None:
     check_metric(metric.replace(":", "."), controller, home / "results" / "cross" / "metrics.json", evaluated)
     assert disturbance in evaluated
     path = home / "results" / "cross" / f"disturbance_{file_name(disturbance)}.json"
-    disturbed = json.loads(path.read_text())
+    disturbed = json.loads(path.read_text(encoding="utf-8"))
     assert disturbed["disturbance"]["below_ms"] == 3
     assert len(disturbed["results"]) == 2
 
 
 def check_metric(metric: str, policy: str, written: Path, printed: str) -> None:
     """Compare the share of arrived vehicles in a file of results with the printed table."""
-    (row,) = json.loads(written.read_text())["results"][policy]
+    (row,) = json.loads(written.read_text(encoding="utf-8"))["results"][policy]
     assert row[metric] == pytest.approx(row["arrived"] / row["scheduled"])
     (line,) = (line for line in printed.splitlines() if policy in line and "│" in line)
     assert f"{row[metric]:.3g}" in [cell.strip() for cell in line.split("│")]
@@ -233,7 +233,7 @@ def test_a_package_of_the_user(tmp_path):
     home.mkdir()
     (package / "__init__.py").touch()
     for file, source in FILES.items():
-        (package / f"{Path(file).name}.py").write_text(source)
+        (package / f"{Path(file).name}.py").write_text(source, encoding="utf-8")
     modules = {"halting": "Halting", "phases": "Phases", "second": "Second", "ippo2": "Ippo2", "share_arrived": "ShareArrived"}
     modules |= {"slow_only": "SlowOnly"}
     names = {module: f"mine.{module}:{name}" for module, name in modules.items()}
@@ -247,7 +247,7 @@ def test_files_in_the_folders_of_a_copy(tmp_path):
     for folder in ("tsc_marl", "configs", "networks"):
         shutil.copytree(source / folder, clone / folder, ignore=shutil.ignore_patterns("__pycache__"))
     for file, text in FILES.items():
-        (clone / "tsc_marl" / f"{file}.py").write_text(text)
+        (clone / "tsc_marl" / f"{file}.py").write_text(text, encoding="utf-8")
     home.mkdir()
     names = ("halting", "phases", "second", "ippo2", "share_arrived", "slow-only")
     check_each_kind(home, {name: name for name in names}, clone)
@@ -263,8 +263,8 @@ def install(site: Path, package: str, group: str, name: str, path: str) -> None:
     """Write what an installer leaves of a package that offers a name."""
     info = site / f"{package}-1.0.dist-info"
     info.mkdir(parents=True)
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(f"[{group}]\n{name} = {path}\n")
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n", encoding="utf-8")
+    (info / "entry_points.txt").write_text(f"[{group}]\n{name} = {path}\n", encoding="utf-8")
 
 
 SOURCE_ROOT = Path(plugins.__file__).parents[1]
@@ -273,7 +273,7 @@ EVALUATE = "evaluate --network cross --eval-seeds 1 --workers 1 --policy"
 
 @pytest.mark.sumo
 def test_an_installed_package_offers_a_name(tmp_path):
-    (tmp_path / "steady.py").write_text(CONTROLLER)
+    (tmp_path / "steady.py").write_text(CONTROLLER, encoding="utf-8")
     install(tmp_path, "steady-control", "tsc_marl.controllers", "always-second", "steady:Second")
     assert "always_second" in command(f"{EVALUATE} always_second", tmp_path, tmp_path, SOURCE_ROOT)
 
@@ -338,7 +338,7 @@ def play_a_decision(config: SimConfig, controller: str) -> None:
     ],
 )
 def test_own_code_that_fails_or_looks_into_the_simulation_is_one_line(tmp_path, monkeypatch, settings, message):
-    (tmp_path / "own_failing.py").write_text(FAILING)
+    (tmp_path / "own_failing.py").write_text(FAILING, encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(UserError, match=message):
         play_a_decision(SimConfig(**settings), "max_pressure" if settings else "own_failing:Chosen")

@@ -56,7 +56,7 @@ def write_network(path):
     for (start, end, _, turn), e in zip(ways, inner, strict=True):
         lines.append(f'<connection from="{start}" to="{end}" via="{e}_0" dir="{turn}" {ends}/>')
         lines.append(f'<connection from="{e}" to="{end}" dir="{turn}" {ends}/>')
-    path.write_text('<net version="1.20">' + "\n".join(lines) + "</net>")
+    path.write_text('<net version="1.20">' + "\n".join(lines) + "</net>", encoding="utf-8")
     return sumolib.net.readNet(str(path), withInternal=True)
 
 
@@ -120,10 +120,10 @@ def test_waiting_is_the_longest_one_up_to_five_minutes(waited_s, shown):
 def details(out, *intervals):
     """Return the detailed metrics of intervals (begin, end, attributes of one road)."""
     lines = [f'<interval begin="{a}" end="{b}"><edge id="bottom0A0" {edge}/></interval>' for a, b, edge in intervals]
-    (out / f"edges_{SEED}.xml").write_text(f"<meandata>{''.join(lines)}</meandata>")
-    (out / f"tripinfo_{SEED}.xml").write_text("<tripinfos/>")
-    (out / f"summary_{SEED}.xml").write_text("<summary/>")
-    (out / f"pending_{SEED}.json").write_text(json.dumps({}))
+    (out / f"edges_{SEED}.xml").write_text(f"<meandata>{''.join(lines)}</meandata>", encoding="utf-8")
+    (out / f"tripinfo_{SEED}.xml").write_text("<tripinfos/>", encoding="utf-8")
+    (out / f"summary_{SEED}.xml").write_text("<summary/>", encoding="utf-8")
+    (out / f"pending_{SEED}.json").write_text(json.dumps({}), encoding="utf-8")
     return metrics.read(out, SEED, 1, read("cross"))
 
 

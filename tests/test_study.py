@@ -141,7 +141,7 @@ def test_a_stopped_study_goes_on(home):
     code, out, err = home.run(line)
     assert code == 0, err
     assert trained(home) == [("ippo", "0"), ("ippo", "1")]
-    assert all(path.read_text().count("stopped; go on with") == 1 for path in logs.glob("study-*/log.txt"))
+    assert all(path.read_text(encoding="utf-8").count("stopped; go on with") == 1 for path in logs.glob("study-*/log.txt"))
 
 
 def test_invalid_settings_of_a_study_are_refused_before_any_training(home, capsys):
@@ -167,7 +167,7 @@ def test_one_that_fails_does_not_stop_the_others(home, caplog, monkeypatch):
     found[1].folder.path.mkdir()  # another one was cut short before it began
     training = found[0].folder.training("ippo", 0)
     training.path.mkdir()
-    training.checkpoint.write_text("no checkpoint")
+    training.checkpoint.write_text("no checkpoint", encoding="utf-8")
     with pytest.raises(UserError, match=r"1 of 2 trainings failed: ippo s0 on cross: error: checkpoint .* cannot be read"):
         study.run(found, 2)
     assert [cell.finished for cell in found] == [False, True]
@@ -199,7 +199,7 @@ def test_a_folder_is_made_whole_or_not_at_all(home):
     study.prepare(folder, ["--network", "cross"], config)
     with pytest.raises(FileExistsError):
         study.prepare(folder, ["--network", "grid2x2"], config)
-    assert json.loads(folder.command.read_text()) == ["--network", "cross"]
+    assert json.loads(folder.command.read_text(encoding="utf-8")) == ["--network", "cross"]
     assert list((home.folder / "runs").iterdir()) == [folder.path]
 
 
@@ -210,7 +210,7 @@ def test_classical_controllers_play_once_in_a_study(home, monkeypatch):
     line = f"study --net cross --algos ippo --seeds 0 1 --jobs 1 {QUICK} max_pressure"
     assert home.main(line) == 0
     first, second = study.trials(["cross"], ["ippo"], [0, 1], [*QUICK.split(), "max_pressure"])
-    contents = [json.loads(cell.folder.evaluation.read_text())["results"] for cell in (first, second)]
+    contents = [json.loads(cell.folder.evaluation.read_text(encoding="utf-8"))["results"] for cell in (first, second)]
     assert [sorted(content) for content in contents] == [["ippo", "max_pressure"]] * 2
     assert not first.folder.measured.exists()
     task, path = second.config.eval_task(), second.folder.measured
@@ -219,10 +219,10 @@ def test_classical_controllers_play_once_in_a_study(home, monkeypatch):
     }
     assert load_matching_results(path, task, ("max_pressure",), (1, 2)) == {}
     assert load_matching_results(path, replace(task, demand=Demand(scale=1.3)), ("max_pressure",), (1,)) == {}
-    tampered = path.read_text().replace('"delay": ', '"delay": 9')
-    path.write_text(tampered)
+    tampered = path.read_text(encoding="utf-8").replace('"delay": ', '"delay": 9')
+    path.write_text(tampered, encoding="utf-8")
     second.folder.evaluation.unlink()
     assert home.main(f"train --resume {second.folder.name}") == 0
-    again = json.loads(second.folder.evaluation.read_text())["results"]
+    again = json.loads(second.folder.evaluation.read_text(encoding="utf-8"))["results"]
     assert again["max_pressure"] == json.loads(tampered)["results"]["max_pressure"] != contents[1]["max_pressure"]
     assert again["ippo"] == contents[1]["ippo"]

@@ -107,7 +107,7 @@ def test_metrics_of_each_update(runs, client, home, name):
     for key in names:
         assert [m.step for m in client.get_metric_history(run.info.run_id, key)] == [2 * DECISIONS, 4 * DECISIONS], key
     assert run.data.metrics["episode"] == 4
-    written = json.loads((home.training / f"{name}-s0" / "evaluation.json").read_text())["results"][f"{name} s0"]
+    written = json.loads((home.training / f"{name}-s0" / "evaluation.json").read_text(encoding="utf-8"))["results"][f"{name} s0"]
     assert [row["seed"] for row in written] == [1, 2]
     assert run.data.metrics["eval/delay"] == pytest.approx(sum(row["delay"] for row in written) / 2)
 
@@ -118,7 +118,7 @@ def test_artifacts(runs, client, home):
         assert {file.path for file in client.list_artifacts(run.info.run_id)} == expected
         assert str(home.folder) in run.info.artifact_uri
     path = client.download_artifacts(runs["jointq", "0"].info.run_id, "config.json")
-    with open(path) as file:
+    with open(path, encoding="utf-8") as file:
         assert json.load(file)["algo.others_weight"] == 1.0
 
 
@@ -187,7 +187,8 @@ def test_a_crash_marks_the_runs_failed(new_home, tmp_path):
     (tmp_path / "angry.py").write_text(
         "from pathlib import Path\nCALLS = Path(__file__).with_suffix('.calls')\n\n"
         "def reward(signal):\n    with CALLS.open('a') as file:\n        file.write('.')\n"
-        "    if CALLS.stat().st_size > 200:  # in the second episode\n        raise ValueError('no more')\n    return 0.0\n"
+        "    if CALLS.stat().st_size > 200:  # in the second episode\n        raise ValueError('no more')\n    return 0.0\n",
+        encoding="utf-8",
     )
     line = f"train --network cross --algos ippo --episodes 4 {QUICK} --sim.reward angry:reward"
     line += " --episodes-per-update 1 --workers 1"

@@ -171,7 +171,7 @@ def from_yaml(path: Path, prefix: str = "") -> list[str]:
         UserError: when it is not YAML, or no settings.
     """
     try:
-        raw = yaml.safe_load(path.read_text()) or {}
+        raw = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
     if not isinstance(raw, dict):

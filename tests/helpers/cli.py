@@ -92,7 +92,7 @@ def workers_of(pid):
     parents, servers = {}, set()
     for path in Path("/proc").glob("[0-9]*"):
         try:
-            parents[int(path.name)] = int((path / "stat").read_text().rpartition(")")[2].split()[1])
+            parents[int(path.name)] = int((path / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()[1])
             if b"multiprocessing.forkserver" in (path / "cmdline").read_bytes():
                 servers.add(int(path.name))
         except (OSError, IndexError):

@@ -120,7 +120,7 @@ def write(path: Path, trace: EpisodeTrace) -> None:
         columns["value"] = trace.estimates["value"][:-1].expand_as(trace.reward)
     heads = ["second", "signal", "phase", "choices", "reward", *columns]
     per_phase = [f"{name}_{a}" for name in plain for a in range(n_actions)]
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow([*heads, *per_phase])
         for t, second in enumerate(trace.time_s.tolist()):

@@ -173,7 +173,7 @@ def _text(estimate: Estimate, form: str = ".3g") -> str:
 def write(folder: Path, settings: dict[str, Any], results: dict[str, GradientStatistics]) -> None:
     """Write all results as JSON and, a row per policy, estimator and agent, as CSV; undefined numbers are empty."""
     content = {**settings, "policies": {label: asdict(statistics) for label, statistics in results.items()}}
-    (folder / "probe.json").write_text(json.dumps(_plain(content), indent=1))
+    (folder / "probe.json").write_text(json.dumps(_plain(content), indent=1), encoding="utf-8")
     rows = [
         {"policy": label, "estimator": name, "agent": agent}
         | {f"{key}_{end}": number for key, ends in asdict(quality).items() for end, number in _plain(ends).items()}
@@ -181,7 +181,7 @@ def write(folder: Path, settings: dict[str, Any], results: dict[str, GradientSta
         for name, qualities in statistics.quality.items()
         for agent, quality in qualities.items()
     ]
-    with (folder / "probe.csv").open("w", newline="") as file:
+    with (folder / "probe.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)

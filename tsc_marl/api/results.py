@@ -159,7 +159,7 @@ class TrainingResult:
     @property
     def evaluation(self) -> EvaluationResult:
         """Metrics of the final policies and of the classical controllers beside them."""
-        content = json.loads(RunFolder(self.folder).evaluation.read_text())
+        content = json.loads(RunFolder(self.folder).evaluation.read_text(encoding="utf-8"))
         return EvaluationResult(content["network"], results_from(content))
 
     def policy(self, run: str | None = None) -> SavedPolicy:

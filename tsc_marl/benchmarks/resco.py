@@ -70,7 +70,7 @@ def run(workers: int, out: Path, page: Path) -> None:
         best_first = sorted(of_network, key=lambda name: statistics.mean(of_network[name], "delay"))
         picture, folder = page.parent / "maps" / f"{network}.png", out / TIMINGS[0] / network
         delay_map.draw(picture, scenario.load(network), folder, {name: [EVAL_SEEDS[0]] for name in best_first})
-    page.write_text(text(results))
+    page.write_text(text(results), encoding="utf-8")
     log.info("page: %s", page)
 
 

@@ -76,9 +76,9 @@ def write_results(path: Path, task: Task, results: Results) -> None:
     """Write the metrics of every episode, as JSON with the conditions of the evaluation and as CSV with a row for each."""
     path.parent.mkdir(parents=True, exist_ok=True)
     rows_by_policy = {name: [episode.as_row() for episode in episodes] for name, episodes in results.items()}
-    path.write_text(json.dumps({**_conditions(task), "results": rows_by_policy}, indent=1))
+    path.write_text(json.dumps({**_conditions(task), "results": rows_by_policy}, indent=1), encoding="utf-8")
     rows = [{"network": task.network, "controller": name, **row} for name, rows in rows_by_policy.items() for row in rows]
-    with path.with_suffix(".csv").open("w", newline="") as file:
+    with path.with_suffix(".csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)))
         writer.writeheader()
         writer.writerows(rows)
@@ -97,7 +97,7 @@ def load_matching_results(path: Path, task: Task, names: Sequence[str], seeds: S
     if not path.exists():
         return {}
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:  # cut short
         return {}
     results = results_from(content)

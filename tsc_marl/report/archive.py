@@ -59,9 +59,9 @@ def write(networks: Sequence[str], choice: RunFilter, out: Path, command: str) -
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(gzip.compress(json.dumps(content).encode(), mtime=0))  # the same content, the same bytes
         path = out / "README.md"
-        before = path.read_text() if path.exists() else ""
+        before = path.read_text(encoding="utf-8") if path.exists() else ""
         sections = {network: archive_page.section(network, choice) for network, families in contents.items() if families}
-        path.write_text(archive_page.text(sections, command, before))
+        path.write_text(archive_page.text(sections, command, before), encoding="utf-8")
     except OSError as error:
         raise UserError(f"trainings cannot be written to {path} ({error.strerror}); give another folder with --out") from None
     return len(files)
@@ -125,7 +125,7 @@ def _import(content: dict[str, Any], store: StoredRuns, stored: Collection[str])
         _restore(store, content)
     run.path.mkdir(parents=True, exist_ok=True)
     if not run.evaluation.exists():
-        run.evaluation.write_text(json.dumps(content["evaluation"], indent=1))
+        run.evaluation.write_text(json.dumps(content["evaluation"], indent=1), encoding="utf-8")
     run.finished.touch()
     return name not in stored
 
@@ -136,7 +136,7 @@ def _restore(store: StoredRuns, content: dict[str, Any]) -> None:
         for part in (content, *content["trainings"]):
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / EVALUATION
-                path.write_text(json.dumps(part["evaluation"], indent=1))
+                path.write_text(json.dumps(part["evaluation"], indent=1), encoding="utf-8")
                 parent = made[0] if made else None
                 made.append(store.restore(part["run"], path, tables.markdown(results_from(part["evaluation"])), parent))
     except BaseException:  # half of what one command trained would count as all of it

@@ -55,7 +55,7 @@ def run(comparisons: Sequence[Comparison], reference: str | None, out: Path, com
     sections = [_section(results, styles) for results in networks]
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(text(sections, command))
+        out.write_text(text(sections, command), encoding="utf-8")
         log.info("drawing the plots")
         files = print_plots.draw(out.parent, networks, styles)
     except OSError as error:

@@ -115,7 +115,7 @@ def command(
     files["orders"] = f"<additional>{''.join(orders)}</additional>" if orders else ""
     written = {out / f"{name}_{seed}.add.xml": content for name, content in files.items() if content}
     for path, content in written.items():
-        path.write_text(content)
+        path.write_text(content, encoding="utf-8")
     if additional := [*scenario.additional, *written]:
         options["--additional-files"] = ",".join(map(str, additional))
     flags = ["--tripinfo-output.write-unfinished", "--tripinfo-output.write-undeparted", "--no-step-log", "--no-warnings"]

@@ -184,7 +184,7 @@ class TrafficEnv:
         if self.episode.detail:
             vehicles = self.engine.api.vehicle
             pending = {n: vehicles.getRoute(n)[0] for n in vehicles.getLoadedIDList() if vehicles.getDeparture(n) < 0}
-            (self.out / f"pending_{seed}.json").write_text(json.dumps(pending))
+            (self.out / f"pending_{seed}.json").write_text(json.dumps(pending), encoding="utf-8")
         self.close()
         return metrics.read(self.out, seed, len(self.names), self.net if self.episode.detail else None, names)
 

@@ -131,7 +131,7 @@ class StoredRuns:
             UserError: when there are none, or their file is damaged.
         """
         try:
-            return json.loads(self.download(run_id, EVALUATION).read_text())
+            return json.loads(self.download(run_id, EVALUATION).read_text(encoding="utf-8"))
         except ValueError as error:
             raise UserError(f"{EVALUATION} of run {run_id} in {uri()} is damaged ({error})") from None
 

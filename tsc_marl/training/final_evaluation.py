@@ -79,7 +79,7 @@ def _log_evaluation(tracker: Tracker, run: TrainingRun, results: Results, baseli
     if tracker.logged_until(run.mlflow_id, "eval/delay") < step:
         tracker.log(run.mlflow_id, means, step)
     write_results(folder.evaluation, run.experiment.eval_task(), {run.label: episodes})
-    folder.config.write_text(json.dumps(run.config.as_dict(), indent=1))
+    folder.config.write_text(json.dumps(run.config.as_dict(), indent=1), encoding="utf-8")
     title = f"{run.experiment.network}: {run.label}"
     learning_curve.draw(folder.learning_curve, {run.label: run.history}, baseline_delays, title)
     for path in (folder.checkpoint, folder.evaluation, folder.config, folder.learning_curve):

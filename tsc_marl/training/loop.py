@@ -119,8 +119,8 @@ def prepare(folder: RunFolder, argv: Sequence[str], experiment: ExperimentConfig
     with tempfile.TemporaryDirectory(dir=folder.path.parent, prefix=".") as scratch:
         new = RunFolder(Path(scratch, "new"))
         new.path.mkdir()
-        new.command.write_text(json.dumps(list(argv)))
-        new.config.write_text(settings.to_json(experiment))
+        new.command.write_text(json.dumps(list(argv)), encoding="utf-8")
+        new.config.write_text(settings.to_json(experiment), encoding="utf-8")
         try:
             new.path.rename(folder.path)
         except OSError as error:
@@ -128,7 +128,7 @@ def prepare(folder: RunFolder, argv: Sequence[str], experiment: ExperimentConfig
 
 
 def _command(folder: RunFolder) -> str:
-    return command_line("train", json.loads(folder.command.read_text()))
+    return command_line("train", json.loads(folder.command.read_text(encoding="utf-8")))
 
 
 def _resumed(command: ExperimentConfig, argv: list[str]) -> tuple[ExperimentConfig, RunFolder]:
@@ -145,11 +145,11 @@ def _resumed(command: ExperimentConfig, argv: list[str]) -> tuple[ExperimentConf
 def _parent(tracker: Tracker, experiment: ExperimentConfig, folder: RunFolder) -> str:
     """Open the parent run in the store, or reopen that of a resumed run."""
     path = folder.parent_id
-    if path.exists() and tracker.reopen(path.read_text()):
-        return path.read_text()
+    if path.exists() and tracker.reopen(path.read_text(encoding="utf-8")):
+        return path.read_text(encoding="utf-8")
     tags = {"kind": "comparison", "network": experiment.network, "folder": folder.name, "command": _command(folder)}
     run_id = tracker.start(f"{' vs '.join(experiment.algos)} ({folder.name})", tags, experiment.as_dict())
-    path.write_text(run_id)
+    path.write_text(run_id, encoding="utf-8")
     return run_id
 
 

@@ -30,7 +30,7 @@ def read(folder: RunFolder) -> ExperimentConfig:
     try:
         if not folder.config.exists():
             return _from_command(folder)
-        content = json.loads(folder.config.read_text())
+        content = json.loads(folder.config.read_text(encoding="utf-8"))
         return _experiment(_joined(content) if isinstance(content, list) else content)
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, OSError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -65,11 +65,13 @@ def _load(kind: type, values: dict[str, Any], prefix: str = "") -> Any:
 
 def _from_command(folder: RunFolder) -> ExperimentConfig:
     """Return the settings of a run of an earlier version, from its command line and its copy of configs/."""
-    words = old_options.replace(json.loads(folder.command.read_text()))
+    words = old_options.replace(json.loads(folder.command.read_text(encoding="utf-8")))
     with tempfile.TemporaryDirectory() as copied:
         for path in folder.old_configs.rglob("*.yaml"):
-            values = yaml.safe_load(path.read_text()) or {}
+            values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
             today = Path(copied, path.parent.relative_to(folder.old_configs), f"{renames.variant(path.stem)}.yaml")
             today.parent.mkdir(exist_ok=True)
-            today.write_text(yaml.safe_dump(renames.algorithm_settings(values) if path.parent.name == "algos" else values))
+            today.write_text(
+                yaml.safe_dump(renames.algorithm_settings(values) if path.parent.name == "algos" else values), encoding="utf-8"
+            )
         return parse(words, Path(copied))

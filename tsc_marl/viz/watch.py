@@ -57,7 +57,7 @@ def watch(task: Task, policy: Policy, seed: int, delay_ms: int, quit_on_end: boo
     with tempfile.TemporaryDirectory() as folder, closing(policy.task_for(task).env()) as env:
         settings = Path(folder) / "view.xml"
         wide = exaggeration(env)
-        settings.write_text(VIEW.format(delay_ms=delay_ms, wide=wide, large=1.5 * wide))
+        settings.write_text(VIEW.format(delay_ms=delay_ms, wide=wide, large=1.5 * wide), encoding="utf-8")
         size = ",".join(map(str, WINDOW))
         options = ["--start", "--gui-settings-file", str(settings), "--window-size", size, "--window-pos", "0,0"]
         try:

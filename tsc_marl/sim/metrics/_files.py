@@ -91,7 +91,7 @@ def _read_edges(out: Path, seed: int, network: RoadNetwork, trips: Trips) -> tup
 
 def _add_insertion(path: Path, network: RoadNetwork, trips: Trips, approaches: dict[str, Approach]) -> None:
     """Charge what vehicles waited to be inserted to the approaches that they would have come to first."""
-    pending = json.loads(path.read_text())
+    pending = json.loads(path.read_text(encoding="utf-8"))
     for vehicle, lane, delay_s in zip(trips.ids, trips.depart_lane, trips.depart_delay_s.tolist(), strict=True):
         approach = approaches[network.approach[pending.get(vehicle) or edge_of(lane)]]
         approach.insertion_s += delay_s
