@@ -1,6 +1,5 @@
 """`import tsc_marl`: what it offers, and that plain scripts need no guard for the processes that simulate."""
 
-import json
 import subprocess
 import sys
 
@@ -12,6 +11,7 @@ import tsc_marl
 from tsc_marl import old_options
 from tsc_marl.sim import engine, metrics, scenario
 from tsc_marl.tracking.run_folder import RunFolder
+from tsc_marl.training import settings
 
 pytest_plugins = ("helpers.fixtures",)
 
@@ -151,7 +151,7 @@ def test_training_returns_curves_evaluation_and_policies(trained):
 
 
 def test_training_uses_the_option_names_of_today(trained):
-    words = json.loads(RunFolder(trained.folder).command.read_text(encoding="utf-8"))
+    words = settings.read_command(RunFolder(trained.folder))
     assert old_options.replace(words) == words
 
 

@@ -120,15 +120,19 @@ def test_words_of_an_old_command_line(line, today):
 def test_settings_are_read_as_written(tmp_path, name):
     experiment = parse(["--network", "cross", "--algos", name, "--demand.profile", "1", "2", "--workers", "3"])
     folder = RunFolder(tmp_path)
-    folder.config.write_text(settings.to_json(experiment), encoding="utf-8")
+    settings.write(folder, ["--network", "cross"], experiment)
     assert settings.read(folder) == experiment
+    assert settings.read_command(folder) == ["--network", "cross"]
 
 
 def test_settings_with_an_entry_for_each_algorithm_are_read(tmp_path):
     """Before a command had settings of its own, each algorithm's entry repeated them."""
     experiment = parse(["--network", "cross", "--algos", "mappo", "jointq-selfish", "--seeds", "0", "1"])
-    shared, folder = json.loads(settings.to_json(experiment)), RunFolder(tmp_path)
+    folder = RunFolder(tmp_path)
+    settings.write(folder, [], experiment)
+    shared = json.loads(folder.config.read_text(encoding="utf-8"))
     own = shared.pop("algo")
+    del shared["sha256"]
     folder.config.write_text(json.dumps([{"algo": own[name], **shared} for name in experiment.algos]), encoding="utf-8")
     assert settings.read(folder) == experiment
 
@@ -166,6 +170,7 @@ def test_a_training_of_an_earlier_version_keeps_its_folder(tmp_path):
 )
 def test_settings_that_cannot_be_read_are_a_mistake(tmp_path, damage):
     folder = RunFolder(tmp_path)
-    folder.config.write_text(damage(settings.to_json(parse(["--network", "cross", "--algos", "ippo"]))), encoding="utf-8")
+    settings.write(folder, [], parse(["--network", "cross", "--algos", "ippo"]))
+    folder.config.write_text(damage(folder.config.read_text(encoding="utf-8")), encoding="utf-8")
     with pytest.raises(UserError, match="its settings cannot be read"):
         settings.read(folder)

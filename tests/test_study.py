@@ -15,8 +15,10 @@ from tsc_marl.errors import UserError
 from tsc_marl.evaluation.evaluate import load_matching_results
 from tsc_marl.rollout.types import EpisodeMetrics
 from tsc_marl.sim.demand import Demand
+from tsc_marl.tracking import sealed
+from tsc_marl.tracking.evaluation_file import Evaluation
 from tsc_marl.tracking.run_folder import RunFolder
-from tsc_marl.training import study
+from tsc_marl.training import settings, study
 from tsc_marl.training.loop import run_lock
 
 pytest_plugins = ["helpers.fixtures"]
@@ -199,7 +201,7 @@ def test_a_folder_is_made_whole_or_not_at_all(home):
     study.prepare(folder, ["--network", "cross"], config)
     with pytest.raises(FileExistsError):
         study.prepare(folder, ["--network", "grid2x2"], config)
-    assert json.loads(folder.command.read_text(encoding="utf-8")) == ["--network", "cross"]
+    assert settings.read_command(folder) == ["--network", "cross"]
     assert list((home.folder / "runs").iterdir()) == [folder.path]
 
 
@@ -219,10 +221,11 @@ def test_classical_controllers_play_once_in_a_study(home, monkeypatch):
     }
     assert load_matching_results(path, task, ("max_pressure",), (1, 2)) == {}
     assert load_matching_results(path, replace(task, demand=Demand(scale=1.3)), ("max_pressure",), (1,)) == {}
-    tampered = path.read_text(encoding="utf-8").replace('"delay": ', '"delay": 9')
-    path.write_text(tampered, encoding="utf-8")
+    tampered = sealed.read(path, Evaluation, "")
+    tampered["results"]["max_pressure"][0]["delay"] += 900
+    sealed.write(path, tampered)
     second.folder.evaluation.unlink()
     assert home.main(f"train --resume {second.folder.name}") == 0
     again = json.loads(second.folder.evaluation.read_text(encoding="utf-8"))["results"]
-    assert again["max_pressure"] == json.loads(tampered)["results"]["max_pressure"] != contents[1]["max_pressure"]
+    assert again["max_pressure"] == tampered["results"]["max_pressure"] != contents[1]["max_pressure"]
     assert again["ippo"] == contents[1]["ippo"]

@@ -11,24 +11,53 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import BaseModel, StrictStr
+from torch import Tensor
 
 from tsc_marl import algos
+from tsc_marl.errors import UserError
 from tsc_marl.rollout.policies import TrainedPolicy
-from tsc_marl.tracking import renames
+from tsc_marl.tracking import renames, sealed, tensor_file
 from tsc_marl.types import Spec
 
 
+class _PolicyFile(BaseModel, extra="forbid", arbitrary_types_allowed=True):
+    """Content of a file."""
+
+    name: StrictStr
+    config: dict[StrictStr, Any]
+    weights: dict[StrictStr, Tensor]
+    spec: dict[StrictStr, Any]
+
+
 def save(path: Path, policy: TrainedPolicy, spec: Spec) -> None:
-    """Write a policy with its weights, its settings and the sizes of its network."""
-    torch.save({"name": policy.name, "config": asdict(policy.config), "weights": policy.weights, "spec": asdict(spec)}, path)
+    """Write a policy with its weights, its settings and the sizes of its network.
+
+    Raises:
+        UserError: when the disk does not take it.
+    """
+    content = {"name": policy.name, "config": asdict(policy.config), "weights": policy.weights, "spec": asdict(spec)}
+    tensor_file.save(path, content, "free some disk space and try again")
 
 
 def load(path: Path) -> tuple[TrainedPolicy, Spec]:
-    """Return what `save` wrote."""
-    saved = torch.load(path, weights_only=True)
-    name = renames.variant(saved["name"])
-    config = algos.find(name).Config(**renames.algorithm_settings(saved["config"]))
-    return TrainedPolicy(name, config, renames.weights(saved["weights"])), Spec(**saved["spec"])
+    """Return what `save` wrote.
+
+    Raises:
+        UserError: when the file is damaged, no policy of this program, or when its weights are not finite.
+    """
+    try:
+        saved = _PolicyFile.model_validate(tensor_file.load(path))
+        name, weights = renames.variant(saved.name), renames.weights(saved.weights)
+        config = sealed.dataclass_from(algos.find(name).Config, renames.algorithm_settings(saved.config))
+        spec = sealed.dataclass_from(Spec, saved.spec)
+    except ValueError as error:
+        reason = sealed.first_line(error)
+        raise UserError(f"policy {path} cannot be read ({reason}): it is damaged or no policy; use another") from None
+    damaged = tensor_file.first_not_finite(weights)
+    if damaged:
+        raise UserError(f"policy {path} has weights {damaged} that are not finite; use another, or train again")
+    return TrainedPolicy(name, config, weights), spec
 
 
 def _load_pyfunc(path: str) -> "Trained":

@@ -9,9 +9,9 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-import torch
 
 from tsc_marl.cli.main import main
+from tsc_marl.tracking import checkpoint
 
 ROOT = Path(__file__).parents[2]
 
@@ -56,8 +56,9 @@ class Home:
         return sorted((self.folder / "runs").glob("*/*/checkpoint.pt"))
 
     def checkpoint(self):
+        """The content of the only checkpoint, as `torch.save` writes it in a file of format 3."""
         (path,) = self.checkpoints
-        return torch.load(path, weights_only=True)
+        return {"format": 3, **vars(checkpoint.load(path))}
 
     def wait_for_checkpoint(self, seconds=90):
         until(lambda: self.checkpoints, seconds)

@@ -1,6 +1,5 @@
 """What the Python interface returns: policies, evaluations, trainings."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -20,7 +19,8 @@ from tsc_marl.rollout.pool import Pool
 from tsc_marl.rollout.task import Task
 from tsc_marl.sim import scenario
 from tsc_marl.sim.signal_timing import Timing
-from tsc_marl.tracking import checkpoint
+from tsc_marl.tracking import checkpoint, sealed
+from tsc_marl.tracking.evaluation_file import Evaluation
 from tsc_marl.tracking.policies import find_checkpoint
 from tsc_marl.tracking.run_folder import CHECKPOINT, RunFolder
 from tsc_marl.tracking.stored_runs import IMPORTED, StoredRuns
@@ -159,7 +159,7 @@ class TrainingResult:
     @property
     def evaluation(self) -> EvaluationResult:
         """Metrics of the final policies and of the classical controllers beside them."""
-        content = json.loads(RunFolder(self.folder).evaluation.read_text(encoding="utf-8"))
+        content = sealed.read(RunFolder(self.folder).evaluation, Evaluation, "evaluate the policies anew")
         return EvaluationResult(content["network"], results_from(content))
 
     def policy(self, run: str | None = None) -> SavedPolicy:

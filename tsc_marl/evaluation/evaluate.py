@@ -2,6 +2,7 @@
 
 import csv
 import json
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
@@ -15,7 +16,10 @@ from tsc_marl.rollout.pool import Failure, Pool, WorkerDiedError
 from tsc_marl.rollout.task import Task
 from tsc_marl.rollout.types import EpisodeMetrics, Job, RolloutResult
 from tsc_marl.sim import metrics
-from tsc_marl.tracking import renames
+from tsc_marl.tracking import renames, sealed
+from tsc_marl.tracking.evaluation_file import Evaluation
+
+logger = logging.getLogger(__name__)
 
 Results = dict[str, list[EpisodeMetrics]]
 """By policy, the metrics of each seed's episode."""
@@ -73,10 +77,14 @@ def is_refusal(error: Exception) -> bool:
 
 
 def write_results(path: Path, task: Task, results: Results) -> None:
-    """Write the metrics of every episode, as JSON with the conditions of the evaluation and as CSV with a row for each."""
+    """Write the metrics of every episode, as JSON with the conditions of the evaluation and as CSV with a row for each.
+
+    Raises:
+        UserError: when the disk does not take them.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     rows_by_policy = {name: [episode.as_row() for episode in episodes] for name, episodes in results.items()}
-    path.write_text(json.dumps({**_conditions(task), "results": rows_by_policy}, indent=1), encoding="utf-8")
+    sealed.write(path, {**_conditions(task), "results": rows_by_policy})
     rows = [{"network": task.network, "controller": name, **row} for name, rows in rows_by_policy.items() for row in rows]
     with path.with_suffix(".csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)))
@@ -92,13 +100,15 @@ def results_from(content: Mapping[str, Any]) -> Results:
 def load_matching_results(path: Path, task: Task, names: Sequence[str], seeds: Sequence[int]) -> Results:
     """Return the results of these controllers from a file of `write_results`.
 
-    Controllers with other seeds, or without the task's metrics, are left out; so are all where the conditions differ.
+    Controllers with other seeds, or without the task's metrics, are left out; so are all where the conditions differ. A damaged
+    file counts as none, with a warning.
     """
     if not path.exists():
         return {}
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:  # cut short
+        content = sealed.read(path, Evaluation, "its controllers play again")
+    except UserError as error:
+        logger.warning(str(error))
         return {}
     results = results_from(content)
     del content["results"]

@@ -1,44 +1,70 @@
-"""Checkpoints: the file with the state of a training, its format, and how older formats load."""
+"""Checkpoints: the file with the state of a training, its format, how it is checked, and how older formats load."""
 
-import os
+import math
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
-import torch
+from pydantic import AfterValidator, ConfigDict, Field, Strict, StrictStr, TypeAdapter
+from torch import Tensor
 
 from tsc_marl import algos
 from tsc_marl.errors import UserError
 from tsc_marl.rollout.policies import TrainedPolicy
 from tsc_marl.sim.feedback import SimConfig
 from tsc_marl.sim.signal_timing import Timing
-from tsc_marl.tracking import renames
+from tsc_marl.tracking import renames, sealed, tensor_file
 
-FORMAT = 3
-"""Version of the file. Format 2 had older names (`renames`)."""
+FORMAT = 4
+"""Version of the file. Formats 2 and 3 were torch's own files, and format 2 had older names (`renames`)."""
+
+Settings = dict[StrictStr, Any]
+Natural = Annotated[int, Strict(), Field(ge=0)]
+
+
+def _check_training(state: dict[str, Any]) -> dict[str, Any]:
+    weights = state.get("weights")
+    if not (isinstance(weights, dict) and all(isinstance(tensor, Tensor) for tensor in weights.values())):
+        raise ValueError("its weights are no tensors by name")
+    return state
+
+
+def _check_history(rows: list[dict[str, float]]) -> list[dict[str, float]]:
+    for row in rows:
+        if not row.keys() >= {"episode", "steps", "delay", "reward", "minutes"}:
+            raise ValueError(f"a row has {', '.join(row)}")
+        if not all(math.isfinite(value) for name, value in row.items() if name != "delay"):  # no vehicle, no delay
+            raise ValueError("a row is not finite")
+    for name in ("episode", "steps"):
+        if any(after[name] <= before[name] for before, after in pairwise([{name: 0.0}, *rows])):
+            raise ValueError(f"{name} does not rise from row to row")
+    return rows
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """State of one training."""
+    """State of one training. A new field needs a default, for files without it."""
 
-    network: str
-    algorithm: str
-    seed: int
-    sim: dict[str, Any]
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    network: StrictStr
+    algorithm: StrictStr
+    seed: Natural
+    sim: Settings
     """Settings of observation and reward."""
-    timing: dict[str, Any]
+    timing: Settings
     """Settings of the signal timing."""
-    config: dict[str, Any]
+    config: Settings
     """Settings of the algorithm."""
-    training: dict[str, Any]
+    training: Annotated[dict[StrictStr, Any], AfterValidator(_check_training)]
     """As `Algorithm.training_state` returns it."""
-    episode: int
+    episode: Natural
     """Episodes played."""
-    history: list[dict[str, float]]
+    history: Annotated[list[dict[StrictStr, Annotated[float, Strict()]]], AfterValidator(_check_history)]
     """A row for each update."""
-    mlflow_id: str
-    replay: dict[str, Any] | None = None
+    mlflow_id: StrictStr
+    replay: dict[StrictStr, Any] | None = None
     """State of the replay buffer."""
 
     def policy(self, network: str) -> TrainedPolicy:
@@ -54,48 +80,62 @@ class Checkpoint:
             unknown = settings.keys() - {field.name for field in fields(expected)}
             if unknown:
                 raise UserError(f"the policy of {name} has a setting {min(unknown)} that this version does not know; train again")
-        return TrainedPolicy(name, kind(**self.config), self.training["weights"], SimConfig(**self.sim))
+        try:
+            config, sim = sealed.dataclass_from(kind, self.config), sealed.dataclass_from(SimConfig, self.sim)
+        except ValueError as error:
+            raise UserError(f"the policy of {name} has a setting of another type ({error}); train again") from None
+        return TrainedPolicy(name, config, self.training["weights"], sim)
+
+
+_SCHEMA = TypeAdapter(Checkpoint)
 
 
 def save(checkpoint: Checkpoint, path: Path) -> None:
     """Write a checkpoint; a crash in the middle leaves the last one whole.
 
     Raises:
-        UserError: when the disk does not take it.
+        UserError: when the disk does not take it, or when weights are not finite.
     """
+    left = "the last one is whole" if path.exists() else "there is none yet"
+    damaged = tensor_file.first_not_finite(checkpoint.training["weights"])
+    if damaged:
+        raise UserError(f"checkpoint {path} is not written, its weights {damaged} are not finite; {left}")
     path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f"{path.name}.new")
-    try:
-        torch.save({"format": FORMAT, **vars(checkpoint)}, new)
-    except (OSError, RuntimeError) as error:  # RuntimeError is torch's way to say that a disk is full
-        new.unlink(missing_ok=True)
-        left = "the last one is whole" if path.exists() else "there is none yet"
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"checkpoint {path} cannot be written ({reason}); {left}; free some disk space and resume") from None
-    os.replace(new, path)
+    tensor_file.save(path, {"format": FORMAT, **vars(checkpoint)}, f"{left}; free some disk space and resume")
 
 
 def load(path: Path) -> Checkpoint:
-    """Read a checkpoint of this format or the one before.
+    """Read a checkpoint of this format or of one of the two before.
 
     Raises:
-        UserError: when the file is missing, cut short, or no checkpoint of this program.
+        UserError: when the file is missing, damaged, no checkpoint of this program, or when its weights are not finite.
     """
     if not path.is_file():
         raise UserError(f"checkpoint {path} does not exist")
     try:
-        content = torch.load(path, weights_only=True)
-    except Exception as error:  # torch raises many kinds for a damaged file
-        raise UserError(
-            f"checkpoint {path} cannot be read ({type(error).__name__}): it is damaged or cut short; use another"
-        ) from None
+        content = tensor_file.load(path)
+    except ValueError as error:
+        raise UserError(f"checkpoint {path} cannot be read ({error}): it is damaged or cut short; use another") from None
+    try:
+        saved = _checked(content)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:  # an old format may lack any part
+        reason = f"expected format {FORMAT}, 3 or 2; {sealed.first_line(error)}"
+        raise UserError(f"checkpoint {path} is not of this program ({reason}); train again") from None
+    damaged = tensor_file.first_not_finite(saved.training["weights"])
+    if damaged:
+        raise UserError(f"checkpoint {path} has weights {damaged} that are not finite; use an earlier one, or train again")
+    return saved
+
+
+def _checked(content: Any) -> Checkpoint:
     version = content.pop("format", None) if isinstance(content, dict) else None
-    if version in (2, FORMAT):
-        try:
-            return Checkpoint(**(_from_format_2(content) if version == 2 else content))
-        except (TypeError, KeyError, AttributeError):
-            pass
-    raise UserError(f"checkpoint {path} is not of this program (expected format {FORMAT} or 2); train again")
+    if version not in (2, 3, FORMAT):
+        raise ValueError(f"its format is {version}")
+    saved = _SCHEMA.validate_python(_from_format_2(content) if version == 2 else content)
+    end = saved.history[-1]["episode"] if saved.history else 0
+    if saved.episode != end:
+        raise ValueError(f"its episode is {saved.episode}, its history ends at {end:.0f}")
+    return saved
 
 
 def _from_format_2(content: dict[str, Any]) -> dict[str, Any]:

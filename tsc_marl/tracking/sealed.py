@@ -1,9 +1,12 @@
 """JSON files that this program writes and reads back: a checksum of the content inside, checked with a schema when read."""
 
+import difflib
 import hashlib
 import json
 import os
+import typing
 from collections.abc import Mapping
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +28,7 @@ def loads(text: str | bytes, schema: Any) -> Any:
 
     Args:
         text: result of `dumps`, or JSON of an earlier version, without checksum.
-        schema: any type that pydantic can check. A model should forbid further keys: in a file whose damaged byte lies in the
-            name of the checksum, that name is one.
+        schema: any type that pydantic can check.
 
     Raises:
         ValueError: in one line, when it is no JSON, differs from its checksum, or does not follow the schema.
@@ -40,12 +42,12 @@ def loads(text: str | bytes, schema: Any) -> Any:
         raise ValueError("it is nested too deeply") from None
     if sealed and checksum != _digest(canonical):
         raise ValueError(f"its content differs from its checksum {CHECKSUM}")
+    if isinstance(content, dict) and difflib.get_close_matches(CHECKSUM, content):
+        raise ValueError(f"the name of its checksum {CHECKSUM} is damaged")
     try:
         TypeAdapter(schema).validate_json(canonical, strict=True)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(map(str, first["loc"])) or "its content"
-        raise ValueError(" ".join(f"{place}: {first['msg']}".split())[:200]) from None
+        raise ValueError(first_line(error)) from None
     return content
 
 
@@ -79,6 +81,44 @@ def read(path: Path, schema: Any, advice: str) -> Any:
         return loads(path.read_bytes(), schema)
     except (OSError, ValueError) as error:
         raise UserError(f"{path} is damaged or of another kind ({' '.join(str(error).split())[:300]}); {advice}") from None
+
+
+def dataclass_from(kind: type, values: Mapping[str, Any], prefix: str = "") -> Any:
+    """Return a dataclass of settings from what JSON has of it; lists become tuples, and mappings dataclasses of their own.
+
+    Args:
+        kind: the dataclass.
+        values: by the names of its fields; those left out have their defaults.
+        prefix: before the name of a setting in the message, such as `algo.`.
+
+    Raises:
+        ValueError: in one line, for a name without a field, or a value of another type than its field.
+        UserError: for a value that the dataclass itself refuses.
+    """
+    hints = typing.get_type_hints(kind)
+    unknown = sorted(values.keys() - hints.keys())
+    if unknown:
+        raise ValueError(f"this version has no setting {prefix}{unknown[0]}")
+    loaded = {}
+    for name, value in values.items():
+        if is_dataclass(hints[name]) and isinstance(value, Mapping):
+            loaded[name] = dataclass_from(hints[name], value, f"{prefix}{name}.")
+            continue
+        try:
+            TypeAdapter(hints[name]).validate_json(json.dumps(value), strict=True)
+        except ValidationError as error:
+            raise ValueError(f"{prefix}{name} is {value!r}; {first_line(error)}") from None
+        loaded[name] = tuple(value) if isinstance(value, list) else value
+    return kind(**loaded)
+
+
+def first_line(error: Exception) -> str:
+    """Return what is wrong in one line; of a pydantic error, the first place."""
+    text = str(error) or type(error).__name__
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        text = f"{'.'.join(map(str, first['loc'])) or 'its content'}: {first['msg'].removeprefix('Value error, ')}"
+    return " ".join(text.split())[:200]
 
 
 def _digest(canonical: str) -> str:

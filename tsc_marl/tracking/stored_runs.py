@@ -2,7 +2,6 @@
 
 import atexit
 import functools
-import json
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -12,7 +11,9 @@ from typing import Any
 import numpy as np
 
 from tsc_marl.errors import UserError
+from tsc_marl.tracking import sealed
 from tsc_marl.tracking.connection import connect, first_line, uri
+from tsc_marl.tracking.evaluation_file import Evaluation
 from tsc_marl.tracking.run_folder import EVALUATION
 
 IMPORTED = "imported"
@@ -131,7 +132,7 @@ class StoredRuns:
             UserError: when there are none, or their file is damaged.
         """
         try:
-            return json.loads(self.download(run_id, EVALUATION).read_text(encoding="utf-8"))
+            return sealed.loads(self.download(run_id, EVALUATION).read_bytes(), Evaluation)
         except ValueError as error:
             raise UserError(f"{EVALUATION} of run {run_id} in {uri()} is damaged ({error})") from None
 

@@ -1,7 +1,6 @@
 """Training loop: collect, learn, log, save; then evaluate."""
 
 import contextlib
-import json
 import logging
 import tempfile
 import time
@@ -119,8 +118,7 @@ def prepare(folder: RunFolder, argv: Sequence[str], experiment: ExperimentConfig
     with tempfile.TemporaryDirectory(dir=folder.path.parent, prefix=".") as scratch:
         new = RunFolder(Path(scratch, "new"))
         new.path.mkdir()
-        new.command.write_text(json.dumps(list(argv)), encoding="utf-8")
-        new.config.write_text(settings.to_json(experiment), encoding="utf-8")
+        settings.write(new, argv, experiment)
         try:
             new.path.rename(folder.path)
         except OSError as error:
@@ -128,7 +126,7 @@ def prepare(folder: RunFolder, argv: Sequence[str], experiment: ExperimentConfig
 
 
 def _command(folder: RunFolder) -> str:
-    return command_line("train", json.loads(folder.command.read_text(encoding="utf-8")))
+    return command_line("train", settings.read_command(folder))
 
 
 def _resumed(command: ExperimentConfig, argv: list[str]) -> tuple[ExperimentConfig, RunFolder]:
@@ -139,17 +137,18 @@ def _resumed(command: ExperimentConfig, argv: list[str]) -> tuple[ExperimentConf
     folder = RunFolder.named(Path(command.resume or "").name)
     if not folder.command.is_file():
         raise unknown("run", folder.name, [path.name for path in runs().glob("*") if RunFolder(path).command.is_file()])
+    settings.read_command(folder)
     return replace(settings.read(folder), workers=command.workers), folder
 
 
 def _parent(tracker: Tracker, experiment: ExperimentConfig, folder: RunFolder) -> str:
     """Open the parent run in the store, or reopen that of a resumed run."""
-    path = folder.parent_id
-    if path.exists() and tracker.reopen(path.read_text(encoding="utf-8")):
-        return path.read_text(encoding="utf-8")
+    earlier = settings.read_parent_id(folder)
+    if earlier and tracker.reopen(earlier):
+        return earlier
     tags = {"kind": "comparison", "network": experiment.network, "folder": folder.name, "command": _command(folder)}
     run_id = tracker.start(f"{' vs '.join(experiment.algos)} ({folder.name})", tags, experiment.as_dict())
-    path.write_text(run_id, encoding="utf-8")
+    settings.write_parent_id(folder, run_id)
     return run_id
 
 

@@ -18,6 +18,7 @@ from tsc_marl.sim import seeds
 from tsc_marl.tracking import checkpoint
 from tsc_marl.tracking.checkpoint import Checkpoint
 from tsc_marl.tracking.run_folder import TrainingFolder
+from tsc_marl.tracking.tensor_file import first_not_finite
 from tsc_marl.training.learner import Learner
 from tsc_marl.types import Batch, Spec, mean_metrics
 
@@ -76,6 +77,19 @@ class TrainingRun:
         """
         checkpoint.save(self._staged, self.folder.checkpoint)
 
+    def check_finite(self) -> None:
+        """Refuse weights that are nan or infinite; the staged state is still that before the update.
+
+        Raises:
+            UserError: with the first of them.
+        """
+        name = first_not_finite(self.learner.algorithm.state_dict())
+        if name:
+            raise UserError(
+                f"the training of {self.label} diverged after {self.episode} episodes: weights {name} are not finite; "
+                f"the checkpoint holds the last finite ones; train anew with a smaller learning rate (--algo.lr)"
+            )
+
     def snapshot(self) -> None:
         """Write the staged policy to a file that stays; a training cannot continue from it."""
         checkpoint.save(replace(self._staged, replay=None), self.folder.snapshot(self.episode))
@@ -93,14 +107,21 @@ class TrainingRun:
         for key, here in self._settings().items():
             if getattr(saved, key) != here:
                 raise UserError(f"checkpoint {path} has {key} {getattr(saved, key)}, this run {here}; remove it to start anew")
+        episodes = self.experiment.episodes
+        if saved.episode > episodes:
+            raise UserError(f"checkpoint {path} has {saved.episode} episodes, this run {episodes}; remove it to start anew")
+        replay = self.learner.replay
+        if replay is not None and saved.replay is None and 0 < saved.episode < episodes:
+            raise UserError(f"checkpoint {path} has no replay, as a snapshot; a training cannot go on from it: remove it")
         try:
             self.learner.algorithm.load_training_state(saved.training)
-        except (RuntimeError, KeyError, ValueError, AttributeError) as error:
-            raise UserError(f"checkpoint {path} does not fit this version ({error}); remove it to start anew") from None
+            if replay is not None:
+                replay.load(saved.replay)
+        except (RuntimeError, KeyError, ValueError, AttributeError, TypeError) as error:
+            reason = " ".join(str(error).split())
+            raise UserError(f"checkpoint {path} does not fit this version ({reason}); remove it to start anew") from None
         self.history, self.episode, self.mlflow_id = saved.history, saved.episode, saved.mlflow_id
         self.learner.first = self.episode == 0
-        if self.learner.replay is not None:
-            self.learner.replay.load(saved.replay)
 
 
 def train_iteration(pool: Pool, run: TrainingRun) -> dict[str, float]:
@@ -117,9 +138,20 @@ def train_iteration(pool: Pool, run: TrainingRun) -> dict[str, float]:
         policies.append(policy)
         collected = time.monotonic()
         batch = Batch.join([part.batch for part in rollouts[-1] if part.batch is not None])
-        metrics.append(run.learner.learn(batch, progress))
+        metrics.append(_learn(run, batch, progress))
         learning += time.monotonic() - collected
     return _account(run, rollouts, time.monotonic() - start, learning) | mean_metrics(metrics)
+
+
+def _learn(run: TrainingRun, batch: Batch, progress: float) -> dict[str, float]:
+    """Learn from a batch, and refuse to go on with weights that are not finite."""
+    try:
+        metrics = run.learner.learn(batch, progress)
+    except (ValueError, RuntimeError):  # torch refuses to sample from a policy that is not finite
+        run.check_finite()
+        raise
+    run.check_finite()
+    return metrics
 
 
 def _play(

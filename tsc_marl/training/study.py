@@ -70,7 +70,7 @@ class Trial:
         if self.finished:
             return self.config.episodes
         log = self.folder.log
-        logged = re.findall(r"episode +(\d+)/", log.read_text(encoding="utf-8")) if log.exists() else []
+        logged = re.findall(r"episode +(\d+)/", log.read_text(encoding="utf-8", errors="replace")) if log.exists() else []
         return int(logged[-1]) if logged else 0
 
     def start(self, workers: int, like: "Trial | None") -> "subprocess.Popen[bytes]":
@@ -162,5 +162,5 @@ def _stop(processes: "Collection[subprocess.Popen[bytes]]") -> None:
 def _reason(trial: Trial, code: int) -> str:
     if not code:
         return f"its results did not reach {uri()}"
-    lines = trial.folder.log.read_text(encoding="utf-8").strip().splitlines()
+    lines = trial.folder.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     return lines[-1] if lines else f"exit code {code}"

@@ -8,6 +8,7 @@ it first (`RoadNetwork.approach`), and what vehicles that start there waited to 
 against the road's limit and not, as in trips, against the vehicle's own wish: together they come to some percent more.
 """
 
+import math
 import sys
 from collections.abc import Iterable
 from numbers import Real
@@ -94,6 +95,6 @@ def read(out: Path, seed: int, n_signals: int, network: RoadNetwork | None = Non
 def _measure(name: str, kind: type[Metric], record: EpisodeRecord) -> float:
     with plugins.blamed("metric", name, kind):
         value = kind()(record)
-    if not isinstance(value, Real | np.bool_):
-        raise UserError(f"metric {name} returned {value!r}; expected a number, such as a float")
+    if not isinstance(value, Real | np.bool_) or math.isinf(value):
+        raise UserError(f"metric {name} returned {value!r}; expected a finite number, such as a float, or nan for none")
     return float(value)
