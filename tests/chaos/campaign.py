@@ -25,6 +25,11 @@ class Settings:
     share: float = 1.0
     """Share of the trials of each row."""
 
+    @property
+    def exported(self) -> Path:
+        """Folder of an export of an undisturbed training."""
+        return self.folder / "undisturbed_export" / "out"
+
     def choices(self, row: str) -> random.Random:
         return random.Random(f"{self.seed} {row}")
 

@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import json
-import shutil
 import signal
 import socket
 import sqlite3
@@ -49,7 +48,7 @@ class Kill:
     """Kind of process (`Sandbox.of_kind`)."""
     signals: tuple[signal.Signals, ...]
     moments: tuple[float, ...]
-    """As shares of the undisturbed time, in increasing order."""
+    """As shares of the undisturbed time, each from the start of the command."""
 
     @property
     def stops_command(self) -> bool:
@@ -77,8 +76,7 @@ def _plan(settings: Settings, works: Mapping[str, Work]) -> Iterator[tuple[Work,
         name, target, number = kind
         signals = tuple(SIGNALS[(turn[kind] + i) % 3] for i in range(number))
         turn[kind] += 1
-        moments = sorted(choices.uniform(0.02, 0.98) for _ in range(number))
-        yield works[name], Kill(target, signals, tuple(moments))
+        yield works[name], Kill(target, signals, tuple(choices.uniform(0.02, 0.98) for _ in range(number)))
 
 
 def _trial(settings: Settings, number: int, work: Work, kill: Kill) -> tuple[int, list[str]]:
@@ -99,12 +97,10 @@ def _trial(settings: Settings, number: int, work: Work, kill: Kill) -> tuple[int
 
 def _stop_again_and_again(sandbox: Sandbox, work: Work, kill: Kill, losses: list[str]) -> int:
     """Kill a command, go on, kill it again; return the number of kills."""
-    killed, before = 0, 0.0
+    killed = 0
     for number, moment in zip(kill.signals, kill.moments, strict=True):
         command = sandbox.start(work.line(sandbox.home))
-        wait_s = max(0.2, (moment - before) * work.seconds if killed else moment * work.seconds)
-        before = moment
-        if command.wait(wait_s) is not None:
+        if command.wait(moment * work.seconds) is not None:
             break  # it was quicker
         seconds = command.seconds
         send(command.process.pid, number)
@@ -130,7 +126,7 @@ def _roughly(share: float) -> str:
 def _hurt(sandbox: Sandbox, work: Work, kill: Kill, losses: list[str]) -> int:
     """Kill processes that a command has started; it must go on by itself. Return the number of kills."""
     command, killed = sandbox.start(work.line(sandbox.home)), 0
-    for number, moment in zip(kill.signals, kill.moments, strict=True):
+    for number, moment in zip(kill.signals, sorted(kill.moments), strict=True):
         if command.wait(max(0.0, moment * work.seconds - command.seconds)) is not None:
             break
         if not command.wait_until(lambda: sandbox.of_kind(kill.target, command)):
@@ -185,20 +181,17 @@ def _on_results(settings: Settings, reference: Reference) -> Iterator[Work]:
         "--out",
         "out",
     ]
-    exported = settings.folder / "exported"
     lines = {
         "evaluate": (evaluate, _evaluation, reference.home),
         "export": (["export", "--out", "out"], _files, reference.home),
         "report": (["report", *NET, "--out", "out/report.html"], _names, reference.home),
-        "import": (["import", "--folder", str(exported)], _imported, None),
+        "import": (["import", "--folder", str(settings.exported)], _imported, None),
     }
     for name, (line, result, template) in lines.items():
         sandbox = Sandbox(settings.folder / f"undisturbed_{name}", template)
         code, text = sandbox.run(line)
         if code != 0:
             raise RuntimeError(f"an undisturbed {name} ended with {code}:\n{text}")
-        if name == "export":
-            shutil.copytree(sandbox.folder / "out", exported)
         seconds, expected = sandbox.commands[-1].seconds, result(sandbox.home)
         losses = functools.partial(_compare, name, result, expected)
         yield Work(name, functools.partial(_constant, line), seconds, losses, template)

@@ -45,6 +45,17 @@ def make_reference(algorithm: str, folder: Path) -> Reference:
     return Reference(sandbox.home, time.monotonic() - begun, outcome(sandbox.home, algorithm))
 
 
+def make_export(reference: Reference, folder: Path) -> None:
+    """Export an undisturbed training into `out` of a folder.
+
+    Raises:
+        RuntimeError: when that fails.
+    """
+    code, text = Sandbox(folder, reference.home).run(["export", "--out", "out"])
+    if code != 0:
+        raise RuntimeError(f"an undisturbed export ended with {code}:\n{text}")
+
+
 def run_folder(home: Path) -> Path | None:
     """Return the newest run that can go on."""
     folders = [path for path in (home / "runs").glob("*") if RunFolder(path).command.is_file()]

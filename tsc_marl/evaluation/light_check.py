@@ -132,12 +132,13 @@ def episodes(played: Sequence[Case], seeds: Sequence[int], signal_seconds: float
     if signal_seconds is None:
         return [(case, seed) for seed in seeds for case in played]
     chosen: list[tuple[Case, int]] = []
+    missing = signal_seconds
     for seed in itertools.chain(seeds, itertools.count(max(seeds) + 1)):
         for i in np.random.default_rng(seed).permutation(len(played)):
-            if signal_seconds <= 0:
+            if missing <= 0:
                 return chosen
             chosen.append((played[i], seed))
-            signal_seconds -= played[i].signal_seconds
+            missing -= played[i].signal_seconds
     return chosen
 
 
