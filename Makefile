@@ -24,7 +24,7 @@ given = $(if $(filter file,$(origin $(2))),,--$(1) $($(2)))
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{printf "  make %-13s %s\n", $$1, $$2}'
 	@echo
-	@echo "  variables: NET ALGOS SEEDS EPISODES WORKERS RESUME POLICY EVAL_SEEDS OUT FROM TIMING ARGS"
+	@echo "  variables: NET ALGOS SEEDS EPISODES WORKERS RESUME POLICY EVAL_SEEDS OUT FROM TIMING SIGNAL_SECONDS ARGS"
 	@echo "  environment: TSC_MARL_HOME, the folder of runs/, mlflow.db and mlartifacts/ (default: here); MLFLOW_TRACKING_URI"
 	@echo "  example:   make train NET=cologne8 ALGOS=\"mappo mappo_ind jointq\" SEEDS=\"0 1\" EPISODES=100"
 

@@ -37,7 +37,7 @@ def _usage() -> None:
     for title, group in GROUPS.items():
         print(f"\n{title}")
         for verb in group:
-            print(f"  {verb.__name__.rstrip('_'):10s}{(verb.__doc__ or '').splitlines()[0]}")
+            print(f"  {_name(verb):14s}{(verb.__doc__ or '').splitlines()[0]}")
     print("\n-q prints tables and warnings only, -v prints more. VERB --help explains every option.")
 
 
