@@ -6,18 +6,21 @@ A row tries faults and counts what held. The seed chooses all faults, so `--seed
 import os
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import tyro
 from rich.console import Console
 from rich.table import Table
+
+if TYPE_CHECKING:
+    from tests.chaos.campaign import Row
 
 os.environ |= {"MLFLOW_DISABLE_TELEMETRY": "true", "GIT_PYTHON_REFRESH": "quiet", "MPLBACKEND": "agg"}
 
@@ -42,22 +45,38 @@ class Options:
 
 
 def main(options: Options) -> int:
-    """Run the rows; return 1 when anything was lost."""
+    """Run the rows in a folder of their own; return 1 when anything was lost. Stopped, it ends what it has started."""
+    from tests.chaos import sandbox
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    folder = Path(tempfile.mkdtemp(prefix="chaos_"))
+    print(f"campaign with seed {options.seed} in {folder}", flush=True)
+    try:
+        rows = _run(options, folder)
+    except BaseException as error:
+        sandbox.clear(folder)
+        if isinstance(error, KeyboardInterrupt):
+            os._exit(130)  # threads still wait for what has just ended
+        raise
+    sandbox.clear(folder)
+    _show(rows, options)
+    if any(row.losses for row in rows.values()):
+        return 1
+    shutil.rmtree(folder, ignore_errors=True)
+    return 0
+
+
+def _run(options: Options, folder: Path) -> "dict[str, Row]":
     from tests.chaos import damage, disk, fuzz, kills, store
-    from tests.chaos.campaign import Row, Settings
-    from tests.chaos.trainings import ALGORITHMS, Reference, make_export, make_reference
+    from tests.chaos.campaign import Lazily, Settings
+    from tests.chaos.trainings import ALGORITHMS, make_export, make_reference
 
     _import_everything()
-    begun = time.monotonic()
-    folder = Path(tempfile.mkdtemp(prefix="chaos_"))
-    names = ALGORITHMS if {"kills", "store"} & set(options.only or SHARES) else ALGORITHMS[:1]
     chosen = [name for name in SHARES if name in (options.only or SHARES)]
-    print(f"campaign with seed {options.seed} in {folder}", flush=True)
-    with ThreadPoolExecutor(options.lanes) as pool:
-        made = pool.map(lambda name: make_reference(name, folder / f"undisturbed_{name}"), names)
-        references: Mapping[str, Reference] = dict(zip(names, made, strict=True))
+    references = Lazily(lambda name: make_reference(name, folder / f"undisturbed_{name}"))
     first = ALGORITHMS[0]
     make_export(references[first], folder / "undisturbed_export")
+    begun = time.monotonic()
     rows: dict[str, Callable[[Settings], Row]] = {
         "damage": lambda settings: damage.run(settings, references[first], first),
         "fuzz": lambda settings: fuzz.run(settings, references[first].home),
@@ -71,11 +90,7 @@ def main(options: Options) -> int:
         deadline = begun + 60 * options.minutes * share
         done[name] = rows[name](Settings(options.seed, folder, options.lanes, deadline, options.trial, options.share))
         print(f"{name}: {done[name].held} of {done[name].tried} held, {(time.monotonic() - begun) / 60:.1f} min", flush=True)
-    _show(done, options)
-    failed = any(row.losses for row in done.values())
-    if not failed:
-        shutil.rmtree(folder, ignore_errors=True)
-    return int(failed)
+    return done
 
 
 def _import_everything() -> None:
@@ -95,16 +110,13 @@ def _import_everything() -> None:
     random.seed(0)
 
 
-def _show(rows: Mapping[str, "object"], options: Options) -> None:
-    from tests.chaos.campaign import Row
-
+def _show(rows: Mapping[str, "Row"], options: Options) -> None:
     table = Table(title="faults", title_justify="left")
     for title in ("row", "planned", "tried", "held"):
         table.add_column(title, justify="left" if title == "row" else "right")
     table.add_column("what was lost", overflow="fold")
     lines = []
     for name, row in rows.items():
-        assert isinstance(row, Row)
         kinds = row.summary()
         table.add_row(name, f"{row.planned:,}", f"{row.tried:,}", f"{row.held:,}", f"{len(kinds)} kinds" if kinds else "nothing")
         lines += [f"{name}: {kind}" for kind in kinds]

@@ -3,11 +3,15 @@
 import random
 import time
 import traceback
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
+from typing import Generic, TypeVar
+
+V = TypeVar("V")
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,19 @@ class Row:
         """Return the kinds of losses, the most frequent first."""
         kinds = Counter(loss for losses in self.losses.values() for loss in losses)
         return [f"{loss} ({number} x)" for loss, number in kinds.most_common()]
+
+
+class Lazily(Generic[V]):
+    """Values by name, each made once at its first use, also when threads ask side by side."""
+
+    def __init__(self, make: Callable[[str], V]) -> None:
+        self._make, self._values, self._locks = make, dict[str, V](), defaultdict[str, Lock](Lock)
+
+    def __getitem__(self, name: str) -> V:
+        with self._locks[name]:
+            if name not in self._values:
+                self._values[name] = self._make(name)
+            return self._values[name]
 
 
 Trial = Callable[[], tuple[int, list[str]]]

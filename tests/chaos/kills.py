@@ -6,13 +6,13 @@ import json
 import signal
 import socket
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tests.chaos import trainings
-from tests.chaos.campaign import Row, Settings, run_side_by_side
+from tests.chaos.campaign import Lazily, Row, Settings, run_side_by_side
 from tests.chaos.sandbox import Sandbox, problems, send
 from tests.chaos.trainings import ALGORITHMS, NET, Reference
 
@@ -23,6 +23,8 @@ YOUNG_S = 0.5
 """Until then Python itself starts, and no handler of ours can be there."""
 CHAIN = 3
 """Kills of one training."""
+EVALUATE = ["evaluate", *NET, "--policy", "max_pressure", "random", "--baseline", "random", "--eval-seeds", *"12345678"]
+EVALUATE += ["--out", "out"]
 
 
 @dataclass(frozen=True)
@@ -55,14 +57,14 @@ class Kill:
         return self.target == "main"
 
 
-def run(settings: Settings, references: Mapping[str, Reference]) -> Row:
+def run(settings: Settings, references: Lazily[Reference]) -> Row:
     """Kill, go on, compare."""
-    works = _works(settings, references)
-    trials = [functools.partial(_trial, settings, number, *pair) for number, pair in enumerate(_plan(settings, works))]
-    return run_side_by_side(Row("kills", len(trials)), trials, settings)
+    works = Lazily(functools.partial(_work, settings, references))
+    plan = [functools.partial(_trial, settings, works, number, *pair) for number, pair in enumerate(_plan(settings))]
+    return run_side_by_side(Row("kills", len(plan)), plan, settings)
 
 
-def _plan(settings: Settings, works: Mapping[str, Work]) -> Iterator[tuple[Work, Kill]]:
+def _plan(settings: Settings) -> Iterator[tuple[str, Kill]]:
     """Return the kills in a shuffled order, so that a campaign cut short has tried all kinds."""
     choices = settings.choices("kills")
     kinds = [(name, target, CHAIN) for name in ALGORITHMS for target in ("main", "main", "worker", "forkserver")]
@@ -76,10 +78,11 @@ def _plan(settings: Settings, works: Mapping[str, Work]) -> Iterator[tuple[Work,
         name, target, number = kind
         signals = tuple(SIGNALS[(turn[kind] + i) % 3] for i in range(number))
         turn[kind] += 1
-        yield works[name], Kill(target, signals, tuple(choices.uniform(0.02, 0.98) for _ in range(number)))
+        yield name, Kill(target, signals, tuple(choices.uniform(0.02, 0.98) for _ in range(number)))
 
 
-def _trial(settings: Settings, number: int, work: Work, kill: Kill) -> tuple[int, list[str]]:
+def _trial(settings: Settings, works: Lazily[Work], number: int, name: str, kill: Kill) -> tuple[int, list[str]]:
+    work = works[name]
     sandbox = Sandbox(settings.folder / f"k{number}", work.template)
     losses: list[str] = []
     try:
@@ -144,58 +147,31 @@ def _hurt(sandbox: Sandbox, work: Work, kill: Kill, losses: list[str]) -> int:
     return killed
 
 
-def _works(settings: Settings, references: Mapping[str, Reference]) -> dict[str, Work]:
-    works = {
-        name: Work(
-            name,
-            functools.partial(trainings.continue_line, algorithm=name),
-            reference.seconds,
-            functools.partial(trainings.differences, algorithm=name, expected=reference.outcome),
-        )
-        for name, reference in references.items()
-    }
-    first = next(iter(references.values()))
-    works |= {work.name: work for work in (_study(first), *_on_results(settings, first))}
-    return works
-
-
-def _study(reference: Reference) -> Work:
-    name = next(name for name in ALGORITHMS if name in reference.outcome["evaluation"])
-    line = ["study", *trainings.train_line(name)[1:], "--jobs", "1"]
-    differences = functools.partial(trainings.differences, algorithm=name, expected=reference.outcome)
-    return Work("study", lambda _: line, reference.seconds * 1.6, differences)
-
-
-def _on_results(settings: Settings, reference: Reference) -> Iterator[Work]:
-    """Yield the verbs that read results, each measured once undisturbed."""
-    evaluate = [
-        "evaluate",
-        *NET,
-        "--policy",
-        "max_pressure",
-        "random",
-        "--baseline",
-        "random",
-        "--eval-seeds",
-        *"12345678",
-        "--out",
-        "out",
-    ]
-    lines = {
-        "evaluate": (evaluate, _evaluation, reference.home),
-        "export": (["export", "--out", "out"], _files, reference.home),
-        "report": (["report", *NET, "--out", "out/report.html"], _names, reference.home),
+def _work(settings: Settings, references: Lazily[Reference], name: str) -> Work:
+    """Return what a command does undisturbed; those that read results are measured once."""
+    if name in ALGORITHMS or name == "study":
+        algorithm = ALGORITHMS[0] if name == "study" else name
+        reference = references[algorithm]
+        losses = functools.partial(trainings.differences, algorithm=algorithm, expected=reference.outcome)
+        if name == "study":
+            line = ["study", *trainings.train_line(algorithm)[1:], "--jobs", "1"]
+            return Work(name, functools.partial(_constant, line), reference.seconds * 1.6, losses)
+        return Work(name, functools.partial(trainings.continue_line, algorithm=name), reference.seconds, losses)
+    home = references[ALGORITHMS[0]].home
+    if name == "ui":
+        return Work("ui", lambda _: ["ui", "--port", str(_free_port())], 12, lambda _: [], home, ("compare", *NET))
+    line, result, template = {
+        "evaluate": (EVALUATE, _evaluation, home),
+        "export": (["export", "--out", "out"], _files, home),
+        "report": (["report", *NET, "--out", "out/report.html"], _names, home),
         "import": (["import", "--folder", str(settings.exported)], _imported, None),
-    }
-    for name, (line, result, template) in lines.items():
-        sandbox = Sandbox(settings.folder / f"undisturbed_{name}", template)
-        code, text = sandbox.run(line)
-        if code != 0:
-            raise RuntimeError(f"an undisturbed {name} ended with {code}:\n{text}")
-        seconds, expected = sandbox.commands[-1].seconds, result(sandbox.home)
-        losses = functools.partial(_compare, name, result, expected)
-        yield Work(name, functools.partial(_constant, line), seconds, losses, template)
-    yield Work("ui", lambda _: ["ui", "--port", str(_free_port())], 12, lambda _: [], reference.home, ("compare", *NET))
+    }[name]
+    sandbox = Sandbox(settings.folder / f"made_{name}", template)
+    code, text = sandbox.run(line)
+    if code != 0:
+        raise RuntimeError(f"an undisturbed {name} ended with {code}:\n{text}")
+    losses = functools.partial(_compare, name, result, result(sandbox.home))
+    return Work(name, functools.partial(_constant, line), sandbox.commands[-1].seconds, losses, template)
 
 
 def _constant(line: list[str], _home: Path) -> list[str]:
