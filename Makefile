@@ -19,12 +19,12 @@ option = $(if $(strip $(2)),--$(1) $(2))
 given = $(if $(filter file,$(origin $(2))),,--$(1) $($(2)))
 
 .DEFAULT_GOAL := help
-.PHONY: help install train study evaluate results compare explain probe report export import watch video ui networks nets bench bench-mpe test test-sumo test-slow lint docs package clean
+.PHONY: help install train study evaluate results compare explain probe report export import watch video ui networks nets bench bench-mpe check-lights chaos test test-sumo test-slow lint docs package clean
 
 help:  ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{printf "  make %-11s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{printf "  make %-13s %s\n", $$1, $$2}'
 	@echo
-	@echo "  variables: NET ALGOS SEEDS EPISODES WORKERS RESUME POLICY EVAL_SEEDS OUT FROM TIMING ARGS"
+	@echo "  variables: NET ALGOS SEEDS EPISODES WORKERS RESUME POLICY EVAL_SEEDS OUT FROM TIMING SIGNAL_SECONDS ARGS"
 	@echo "  environment: TSC_MARL_HOME, the folder of runs/, mlflow.db and mlartifacts/ (default: here); MLFLOW_TRACKING_URI"
 	@echo "  example:   make train NET=cologne8 ALGOS=\"mappo mappo_ind jointq\" SEEDS=\"0 1\" EPISODES=100"
 
@@ -87,6 +87,12 @@ bench: .venv/installed  ## measure speed, as ratios within one run
 
 bench-mpe: .venv/installed  ## train ALGOS on MPE's simple_spread (BATCHES of 3200 steps), beside published results
 	$(PY) -m tsc_marl.benchmarks.mpe --batches $(or $(BATCHES),500) --seeds $(words $(SEEDS)) --algos $(ALGOS)
+
+check-lights: .venv/installed  ## check every light in SUMO's log, on every NET (SIGNAL_SECONDS=1e7 plays on)
+	$(TSC) check-lights $(call given,network,NET) $(call option,policy,$(POLICY)) $(call given,seeds,SEEDS) $(call option,signal-seconds,$(SIGNAL_SECONDS)) $(call option,out,$(OUT)) $(call option,timing-preset,$(TIMING)) $(call option,workers,$(WORKERS)) $(ARGS)
+
+chaos: .venv/installed  ## kill, damage, fill and fuzz the program for 20 minutes
+	$(PY) -m tests.chaos $(ARGS)
 
 test: .venv/installed  ## run the fast tests (minutes)
 	$(PY) -m pytest -m "not sumo and not slow" $(ARGS)

@@ -461,6 +461,11 @@ LINES = {
     "networks": "networks",
     "ui ARGS='--port 5001'": "ui --port 5001",
     "bench ARGS='--only x'": "bench --only x",
+    "check-lights": "check-lights",
+    "check-lights NET='cross grid2x2' POLICY=random SEEDS='1 2' SIGNAL_SECONDS=1e7 OUT=o TIMING=field WORKERS=1": (
+        "check-lights --network cross grid2x2 --policy random --seeds 1 2 --signal-seconds 1e7 --out o --timing-preset field "
+        "--workers 1"
+    ),
 }
 
 
@@ -481,8 +486,9 @@ def test_make_lists_its_verbs():
     text = "\n".join(make("help"))
     verbs = re.findall(r"^make (\S+)", text, re.M)
     expected = (
-        "help install train study evaluate results compare explain probe report export import watch video ui networks bench"
+        "help install train study evaluate results compare explain probe report export import watch video ui networks bench "
+        "bench-mpe check-lights chaos test test-sumo test-slow lint docs package clean"
     )
-    assert verbs == [*expected.split(), "bench-mpe", "test", "test-sumo", "test-slow", "lint", "docs", "package", "clean"]
+    assert verbs == expected.split()
     assert all(make(f"-n {verb}") for verb in verbs)
     assert all(f" {name}" in text for name in ("NET", "ALGOS", "SEEDS", "EPISODES", "WORKERS", "RESUME", "ARGS", "TSC_MARL_HOME"))

@@ -20,9 +20,16 @@ GROUPS: dict[str, tuple[Callable[[list[str]], None], ...]] = {
     "look": (verbs.watch, verbs.video, verbs.explain, verbs.ui),
     "compare": (verbs.compare, verbs.report, verbs.probe),
     "share": (verbs.export, verbs.import_),
-    "maintain": (verbs.results, verbs.bench),
+    "maintain": (verbs.results, verbs.bench, verbs.check_lights),
 }
-VERBS = {verb.__name__.rstrip("_"): verb for group in GROUPS.values() for verb in group}
+
+
+def _name(verb: Callable[[list[str]], None]) -> str:
+    """Return a verb on the command line: `import` for `import_`, `check-lights` for `check_lights`."""
+    return verb.__name__.rstrip("_").replace("_", "-")
+
+
+VERBS = {_name(verb): verb for group in GROUPS.values() for verb in group}
 
 
 def _usage() -> None:
@@ -30,7 +37,7 @@ def _usage() -> None:
     for title, group in GROUPS.items():
         print(f"\n{title}")
         for verb in group:
-            print(f"  {verb.__name__.rstrip('_'):10s}{(verb.__doc__ or '').splitlines()[0]}")
+            print(f"  {_name(verb):14s}{(verb.__doc__ or '').splitlines()[0]}")
     print("\n-q prints tables and warnings only, -v prints more. VERB --help explains every option.")
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from tsc_marl.bounds import Count, NaturalNumber, Share
+from tsc_marl.bounds import Count, NaturalNumber, Positive, Share
 from tsc_marl.paths import ROOT, home
 from tsc_marl.rollout.task import MetricNames
 from tsc_marl.sim.demand import Demand
@@ -219,6 +219,26 @@ class BenchOptions:
 
     only: tuple[str, ...] = field(default=())
     """Names of measurements; by default all."""
+
+
+@dataclass(frozen=True)
+class CheckLightsOptions:
+    """Check the lights in SUMO's own log, every second: yellow, all-red, least green, longest red, crossing greens."""
+
+    network: tuple[str, ...] = ()
+    """Road networks; by default all of networks/."""
+    policy: tuple[str, ...] = ()
+    """Controllers; by default all, and requests at random, legal or not."""
+    timing_preset: tuple[str, ...] = ()
+    """Signal timings: files of configs/timing/; by default all."""
+    seeds: tuple[int, ...] = (1000,)
+    """SUMO seeds, 0 .. 2147483647."""
+    signal_seconds: Positive | None = None
+    """Signal-seconds to check, such as 1e7: further seeds are played until it is reached, and no more episodes than needed."""
+    out: Path = Path("results/lights")
+    """Folder of lights.csv, violations.csv and logs/, SUMO's files of the episodes with violations."""
+    workers: Count = field(default_factory=lambda: os.cpu_count() or 1)
+    """Processes that simulate; by default all cores."""
 
 
 def split(argv: Sequence[str], names: Sequence[str]) -> tuple[list[str], list[str]]:

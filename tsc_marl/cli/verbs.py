@@ -6,6 +6,7 @@ from tsc_marl import console
 from tsc_marl.bounds import check_list
 from tsc_marl.cli.options import (
     BenchOptions,
+    CheckLightsOptions,
     CompareOptions,
     EvaluateOptions,
     ExplainOptions,
@@ -21,7 +22,7 @@ from tsc_marl.cli.options import (
     WatchOptions,
     split,
 )
-from tsc_marl.config import algorithms, check_eval_seeds, cli, command_line, read_timing
+from tsc_marl.config import algorithms, check_eval_seeds, cli, command_line, read_timing, timings
 from tsc_marl.errors import UserError, unknown
 from tsc_marl.paths import file_name, make_folder
 from tsc_marl.sim.demand import Demand
@@ -233,6 +234,19 @@ def bench(argv: list[str]) -> None:
     from tsc_marl.benchmarks import speed as module
 
     module.run(options.only)
+
+
+def check_lights(argv: list[str]) -> None:
+    """Check the lights of controllers and random policies, second by second."""
+    options = cli(CheckLightsOptions, argv, "check-lights")
+    check_list("seeds", options.seeds)
+    for seed in options.seeds:
+        _check_seed(seed)
+    from tsc_marl.evaluation import light_check as module
+    from tsc_marl.sim import scenario
+
+    cases = module.cases(options.network or scenario.available(), options.policy, options.timing_preset or timings())
+    module.run(module.episodes(cases, options.seeds, options.signal_seconds), options.out, options.workers)
 
 
 def _check_seed(seed: int) -> None:

@@ -1,0 +1,1 @@
+"""Fault campaign: kills, damage, fuzz, full disks and lost stores. `make chaos` runs it."""

@@ -1,0 +1,155 @@
+"""A second opinion on the lights: what SUMO wrote down, the network file's right of way, and the numbers of the timing.
+
+Nothing here is shared with `sim`, which makes the lights: a mistake there must not excuse itself.
+"""
+
+import itertools
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree
+
+import sumolib
+
+from tsc_marl.sim.signal_timing import Timing
+
+
+@dataclass(frozen=True)
+class Violation:
+    """What a signal must not have shown."""
+
+    second: int
+    """Index in the log, from 0."""
+    rule: str
+    """What is wrong, with links and numbers."""
+
+
+def read(path: Path) -> dict[str, list[str]]:
+    """Return, per signal, the states that SUMO logged, one a second.
+
+    Raises:
+        ValueError: when a second is missing.
+    """
+    logged: dict[str, list[str]] = defaultdict(list)
+    last: dict[str, float] = {}
+    for _, element in ElementTree.iterparse(path):
+        if element.tag == "tlsState":
+            name, time_s = element.attrib["id"], float(element.attrib["time"])
+            if time_s - last.get(name, time_s - 1) != 1:
+                raise ValueError(f"{path}: the log of signal {name} goes from second {last[name]} to {time_s}")
+            last[name] = time_s
+            logged[name].append(element.attrib["state"])
+            element.clear()
+    return dict(logged)
+
+
+def greens_ended(states: Sequence[str]) -> int:
+    """Return how many greens of single links ended."""
+    return sum(sum(map(_ends, before, now)) for before, now in itertools.pairwise(states) if before != now)
+
+
+def timing_violations(states: Sequence[str], timing: Timing, cut: bool = False) -> Iterator[Violation]:
+    """Yield what breaks the timing: yellow, all-red, least green, longest red, and the order of colours.
+
+    Args:
+        states: one a second.
+        timing: what must be kept.
+        cut: the log starts in the middle of a cycle, so nobody knows when its first green began.
+    """
+    yield from _clearance_violations(states, timing)
+    for link, chars in enumerate(zip(*states, strict=True)):
+        colours = re.sub("[^Gy]", "r", "".join(chars).replace("g", "G"))
+        for wrong in re.finditer("r(?=y)|y(?=G)", colours):
+            yield Violation(wrong.end(), f"link {link} goes from {wrong[0]} to {colours[wrong.end()]}")
+        for run in re.finditer("G+|y+|r+", colours):
+            colour, length_s = run[0][0], len(run[0])
+            begun, ended = run.start() > 0 or not cut, run.end() < len(colours)
+            if colour == "G" and begun and ended and length_s < timing.min_green_s:
+                yield Violation(run.start(), f"green of link {link} lasts {length_s} s, the least is {timing.min_green_s} s")
+            if colour == "y" and length_s > timing.yellow_s:
+                yield Violation(run.start(), f"yellow of link {link} lasts {length_s} s, not {timing.yellow_s} s")
+            if colour == "r" and timing.max_red_s and "G" in colours and length_s > timing.max_red_s:
+                yield Violation(run.start(), f"red of link {link} lasts {length_s} s, the longest is {timing.max_red_s} s")
+
+
+def _clearance_violations(states: Sequence[str], timing: Timing) -> Iterator[Violation]:
+    """Yield what is wrong after the end of a green: yellow and red of its links, and greens that start too early."""
+    change_s = timing.yellow_s + timing.all_red_s
+    for second, (before, now) in enumerate(itertools.pairwise(states), 1):
+        ending = [] if before == now else [link for link, (a, b) in enumerate(zip(before, now, strict=True)) if _ends(a, b)]
+        for ahead, state in enumerate(states[second : second + change_s] if ending else ()):
+            expected = "y" if ahead < timing.yellow_s else "r"
+            for link in ending:
+                if state[link] != expected:
+                    yield Violation(
+                        second + ahead, f"link {link} shows {state[link]}, not {expected}, {ahead} s after its green ended"
+                    )
+            for link, (a, b) in enumerate(zip(before, state, strict=True)):
+                if a not in "Gg" and b in "Gg":
+                    yield Violation(second + ahead, f"green of link {link} starts {ahead} s after others ended, not {change_s} s")
+
+
+def _ends(before: str, now: str) -> bool:
+    return before in "Gg" and now not in "Gg"
+
+
+class StreetSignals:
+    """The signals of a network file: right of way, and the programs that SUMO starts, which are the last ones."""
+
+    def __init__(self, path: Path) -> None:
+        net = sumolib.net.readNet(str(path), withInternal=True, withPrograms=True)
+        self.programs = {tls.getID(): [*tls.getPrograms().values()][-1] for tls in net.getTrafficLights() if tls.getPrograms()}
+        self.crossing = {name: _crossing(net, name) for name in self.programs}
+        """Pairs of links of a signal that may not both have a green that yields to nobody."""
+
+    def violations(self, signal: str, states: Sequence[str]) -> Iterator[Violation]:
+        """Yield each state that no controller may show: crossing greens, or greens that no phase of the file has together."""
+        allowed = _greens(self.programs[signal])
+        for state in dict.fromkeys(states):
+            second = states.index(state)
+            for a, b in self.crossing[signal]:
+                if state[a] == state[b] == "G":
+                    yield Violation(second, f"links {a} and {b} cross, and both have a green that yields to nobody: {state}")
+            greens = {(link, char) for link, char in enumerate(state) if char in "Gg"}
+            if not any(greens <= phase for phase in allowed):
+                yield Violation(second, f"no phase of the network file has the greens of {state}")
+
+    def program_violations(self, signal: str, states: Sequence[str], begin_s: int, by_the_clock: bool) -> Iterator[Violation]:
+        """Yield the first second in which the states differ from the file's program.
+
+        Args:
+            signal: its name.
+            states: one a second.
+            begin_s: SUMO's time of the first.
+            by_the_clock: every phase has its duration, whatever the type of the program; else only a static one is checked.
+        """
+        program = self.programs[signal]
+        if by_the_clock or program.getType() == "static":
+            cycle = [phase.state for phase in program.getPhases() for _ in range(round(phase.duration))]
+            begun_s = begin_s - round(float(program.getOffset()))
+            for second, state in enumerate(states):
+                expected = cycle[(begun_s + second) % len(cycle)]
+                if state != expected:
+                    yield Violation(second, f"shows {state}, the program of the network file has {expected}")
+                    return
+
+
+def _greens(program: "sumolib.net.TLSProgram") -> list[set[tuple[int, str]]]:
+    """Return the green links of each phase with their kind; the rings of NEMA run side by side, so its phases are one."""
+    greens = [{(link, char) for link, char in enumerate(phase.state) if char in "Gg"} for phase in program.getPhases()]
+    return [set().union(*greens)] if program.getType() == "NEMA" else greens
+
+
+def _crossing(net: "sumolib.net.Net", signal: str) -> list[tuple[int, int]]:
+    """Return pairs of links that cross by the right of way; two that only merge into one lane are left out."""
+    links = []
+    for in_lane, out_lane, link in net.getTLS(signal).getConnections():
+        node = in_lane.getEdge().getToNode()
+        links += [(link, node, node.getLinkIndex(c), out_lane) for c in in_lane.getOutgoing() if c.getToLane() == out_lane]
+    return [
+        (a, b)
+        for (a, node, i, lane), (b, other, j, onto) in itertools.combinations(links, 2)
+        if node == other and min(i, j) >= 0 and lane != onto and node.areFoes(i, j)
+    ]
