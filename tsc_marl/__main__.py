@@ -1,5 +1,24 @@
-"""`python -m tsc_marl`: the command line in a clone, as `tsc-marl` is that of an installed package."""
+"""The process of the command line: `python -m tsc_marl` in a clone, `tsc-marl` of an installed package."""
 
-from tsc_marl.cli.main import run
+import sys
 
-run()
+from tsc_marl.rollout import interrupts
+
+
+def run() -> None:
+    """Run the command line of this process and end it with the exit code."""
+    interrupts.install()
+    try:
+        from tsc_marl.cli.main import main
+
+        code = main(sys.argv[1:])
+    except BaseException:  # a stop in the middle of an import comes out as any error
+        if not interrupts.is_stopping():
+            raise
+        code = 130
+    interrupts.ignore()
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,7 +1,10 @@
 """Where the program finds its own files, and where it keeps those of its user."""
 
+import errno
 import os
 import re
+import shutil
+import tempfile
 from importlib import resources
 from pathlib import Path
 
@@ -48,3 +51,36 @@ def make_folder(out: Path) -> None:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"out {out} cannot be made ({error.strerror}); give another folder") from None
+
+
+ADVICE = {
+    errno.ENOSPC: "free some space there and run the command again",
+    errno.EDQUOT: "the disk quota is used up; free some space and run the command again",
+    errno.EFBIG: "the largest size of a file is reached; raise it (ulimit -f)",
+    errno.EMFILE: "too many files are open; raise the limit (ulimit -n)",
+    errno.ENAMETOOLONG: "give a shorter name",
+    errno.ENOENT: "it does not exist, or was removed meanwhile",
+    errno.EACCES: "change its permissions, or give another path",
+    errno.EPERM: "change its permissions, or give another path",
+    errno.EROFS: "give a path that can be written",
+    errno.ENOMEM: "use fewer --workers, or a smaller network",
+}
+"""What to do about an error of the system, by its number."""
+LONGEST = 200
+"""Characters of a path that a message shows."""
+
+
+def refused_by_system(error: OSError) -> UserError:
+    """Return an error of the system as one line: the file or the full disk, the reason, what to do."""
+    named = [str(name) for name in (error.filename, error.filename2) if name is not None]
+    what = " and ".join(name if len(name) <= LONGEST else f"{name[:LONGEST]}…" for name in named)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        what = free_space(*(named or (str(home()), tempfile.gettempdir(), ".")))
+    advice = ADVICE.get(error.errno or 0, "correct the path, or give another one")
+    return UserError(f"{what or 'a file'}: {error.strerror}; {advice}")
+
+
+def free_space(*paths: str | Path) -> str:
+    """Return how much is free on the disks of some paths, which need not exist, such as `/tmp (3 MB free)`."""
+    folders = [next(p for p in (Path(path).absolute(), *Path(path).absolute().parents) if p.is_dir()) for path in paths]
+    return ", ".join(f"{folder} ({shutil.disk_usage(folder).free / 1e6:.0f} MB free)" for folder in dict.fromkeys(folders))

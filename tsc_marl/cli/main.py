@@ -4,9 +4,9 @@ The verbs are a table, since tyro lists its subcommands without groups and names
 `train` reads `--algos` before its options are known, `study` passes unknown options on: subcommands of tyro offer neither.
 """
 
+import io
 import os
 import select
-import signal
 import sys
 from collections.abc import Callable
 
@@ -14,6 +14,8 @@ from tsc_marl import console, old_options
 from tsc_marl.cli import verbs
 from tsc_marl.config import program
 from tsc_marl.errors import UserError, unknown
+from tsc_marl.paths import refused_by_system
+from tsc_marl.rollout import interrupts
 
 GROUPS: dict[str, tuple[Callable[[list[str]], None], ...]] = {
     "start here": (verbs.networks, verbs.train, verbs.evaluate, verbs.study),
@@ -44,37 +46,47 @@ def _usage() -> None:
 def _nobody_reads() -> bool:
     """Whether what we print goes to a pipe that its reader has closed."""
     poll = select.poll()
-    poll.register(sys.stdout, select.POLLOUT)
+    try:
+        poll.register(sys.stdout, select.POLLOUT)
+    except io.UnsupportedOperation:  # no file, as in a notebook
+        return False
     return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def main(argv: list[str]) -> int:
     """Run one verb; return the exit code: 0, 2 for a user's mistake, 130 for Ctrl-C and SIGTERM, 141 for `| head`."""
     console.show_log(console.level(argv))
-    words = [word for word in argv if word not in console.FLAGS]
     try:
-        if not words or words[0] in ("-h", "--help"):
-            _usage()
-        else:
-            name = old_options.verb(words[0])
-            if name not in VERBS:
-                raise unknown("verb", name, VERBS)
-            VERBS[name](old_options.replace(words[1:]))
+        _run([word for word in argv if word not in console.FLAGS])
         sys.stdout.flush()
-    except BrokenPipeError:
-        if not _nobody_reads():
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt) or interrupts.is_stopping():
+            return 130
+        if _nobody_reads():
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains when it flushes at its end
+            return 141
+        mistake = _mistake(error)
+        if mistake is None:
             raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains when it flushes at its end
-        return 141
-    except UserError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {' '.join(str(mistake).split())}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        return 130
     return 0
 
 
-def run() -> None:
-    """Run the command line of this process and end it with the exit code."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # how schedulers stop a job: as Ctrl-C, with a checkpoint
-    sys.exit(main(sys.argv[1:]))
+def _run(words: list[str]) -> None:
+    if not words or words[0] in ("-h", "--help"):
+        _usage()
+        return
+    name = old_options.verb(words[0])
+    if name not in VERBS:
+        raise unknown("verb", name, VERBS)
+    VERBS[name](old_options.replace(words[1:]))
+
+
+def _mistake(error: BaseException) -> UserError | None:
+    """Return what the user can mend: their own mistake, or what the system lacks. None for an error of this program."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return refused_by_system(error)
+    if isinstance(error, MemoryError):
+        return UserError("memory ran out; use fewer --workers, or a smaller network")
+    return error if isinstance(error, UserError) else None

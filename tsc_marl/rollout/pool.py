@@ -10,6 +10,7 @@ from multiprocessing.connection import wait
 from typing import Any
 
 from tsc_marl.errors import UserError
+from tsc_marl.rollout import interrupts
 from tsc_marl.rollout.process import WorkerHandle
 from tsc_marl.rollout.task import Task
 from tsc_marl.rollout.types import Job, RolloutResult
@@ -19,6 +20,8 @@ logger = logging.getLogger(__name__)
 
 MAX_DEATHS = 3
 """Deaths of workers in a row on one episode, after which the run ends."""
+LOOK_S = 1.0
+"""Time between two looks for a stop while the workers play."""
 ADVICE = "if memory ran out, use fewer --workers"
 
 
@@ -107,6 +110,7 @@ class Pool:
         waiting, deaths = deque(jobs), Counter[int]()
         try:
             while waiting or any(worker.job for worker in self._workers):
+                interrupts.check()
                 self._assign(waiting)
                 for worker in self._ready():
                     job, answer = worker.result()
@@ -122,7 +126,7 @@ class Pool:
         finally:
             for worker in self._workers:
                 if worker.job is not None:
-                    worker.restart()
+                    worker.stop()
 
     def _assign(self, waiting: deque[Job]) -> None:
         for _ in range(len(waiting)):
@@ -142,7 +146,7 @@ class Pool:
 
     def _ready(self) -> list["WorkerHandle"]:
         busy = [worker for worker in self._workers if worker.job is not None]
-        done = set(wait([x for worker in busy for x in (worker.connection, worker.process.sentinel)]))
+        done = set(wait([x for worker in busy for x in (worker.connection, worker.process.sentinel)], LOOK_S))
         return [worker for worker in busy if {worker.connection, worker.process.sentinel} & done]
 
     def close(self) -> None:

@@ -10,14 +10,13 @@ import multiprocessing
 import pickle
 import signal
 import tempfile
-import threading
 import traceback
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
-from types import FrameType
 from typing import Any
 
 from tsc_marl.errors import UserError
+from tsc_marl.rollout import interrupts
 from tsc_marl.rollout.task import Task, read_spec
 from tsc_marl.rollout.types import Job
 from tsc_marl.rollout.worker import Worker
@@ -25,6 +24,8 @@ from tsc_marl.sim.env_process import without_main
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload([__name__, "tsc_marl.sim._libsumo", "torch._dynamo"])  # torch imports the last for an optimizer
+MAX_STARTS = 3
+"""Attempts to start a worker: the process that forks may be killed meanwhile, and is then started anew."""
 MAX_SOCKET_FOLDER = 70
 """Characters of a folder in which the socket of the process that forks has a legal path: systems allow 104 in all."""
 
@@ -40,21 +41,31 @@ class WorkerHandle:
     def _start(self) -> None:
         self._fresh = True
         self._played: Job | None = None
-        self.connection, far_end = CONTEXT.Pipe()
-        self.process = CONTEXT.Process(target=_serve, args=(far_end, self._folder), daemon=True)
-        with _interrupts_deferred(), _short_address(), without_main():
-            self.process.start()
-        far_end.close()
+        for left in reversed(range(MAX_STARTS)):
+            self.connection, far_end = CONTEXT.Pipe()
+            self.process = CONTEXT.Process(target=_serve, args=(far_end, self._folder), daemon=True)
+            try:
+                with _interrupts_deferred(), _short_address(), without_main():
+                    self.process.start()
+                return
+            except (OSError, EOFError):
+                self.connection.close()
+                if not left:
+                    raise
+            finally:
+                far_end.close()
 
     def read_spec(self, task: Task) -> tuple[str, Any]:
         """Return the worker's answer to a task: the sizes and neighbours (`Spec`), or an error."""
+        if self.connection.closed:
+            self._start()
         self._fresh = False
         send(self.connection, task)
         return receive(self.connection)
 
     def submit(self, job: Job) -> None:
         """Send a job to the process, or to a new one if an episode begins with it; weights that the process has are left out."""
-        if not (self._fresh or job.previous_policies):
+        if self.connection.closed or not (self._fresh or job.previous_policies):
             self.restart()
         light = job.without_previous_weights() if job.follows(self._played) else job
         self.job, self._fresh, self._played = job, False, None
@@ -79,12 +90,13 @@ class WorkerHandle:
 
     def restart(self) -> None:
         self.stop()
-        self.job = None
         self._start()
 
     def stop(self) -> None:
+        """End the process; a later job gets a new one."""
+        self.job = None
         if self.process.pid is not None:  # None: its start was interrupted
-            self.process.terminate()
+            self.process.kill()
             self.process.join()
         self.connection.close()
 
@@ -113,22 +125,16 @@ def _short_address() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _interrupts_deferred() -> Iterator[None]:
-    """Start processes that never get Ctrl-C, from their first instruction on; the parent gets it after the start.
+    """Start processes that never get Ctrl-C, from their first instruction on; the parent gets a stop after the start.
 
     Children inherit the mask of signals. A second thread of the parent has another one, hence the handler too.
     """
-    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    arrived: list[tuple[int, FrameType | None]] = []
-    in_main_thread = threading.current_thread() is threading.main_thread()  # only this one may set handlers
-    before = signal.signal(signal.SIGINT, lambda *received: arrived.append(received)) if in_main_thread else None
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-        if in_main_thread:
-            signal.signal(signal.SIGINT, before)
-    if arrived and callable(before):
-        before(*arrived[0])
+    with interrupts.deferred():
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
 
 def _serve(connection: Connection, folder: str) -> None:

@@ -16,6 +16,7 @@ from filelock import FileLock, Timeout
 from tsc_marl import console
 from tsc_marl.config import ExperimentConfig, RunConfig, command_line, parse
 from tsc_marl.errors import UserError, unknown
+from tsc_marl.rollout import interrupts
 from tsc_marl.rollout.pool import Pool, WorkerDiedError
 from tsc_marl.rollout.task import check_task
 from tsc_marl.tracking.run_folder import RunFolder, runs
@@ -177,6 +178,7 @@ def _learn(pool: Pool, tracker: Tracker, run: TrainingRun) -> None:
     try:
         with console.progress(run.label, experiment.episodes, run.episode) as progress:
             while run.episode < experiment.episodes:
+                interrupts.check()
                 if run.episode in quarters:
                     run.snapshot()
                 metrics = train_iteration(pool, run)

@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ from tsc_marl import console
 from tsc_marl.config import ExperimentConfig, parse
 from tsc_marl.errors import UserError
 from tsc_marl.paths import file_name
+from tsc_marl.rollout import interrupts
 from tsc_marl.sim.scenario import reference
 from tsc_marl.tracking.connection import uri
 from tsc_marl.tracking.run_folder import RunFolder, runs
@@ -25,7 +27,7 @@ from tsc_marl.training.loop import prepare, run_lock
 logger = logging.getLogger(__name__)
 
 STOP_S = 60
-"""Longest time [s] for a stopped training to save its checkpoint."""
+"""Longest time [s] for stopped trainings to save their checkpoints; then they are killed."""
 
 
 @dataclass(frozen=True)
@@ -123,11 +125,13 @@ def run(study: Sequence[Trial], jobs: int) -> None:
         total, done = sum(trial.config.episodes for trial in study), sum(trial.episodes_done() for trial in study)
         with console.progress("study", total, done) as shown:
             while waiting or running:
+                interrupts.check()
                 for trial in list(islice((trial for trial in waiting if not trial.is_locked), jobs - len(running))):
                     workers = max(1, (os.cpu_count() or 1) // min(jobs, len(waiting) + len(running)))
                     waiting.remove(trial)
                     if not trial.finished:
-                        running[trial] = trial.start(workers, ended.get(trial.net))
+                        with interrupts.deferred():  # else a training could start that nobody ends
+                            running[trial] = trial.start(workers, ended.get(trial.net))
                 time.sleep(1)
                 for trial in [trial for trial, process in running.items() if process.poll() is not None]:
                     code = running.pop(trial).returncode
@@ -150,13 +154,17 @@ def run(study: Sequence[Trial], jobs: int) -> None:
 
 
 def _stop(processes: "Collection[subprocess.Popen[bytes]]") -> None:
+    """End trainings; kill those, with their simulations, that have not ended after `STOP_S`."""
     for process in processes:
         process.terminate()
+    end = time.monotonic() + STOP_S
     for process in processes:
         try:
-            process.wait(STOP_S)
+            process.wait(max(0.0, end - time.monotonic()))
         except subprocess.TimeoutExpired:
-            logger.warning(f"a training still saves its checkpoint after {STOP_S} s and is left alone (process {process.pid})")
+            logger.warning(f"a training has not ended {STOP_S} s after its stop and is killed; its last checkpoint stays")
+            os.killpg(process.pid, signal.SIGKILL)  # it leads a session of its own
+            process.wait()
 
 
 def _reason(trial: Trial, code: int) -> str:
