@@ -14,26 +14,32 @@ import torch
 
 from tsc_marl import algos
 from tsc_marl.rollout.policies import TrainedPolicy
+from tsc_marl.sim.feedback import SimConfig
+from tsc_marl.sim.signal_timing import Timing
 from tsc_marl.tracking import renames
 from tsc_marl.types import Spec
 
 
-def save(path: Path, policy: TrainedPolicy, spec: Spec) -> None:
-    """Write a policy with its weights, its settings and the sizes of its network."""
-    torch.save({"name": policy.name, "config": asdict(policy.config), "weights": policy.weights, "spec": asdict(spec)}, path)
+def save(path: Path, policy: TrainedPolicy, spec: Spec, timing: Timing | None = None) -> None:
+    """Write a policy with its weights, settings and signals, the sizes of its network, and the timing of its training."""
+    content = {"name": policy.name, "config": asdict(policy.config), "weights": policy.weights, "spec": asdict(spec)}
+    sim = None if policy.sim is None else asdict(policy.sim)
+    torch.save(content | {"sim": sim, "signals": policy.signals, "timing": asdict(timing or Timing())}, path)
 
 
-def load(path: Path) -> tuple[TrainedPolicy, Spec]:
-    """Return what `save` wrote."""
+def load(path: Path) -> tuple[TrainedPolicy, Spec, Timing]:
+    """Return what `save` wrote; earlier versions wrote no observation, signals or timing."""
     saved = torch.load(path, weights_only=True)
-    name = renames.variant(saved["name"])
+    name, sim = renames.variant(saved["name"]), saved.get("sim")
     config = algos.find(name).Config(**renames.algorithm_settings(saved["config"]))
-    return TrainedPolicy(name, config, renames.weights(saved["weights"])), Spec(**saved["spec"])
+    policy = TrainedPolicy(name, config, renames.weights(saved["weights"]), sim and SimConfig(**sim), saved.get("signals"))
+    return policy, Spec(**saved["spec"]), Timing(**saved.get("timing", {}))
 
 
 def _load_pyfunc(path: str) -> "Trained":
     """Return the policy in a file. MLflow calls this function by its name."""
-    return Trained(*load(Path(path)))
+    policy, spec, _ = load(Path(path))
+    return Trained(policy, spec)
 
 
 class Trained:

@@ -1,7 +1,7 @@
 """Checkpoints: the file with the state of a training, its format, and how older formats load."""
 
 import os
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,8 @@ class Checkpoint:
     mlflow_id: str
     replay: dict[str, Any] | None = None
     """State of the replay buffer."""
+    fingerprint: dict[str, Any] = field(default_factory=dict)
+    """The signals and files of the training (`sim.fingerprint.of_training`); empty in files of earlier versions."""
 
     def policy(self, network: str) -> TrainedPolicy:
         """Return the trained policy.
@@ -54,7 +56,8 @@ class Checkpoint:
             unknown = settings.keys() - {field.name for field in fields(expected)}
             if unknown:
                 raise UserError(f"the policy of {name} has a setting {min(unknown)} that this version does not know; train again")
-        return TrainedPolicy(name, kind(**self.config), self.training["weights"], SimConfig(**self.sim))
+        signals = self.fingerprint.get("signals")
+        return TrainedPolicy(name, kind(**self.config), self.training["weights"], SimConfig(**self.sim), signals)
 
 
 def save(checkpoint: Checkpoint, path: Path) -> None:

@@ -1,6 +1,7 @@
 """A training run: one algorithm with one seed, its checkpoint, and one iteration of its training."""
 
 import copy
+import logging
 import time
 from dataclasses import asdict, replace
 from typing import Any
@@ -14,12 +15,14 @@ from tsc_marl.errors import UserError
 from tsc_marl.rollout.policies import TrainedPolicy
 from tsc_marl.rollout.pool import Pool
 from tsc_marl.rollout.types import Job, RolloutResult
-from tsc_marl.sim import seeds
+from tsc_marl.sim import fingerprint, seeds
 from tsc_marl.tracking import checkpoint
 from tsc_marl.tracking.checkpoint import Checkpoint
 from tsc_marl.tracking.run_folder import TrainingFolder
 from tsc_marl.training.learner import Learner
 from tsc_marl.types import Batch, Spec, mean_metrics
+
+logger = logging.getLogger(__name__)
 
 
 class TrainingRun:
@@ -32,6 +35,7 @@ class TrainingRun:
     def __init__(self, config: RunConfig[Any], spec: Spec, folder: TrainingFolder) -> None:
         self.config, self.experiment, self.folder = config, config.experiment, folder
         self.task = self.experiment.task()
+        self.fingerprint = fingerprint.of_training(self.task.scenario, self.task.sim.detection_m)
         torch.manual_seed(config.seed)
         self.learner = Learner(algos.find(config.algorithm)(spec, config.algo))
         self.episode = 0
@@ -64,7 +68,7 @@ class TrainingRun:
         replay = self.learner.replay
         self._staged = Checkpoint(
             **self._settings(), training=copy.deepcopy(self.learner.algorithm.training_state()), episode=self.episode,
-            history=list(self.history), mlflow_id=self.mlflow_id,
+            history=list(self.history), mlflow_id=self.mlflow_id, fingerprint=self.fingerprint,
             replay=replay.state() if replay is not None and self.episode < self.experiment.episodes else None,
         )  # fmt: skip
 
@@ -93,6 +97,7 @@ class TrainingRun:
         for key, here in self._settings().items():
             if getattr(saved, key) != here:
                 raise UserError(f"checkpoint {path} has {key} {getattr(saved, key)}, this run {here}; remove it to start anew")
+        self._check_fingerprint(saved)
         try:
             self.learner.algorithm.load_training_state(saved.training)
         except (RuntimeError, KeyError, ValueError, AttributeError) as error:
@@ -101,6 +106,18 @@ class TrainingRun:
         self.learner.first = self.episode == 0
         if self.learner.replay is not None:
             self.learner.replay.load(saved.replay)
+
+    def _check_fingerprint(self, saved: Checkpoint) -> None:
+        """Refuse to go on with other signals or files; a checkpoint of an earlier version does not say which it had."""
+        if not saved.fingerprint:
+            logger.warning(f"note: {self.label} began with an earlier version, so nobody knows whether its files were the same")
+            self.fingerprint = {}
+            return
+        if differences := fingerprint.training_differences(saved.fingerprint, self.fingerprint):
+            raise UserError(
+                f"{self.folder.checkpoint} was made with other files of {self.experiment.network}: "
+                f"{fingerprint.shortened(differences)}; put them back, or train anew"
+            )
 
 
 def train_iteration(pool: Pool, run: TrainingRun) -> dict[str, float]:
