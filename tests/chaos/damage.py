@@ -157,5 +157,5 @@ def _download(run_id: str) -> Path:
 
 
 def _policy(path: Path) -> Any:
-    policy, spec = deploy.load(path)
+    policy, spec, _ = deploy.load(path)
     return policy.name, vars(policy.config), policy.weights, vars(spec)
