@@ -1,6 +1,7 @@
 """Output in the terminal: lines, tables, log messages, progress."""
 
 import logging
+import shlex
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -104,6 +105,21 @@ def show(table: Table, minor: Sequence[str] = ()) -> None:
 def say(line: str) -> None:
     """Print a line; in a terminal, above the progress bar. With `-q`, and before `show_log`, nothing is printed."""
     logger.info(line)
+
+
+def make_line(verb: str, **variables: str | Sequence[str]) -> str:
+    r"""Return the line `make VERB NAME=value` as a user types it; make hands the values to a shell of its own.
+
+    >>> make_line("evaluate", NET="cross", POLICY=["jointq", "max_pressure"]), make_line("compare", NET="my town")
+    ('make evaluate NET=cross POLICY="jointq max_pressure"', 'make compare NET="\'my town\'"')
+    """
+    line = f"make {verb}"
+    for name, value in variables.items():
+        inner = shlex.join([value] if isinstance(value, str) else value).replace("$", "$$")
+        plain = set(inner) & set('"$`\\!')
+        quoted = shlex.quote(inner)
+        line += f" {name}={quoted if plain or quoted == inner else f'{chr(34)}{inner}{chr(34)}'}"
+    return line
 
 
 def _print(line: str) -> None:

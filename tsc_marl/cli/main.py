@@ -14,6 +14,7 @@ from tsc_marl import console, old_options
 from tsc_marl.cli import verbs
 from tsc_marl.config import program
 from tsc_marl.errors import UserError, unknown
+from tsc_marl.tracking import leftovers
 
 GROUPS: dict[str, tuple[Callable[[list[str]], None], ...]] = {
     "start here": (verbs.networks, verbs.train, verbs.evaluate, verbs.study),
@@ -52,6 +53,7 @@ def main(argv: list[str]) -> int:
             name = old_options.verb(words[0])
             if name not in VERBS:
                 raise unknown("verb", name, VERBS)
+            leftovers.remove_folders()
             VERBS[name](old_options.replace(words[1:]))
         sys.stdout.flush()
     except BrokenPipeError:

@@ -18,6 +18,7 @@ from types import FrameType
 from typing import Any
 
 from tsc_marl.errors import UserError
+from tsc_marl.paths import socket_folder
 from tsc_marl.rollout.task import Task, read_spec
 from tsc_marl.rollout.types import Job
 from tsc_marl.rollout.worker import Worker
@@ -25,8 +26,6 @@ from tsc_marl.sim.env_process import without_main
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload([__name__, "tsc_marl.sim._libsumo", "torch._dynamo"])  # torch imports the last for an optimizer
-MAX_SOCKET_FOLDER = 70
-"""Characters of a folder in which the socket of the process that forks has a legal path: systems allow 104 in all."""
 
 
 class WorkerHandle:
@@ -101,10 +100,9 @@ def receive(connection: Connection) -> Any:
 
 @contextlib.contextmanager
 def _short_address() -> Iterator[None]:
-    """Start the process that forks where its socket's path is legal, also if the folder of temporary files has a long one."""
+    """Start the process that forks with its socket in a folder of ours: its path is legal, and it goes after a kill too."""
     before = tempfile.tempdir
-    if len(tempfile.gettempdir()) > MAX_SOCKET_FOLDER:
-        tempfile.tempdir = "/tmp"
+    tempfile.tempdir = socket_folder()
     try:
         yield
     finally:

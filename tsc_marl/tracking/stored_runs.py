@@ -1,9 +1,7 @@
 """Stored runs of a road network: read them, take them out of the store, put them into another."""
 
-import atexit
-import functools
+import contextlib
 import json
-import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +10,9 @@ from typing import Any
 import numpy as np
 
 from tsc_marl.errors import UserError
-from tsc_marl.tracking.connection import connect, first_line, uri
+from tsc_marl.paths import process_folder
+from tsc_marl.tracking.connection import PatientClient, check_artifact_uri, connect, experiment_id, first_line, uri
+from tsc_marl.tracking.leftovers import HOST, PROCESS, end_dead_runs
 from tsc_marl.tracking.run_folder import EVALUATION
 
 IMPORTED = "imported"
@@ -26,17 +26,22 @@ class StoredRuns:
 
     Args:
         experiment: name of the network.
+        writes: whether runs will be written. Reading makes neither a store nor an experiment.
 
     Raises:
-        UserError: when the store cannot be reached or written.
+        UserError: when the store cannot be reached, or written, or read.
     """
 
-    def __init__(self, experiment: str) -> None:
-        self.client, self.experiment_id = connect(experiment)
+    def __init__(self, experiment: str, writes: bool = False) -> None:
+        self._client = connect(writes)
+        self.client: Any = PatientClient(self._client)
+        self.experiment_id = experiment_id(self.client, experiment, writes)
         from mlflow import entities
         from mlflow.exceptions import MlflowException
 
         self._entities, self._errors = entities, (MlflowException, OSError)
+        with contextlib.suppress(*self._errors):  # a store that one may only read
+            end_dead_runs(self.client)
 
     def experiments(self) -> dict[str, str]:
         """Return the id of each experiment by its name."""
@@ -48,6 +53,8 @@ class StoredRuns:
         Raises:
             UserError: when MLflow does not understand the filter.
         """
+        if self.experiment_id is None:
+            return []
         wanted = "status = 'FINISHED' and tags.kind = 'training'" + (f" and {where}" if where else "")
         runs, token = [], None
         while True:
@@ -64,7 +71,7 @@ class StoredRuns:
         """Return a run without its artifacts, for `restore`.
 
         Keys: `name`, `start_ms`, `end_ms`, `tags`, `params`, and `metrics` (steps and values by name, in six digits). Tags of
-        MLflow itself, such as the user, are left out.
+        MLflow itself, such as the user, and those of machine and process are left out.
         """
         run = self.client.get_run(run_id)
         curves = {name: self.points(run_id, name).T for name in sorted(run.data.metrics)}
@@ -73,7 +80,7 @@ class StoredRuns:
         }
         return {
             "name": run.info.run_name, "start_ms": run.info.start_time, "end_ms": run.info.end_time,
-            "tags": {key: value for key, value in run.data.tags.items() if not key.startswith("mlflow.")},
+            "tags": {k: v for k, v in run.data.tags.items() if not k.startswith("mlflow.") and k not in (HOST, PROCESS)},
             "params": run.data.params, "metrics": rounded,
         }  # fmt: skip
 
@@ -139,17 +146,13 @@ class StoredRuns:
         """Return a local copy of a run's artifact, which is removed when the program ends.
 
         Raises:
-            UserError: when the run or the artifact does not exist.
+            UserError: when the run or the artifact does not exist, or lies outside the store.
         """
         try:
-            return Path(self.client.download_artifacts(run_id, artifact, tempfile.mkdtemp(dir=_downloads())))
+            location = self.client.get_run(run_id).info.artifact_uri
+            check_artifact_uri(f"{location}/{artifact}", f"run {run_id}")
+            return Path(self.client.download_artifacts(run_id, artifact, tempfile.mkdtemp(dir=process_folder())))
+        except UserError:
+            raise
         except Exception as error:
             raise UserError(f"run {run_id} has no {artifact} in {uri()}: {first_line(error)}") from None
-
-
-@functools.cache
-def _downloads() -> str:
-    """Return a folder that is removed when the program ends."""
-    folder = tempfile.mkdtemp(prefix="tsc_marl_")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder

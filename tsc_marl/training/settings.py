@@ -1,7 +1,6 @@
 """Settings of a run as a file: a resumed run keeps the settings of its start."""
 
 import json
-import tempfile
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import yaml
 from tsc_marl import algos, old_options
 from tsc_marl.config import ExperimentConfig, parse
 from tsc_marl.errors import UserError
+from tsc_marl.paths import temporary_folder
 from tsc_marl.sim.scenario import reference
 from tsc_marl.tracking import renames
 from tsc_marl.tracking.run_folder import RunFolder
@@ -66,7 +66,7 @@ def _load(kind: type, values: dict[str, Any], prefix: str = "") -> Any:
 def _from_command(folder: RunFolder) -> ExperimentConfig:
     """Return the settings of a run of an earlier version, from its command line and its copy of configs/."""
     words = old_options.replace(json.loads(folder.command.read_text(encoding="utf-8")))
-    with tempfile.TemporaryDirectory() as copied:
+    with temporary_folder() as copied:
         for path in folder.old_configs.rglob("*.yaml"):
             values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
             today = Path(copied, path.parent.relative_to(folder.old_configs), f"{renames.variant(path.stem)}.yaml")
