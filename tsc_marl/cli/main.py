@@ -21,7 +21,7 @@ GROUPS: dict[str, tuple[Callable[[list[str]], None], ...]] = {
     "look": (verbs.watch, verbs.video, verbs.explain, verbs.ui),
     "compare": (verbs.compare, verbs.report, verbs.probe),
     "share": (verbs.export, verbs.import_),
-    "maintain": (verbs.results, verbs.bench),
+    "maintain": (verbs.doctor, verbs.results, verbs.bench),
 }
 VERBS = {verb.__name__.rstrip("_"): verb for group in GROUPS.values() for verb in group}
 

@@ -7,6 +7,7 @@ from tsc_marl.bounds import check_list
 from tsc_marl.cli.options import (
     BenchOptions,
     CompareOptions,
+    DoctorOptions,
     EvaluateOptions,
     ExplainOptions,
     ExportOptions,
@@ -226,6 +227,17 @@ def networks(argv: list[str]) -> None:
 
     table = tables.networks_table([scenario.load(name) for name in options.network or scenario.available()])
     console.show(table, tables.NETWORK_MINOR)
+
+
+def doctor(argv: list[str]) -> None:
+    """Check the installation, the store and the disk; say what to do."""
+    cli(DoctorOptions, argv, "doctor")
+    from tsc_marl.cli import doctor as module
+
+    found = module.checks()
+    console.show(module.table(found))
+    if wrong := [check.what for check in found if check.state == "problem"]:
+        raise UserError(f"{len(wrong)} of {len(found)} checks found a problem: {', '.join(wrong)}; the table says what to do")
 
 
 def bench(argv: list[str]) -> None:

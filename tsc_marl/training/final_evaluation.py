@@ -69,11 +69,12 @@ def _next_commands(experiment: ExperimentConfig, folder: RunFolder) -> str:
     last, net = experiment.algos[-1], {"NET": typed(experiment.network)}
     preset = experiment.timing_preset
     played = net | ({} if preset == ExperimentConfig.timing_preset else {"TIMING": preset})
-    lines = [
-        make_line("ui"), make_line("watch", **played, POLICY=last), make_line("evaluate", **played, POLICY=[last, "max_pressure"]),
-        make_line("compare", **net), make_line("report", **net), make_line("explain", **played, POLICY=last),
+    commands: list[tuple[str, dict[str, str | list[str]]]] = [
+        ("ui", {}), ("watch", {**played, "POLICY": last}), ("evaluate", {**played, "POLICY": [last, "max_pressure"]}),
+        ("compare", {**net}), ("report", {**net}), ("explain", {**played, "POLICY": last}),
     ]  # fmt: skip
-    return "\n".join([f"\nlearning curve: {folder.learning_curve}", "next:", *(f"  {line}" for line in lines)])
+    lines = [f"  {make_line(verb, **variables)}" for verb, variables in commands]
+    return "\n".join([f"\nlearning curve: {folder.learning_curve}", "next:", *lines])
 
 
 def _log_evaluation(tracker: Tracker, run: TrainingRun, results: Results, baseline_delays: dict[str, float]) -> None:
