@@ -103,7 +103,9 @@ def test_runs_of_dead_processes_are_marked_failed_and_no_others(store, capsys):
     finished = tracker.start("finished", {}, {})
     tracker.end(finished, "FINISHED")
     foreign = client.create_run(tracker.experiment_id).info.run_id
-    elsewhere = client.create_run(tracker.experiment_id, tags={"host": "x", "process": "00000000-1-1"}).info.run_id
+    elsewhere = client.create_run(
+        tracker.experiment_id, tags={leftovers.HOST: "x", leftovers.PROCESS: "00000000-1-1"}
+    ).info.run_id
     mark = ended_process()
     for run in (*dead, finished):
         client.set_tag(run, leftovers.PROCESS, mark)
@@ -155,7 +157,7 @@ def test_nothing_is_left_of_a_killed_training(new_home, temporary, capsys):
 @pytest.mark.sumo
 def test_nothing_is_left_of_a_finished_training(new_home, temporary):
     home = new_home()
-    code, out, err = home.run(LINE.replace("60", "2"))
+    code, _, err = home.run(LINE.replace("60", "2"))
     assert (code, err) == (0, "")
     assert [path for path in temporary.iterdir() if path.name.startswith(("tsc_marl_", "pymp-"))] == []
 

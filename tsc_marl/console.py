@@ -18,6 +18,8 @@ EVERY_S = 20.0
 """Time between two lines of progress, where the output is no terminal."""
 FLAGS = {"-q": logging.WARNING, "-v": logging.DEBUG}
 """Flags of the command line, and the least level of the messages that they let through."""
+SPECIAL = set('"$`\\!')
+"""Characters that a shell changes within double quotes."""
 logger = logging.getLogger(__name__)
 _bars: list[Bar] = []
 
@@ -116,9 +118,14 @@ def make_line(verb: str, **variables: str | Sequence[str]) -> str:
     line = f"make {verb}"
     for name, value in variables.items():
         inner = shlex.join([value] if isinstance(value, str) else value).replace("$", "$$")
-        plain = set(inner) & set('"$`\\!')
-        quoted = shlex.quote(inner)
-        line += f" {name}={quoted if plain or quoted == inner else f'{chr(34)}{inner}{chr(34)}'}"
+        is_word = isinstance(value, str) and shlex.quote(inner) == inner
+        line += (
+            f" {name}={inner}"
+            if is_word
+            else f' {name}="{inner}"'
+            if not set(inner) & SPECIAL
+            else f" {name}={shlex.quote(inner)}"
+        )
     return line
 
 

@@ -17,7 +17,7 @@ from tsc_marl.analysis.compare import RunFilter
 from tsc_marl.errors import UserError
 from tsc_marl.evaluation import tables
 from tsc_marl.evaluation.evaluate import results_from
-from tsc_marl.paths import temporary_folder
+from tsc_marl.paths import file_name, temporary_folder
 from tsc_marl.report import archive_page
 from tsc_marl.report.archive_file import FORMAT, SUFFIX, read_file
 from tsc_marl.tracking.run_folder import EVALUATION, RunFolder
@@ -55,7 +55,7 @@ def write(networks: Sequence[str], choice: RunFilter, out: Path, command: str) -
     try:
         for network, families in contents.items():
             for name, content in families.items():
-                path = out / network / f"{name}{SUFFIX}"
+                path = out / file_name(network) / f"{file_name(name)}{SUFFIX}"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(gzip.compress(json.dumps(content).encode(), mtime=0))  # the same content, the same bytes
         path = out / "README.md"

@@ -18,8 +18,8 @@ from tsc_marl.tracking.run_folder import runs
 
 logger = logging.getLogger(__name__)
 
-HOST, PROCESS = "host", "process"
-"""Tags of a run: name of the machine, and mark of the process that writes the run."""
+HOST, PROCESS = "mlflow.tsc_marl.host", "mlflow.tsc_marl.process"
+"""Tags of a run: name of the machine, and mark of the process that writes the run. MLflow hides them, exports leave them out."""
 
 
 def process_tags() -> dict[str, str]:
@@ -49,7 +49,7 @@ def remove_folders() -> None:
 def dead_runs(client: Any) -> list[Any]:
     """Return the runs that the store calls running, and whose process of this machine has ended."""
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-    mine = f"attributes.status = 'RUNNING' and tags.{PROCESS} LIKE '{machine()}-%'"
+    mine = f"attributes.status = 'RUNNING' and tags.`{PROCESS}` LIKE '{machine()}-%'"
     running = client.search_runs(experiments, mine) if experiments else []
     return [run for run in running if is_dead(run.data.tags[PROCESS])]
 

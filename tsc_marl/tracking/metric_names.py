@@ -42,8 +42,12 @@ def _is_path(name: str) -> bool:
 def _with_digest(name: str) -> str:
     front, _, last = name.rpartition("/")
     if not front:
-        return f"{file_name(last)[:LONGEST_END]}-{digest(name)}"
+        return f"{_part(last)}-{digest(name)}"
     first, _, middle = front.partition("/")
     whole = front if len(file_name(last)) <= LONGEST_END else name  # the metrics of one signal share a digest
-    parts = file_name(first), f"{file_name(middle)[:LONGEST_END]}-{digest(whole)}", file_name(last)[:LONGEST_END]
-    return "/".join(part[: LONGEST_END + 9] for part in parts if part)
+    return "/".join(filter(None, (_part(first), f"{_part(middle)}-{digest(whole)}", _part(last))))
+
+
+def _part(text: str) -> str:
+    short = file_name(text)[:LONGEST_END]
+    return short if short.strip(".") or not text else digest(text)

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent import futures
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,10 @@ from tsc_marl.tracking.stored_runs import StoredRuns
 logger = logging.getLogger(__name__)
 
 RETRY_S = 600.0
-"""Time [s] for which a write is repeated while the store is locked or does not answer; training goes on meanwhile."""
+"""Time [s] for which a write is repeated while the store is locked or does not answer; training goes on meanwhile.
+
+Where the program waits for the write, the time is `waiting.GIVE_UP_S`.
+"""
 LARGEST_BATCH = {"metrics": 1000, "params": 100}
 """Entries that MLflow takes at once."""
 NAMES = "metric_names.json"
@@ -49,8 +52,8 @@ class Tracker(StoredRuns):
     def __init__(self, experiment: str) -> None:
         super().__init__(experiment, writes=True)
         self.lost = False
-        self._thread = ThreadPoolExecutor(max_workers=1)
-        self._folder = ""
+        self._thread = futures.ThreadPoolExecutor(max_workers=1)
+        self._folder, self._retry_s = "", RETRY_S
         self._names: dict[str, dict[str, str]] = {}
         self._refused: set[str] = set()
 
@@ -159,14 +162,16 @@ class Tracker(StoredRuns):
         future = self._thread.submit(self._until_written, action)
         if not wait:
             return None
-        if not self.lost and not waiting.is_done(future, uri()):
-            self._lose(f"no answer for {waiting.GIVE_UP_S:.0f} s")
-            return None
-        return future.result()
+        self._retry_s = waiting.GIVE_UP_S
+        if not futures.wait([future], waiting.NOTICE_S).done:
+            logger.warning(f"waiting for tracking store {uri()}, which writes results")
+        result = future.result()
+        self._retry_s = RETRY_S
+        return result
 
     def _until_written(self, action: Callable[[], Any]) -> Any:
         """Return the result of a write, None when the store is lost or refuses it."""
-        end, warned = time.monotonic() + RETRY_S, False
+        begun, warned = time.monotonic(), False
         while not self.lost:
             try:
                 result = action()
@@ -174,7 +179,7 @@ class Tracker(StoredRuns):
                 if is_refusal(error):
                     self._refuse("what was sent", error)
                     return None
-                if not may_pass(error) or time.monotonic() > end:
+                if not may_pass(error) or time.monotonic() - begun > self._retry_s:
                     self._lose(first_line(error))
                     return None
                 if not warned:

@@ -12,7 +12,7 @@ import numpy as np
 from tsc_marl.errors import UserError
 from tsc_marl.paths import process_folder
 from tsc_marl.tracking.connection import PatientClient, check_artifact_uri, connect, experiment_id, first_line, uri
-from tsc_marl.tracking.leftovers import HOST, PROCESS, end_dead_runs
+from tsc_marl.tracking.leftovers import end_dead_runs, process_tags
 from tsc_marl.tracking.run_folder import EVALUATION
 
 IMPORTED = "imported"
@@ -71,7 +71,7 @@ class StoredRuns:
         """Return a run without its artifacts, for `restore`.
 
         Keys: `name`, `start_ms`, `end_ms`, `tags`, `params`, and `metrics` (steps and values by name, in six digits). Tags of
-        MLflow itself, such as the user, and those of machine and process are left out.
+        MLflow itself, such as the user, are left out.
         """
         run = self.client.get_run(run_id)
         curves = {name: self.points(run_id, name).T for name in sorted(run.data.metrics)}
@@ -80,7 +80,7 @@ class StoredRuns:
         }
         return {
             "name": run.info.run_name, "start_ms": run.info.start_time, "end_ms": run.info.end_time,
-            "tags": {k: v for k, v in run.data.tags.items() if not k.startswith("mlflow.") and k not in (HOST, PROCESS)},
+            "tags": {key: value for key, value in run.data.tags.items() if not key.startswith("mlflow.")},
             "params": run.data.params, "metrics": rounded,
         }  # fmt: skip
 
@@ -96,7 +96,7 @@ class StoredRuns:
             raise UserError(f"{record['name']} cannot be taken into {uri()}: {first_line(error)}") from None
 
     def _restore(self, record: Mapping[str, Any], artifact: Path, description: str, parent: str | None) -> str:
-        tags = record["tags"] | {IMPORTED: "yes"} | ({"mlflow.parentRunId": parent} if parent else {})
+        tags = record["tags"] | {IMPORTED: "yes"} | process_tags() | ({"mlflow.parentRunId": parent} if parent else {})
         start, end = record["start_ms"], record["end_ms"] or record["start_ms"]
         run_id = self.client.create_run(self.experiment_id, start, tags, record["name"]).info.run_id
         try:
@@ -151,7 +151,7 @@ class StoredRuns:
         try:
             location = self.client.get_run(run_id).info.artifact_uri
             check_artifact_uri(f"{location}/{artifact}", f"run {run_id}")
-            return Path(self.client.download_artifacts(run_id, artifact, tempfile.mkdtemp(dir=process_folder())))
+            return Path(self._client.download_artifacts(run_id, artifact, tempfile.mkdtemp(dir=process_folder())))
         except UserError:
             raise
         except Exception as error:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, wait
 from pathlib import Path
 from threading import Thread
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from tsc_marl.errors import UserError
 
@@ -42,16 +42,11 @@ def answer(action: Callable[[], Result], store: str, advice: Callable[[], str]) 
             outcome.set_exception(error)
 
     Thread(target=work, daemon=True).start()
-    if not is_done(outcome, store):
-        raise UserError(f"tracking store {store} has not answered for {GIVE_UP_S:.0f} s; {advice()}")
-    return outcome.result()
-
-
-def is_done(outcome: "Future[Any]", store: str) -> bool:
-    """Wait for an outcome, and say so when it takes long; return whether it is there after `GIVE_UP_S`."""
     if not wait([outcome], NOTICE_S).done:
         logger.warning(f"waiting for tracking store {store}, {GIVE_UP_S:.0f} s at most")
-    return bool(wait([outcome], GIVE_UP_S - NOTICE_S).done)
+    if not wait([outcome], GIVE_UP_S - NOTICE_S).done:
+        raise UserError(f"tracking store {store} has not answered for {GIVE_UP_S:.0f} s; {advice()}")
+    return outcome.result()
 
 
 def users(path: Path) -> str:
