@@ -87,6 +87,7 @@ def test_all_signals_are_tracked_and_the_run_keeps_their_real_names(here):
     assert {real.get(name, name): value for name, value in data.metrics.items()} == metrics | {"delay": 5.0}
     assert "agent/cluster_901_902_-23-2more/reward" in real
     assert "agent/123/reward" not in real
+    assert data.params == {"sim.reward": "delay", "a-23-b": "1"}
     assert all(stored.history(run, name).tolist() == [value, value] for name, value in data.metrics.items())
 
 

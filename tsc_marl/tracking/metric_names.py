@@ -44,10 +44,10 @@ def _with_digest(name: str) -> str:
     if not front:
         return f"{_part(last)}-{digest(name)}"
     first, _, middle = front.partition("/")
-    whole = front if len(file_name(last)) <= LONGEST_END else name  # the metrics of one signal share a digest
+    whole = front if 0 < len(file_name(last)) <= LONGEST_END else name  # the metrics of one signal share a digest
     return "/".join(filter(None, (_part(first), f"{_part(middle)}-{digest(whole)}", _part(last))))
 
 
 def _part(text: str) -> str:
     short = file_name(text)[:LONGEST_END]
-    return short if short.strip(".") or not text else digest(text)
+    return digest(text) if text and (short.startswith("..") or not short.strip(".")) else short

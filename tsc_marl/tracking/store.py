@@ -61,7 +61,8 @@ class Tracker(StoredRuns):
         """Open a run and return its id, empty when the store is lost."""
         self._folder = tags.get("folder", "")
         tags = tags | ({"mlflow.parentRunId": parent} if parent else {}) | versions() | process_tags()
-        entries = [self._entities.Param(key, str(value)[:6000]) for key, value in params.items()]
+        keys = metric_names(params)
+        entries = [self._entities.Param(keys[key], str(value)[:6000]) for key, value in params.items()]
 
         def open_run() -> str:
             run_id = self._client.create_run(self.experiment_id, run_name=name[:250], tags=tags).info.run_id

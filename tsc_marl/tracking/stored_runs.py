@@ -40,7 +40,7 @@ class StoredRuns:
         from mlflow.exceptions import MlflowException
 
         self._entities, self._errors = entities, (MlflowException, OSError)
-        with contextlib.suppress(*self._errors):  # a store that one may only read
+        with contextlib.suppress(UserError, *self._errors):  # a store that one may only read
             end_dead_runs(self.client)
 
     def experiments(self) -> dict[str, str]:
