@@ -19,7 +19,7 @@ option = $(if $(strip $(2)),--$(1) $(2))
 given = $(if $(filter file,$(origin $(2))),,--$(1) $($(2)))
 
 .DEFAULT_GOAL := help
-.PHONY: help install train study evaluate results compare explain probe report export import watch video ui networks nets bench bench-mpe check-lights chaos test test-sumo test-slow lint docs package clean
+.PHONY: help install train study evaluate results compare explain probe report export import watch video ui networks nets doctor bench bench-mpe check-lights chaos test test-sumo test-slow lint docs package clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -81,6 +81,9 @@ networks: .venv/installed  ## list the road networks
 
 nets: networks
 	@echo "make nets is now called make networks; the old name works until the next version"
+
+doctor: .venv/installed  ## check the installation, the store, the disk; say what to do
+	$(TSC) doctor $(ARGS)
 
 bench: .venv/installed  ## measure speed, as ratios within one run
 	$(TSC) bench $(ARGS)

@@ -1,6 +1,7 @@
 """Output in the terminal: lines, tables, log messages, progress."""
 
 import logging
+import shlex
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,8 @@ EVERY_S = 20.0
 """Time between two lines of progress, where the output is no terminal."""
 FLAGS = {"-q": logging.WARNING, "-v": logging.DEBUG}
 """Flags of the command line, and the least level of the messages that they let through."""
+SPECIAL = set('"$`\\!')
+"""Characters that a shell changes within double quotes."""
 logger = logging.getLogger(__name__)
 _bars: list[Bar] = []
 
@@ -104,6 +107,26 @@ def show(table: Table, minor: Sequence[str] = ()) -> None:
 def say(line: str) -> None:
     """Print a line; in a terminal, above the progress bar. With `-q`, and before `show_log`, nothing is printed."""
     logger.info(line)
+
+
+def make_line(verb: str, **variables: str | Sequence[str]) -> str:
+    r"""Return the line `make VERB NAME=value` as a user types it; make hands the values to a shell of its own.
+
+    >>> make_line("evaluate", NET="cross", POLICY=["jointq", "max_pressure"]), make_line("compare", NET="my town")
+    ('make evaluate NET=cross POLICY="jointq max_pressure"', 'make compare NET="\'my town\'"')
+    """
+    line = f"make {verb}"
+    for name, value in variables.items():
+        inner = shlex.join([value] if isinstance(value, str) else value).replace("$", "$$")
+        is_word = isinstance(value, str) and shlex.quote(inner) == inner
+        line += (
+            f" {name}={inner}"
+            if is_word
+            else f' {name}="{inner}"'
+            if not set(inner) & SPECIAL
+            else f" {name}={shlex.quote(inner)}"
+        )
+    return line
 
 
 def _print(line: str) -> None:

@@ -1,11 +1,15 @@
 """Where the program finds its own files, and where it keeps those of its user."""
 
 import errno
+import functools
+import hashlib
 import os
 import re
 import shutil
+import socket
 import tempfile
 from importlib import resources
+from multiprocessing.util import Finalize
 from pathlib import Path
 
 from tsc_marl.errors import UserError
@@ -28,15 +32,85 @@ def shipped(name: str) -> Path:
 NETWORKS, CONFIGS = shipped("networks"), shipped("configs")
 
 
+LONGEST_NAME = 150
+"""Characters of a file name that `file_name` returns; file systems take 255, and callers add beginnings and ends."""
+TEMPORARY = "tsc_marl_"
+"""First part of the names of temporary folders."""
+LONGEST_SOCKET_FOLDER = 25
+"""Characters of the folder of temporary files, so that a socket in ours has a legal path: systems allow 104 in all."""
+
+AFTER_SOCKETS = -200
+"""Priority at the end of a process; multiprocessing removes its folder of sockets with -100."""
+
+
 def file_name(name: str) -> str:
     """Return a name as a file name that every file system takes: letters, digits, `.`, `_` and `-`.
 
-    Every other character becomes its hexadecimal code between two `-`, so that different names stay different.
+    Every other character becomes its hexadecimal code between two `-`, so that different names stay different. A long name is
+    cut, and ends with a digest of the whole.
 
     >>> file_name("jointq-one_step_team"), file_name("mine.rules:Second")
     ('jointq-one_step_team', 'mine.rules-3a-Second')
     """
-    return re.sub(r"[^A-Za-z0-9._-]", lambda match: f"-{ord(match[0]):x}-", name)
+    safe = re.sub(r"[^A-Za-z0-9._-]", lambda match: f"-{ord(match[0]):x}-", name)
+    return safe if len(safe) <= LONGEST_NAME else f"{safe[: LONGEST_NAME - 9]}-{digest(name)}"
+
+
+def digest(text: str) -> str:
+    """Return eight hexadecimal digits that stand for a text."""
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:8]
+
+
+def process_mark(pid: int) -> str:
+    """Return what tells a process from all others: machine, process id, and start time in clock ticks after boot.
+
+    The machine is a digest of host name and process namespace: a container has processes of its own.
+
+    Raises:
+        OSError: when the process does not exist.
+    """
+    start = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[19]
+    return f"{machine()}-{pid}-{start}"
+
+
+@functools.cache
+def machine() -> str:
+    """Return a digest of host name and process namespace."""
+    return digest(f"{socket.gethostname()} {os.readlink('/proc/self/ns/pid')}")
+
+
+def is_dead(mark: str) -> bool:
+    """Return whether a mark is of a process of this machine that has ended; False for every other text."""
+    parts = mark.split("-")
+    if len(parts) != 3 or parts[0] != machine() or not parts[1].isdecimal():
+        return False
+    try:
+        return process_mark(int(parts[1])) != mark
+    except OSError:
+        return True
+
+
+def temporary_folder(parent: Path | None = None) -> "tempfile.TemporaryDirectory[str]":
+    """Return a temporary folder whose name has the mark of this process, so that a later one can remove it after a kill.
+
+    Args:
+        parent: where it lies, hidden; by default in the folder of temporary files.
+    """
+    name = f"{TEMPORARY if parent is None else '.' + TEMPORARY}{process_mark(os.getpid())}_"
+    return tempfile.TemporaryDirectory(prefix=name, dir=parent, ignore_cleanup_errors=True)
+
+
+@functools.cache
+def process_folder(parent: str | None = None) -> str:
+    """Return a temporary folder, marked as `temporary_folder`, that is removed when the process ends."""
+    folder = tempfile.mkdtemp(prefix=f"{TEMPORARY}{process_mark(os.getpid())}_", dir=parent)
+    Finalize(None, shutil.rmtree, (folder, True), exitpriority=AFTER_SOCKETS)
+    return folder
+
+
+def socket_folder() -> str:
+    """Return a temporary folder of this process in which a socket has a legal path."""
+    return process_folder("/tmp" if len(tempfile.gettempdir()) > LONGEST_SOCKET_FOLDER else None)
 
 
 def make_folder(out: Path) -> None:

@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 
 from tsc_marl import config, controllers
+from tsc_marl.console import make_line
 from tsc_marl.errors import UserError, unknown
 from tsc_marl.evaluation import statistics
 from tsc_marl.evaluation.evaluate import results_from
 from tsc_marl.sim import fingerprint
+from tsc_marl.sim.scenario import typed
 from tsc_marl.tracking import renames
 from tsc_marl.tracking.stored_runs import StoredRuns
 
@@ -160,8 +162,8 @@ def load(network: str, choice: RunFilter = RunFilter()) -> Comparison:
         chosen = f" that match {choice.where}" if choice.where else ""
         trained = sorted({run.data.tags["algorithm"] for run in finished})
         other = f"; there are runs of {', '.join(trained)}" if trained else ""
-        wanted = f' ALGOS="{" ".join(missing)}"' if missing else ""
-        raise UserError(f"no finished run{of} on {network}{chosen}; train one: make train NET={network}{wanted}{other}")
+        line = make_line("train", NET=typed(network), **({"ALGOS": missing} if missing else {}))
+        raise UserError(f"no finished run{of} on {network}{chosen}; train one: {line}{other}")
     _check_comparable(trainings)
     groups: dict[str, list[Training]] = defaultdict(list)
     for name, training in zip(group_names(trainings), trainings, strict=True):
@@ -183,9 +185,8 @@ def _training(store: StoredRuns, run: Any) -> Training:
     played = max(histories["episode"], default=0.0)
     if played != float(params["episodes"]):
         state = f"the store has the curves of {played:.0f} of {params['episodes']} episodes of run {run.info.run_id}"
-        raise UserError(
-            f"{state}; make train RESUME={tags.get('folder')} sends the others, or delete the run in MLflow (make ui)"
-        )
+        line = make_line("train", RESUME=tags.get("folder", ""))
+        raise UserError(f"{state}; {line} sends the others, or delete the run in MLflow (make ui)")
     files = {key: value for key, value in tags.items() if key.startswith(fingerprint.PREFIX)}
     return Training(
         run.info.run_id, renames.variant(tags["algorithm"]), int(tags["seed"]), params | files | {"SUMO": tags["sumo_version"]},

@@ -16,13 +16,14 @@ from tsc_marl.config import program
 from tsc_marl.errors import UserError, unknown
 from tsc_marl.paths import refused_by_system
 from tsc_marl.rollout import interrupts
+from tsc_marl.tracking import leftovers
 
 GROUPS: dict[str, tuple[Callable[[list[str]], None], ...]] = {
     "start here": (verbs.networks, verbs.train, verbs.evaluate, verbs.study),
     "look": (verbs.watch, verbs.video, verbs.explain, verbs.ui),
     "compare": (verbs.compare, verbs.report, verbs.probe),
     "share": (verbs.export, verbs.import_),
-    "maintain": (verbs.results, verbs.bench, verbs.check_lights),
+    "maintain": (verbs.doctor, verbs.results, verbs.bench, verbs.check_lights),
 }
 
 
@@ -80,6 +81,7 @@ def _run(words: list[str]) -> None:
     name = old_options.verb(words[0])
     if name not in VERBS:
         raise unknown("verb", name, VERBS)
+    leftovers.remove_folders()
     VERBS[name](old_options.replace(words[1:]))
 
 

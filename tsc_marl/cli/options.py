@@ -214,6 +214,11 @@ class NetworksOptions:
 
 
 @dataclass(frozen=True)
+class DoctorOptions:
+    """Check the installation, the store, the disk and what killed processes left; say what to do."""
+
+
+@dataclass(frozen=True)
 class BenchOptions:
     """Measure speed as ratios within one run."""
 

@@ -10,6 +10,7 @@ from tsc_marl.cli.options import (
     BenchOptions,
     CheckLightsOptions,
     CompareOptions,
+    DoctorOptions,
     EvaluateOptions,
     ExplainOptions,
     ExportOptions,
@@ -179,8 +180,9 @@ def export(argv: list[str]) -> None:
     from tsc_marl.sim import scenario
 
     names = tuple(scenario.load(net).name for net in options.network)
+    line = console.make_line("import", FROM=str(options.out))
     number = archive.write(names, RunFilter(options.where, options.algos), options.out, command_line("export", argv))
-    console.say(f"{number} files of trainings: {options.out}; to read them elsewhere: make import FROM={options.out}")
+    console.say(f"{number} files of trainings: {options.out}; to read them elsewhere: {line}")
 
 
 def import_(argv: list[str]) -> None:
@@ -217,7 +219,7 @@ def explain(argv: list[str]) -> None:
     make_folder(options.out)
     trace = module.play(task, policy, options.seed)
     label = policy_labels([options.policy])[options.policy]
-    path = options.out / f"decisions_{task.network}_{file_name(label)}.csv"
+    path = options.out / f"{file_name(f'decisions_{task.network}_{label}')}.csv"
     title = f"{policy.name} on {task.network}, seed {options.seed}: delay {trace.metrics['delay']:.1f} s"
     module.write(path, trace)
     module.draw(path.with_suffix(".png"), task, trace, f"{title}; effect of each signal's choice")
@@ -261,6 +263,17 @@ def networks(argv: list[str]) -> None:
         console.show(tables.networks_table(list(rows.values())), tables.NETWORK_MINOR)
     if refused:
         raise joined(refused, len(names), "networks cannot be listed")
+
+
+def doctor(argv: list[str]) -> None:
+    """Check the installation, the store and the disk; say what to do."""
+    cli(DoctorOptions, argv, "doctor")
+    from tsc_marl.cli import doctor as module
+
+    found = module.checks()
+    console.show(module.table(found))
+    if wrong := [check.what for check in found if check.state == "problem"]:
+        raise UserError(f"{len(wrong)} of {len(found)} checks found a problem: {', '.join(wrong)}; the table says what to do")
 
 
 def bench(argv: list[str]) -> None:

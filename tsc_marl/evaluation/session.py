@@ -100,7 +100,7 @@ class EvaluationSession:
 
     def measure(self, task: Task, policies: Mapping[str, Policy]) -> Results:
         """Play everything undisturbed; print the table, write files and maps, log to MLflow."""
-        folder = self.out / task.network
+        folder = self.out / file_name(task.network)
         results = self._play(task, policies, folder, task.network)
         if not results:
             return results
@@ -127,7 +127,7 @@ class EvaluationSession:
                 if label in undisturbed and not (disturbed.disturbance.affects_detectors and policy.hides_detectors)
             }
             results[name] = self._play(disturbed, able, None, f"{task.network}, {name}")
-            path = self.out / task.network / f"disturbance_{file_name(name)}.json"
+            path = self.out / file_name(task.network) / f"disturbance_{file_name(name)}.json"
             write_results(path, disturbed, results[name])
         title = f"{task.network}: delay [s] and its ratio to undisturbed, mean over {len(self.seeds)} seeds"
         console.show(tables.stress_table(title, results, UNDISTURBED))

@@ -7,7 +7,6 @@ episode. `compare` and `report` need no more.
 import gzip
 import json
 import logging
-import tempfile
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from tsc_marl.analysis.compare import RunFilter
 from tsc_marl.errors import UserError
 from tsc_marl.evaluation import tables
 from tsc_marl.evaluation.evaluate import results_from
+from tsc_marl.paths import file_name, temporary_folder
 from tsc_marl.report import archive_page
 from tsc_marl.report.archive_file import FORMAT, SUFFIX, read_file
 from tsc_marl.tracking.run_folder import EVALUATION, RunFolder
@@ -55,7 +55,7 @@ def write(networks: Sequence[str], choice: RunFilter, out: Path, command: str) -
     try:
         for network, families in contents.items():
             for name, content in families.items():
-                path = out / network / f"{name}{SUFFIX}"
+                path = out / file_name(network) / f"{file_name(name)}{SUFFIX}"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(gzip.compress(json.dumps(content).encode(), mtime=0))  # the same content, the same bytes
         path = out / "README.md"
@@ -104,7 +104,7 @@ def read(folder: Path) -> tuple[int, int]:
     if not paths:
         raise UserError(f"no trainings (files *{SUFFIX}) in {folder}; give the folder of an export with --folder")
     contents = [read_file(path) for path in paths]
-    stores = {network: StoredRuns(network) for network in {content["network"] for content in contents}}
+    stores = {network: StoredRuns(network, writes=True) for network in {content["network"] for content in contents}}
     stored = {run.data.tags.get("folder") for store in stores.values() for run in store.finished()}
     logger.info(f"reading {sum(len(content['trainings']) for content in contents)} trainings")
     taken = 0
@@ -134,7 +134,7 @@ def _restore(store: StoredRuns, content: dict[str, Any]) -> None:
     made: list[str] = []
     try:
         for part in (content, *content["trainings"]):
-            with tempfile.TemporaryDirectory() as folder:
+            with temporary_folder() as folder:
                 path = Path(folder) / EVALUATION
                 path.write_text(json.dumps(part["evaluation"], indent=1), encoding="utf-8")
                 parent = made[0] if made else None

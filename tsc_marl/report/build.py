@@ -14,6 +14,7 @@ from tsc_marl.analysis import compare, summaries
 from tsc_marl.analysis.compare import COMPARABLE_SETTINGS, Comparison
 from tsc_marl.errors import UserError
 from tsc_marl.evaluation.tables import cells
+from tsc_marl.paths import file_name
 from tsc_marl.report import curves, print_plots, sentences, signal_plots
 from tsc_marl.report.network_data import NetworkResults, read
 from tsc_marl.report.style import SeriesStyle, series_styles
@@ -76,7 +77,7 @@ def _section(results: NetworkResults, styles: Mapping[str, SeriesStyle]) -> Sect
         "map": signal_plots.change_map(results),
         "credit": signal_plots.credit_panels(results),
     }
-    html = {name: _html(plot, f"{results.network}-{name}") for name, plot in plots.items() if plot is not None}
+    html = {name: _html(plot, file_name(f"{results.network}-{name}")) for name, plot in plots.items() if plot is not None}
     texts = [(sentences.headline(results, verdict), sentences.evidence(results, verdict)) for verdict in verdicts(results)]
     return Section(results, texts, html)
 

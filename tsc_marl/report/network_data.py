@@ -1,6 +1,6 @@
 """Data of one network for the report: the comparison, and the metrics that were logged of each signal."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,6 +8,8 @@ import numpy as np
 from tsc_marl.analysis import summaries
 from tsc_marl.analysis.compare import Comparison, Training
 from tsc_marl.analysis.summaries import Summary
+from tsc_marl.sim import road_network, scenario
+from tsc_marl.tracking.metric_names import metric_names
 from tsc_marl.tracking.stored_runs import StoredRuns
 
 REWARD = "reward"
@@ -89,8 +91,8 @@ def read(comparison: Comparison, reference: str | None) -> NetworkResults:
         UserError: when the reference was not trained.
     """
     reference = comparison.reference(reference)
-    store = StoredRuns(comparison.network)
-    signals = {name: _signals(store, trainings) for name, trainings in comparison.groups.items()}
+    store, names = StoredRuns(comparison.network), _agent_metrics(comparison.network)
+    signals = {name: _signals(store, trainings, names) for name, trainings in comparison.groups.items()}
     return NetworkResults(comparison, reference, summaries.summarise(comparison, reference), signals)
 
 
@@ -102,12 +104,19 @@ def band(trainings: Sequence[Training], axis: str) -> tuple[np.ndarray, np.ndarr
     return x, delays.min(axis=0), np.median(delays, axis=0), delays.max(axis=0)
 
 
-def _signals(store: StoredRuns, trainings: Sequence[Training]) -> SignalSeries:
+def _agent_metrics(network: str) -> dict[str, str]:
+    """Return the real name of each metric of a signal, by its name in the store."""
+    signals = road_network.read(scenario.load(network).net).signals
+    keys = [f"agent/{signal.name}/{metric}" for signal in signals for metric in (*CREDIT, REWARD)]
+    return {name: key for key, name in metric_names(keys).items()}
+
+
+def _signals(store: StoredRuns, trainings: Sequence[Training], names: Mapping[str, str]) -> SignalSeries:
     episode = trainings[0].curve["episode"]
     series: dict[str, dict[str, list[np.ndarray]]] = {}
     for training in trainings:
         for key in sorted(training.metrics):
-            signal, _, metric = key.removeprefix("agent/").rpartition("/")
+            signal, _, metric = names.get(key, key).removeprefix("agent/").rpartition("/")
             if key.startswith("agent/") and (metric in CREDIT or metric == REWARD):
                 step, value = store.points(training.run_id, key).T
                 played = np.interp(step, training.curve["steps"], training.curve["episode"])

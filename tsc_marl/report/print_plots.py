@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tsc_marl.analysis import summaries
+from tsc_marl.paths import file_name
 from tsc_marl.report.curves import DELAY
 from tsc_marl.report.network_data import NetworkResults, band
 from tsc_marl.report.style import GREY, SeriesStyle, shade
@@ -36,8 +37,8 @@ def draw(folder: Path, networks: Sequence[NetworkResults], styles: Mapping[str, 
     with mpl.rc_context({"pdf.fonttype": 42, "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
         both = write("all_networks", _together(networks, styles)) if len(networks) > 1 else []
         return [
-            write(f"{results.network}_learning_curves", _curves(results, styles))
-            + write(f"{results.network}_final_delay", _final(results, styles))
+            write(file_name(f"{results.network}_learning_curves"), _curves(results, styles))
+            + write(file_name(f"{results.network}_final_delay"), _final(results, styles))
             + both
             for results in networks
         ]

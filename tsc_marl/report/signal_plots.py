@@ -1,5 +1,6 @@
 """Interactive plots of single signals: change of the local reward on the map, and metrics of credit over training."""
 
+import html
 from collections.abc import Sequence
 from typing import Any
 
@@ -71,7 +72,7 @@ def _hover_text(results: NetworkResults, signal: str, name: str, own: float, bas
     """Return the text of one signal."""
     share = f" ({(own - base) / abs(base):+.0%})" if base else ""
     change = f"{name} {own:.0f}<br>{results.reference} {base:.0f}<br>change {own - base:+.0f}{share}"
-    return f"<b>{signal}</b>, reward [{results.reward_unit} per episode]<br>{change}"
+    return f"<b>{html.escape(signal)}</b>, reward [{results.reward_unit} per episode]<br>{change}"
 
 
 def _flat(plot: go.Figure) -> go.Figure:
@@ -118,7 +119,7 @@ def credit_panels(results: NetworkResults) -> go.Figure | None:
             plot.update_xaxes(title="training episodes", row=row, col=column)
     plot.update_annotations(font_size=12)
     labels = [name if len(name) <= LONGEST else f"{name[:4]}…{name[5 - LONGEST :]}" for name in order]
-    ticks = {"tickvals": order, "ticktext": labels, "tickfont": {"size": 10}}
+    ticks = {"tickvals": order, "ticktext": [html.escape(label) for label in labels], "tickfont": {"size": 10}}
     plot.update_yaxes(ticks, type="category", autorange="reversed")  # else names of digits alone are taken for numbers
     plot.update_layout(margin={"t": 65})  # plotly's buttons above the titles
     return framed(plot, height)

@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import tempfile
 from collections import Counter, deque
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from multiprocessing.connection import wait
 from typing import Any
 
 from tsc_marl.errors import UserError
+from tsc_marl.paths import temporary_folder
 from tsc_marl.rollout import interrupts
 from tsc_marl.rollout.process import WorkerHandle
 from tsc_marl.rollout.task import Task
@@ -54,7 +54,7 @@ class Pool:
         if size < 1:
             raise UserError(f"workers must be at least 1; got {size}")
         self._size = size
-        self._folder = tempfile.TemporaryDirectory(prefix="tsc_marl_", ignore_cleanup_errors=True)
+        self._folder = temporary_folder()
         self._workers = [WorkerHandle(self._folder.name) for _ in range(max(size, concurrent_episodes))]
 
     def __enter__(self) -> "Pool":

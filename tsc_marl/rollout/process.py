@@ -16,6 +16,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from tsc_marl.errors import UserError
+from tsc_marl.paths import socket_folder
 from tsc_marl.rollout import interrupts
 from tsc_marl.rollout.task import Task, read_spec
 from tsc_marl.rollout.types import Job
@@ -26,8 +27,6 @@ CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload([__name__, "tsc_marl.sim._libsumo", "torch._dynamo"])  # torch imports the last for an optimizer
 MAX_STARTS = 3
 """Attempts to start a worker: the process that forks may be killed meanwhile, and is then started anew."""
-MAX_SOCKET_FOLDER = 70
-"""Characters of a folder in which the socket of the process that forks has a legal path: systems allow 104 in all."""
 
 
 class WorkerHandle:
@@ -113,10 +112,9 @@ def receive(connection: Connection) -> Any:
 
 @contextlib.contextmanager
 def _short_address() -> Iterator[None]:
-    """Start the process that forks where its socket's path is legal, also if the folder of temporary files has a long one."""
+    """Start the process that forks with its socket in a folder of ours: its path is legal, and it goes after a kill too."""
     before = tempfile.tempdir
-    if len(tempfile.gettempdir()) > MAX_SOCKET_FOLDER:
-        tempfile.tempdir = "/tmp"
+    tempfile.tempdir = socket_folder()
     try:
         yield
     finally:

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from tsc_marl.errors import UserError
+from tsc_marl.paths import temporary_folder
 from tsc_marl.plugins import blamed
 from tsc_marl.sim import demand as demands
 from tsc_marl.sim import engine, metrics, observations, rewards, road_network, route_files, seeds, street_programs
@@ -74,7 +74,7 @@ class TrafficEnv:
             raise UserError(f"observation {self.config.observation} reads SUMO itself: its detectors cannot fail; use lanes")
         if (stuck := self.disturbance.stuck) > len(self.names):
             raise UserError(f"disturbance.stuck {stuck} is more than the {len(self.names)} signals of {scenario.name}")
-        self._temporary = tempfile.TemporaryDirectory(prefix="tsc_marl_")
+        self._temporary = temporary_folder()
         self._engine: Engine | None = None
         self._episode: EpisodeState | None = None
         self._view: SignalView | None = None

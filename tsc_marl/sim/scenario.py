@@ -72,8 +72,13 @@ def plain_name(network: str, networks: Path = NETWORKS) -> str:
 
 def reference(network: str) -> str:
     """Return what names a network in another process: its plain name, or an absolute path outside `networks/`."""
-    path = _elsewhere.get(plain_name(network))
-    return plain_name(network) if path is None else str(path.parent if path.name == FILE else path)
+    return typed(plain_name(network))
+
+
+def typed(name: str) -> str:
+    """Return what a user types for the plain name of a network that this process has read."""
+    path = _elsewhere.get(name)
+    return name if path is None else str(path.parent if path.name == FILE else path)
 
 
 def load(network: str, networks: Path = NETWORKS) -> Scenario:

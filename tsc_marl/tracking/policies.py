@@ -6,9 +6,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 from tsc_marl import algos, controllers
+from tsc_marl.console import make_line
 from tsc_marl.errors import UserError, unknown
 from tsc_marl.rollout.policies import ControllerPolicy, Policy
 from tsc_marl.rollout.task import Task
+from tsc_marl.sim.scenario import typed
 from tsc_marl.tracking import checkpoint, renames
 from tsc_marl.tracking.run_folder import CHECKPOINT
 from tsc_marl.tracking.stored_runs import IMPORTED, StoredRuns
@@ -70,7 +72,8 @@ def _newest(algorithm: str, network: str) -> Path:
     with_checkpoint = [run for run in finished if IMPORTED not in run.data.tags]
     if not with_checkpoint:
         what = "no run with a checkpoint, only imported ones," if finished else "no finished run"
-        raise UserError(f"{what} of {algorithm} on {network}; train one: make train NET={network} ALGOS={algorithm}")
+        line = make_line("train", NET=typed(network), ALGOS=algorithm)
+        raise UserError(f"{what} of {algorithm} on {network}; train one: {line}")
     return store.download(with_checkpoint[0].info.run_id, CHECKPOINT)
 
 

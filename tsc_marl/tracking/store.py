@@ -4,28 +4,43 @@ import logging
 import math
 import shutil
 import subprocess
-import tempfile
 import time
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
+from concurrent import futures
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tsc_marl.paths import ROOT, home
-from tsc_marl.tracking.connection import first_line, uri
+from tsc_marl.console import make_line
+from tsc_marl.paths import ROOT, temporary_folder
+from tsc_marl.tracking import waiting
+from tsc_marl.tracking.connection import first_line, is_refusal, may_pass, uri
+from tsc_marl.tracking.leftovers import process_tags
+from tsc_marl.tracking.metric_names import metric_names
+from tsc_marl.tracking.run_folder import runs
 from tsc_marl.tracking.stored_runs import StoredRuns
 
 logger = logging.getLogger(__name__)
+
+RETRY_S = 600.0
+"""Time [s] for which a write is repeated while the store is locked or does not answer; training goes on meanwhile.
+
+Where the program waits for the write, the time is `waiting.GIVE_UP_S`.
+"""
+LARGEST_BATCH = {"metrics": 1000, "params": 100}
+"""Entries that MLflow takes at once."""
+NAMES = "metric_names.json"
+"""Artifact with the real name of each metric that MLflow does not take as it is."""
 
 
 class Tracker(StoredRuns):
     """Writes new runs of one experiment, which is one road network.
 
-    One thread writes, in order, so that a slow store never delays training. When the connection breaks, a warning is logged
-    and later writes are dropped: training continues.
+    One thread writes, in order, so that a slow store never delays training. While the store is locked or does not answer, its
+    writes wait. When it is lost, a warning is logged and later writes are dropped: training continues. What the store refuses,
+    such as a name, is named once and left out.
 
     Args:
         experiment: name of the network.
@@ -35,44 +50,64 @@ class Tracker(StoredRuns):
     """
 
     def __init__(self, experiment: str) -> None:
-        super().__init__(experiment)
+        super().__init__(experiment, writes=True)
         self.lost = False
-        self._thread = ThreadPoolExecutor(max_workers=1)
+        self._thread = futures.ThreadPoolExecutor(max_workers=1)
+        self._folder, self._retry_s = "", RETRY_S
+        self._names: dict[str, dict[str, str]] = {}
+        self._refused: set[str] = set()
 
     def start(self, name: str, tags: dict[str, str], params: dict[str, Any], parent: str | None = None) -> str:
         """Open a run and return its id, empty when the store is lost."""
-        nested = {"mlflow.parentRunId": parent} if parent else {}
-        entries = [self._entities.Param(key, str(value)[:6000]) for key, value in params.items()]
+        self._folder = tags.get("folder", "")
+        tags = tags | ({"mlflow.parentRunId": parent} if parent else {}) | versions() | process_tags()
+        keys = metric_names(params)
+        entries = [self._entities.Param(keys[key], str(value)[:6000]) for key, value in params.items()]
 
         def open_run() -> str:
-            run_id = self.client.create_run(self.experiment_id, run_name=name, tags=tags | nested | versions()).info.run_id
-            self.client.log_batch(run_id, params=entries)
+            run_id = self._client.create_run(self.experiment_id, run_name=name[:250], tags=tags).info.run_id
+            self._send(run_id, "params", entries)
             return run_id
 
         return self._write(open_run, wait=True) or ""
 
     def reopen(self, run_id: str) -> bool:
-        """Set a run to running again; False when the store does not know it."""
-        try:
-            self.client.update_run(run_id, status="RUNNING")
-        except self._errors:
-            return False
-        return True
+        """Set a run to running again; False when the store does not know it, or is lost."""
+
+        def open_again() -> bool:
+            try:
+                for key, value in process_tags().items():  # before the status: else the run counts as one of a dead process
+                    self._client.set_tag(run_id, key, value)
+                self._client.update_run(run_id, status="RUNNING")
+            except self._errors as error:
+                if getattr(error, "error_code", "") not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                    raise
+                return False
+            return True
+
+        return bool(self._write(open_again, wait=True))
 
     def logged_until(self, run_id: str, metric: str) -> int:
         """Return the last step whose metric the store has, -1 for none. A resumed training may log earlier steps again."""
-        history = self._write(lambda: self.client.get_metric_history(run_id, metric), wait=True)
+        history = self._write(lambda: self._client.get_metric_history(run_id, metric), wait=True)
         return max((entry.step for entry in history or ()), default=-1)
 
     def log(self, run_id: str, metrics: dict[str, float], step: int) -> None:
         """Send metrics; undefined ones (nan) are left out."""
         now = int(time.time() * 1000)
-        entries = [self._entities.Metric(key, float(value), now, step) for key, value in metrics.items() if not math.isnan(value)]
-        self._write(lambda: self.client.log_batch(run_id, metrics=entries))
+        names = metric_names(metrics)
+        finite = {names[key]: float(value) for key, value in metrics.items() if not math.isnan(value)}
+        entries = [self._entities.Metric(name, value, now, step) for name, value in finite.items()]
+        self._write(lambda: self._send(run_id, "metrics", entries))
+        changed = {name: key for key, name in names.items() if name != key}
+        if not changed.items() <= self._names.setdefault(run_id, {}).items():
+            self._names[run_id] |= changed
+            content = dict(self._names[run_id])
+            self._write(lambda: self._client.log_dict(run_id, content, NAMES))
 
     def artifact(self, run_id: str, path: Path) -> None:
         """Copy a file to a run; it must not change before `end`."""
-        self._write(lambda: self.client.log_artifact(run_id, str(path)))
+        self._write(lambda: self._client.log_artifact(run_id, str(path)))
 
     def model(self, run_id: str, name: str, loader: str, data: Path, tensors: Mapping[str, tuple[str, tuple[int, ...]]]) -> None:
         """Keep a policy so that `mlflow.pyfunc.load_model("runs:/<run_id>/<name>")` loads it.
@@ -95,34 +130,81 @@ class Tracker(StoredRuns):
             needs = [
                 f"{needed}=={version(needed).partition('+')[0]}" for needed in ("tsc_marl", "torch", "numpy")
             ]  # guessing is slow
-            with tempfile.TemporaryDirectory() as folder:
+            with temporary_folder() as folder:
                 pyfunc.save_model(f"{folder}/{name}", loader, str(data), signature=signature, pip_requirements=needs)
-                self.client.log_artifacts(run_id, f"{folder}/{name}", name)
+                self._client.log_artifacts(run_id, f"{folder}/{name}", name)
 
         self._write(save)
 
     def describe(self, run_id: str, markdown: str) -> None:
         """Set the description of a run in the UI, in Markdown."""
-        self._write(lambda: self.client.set_tag(run_id, "mlflow.note.content", markdown))
+        self._write(lambda: self._client.set_tag(run_id, "mlflow.note.content", markdown))
 
     def end(self, run_id: str, status: str) -> None:
         """Close a run as FINISHED, FAILED or KILLED, after all earlier writes."""
-        self._write(lambda: self.client.set_terminated(run_id, status=status), wait=True)
+        self._write(lambda: self._client.set_terminated(run_id, status=status), wait=True)
+
+    def _send(self, run_id: str, kind: str, entries: Sequence[Any]) -> None:
+        """Log metrics or params; those that the store refuses are left out."""
+        for first in range(0, len(entries), LARGEST_BATCH[kind]):
+            part = entries[first : first + LARGEST_BATCH[kind]]
+            try:
+                self._client.log_batch(run_id, **{kind: part})
+            except self._errors as error:
+                if not is_refusal(error):
+                    raise
+                if len(part) == 1:
+                    self._refuse(f"{kind[:-1]} {part[0].key}", error)
+                    continue
+                for half in (part[: len(part) // 2], part[len(part) // 2 :]):
+                    self._send(run_id, kind, half)
 
     def _write(self, action: Callable[[], Any], wait: bool = False) -> Any:
-        def guarded() -> Any:
-            if self.lost:
-                return None
-            try:
-                return action()
-            except Exception as error:  # whatever kind the store raises
-                self.lost = True
-                goes_on = f"training goes on, its results are in {home() / 'runs'}"
-                logger.warning(f"tracking store {uri()} was lost ({first_line(error)}); {goes_on}")
-                return None
+        future = self._thread.submit(self._until_written, action)
+        if not wait:
+            return None
+        self._retry_s = waiting.GIVE_UP_S
+        if not futures.wait([future], waiting.NOTICE_S).done:
+            logger.warning(f"waiting for tracking store {uri()}, which writes results")
+        result = future.result()
+        self._retry_s = RETRY_S
+        return result
 
-        future = self._thread.submit(guarded)
-        return future.result() if wait else None
+    def _until_written(self, action: Callable[[], Any]) -> Any:
+        """Return the result of a write, None when the store is lost or refuses it."""
+        begun, warned = time.monotonic(), False
+        while not self.lost:
+            try:
+                result = action()
+            except Exception as error:  # whatever kind the store raises
+                if is_refusal(error):
+                    self._refuse("what was sent", error)
+                    return None
+                if not may_pass(error) or time.monotonic() - begun > self._retry_s:
+                    self._lose(first_line(error))
+                    return None
+                if not warned:
+                    logger.warning(f"tracking store {uri()} does not take results now ({first_line(error)}); they wait")
+                warned = True
+                time.sleep(1)
+            else:
+                if warned:
+                    logger.info(f"tracking store {uri()} takes results again")
+                return result
+        return None
+
+    def _refuse(self, what: str, error: Exception) -> None:
+        if what not in self._refused:
+            self._refused.add(what)
+            logger.warning(f"tracking store {uri()} refuses {what}, which is left out: {first_line(error)}")
+
+    def _lose(self, reason: str) -> None:
+        if self.lost:
+            return
+        self.lost = True
+        later = f"; when it works again: {make_line('train', RESUME=self._folder)}" if self._folder else ""
+        kept = f"training goes on, its results are in {runs() / self._folder}" if self._folder else "it lacks this run"
+        logger.warning(f"tracking store {uri()} was lost ({reason}); {kept}{later}")
 
 
 def versions() -> dict[str, str]:

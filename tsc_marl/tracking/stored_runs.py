@@ -1,8 +1,6 @@
 """Stored runs of a road network: read them, take them out of the store, put them into another."""
 
-import atexit
-import functools
-import shutil
+import contextlib
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,9 +9,11 @@ from typing import Any
 import numpy as np
 
 from tsc_marl.errors import UserError
+from tsc_marl.paths import process_folder
 from tsc_marl.tracking import sealed
-from tsc_marl.tracking.connection import connect, first_line, uri
+from tsc_marl.tracking.connection import PatientClient, check_artifact_uri, connect, experiment_id, first_line, uri
 from tsc_marl.tracking.evaluation_file import Evaluation
+from tsc_marl.tracking.leftovers import end_dead_runs, process_tags
 from tsc_marl.tracking.run_folder import EVALUATION
 
 IMPORTED = "imported"
@@ -27,17 +27,22 @@ class StoredRuns:
 
     Args:
         experiment: name of the network.
+        writes: whether runs will be written. Reading makes neither a store nor an experiment.
 
     Raises:
-        UserError: when the store cannot be reached or written.
+        UserError: when the store cannot be reached, or written, or read.
     """
 
-    def __init__(self, experiment: str) -> None:
-        self.client, self.experiment_id = connect(experiment)
+    def __init__(self, experiment: str, writes: bool = False) -> None:
+        self._client = connect(writes)
+        self.client: Any = PatientClient(self._client)
+        self.experiment_id = experiment_id(self.client, experiment, writes)
         from mlflow import entities
         from mlflow.exceptions import MlflowException
 
         self._entities, self._errors = entities, (MlflowException, OSError)
+        with contextlib.suppress(UserError, *self._errors):  # a store that one may only read
+            end_dead_runs(self.client)
 
     def experiments(self) -> dict[str, str]:
         """Return the id of each experiment by its name."""
@@ -49,6 +54,8 @@ class StoredRuns:
         Raises:
             UserError: when MLflow does not understand the filter.
         """
+        if self.experiment_id is None:
+            return []
         wanted = "status = 'FINISHED' and tags.kind = 'training'" + (f" and {where}" if where else "")
         runs, token = [], None
         while True:
@@ -90,7 +97,7 @@ class StoredRuns:
             raise UserError(f"{record['name']} cannot be taken into {uri()}: {first_line(error)}") from None
 
     def _restore(self, record: Mapping[str, Any], artifact: Path, description: str, parent: str | None) -> str:
-        tags = record["tags"] | {IMPORTED: "yes"} | ({"mlflow.parentRunId": parent} if parent else {})
+        tags = record["tags"] | {IMPORTED: "yes"} | process_tags() | ({"mlflow.parentRunId": parent} if parent else {})
         start, end = record["start_ms"], record["end_ms"] or record["start_ms"]
         run_id = self.client.create_run(self.experiment_id, start, tags, record["name"]).info.run_id
         try:
@@ -140,17 +147,13 @@ class StoredRuns:
         """Return a local copy of a run's artifact, which is removed when the program ends.
 
         Raises:
-            UserError: when the run or the artifact does not exist.
+            UserError: when the run or the artifact does not exist, or lies outside the store.
         """
         try:
-            return Path(self.client.download_artifacts(run_id, artifact, tempfile.mkdtemp(dir=_downloads())))
+            location = self.client.get_run(run_id).info.artifact_uri
+            check_artifact_uri(f"{location}/{artifact}", f"run {run_id}")
+            return Path(self._client.download_artifacts(run_id, artifact, tempfile.mkdtemp(dir=process_folder())))
+        except UserError:
+            raise
         except Exception as error:
             raise UserError(f"run {run_id} has no {artifact} in {uri()}: {first_line(error)}") from None
-
-
-@functools.cache
-def _downloads() -> str:
-    """Return a folder that is removed when the program ends."""
-    folder = tempfile.mkdtemp(prefix="tsc_marl_")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder

@@ -8,7 +8,7 @@ import sys
 from urllib.parse import quote, urlencode
 
 from tsc_marl.errors import UserError
-from tsc_marl.tracking.connection import uri
+from tsc_marl.tracking.connection import uri, without_stray_folders
 from tsc_marl.tracking.stored_runs import StoredRuns
 
 logger = logging.getLogger(__name__)
@@ -49,4 +49,5 @@ def serve(port: int) -> None:
         if network != "Default":
             logger.info(f"{network}, curves of the trainings, best first: {pages}/{number}/runs?{BEST_FIRST}")
     logger.info(f"MLflow on {uri()}: {pages}?workflowType=machine_learning (in some seconds; Ctrl-C ends)")
-    subprocess.run([*command, "--workers", "1", "--uvicorn-opts", "--log-level warning"], check=False, env=os.environ | quiet)
+    with without_stray_folders():
+        subprocess.run([*command, "--workers", "1", "--uvicorn-opts", "--log-level warning"], check=False, env=os.environ | quiet)

@@ -9,11 +9,13 @@ import numpy as np
 
 from tsc_marl import console, deploy
 from tsc_marl.config import ExperimentConfig
+from tsc_marl.console import make_line
 from tsc_marl.evaluation import statistics, tables
 from tsc_marl.evaluation.evaluate import Results, evaluate, is_refusal, load_matching_results, write_results
 from tsc_marl.rollout.policies import ControllerPolicy, Policy
 from tsc_marl.rollout.pool import Pool
 from tsc_marl.rollout.task import Task
+from tsc_marl.sim.scenario import typed
 from tsc_marl.tracking.run_folder import RunFolder
 from tsc_marl.tracking.store import Tracker
 from tsc_marl.training.run import TrainingRun
@@ -65,11 +67,15 @@ def _evaluate(pool: Pool, task: Task, policies: Mapping[str, Policy], seeds: Seq
 
 
 def _next_commands(experiment: ExperimentConfig, folder: RunFolder) -> str:
-    last, net = experiment.algos[-1], f"NET={experiment.network}"
-    played = net if experiment.timing_preset == ExperimentConfig.timing_preset else f"{net} TIMING={experiment.timing_preset}"
-    verbs = ["ui", f"watch {played} POLICY={last}", f'evaluate {played} POLICY="{last} max_pressure"', f"compare {net}"]
-    verbs += [f"report {net}", f"explain {played} POLICY={last}"]
-    return "\n".join([f"\nlearning curve: {folder.learning_curve}", "next:", *(f"  make {verb}" for verb in verbs)])
+    last, net = experiment.algos[-1], {"NET": typed(experiment.network)}
+    preset = experiment.timing_preset
+    played = net | ({} if preset == ExperimentConfig.timing_preset else {"TIMING": preset})
+    commands: list[tuple[str, dict[str, str | list[str]]]] = [
+        ("ui", {}), ("watch", {**played, "POLICY": last}), ("evaluate", {**played, "POLICY": [last, "max_pressure"]}),
+        ("compare", {**net}), ("report", {**net}), ("explain", {**played, "POLICY": last}),
+    ]  # fmt: skip
+    lines = [f"  {make_line(verb, **variables)}" for verb, variables in commands]
+    return "\n".join([f"\nlearning curve: {folder.learning_curve}", "next:", *lines])
 
 
 def _log_evaluation(tracker: Tracker, run: TrainingRun, results: Results, baseline_delays: dict[str, float]) -> None:

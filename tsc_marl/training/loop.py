@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -15,7 +14,9 @@ from filelock import FileLock, Timeout
 
 from tsc_marl import console
 from tsc_marl.config import ExperimentConfig, RunConfig, command_line, parse
+from tsc_marl.console import make_line
 from tsc_marl.errors import UserError, unknown
+from tsc_marl.paths import file_name, temporary_folder
 from tsc_marl.rollout import interrupts
 from tsc_marl.rollout.pool import Pool, WorkerDiedError
 from tsc_marl.rollout.task import check_task
@@ -85,23 +86,43 @@ def _train_all(pool: Pool, tracker: Tracker, experiment: ExperimentConfig, spec:
         for config in experiment.runs:
             trainings.append(_open_run(tracker, config, spec, folder, parent))
             _learn(pool, tracker, trainings[-1])
+            _check_kept(folder, trainings)
         evaluate_and_report(pool, tracker, trainings, folder, parent)
+        _check_kept(folder, trainings)
         status = "FINISHED"
     except KeyboardInterrupt:
         status = "KILLED"
-        logger.warning(f"stopped; go on with: make train RESUME={folder.name}")
+        logger.warning(f"stopped; go on with: {make_line('train', RESUME=folder.name)}")
         raise
     except WorkerDiedError as error:
-        raise WorkerDiedError(f"{error}; the checkpoint is saved, go on with: make train RESUME={folder.name}") from None
+        line = make_line("train", RESUME=folder.name)
+        raise WorkerDiedError(f"{error}; the checkpoint is saved, go on with: {line}") from None
+    except OSError:
+        _check_kept(folder, trainings)
+        raise
     finally:
         for run_id in (*(run.mlflow_id for run in trainings), parent):
             tracker.end(run_id, status)
     if not tracker.lost:
         folder.finished.touch()
+    else:
+        line = make_line("train", RESUME=folder.name)
+        logger.warning(f"{folder.name} is complete, but not in the tracking store; when that works again: {line}")
+
+
+def _check_kept(folder: RunFolder, trainings: Sequence[TrainingRun]) -> None:
+    """Refuse to go on when the folder of the run was removed: nobody could resume the run; save the states anew."""
+    if folder.command.is_file():
+        return
+    for run in trainings:
+        run.save()
+    saved = ", ".join(str(run.folder.checkpoint) for run in trainings)
+    lost = "its settings, snapshots and earlier files are lost"
+    raise UserError(f"{folder.path} was removed while its run was going on: {lost}; the newest state is in {saved}")
 
 
 def _new_folder(argv: Sequence[str], experiment: ExperimentConfig) -> RunFolder:
-    folder = RunFolder(runs() / f"{experiment.network}-{datetime.now():%Y%m%d-%H%M%S}")
+    folder = RunFolder(runs() / file_name(f"{experiment.network}-{datetime.now():%Y%m%d-%H%M%S}"))
     try:
         prepare(folder, argv, experiment)
     except FileExistsError:  # another training started in this second
@@ -117,7 +138,7 @@ def prepare(folder: RunFolder, argv: Sequence[str], experiment: ExperimentConfig
         FileExistsError: when the folder exists; a folder is complete or absent.
     """
     folder.path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.path.parent, prefix=".") as scratch:
+    with temporary_folder(folder.path.parent) as scratch:
         new = RunFolder(Path(scratch, "new"))
         new.path.mkdir()
         settings.write(new, argv, experiment)
@@ -151,7 +172,8 @@ def _parent(tracker: Tracker, experiment: ExperimentConfig, folder: RunFolder) -
     tags = {"kind": "comparison", "network": experiment.network, "folder": folder.name, "command": _command(folder)}
     tags |= fingerprint.tags(experiment.task().scenario)
     run_id = tracker.start(f"{' vs '.join(experiment.algos)} ({folder.name})", tags, experiment.as_dict())
-    settings.write_parent_id(folder, run_id)
+    if run_id:
+        settings.write_parent_id(folder, run_id)
     return run_id
 
 
@@ -164,7 +186,8 @@ def _open_run(tracker: Tracker, config: RunConfig[Any], spec: Spec, folder: RunF
             "kind": "training", "network": experiment.network, "algorithm": name, "seed": str(seed),
             "timing": experiment.timing_preset, "folder": folder.name, "command": _command(folder),
         } | fingerprint.tags(run.task.scenario)  # fmt: skip
-        run.mlflow_id = tracker.start(f"{name} seed {seed} ({folder.name})", tags, config.as_dict(), parent)
+        run_id = tracker.start(f"{name} seed {seed} ({folder.name})", tags, config.as_dict(), parent)
+        run.mlflow_id = run_id or run.mlflow_id  # of a lost store that may come back
         run.stage_checkpoint()
     return run
 
@@ -181,6 +204,7 @@ def _learn(pool: Pool, tracker: Tracker, run: TrainingRun) -> None:
         with console.progress(run.label, experiment.episodes, run.episode) as progress:
             while run.episode < experiment.episodes:
                 interrupts.check()
+                _check_kept(RunFolder(run.folder.path.parent), [run])
                 if run.episode in quarters:
                     run.snapshot()
                 metrics = train_iteration(pool, run)

@@ -1,7 +1,6 @@
 """Text files of a run's folder: its command, its settings, which a resumed run keeps, and its run in the store."""
 
 import re
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from pydantic import BaseModel
 from tsc_marl import algos, old_options
 from tsc_marl.config import ExperimentConfig, parse
 from tsc_marl.errors import UserError
+from tsc_marl.paths import temporary_folder
 from tsc_marl.sim.scenario import reference
 from tsc_marl.tracking import renames, sealed
 from tsc_marl.tracking.run_folder import RunFolder
@@ -106,7 +106,7 @@ def _experiment(values: dict[str, Any]) -> ExperimentConfig:
 def _from_command(folder: RunFolder) -> ExperimentConfig:
     """Return the settings of a run of an earlier version, from its command line and its copy of configs/."""
     words = old_options.replace(read_command(folder))
-    with tempfile.TemporaryDirectory() as copied:
+    with temporary_folder() as copied:
         for path in folder.old_configs.rglob("*.yaml"):
             values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
             today = Path(copied, path.parent.relative_to(folder.old_configs), f"{renames.variant(path.stem)}.yaml")

@@ -1,12 +1,12 @@
 """A clip: the traffic of a part of an episode, second by second, from the files that SUMO writes."""
 
-import tempfile
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from tsc_marl.paths import temporary_folder
 from tsc_marl.rollout.types import Policy, Task
 from tsc_marl.sim import route_files
 from tsc_marl.sim.engine import HALTING_MS
@@ -51,7 +51,7 @@ class Clip:
 
 def record_clip(task: Task, policy: Policy, seed: int, from_s: int, to_s: int) -> Clip:
     """Play an episode to the second `to_s` and return its frames from `from_s` on."""
-    with tempfile.TemporaryDirectory() as folder, closing(policy.task_for(task).env()) as env:
+    with temporary_folder() as folder, closing(policy.task_for(task).env()) as env:
         out, begin_s = Path(folder), env.scenario.begin_s
         traces = {
             "--fcd-output": str(out / "traces.xml"), "--fcd-output.attributes": "x,y,angle,speed",

@@ -14,7 +14,17 @@ def new_figure(**options: Any) -> "Figure":
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.text import Text
 
-    figure = Figure(**options)
+    class PlainTextFigure(Figure):
+        """A figure in which names may have dollar signs: they begin no formula, except in matplotlib's own tick labels."""
+
+        def draw(self, renderer: Any) -> None:
+            for text in self.findobj(Text):
+                if isinstance(text, Text) and "mathdefault" not in text.get_text():
+                    text.set_parse_math(False)
+            super().draw(renderer)
+
+    figure = PlainTextFigure(**options)
     FigureCanvasAgg(figure)
     return figure

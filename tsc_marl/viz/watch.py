@@ -1,13 +1,13 @@
 """One episode in sumo-gui, driven by a policy, with the value of its phase at each signal."""
 
 import logging
-import tempfile
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 
+from tsc_marl.paths import temporary_folder
 from tsc_marl.rollout.types import Policy, Task
 from tsc_marl.sim.engine import window_closed_error
 from tsc_marl.sim.env import TrafficEnv
@@ -54,7 +54,7 @@ def watch(task: Task, policy: Policy, seed: int, delay_ms: int, quit_on_end: boo
     Raises:
         UserError: when there is no display, or the weights do not fit the network.
     """
-    with tempfile.TemporaryDirectory() as folder, closing(policy.task_for(task).env()) as env:
+    with temporary_folder() as folder, closing(policy.task_for(task).env()) as env:
         settings = Path(folder) / "view.xml"
         wide = exaggeration(env)
         settings.write_text(VIEW.format(delay_ms=delay_ms, wide=wide, large=1.5 * wide), encoding="utf-8")
