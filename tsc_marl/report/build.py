@@ -14,6 +14,7 @@ from tsc_marl.analysis import compare, summaries
 from tsc_marl.analysis.compare import COMPARABLE_SETTINGS, Comparison
 from tsc_marl.errors import UserError
 from tsc_marl.evaluation.tables import cells
+from tsc_marl.paths import file_name
 from tsc_marl.report import curves, print_plots, sentences, signal_plots
 from tsc_marl.report.network_data import NetworkResults, read
 from tsc_marl.report.style import SeriesStyle, series_styles
@@ -101,7 +102,7 @@ def text(sections: Sequence[Section], command: str) -> str:
 
 
 def _html(plot: go.Figure, name: str) -> str:
-    return plot.to_html(full_html=False, include_plotlyjs=False, config=PLOT_OPTIONS, div_id=name)
+    return plot.to_html(full_html=False, include_plotlyjs=False, config=PLOT_OPTIONS, div_id=file_name(name))
 
 
 def _table(results: NetworkResults) -> tuple[list[str], list[list[str]]]:

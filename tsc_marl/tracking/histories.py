@@ -3,12 +3,16 @@
 MLflow makes objects of every value and checks each again: 200 trainings then took minutes.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
 import numpy as np
+
+from tsc_marl.errors import UserError
+from tsc_marl.tracking.connection import first_line, uri
 
 Points = Mapping[str, tuple[Sequence[int], Sequence[float]]]
 """Steps and values of each metric by its name."""
@@ -26,16 +30,23 @@ def read(client: Any, wanted: Mapping[str, Iterable[str]]) -> dict[str, dict[str
     Args:
         client: MLflow's client.
         wanted: names of metrics by the id of the run.
+
+    Raises:
+        UserError: when the database cannot be read.
     """
     engine = _engine(client)
     if engine is None:
         return {run: {name: _points(_entries(client, run, name)) for name in sorted(names)} for run, names in wanted.items()}
-    with engine.connect() as connection:
+    with _connected(engine) as connection:
         return {run: _of_run(connection, run, sorted(names)) for run, names in wanted.items()}
 
 
 def write(client: Any, run_id: str, points: Points, time_ms: int) -> None:
-    """Log histories of a run that has none; every step of a metric is greater than the one before."""
+    """Log histories of a run that has none; every step of a metric is greater than the one before.
+
+    Raises:
+        UserError: when the database cannot be written.
+    """
     from mlflow.entities import Metric
 
     entries = {name: list(zip(*columns, strict=True)) for name, columns in points.items()}
@@ -51,6 +62,22 @@ def write(client: Any, run_id: str, points: Points, time_ms: int) -> None:
 def _engine(client: Any) -> Any:
     """Return SQLAlchemy's engine of a store that is a database, None for a server."""
     return getattr(client._tracking_client.store, "engine", None)
+
+
+@contextmanager
+def _connected(engine: Any) -> Iterator[Any]:
+    """Open a transaction.
+
+    Raises:
+        UserError: when the database cannot be read or written.
+    """
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        with engine.begin() as connection:
+            yield connection
+    except SQLAlchemyError as error:
+        raise UserError(f"tracking store {uri()} cannot be used: {first_line(error)}") from None
 
 
 def _entries(client: Any, run_id: str, name: str) -> list[tuple[int, float]]:
@@ -85,5 +112,5 @@ def _insert(engine: Any, run_id: str, entries: Mapping[str, Sequence[tuple[int, 
     fixed = {"run_uuid": run_id, "timestamp": time_ms, "is_nan": False}
     rows = [{"key": name, "step": step, "value": value, **fixed} for name, values in entries.items() for step, value in values]
     if rows:
-        with engine.begin() as connection:
+        with _connected(engine) as connection:
             connection.execute(sqlalchemy.insert(SqlMetric.__table__), rows)
