@@ -3,8 +3,10 @@
 import io
 import json
 import re
+import shutil
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -59,18 +61,64 @@ def test_what_is_read_is_what_was_written(load, home):
     }
 
 
-def test_a_training_whose_curve_has_a_hole_is_refused(load, client):
+def cut_curves(record):
     """As after a store that was lost for good before the end."""
+    metrics = {name: [column[:1] for column in points] for name, points in record["metrics"].items()}
+    return {**record, "metrics": metrics, "tags": {key: value for key, value in record["tags"].items() if key != "imported"}}
+
+
+def without(part, key):
+    return lambda record: {**record, part: {name: value for name, value in record[part].items() if name != key}}
+
+
+def unequal(record):
+    steps, values = record["metrics"]["delay"]
+    return {**record, "metrics": record["metrics"] | {"delay": [steps[:-1], values[:-1]]}}
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (cut_curves, "the curves of 2 of 4 episodes"),
+        (unequal, "the curves of episode and delay have different steps"),
+        (without("metrics", "minutes"), "the curve of minutes is missing"),
+        (without("params", "episodes"), "run.params: episodes is missing"),
+        (without("tags", "algorithm"), "run.tags.algorithm: Field required"),
+        (without("tags", "git_commit"), "run.tags.git_commit: Field required"),
+        (lambda record: {**record, "params": record["params"] | {"episodes": "x"}}, "episodes is 'x', no number of episodes"),
+    ],
+)
+def test_a_damaged_training_is_named_and_left_out(home, load, client, capsys, tmp_path, damage, message):
     (whole, *_) = load().groups["ippo"]
     store = StoredRuns("cross")
-    record = store.record(whole.run_id)
-    cut = {name: [column[:1] for column in points] for name, points in record["metrics"].items()}
-    run_id = store.restore(record | {"metrics": cut}, store.download(whole.run_id, EVALUATION), "")
+    record = damage(store.record(client.get_run(whole.run_id)))
+    run_id = store.restore(record, store.download(whole.run_id, EVALUATION), "", whole.tags["mlflow.parentRunId"])
     try:
-        with pytest.raises(UserError, match=rf"the curves of 2 of 4 episodes of run {run_id}; make train RESUME="):
-            load()
+        capsys.readouterr()
+        assert home.main("compare --net cross") == 0
+        (line,) = (line for line in capsys.readouterr().out.splitlines() if "left out" in line)
+        assert line.startswith(f"run {run_id} (")
+        assert message in line
+        assert [training.run_id for training in load().groups["ippo"]].count(run_id) == 0
+        assert home.main(f"export --net cross --out {tmp_path}") == 0
+        assert [line for line in capsys.readouterr().out.splitlines() if "left out" in line] == [line] * 2
+        assert home.main(["compare", "--net", "cross", "--where", f"attributes.run_id = '{run_id}'"]) == 2
+        assert "no finished run on cross" in capsys.readouterr().err
     finally:
         client.delete_run(run_id)
+
+
+@pytest.mark.parametrize("damage", [b"", b"null", b"{}", b'{"results": {"a": [{"seed": 1}]}}', None])
+def test_a_training_with_a_damaged_evaluation_is_left_out(load, client, capsys, damage):
+    (whole, *_) = load().groups["mappo"]
+    folder = StoredRuns("cross").download(whole.run_id, EVALUATION).parent
+    path = Path(client.get_run(whole.run_id).info.artifact_uri.removeprefix("file://")) / EVALUATION
+    try:
+        path.unlink() if damage is None else path.write_bytes(damage)
+        capsys.readouterr()
+        assert whole.run_id not in {training.run_id for training in load().trainings}
+    finally:
+        shutil.copy(folder / EVALUATION, path)
 
 
 def test_only_classical_controllers_are_baselines(load):

@@ -2,13 +2,17 @@
 
 import gzip
 import json
+import os
 import shutil
+import sqlite3
 
 import pytest
+from helpers.cli import ROOT, one_line
 
 from tsc_marl.analysis import compare, summaries
 from tsc_marl.evaluation.tables import cells
 from tsc_marl.report import archive_page
+from tsc_marl.report.archive_file import read_file
 
 pytest_plugins = ["helpers.fixtures"]
 
@@ -102,14 +106,27 @@ def test_import_into_another_store(files, new_home, empty_store, tmp_path, capsy
         assert message in capsys.readouterr().out
 
 
-def test_a_failed_import_leaves_nothing_in_the_store(files, home, capsys, tmp_path):
-    """Its last training has more steps than values in one curve."""
+def test_export_of_an_import_has_the_same_content(files, new_home, tmp_path):
+    home = new_home()
+    assert home.main(f"import --folder {files}") == 0
+    assert home.main(f"export --out {tmp_path}") == 0
+    (path,), (again,) = files.rglob("*.json.gz"), tmp_path.rglob("*.json.gz")
+    content, other = (json.loads(gzip.decompress(file.read_bytes())) for file in (path, again))
+    assert content.pop("sha256") != other.pop("sha256")
+    for part in (other, *other["trainings"]):
+        assert part["run"]["tags"].pop("imported") == "yes"
+    assert other == content
+
+
+def test_an_import_that_the_store_refuses_leaves_nothing_in_it(files, home, capsys, tmp_path):
+    """The second training of the file meets a full disk."""
     (path,) = files.rglob("*.json.gz")
-    content = json.loads(gzip.decompress(path.read_bytes()))
-    content["trainings"][-1]["run"]["metrics"]["reward"][0].append(99)
-    (tmp_path / "bad.json.gz").write_bytes(gzip.compress(json.dumps(content).encode()))
+    shutil.copy(path, tmp_path)
+    trigger = "BEFORE INSERT ON metrics WHEN (SELECT count(*) FROM runs) > 2 BEGIN SELECT RAISE(ABORT, 'disk is full'); END"
+    with sqlite3.connect(home.folder / "mlflow.db") as store:
+        store.execute(f"CREATE TRIGGER full {trigger}")
     assert home.main(f"import --folder {tmp_path}") == 2
-    assert "cannot be taken into" in capsys.readouterr().err
+    assert "disk is full" in one_line(capsys.readouterr().err)
     assert home.statuses() == {}
     assert not (home.folder / "runs").exists()
 
@@ -150,13 +167,162 @@ def test_import_refuses_a_file_that_is_no_export_and_keeps_nothing(files, home, 
 
 
 def changed(data, **entries):
-    return gzip.compress(json.dumps(json.loads(gzip.decompress(data)) | entries).encode())
+    return packed(unpacked(data) | entries)
 
 
 def renamed(data, name):
+    return with_value(data, ("run", "tags", "folder"), name)
+
+
+def unpacked(data):
     content = json.loads(gzip.decompress(data))
-    content["run"]["tags"]["folder"] = name
+    content.pop("sha256")
+    return content
+
+
+def packed(content):
     return gzip.compress(json.dumps(content).encode())
+
+
+def with_value(data, place, value):
+    """The file with a value at a place, or without it."""
+    content = unpacked(data)
+    *parents, last = place
+    part = content
+    for key in parents:
+        part = part[key]
+    if value is REMOVED:
+        del part[last]
+    else:
+        part[last] = value
+    return packed(content)
+
+
+REMOVED = object()
+FIRST = ("trainings", 0)
+TAGS, PARAMS, METRICS = ((*FIRST, "run", part) for part in ("tags", "params", "metrics"))
+ROW = (*FIRST, "evaluation", "results", "mappo s0", 0)
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        ((*PARAMS, "episodes"), "x", "trainings.0.run.params: episodes is 'x', no number of episodes"),
+        ((*PARAMS, "episodes"), REMOVED, "trainings.0.run.params: episodes is missing"),
+        ((*PARAMS, "episodes"), 4, "trainings.0.run.params.episodes: Input should be a valid string; got '4'"),
+        ((*PARAMS, "episodes"), "6", "the curves of 4 of 6 episodes"),
+        ((*PARAMS, "eval_seeds"), "(1, 3)", "the evaluation has the seeds (1, 2), the setting eval_seeds others"),
+        ((*PARAMS, "algo.lr"), "x" * 7000, "params.algo.lr: String should have at most 6000 characters"),
+        ((*PARAMS, "a#b"), "x", "params.a#b.[key]: MLflow does not take this name; got 'a#b'"),
+        ((*TAGS, "seed"), "9" * 5000, "tags.seed: String should match pattern '^[0-9]{1,3}$'; got '999"),
+        ((*TAGS, "seed"), "-1", "tags.seed: String should match pattern"),
+        ((*TAGS, "seed"), "1", "with seed 1 is there twice"),
+        ((*TAGS, "folder"), "other", "the tags folder and network of training 0 are not those of the file"),
+        ((*TAGS, "network"), "other", "the tags folder and network of training 0 are not those of the file"),
+        ((*TAGS, "algorithm"), "../a", "tags.algorithm: String should match pattern"),
+        ((*TAGS, "kind"), "report", "tags.kind: Input should be 'training'"),
+        ((*TAGS, "note"), "x" * 9000, "tags.note: String should have at most 8000 characters"),
+        ((*TAGS, "note"), "a\0b", "tags.note: String should match pattern"),
+        ((*TAGS, "mlflow.parentRunId"), "1", "the tag mlflow.parentRunId is MLflow's own"),
+        ((*METRICS, "delay"), [[1, 2], [5.0]], "metrics.delay: 2 steps have 1 values"),
+        ((*METRICS, "reward"), [[1, 2], [5.0]], "metrics.reward: 2 steps have 1 values"),
+        ((*METRICS, "reward"), [[2, 1], [5.0, 5.0]], "metrics.reward: its steps do not increase"),
+        ((*METRICS, "reward"), [[1, 1], [5.0, 5.0]], "metrics.reward: its steps do not increase"),
+        ((*METRICS, "reward"), [[1], [float("nan")]], "metrics.reward.1.0: Input should be a finite number; got 'nan'"),
+        ((*METRICS, "reward"), [[1], [float("inf")]], "metrics.reward.1.0: Input should be a finite number; got 'inf'"),
+        ((*METRICS, "reward"), [[True], [1.0]], "metrics.reward.0.0: Input should be a valid integer; got 'True'"),
+        ((*METRICS, "reward"), [[10**300], [1.0]], "metrics.reward.0.0: Input should be less than or equal to"),
+        ((*METRICS, "reward"), [[], []], "metrics.reward.0: List should have at least 1 item"),
+        ((*METRICS, "a\n"), [[1], [1.0]], "MLflow does not take this name"),
+        ((*METRICS, "a/../b"), [[1], [1.0]], "MLflow does not take this name"),
+        ((*METRICS, "x" * 251), [[1], [1.0]], "MLflow does not take this name"),
+        ((*METRICS, "minutes"), REMOVED, "the curve of minutes is missing"),
+        ((*METRICS, "delay"), [[1, 2], [5.0, 5.0]], "the curves of episode and delay have different steps"),
+        ((*METRICS, "eval/delay"), REMOVED, "the metric eval/delay is missing"),
+        ((*ROW, "delay"), REMOVED, "evaluation.results.mappo s0.0.delay: Field required"),
+        ((*ROW, "delay"), float("nan"), "mappo s0.0.delay: Input should be a finite number"),
+        ((*ROW, "seed"), True, "mappo s0.0.seed: Input should be a valid integer"),
+        ((*ROW, "seed"), 2, "a seed was played twice"),
+        ((*ROW, "seed"), 7, "the evaluation has the seeds (7, 2), the setting eval_seeds others"),
+        ((*ROW, "stops"), float("inf"), "mappo s0.0.stops: Input should be a finite number, or nan"),
+        ((*ROW, "stops"), "many", "mappo s0.0.stops: Input should be a valid number; got 'many'"),
+        ((*ROW, "stops"), REMOVED, "mappo s0 has other metrics in some episodes"),
+        (("evaluation", "results", "max_pressure", 0, "seed"), 9, "was played on other seeds than the first"),
+        (("evaluation", "results"), {}, "evaluation.results: Dictionary should have at least 1 item"),
+        (("evaluation", "demand"), 5, "evaluation.demand: Input should be a valid dictionary; got '5'"),
+        (("run", "tags", "folder"), "a/b", "run.tags.folder: String should match pattern"),
+        (("run", "tags", "folder"), "a\0b", "run.tags.folder: String should match pattern"),
+        (("run", "tags", "folder"), "a" * 300, "run.tags.folder: String should have at most 240 bytes"),
+        (("run", "tags", "folder"), "é" * 150, "run.tags.folder: String should have at most 240 bytes"),
+        (("run", "start_ms"), 10**20, "run.start_ms: Input should be less than or equal to"),
+        (("run", "start_ms"), True, "run.start_ms: Input should be a valid integer; got 'True'"),
+        (("run", "name"), "a\ud800", "is no exported training ("),
+        (("network",), "a" * 300, "network: String should have at most 240 bytes"),
+        (("network",), "a\x1b[31m", "network: String should match pattern"),
+        (("format",), True, "format: Input should be a valid integer; got 'True'"),
+    ],
+)
+def test_import_names_the_field_and_its_value(files, home, capsys, tmp_path, place, value, message):
+    (path,) = files.rglob("*.json.gz")
+    (tmp_path / "bad.json.gz").write_bytes(with_value(path.read_bytes(), place, value))
+    shutil.copy(path, tmp_path / "a.json.gz")
+    assert home.main(f"import --folder {tmp_path}") == 2
+    line = one_line(capsys.readouterr().err)
+    assert f"{tmp_path / 'bad.json.gz'} is no exported training (" in line
+    assert message in line
+    assert "leave it out, or export it again" in line
+    assert not (home.folder / "runs").exists()
+    assert home.statuses() == {}
+
+
+def write_bomb(path):
+    with gzip.open(path, "wb", compresslevel=1) as file:
+        for _ in range(101):
+            file.write(b" " * 1_000_000)
+
+
+def flip(path, data):
+    content = json.loads(gzip.decompress(data))
+    content["trainings"][0]["run"]["metrics"]["delay"][1][0] += 1
+    path.write_bytes(packed(content))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda path, _: write_bomb(path), "it unpacks to more than 100 MB"),
+        (lambda path, _: path.mkdir(), "it is no regular file"),
+        (lambda path, _: path.symlink_to(path), "it is no regular file"),
+        (lambda path, _: os.mkfifo(path), "it is no regular file"),
+        (lambda path, _: path.write_bytes(gzip.compress(b'{"network": "\xe9"}')), "can't decode byte"),
+        (lambda path, _: path.write_bytes(gzip.compress(b"[" * 100_000)), "it is nested too deeply"),
+        (lambda path, _: path.write_bytes(gzip.compress(b'{"format": ' + b"1" * 5000 + b"}")), "Exceeds the limit"),
+        (flip, "its content differs from its checksum sha256"),
+    ],
+)
+def test_import_refuses_hostile_files_in_one_line(files, home, capsys, tmp_path, make, message):
+    (path,) = files.rglob("*.json.gz")
+    make(tmp_path / "bad.json.gz", path.read_bytes())
+    assert home.main(f"import --folder {tmp_path}") == 2
+    assert message in one_line(capsys.readouterr().err)
+    assert not (home.folder / "runs").exists()
+
+
+def test_two_files_of_one_run_are_refused(files, home, capsys, tmp_path):
+    (path,) = files.rglob("*.json.gz")
+    for name in ("a", "b"):
+        shutil.copy(path, tmp_path / f"{name}.json.gz")
+    assert home.main(f"import --folder {tmp_path}") == 2
+    assert f"a.json.gz and {tmp_path}/b.json.gz both have the run" in one_line(capsys.readouterr().err)
+    assert home.statuses() == {}
+
+
+def test_files_of_earlier_versions_have_no_checksum_and_are_read():
+    """Every published file follows the schema."""
+    paths = sorted((ROOT / "docs" / "trainings").glob("*/*.json.gz"))
+    assert len(paths) > 100
+    for path in paths:
+        assert "sha256" not in read_file(path)
 
 
 def test_mistakes(home, capsys, tmp_path):

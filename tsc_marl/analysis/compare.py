@@ -2,7 +2,7 @@
 
 import logging
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,8 @@ from tsc_marl.evaluation.evaluate import results_from
 from tsc_marl.sim import fingerprint
 from tsc_marl.sim.scenario import typed
 from tsc_marl.tracking import renames
-from tsc_marl.tracking.stored_runs import StoredRuns
+from tsc_marl.tracking.stored_runs import IMPORTED, StoredRuns
+from tsc_marl.tracking.training_record import CURVES, FINAL, EvaluationRows, StoredTraining, validate
 
 logger = logging.getLogger(__name__)
 
@@ -40,10 +41,12 @@ class RunFilter:
     """Algorithms, by their names on the command line."""
     folders: Sequence[str] = ()
     """Names of folders in runs/."""
+    without: Collection[str] = ()
+    """Ids of runs that are left out."""
 
     def takes(self, tags: Mapping[str, str]) -> bool:
         """Return whether the algorithms and folders include a training with these tags; `where` is MLflow's task."""
-        criteria = (self.algos, tags["algorithm"]), (self.folders, tags.get("folder"))
+        criteria = (self.algos, tags.get("algorithm")), (self.folders, tags.get("folder"))
         return all(not names or name in names for names, name in criteria)
 
 
@@ -138,7 +141,7 @@ def load(network: str, choice: RunFilter = RunFilter()) -> Comparison:
     """Read the finished trainings of a network.
 
     Trainings of one algorithm with different `algo.*` settings are different groups. Of two trainings with the same settings
-    and seed, the newer one counts.
+    and seed, the newer one counts. A damaged training is left out with a line.
 
     Args:
         network: name of the network, which is the experiment in the store.
@@ -148,11 +151,11 @@ def load(network: str, choice: RunFilter = RunFilter()) -> Comparison:
         UserError: when no training matches, or when two differ in one of `COMPARABLE_SETTINGS`.
     """
     store = StoredRuns(network)
-    finished = [run for run in store.finished(choice.where) if "eval/delay" in run.data.metrics]
-    runs = [run for run in finished if choice.takes(run.data.tags)]
+    finished = [run for run in store.finished(choice.where) if FINAL in run.data.metrics]
+    runs = [run for run in finished if choice.takes(run.data.tags) and run.info.run_id not in choice.without]
     if len(runs) > SLOW:
         logger.info(f"{network}: reading {len(runs)} trainings")
-    trainings = [_training(store, run) for run in runs]
+    trainings = _trainings(store, runs)
     missing = sorted(set(choice.algos) - {training.algorithm for training in trainings})
     for name in missing:
         if name not in config.algorithms():
@@ -160,7 +163,7 @@ def load(network: str, choice: RunFilter = RunFilter()) -> Comparison:
     if missing or not trainings:
         of = f" of {', '.join(missing)}" if missing else ""
         chosen = f" that match {choice.where}" if choice.where else ""
-        trained = sorted({run.data.tags["algorithm"] for run in finished})
+        trained = sorted({run.data.tags["algorithm"] for run in finished if "algorithm" in run.data.tags})
         other = f"; there are runs of {', '.join(trained)}" if trained else ""
         line = make_line("train", NET=typed(network), **({"ALGOS": missing} if missing else {}))
         raise UserError(f"no finished run{of} on {network}{chosen}; train one: {line}{other}")
@@ -170,29 +173,48 @@ def load(network: str, choice: RunFilter = RunFilter()) -> Comparison:
         if training.seed not in {other.seed for other in groups[name]}:  # newest first
             groups[name].append(training)
     ordered = {name: sorted(group, key=lambda training: training.seed) for name, group in groups.items()}
-    return Comparison(network, ordered, _baseline_delays(store, runs))
+    return Comparison(network, ordered, _baseline_delays(store, trainings))
 
 
-def _training(store: StoredRuns, run: Any) -> Training:
+def _trainings(store: StoredRuns, runs: Sequence[Any]) -> list[Training]:
+    """Return the trainings of the runs; a damaged one is named and left out."""
+    curves = store.histories({run.info.run_id: CURVES for run in runs})
+    trainings = []
+    for run in runs:
+        try:
+            trainings.append(_training(store, run, curves[run.info.run_id]))
+        except (UserError, ValueError) as error:
+            logger.warning(left_out(run, error))
+    return trainings
+
+
+def left_out(run: Any, error: Exception) -> str:
+    """Return the line about a damaged training: what is wrong with it, and what to do."""
+    tags = run.data.tags
+    name = f"run {run.info.run_id} ({tags.get('algorithm', 'no algorithm')}, seed {tags.get('seed', 'unknown')})"
+    again = f"make train RESUME={tags['folder']} sends what it lacks" if "folder" in tags and IMPORTED not in tags else ""
+    delete = "delete it in MLflow (make ui)" + (" and import it again" if IMPORTED in tags else "")
+    return " ".join(f"{name} is damaged and left out: {error}; {f'{again}, or {delete}' if again else delete}".split())
+
+
+def _training(store: StoredRuns, run: Any, curves: Mapping[str, np.ndarray]) -> Training:
     tags, params = run.data.tags, renames.settings(run.data.params)
-    try:
-        content = store.evaluation(run.info.run_id)
-    except UserError as error:
-        advice = f"delete the run in MLflow (make ui), or --where \"attributes.run_id != '{run.info.run_id}'\""
-        raise UserError(f"{error}; {advice}") from None
+    content = store.evaluation(run.info.run_id, run.info.artifact_uri)
+    points = {name: (steps.astype(int).tolist(), values.tolist()) for name, (steps, values) in _columns(curves)}
+    validate(StoredTraining, {"run": {"tags": tags, "params": params, "metrics": points}, "evaluation": content})
     (episodes,) = results_from(content).values()
-    histories = {key: store.history(run.info.run_id, key) for key in ("episode", "steps", "delay", "minutes")}
-    played = max(histories["episode"], default=0.0)
-    if played != float(params["episodes"]):
-        state = f"the store has the curves of {played:.0f} of {params['episodes']} episodes of run {run.info.run_id}"
-        line = make_line("train", RESUME=tags.get("folder", ""))
-        raise UserError(f"{state}; {line} sends the others, or delete the run in MLflow (make ui)")
     files = {key: value for key, value in tags.items() if key.startswith(fingerprint.PREFIX)}
     return Training(
         run.info.run_id, renames.variant(tags["algorithm"]), int(tags["seed"]), params | files | {"SUMO": tags["sumo_version"]},
         np.array([episode["delay"] for episode in episodes]),
-        float(np.mean([episode.values.get("gridlock", np.nan) for episode in episodes])), histories, tags, run.data.metrics,
+        float(np.mean([episode.values.get("gridlock", np.nan) for episode in episodes])),
+        {name: values for name, (_, values) in _columns(curves)}, tags, run.data.metrics,
     )  # fmt: skip
+
+
+def _columns(curves: Mapping[str, np.ndarray]) -> list[tuple[str, np.ndarray]]:
+    """Return steps and values [2, n] of the curves that the store has."""
+    return [(name, points.T) for name, points in curves.items() if len(points)]
 
 
 def _check_comparable(trainings: Sequence[Training]) -> None:
@@ -223,14 +245,18 @@ def group_names(trainings: Sequence[Training]) -> list[str]:
     return names
 
 
-def _baseline_delays(store: StoredRuns, runs: Sequence[Any]) -> dict[str, float]:
+def _baseline_delays(store: StoredRuns, trainings: Sequence[Training]) -> dict[str, float]:
     """Return the mean delays of the classical controllers that were measured beside these trainings."""
-    parents = dict.fromkeys(run.data.tags.get("mlflow.parentRunId", "") for run in runs)
+    parents, families = dict.fromkeys(training.tags.get("mlflow.parentRunId", "") for training in trainings), store.families()
     baseline_delays: dict[str, float] = {}
-    for parent in filter(None, parents):
+    for parent in parents:
+        if parent not in families:
+            continue
         try:
-            content = store.evaluation(parent)
-        except UserError:
+            content = store.evaluation(parent, families[parent].info.artifact_uri)
+            validate(EvaluationRows, content)
+        except (UserError, ValueError) as error:
+            logger.warning(f"controllers beside run {parent} are left out: {error}")
             continue
         for name, episodes in results_from(content).items():
             if name in controllers.available():

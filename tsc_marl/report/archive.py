@@ -4,33 +4,45 @@ A file holds the run of one command, without checkpoints: tags, settings, curves
 episode. `compare` and `report` need no more.
 """
 
-import gzip
 import json
 import logging
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from tsc_marl import console
-from tsc_marl.analysis.compare import RunFilter
+from tsc_marl.analysis.compare import RunFilter, left_out
 from tsc_marl.errors import UserError
 from tsc_marl.evaluation import tables
 from tsc_marl.evaluation.evaluate import results_from
 from tsc_marl.paths import file_name, temporary_folder
 from tsc_marl.report import archive_page
-from tsc_marl.report.archive_file import FORMAT, SUFFIX, read_file
+from tsc_marl.report.archive_file import FORMAT, SUFFIX, check_training, pack, read_file
 from tsc_marl.tracking.run_folder import EVALUATION, RunFolder
 from tsc_marl.tracking.stored_runs import StoredRuns
+from tsc_marl.tracking.training_record import FINAL
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass
+class _Export:
+    """Files of one network."""
+
+    files: dict[str, bytes] = field(default_factory=dict)
+    """Bytes by the name of the run's folder."""
+    algorithms: set[str] = field(default_factory=set)
+    damaged: list[str] = field(default_factory=list)
+    """Ids of trainings that no file takes."""
 
 
 def write(networks: Sequence[str], choice: RunFilter, out: Path, command: str) -> int:
     """Write finished trainings as `out/<network>/<run>.json.gz`, and their tables as `out/README.md`.
 
-    A file holds all trainings of one command, even if the filter takes some of them; an existing file is overwritten.
-    README.md keeps the tables of networks that this export does not write.
+    A file holds all trainings of one command, even if the filter takes some of them; an existing file is overwritten. A damaged
+    training is left out with a line. README.md keeps the tables of networks that this export does not write.
 
     Args:
         networks: names of networks; empty for all.
@@ -44,48 +56,68 @@ def write(networks: Sequence[str], choice: RunFilter, out: Path, command: str) -
         UserError: when there are none, or the folder cannot be written.
     """
     networks = networks or [name for name in StoredRuns("Default").experiments() if name != "Default"]
-    contents = {network: _contents(network, choice) for network in networks}
-    files = [content for families in contents.values() for content in families.values()]
-    exported = {training["run"]["tags"]["algorithm"] for content in files for training in content["trainings"]}
+    exports = {network: _export(network, choice) for network in networks}
+    exported = {name for export in exports.values() for name in export.algorithms}
     missing = [name for name in choice.algos if name not in exported]
     if missing or not exported:
         of = f" of {', '.join(missing)}" if missing else ""
         raise UserError(f"no finished training{of} on {', '.join(networks) or 'any network'} is chosen; train one: make train")
     path = out
     try:
-        for network, families in contents.items():
-            for name, content in families.items():
+        for network, export in exports.items():
+            for name, data in export.files.items():
                 path = out / file_name(network) / f"{file_name(name)}{SUFFIX}"
                 path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(gzip.compress(json.dumps(content).encode(), mtime=0))  # the same content, the same bytes
+                path.write_bytes(data)
         path = out / "README.md"
         before = path.read_text(encoding="utf-8") if path.exists() else ""
-        sections = {network: archive_page.section(network, choice) for network, families in contents.items() if families}
+        sections = {
+            network: archive_page.section(network, replace(choice, without=export.damaged))
+            for network, export in exports.items()
+            if export.files
+        }
         path.write_text(archive_page.text(sections, command, before), encoding="utf-8")
+    except UnicodeDecodeError:
+        raise UserError(f"{path} is no text in UTF-8, so its tables cannot be kept; move it away") from None
     except OSError as error:
         raise UserError(f"trainings cannot be written to {path} ({error.strerror}); give another folder with --out") from None
-    return len(files)
+    return sum(len(export.files) for export in exports.values())
 
 
-def _contents(network: str, choice: RunFilter) -> dict[str, dict[str, Any]]:
-    """Return the content of each file, by the name of the run's folder."""
+def _export(network: str, choice: RunFilter) -> _Export:
+    """Return the files of a network; what the import would refuse is named and left out."""
     store = StoredRuns(network)
     chosen = {run.data.tags.get("mlflow.parentRunId") for run in store.finished(choice.where) if choice.takes(run.data.tags)}
-    families: dict[str, list[str]] = defaultdict(list)
+    families: dict[str, list[Any]] = defaultdict(list)
     for run in store.finished():
         parent = run.data.tags.get("mlflow.parentRunId")
-        if parent in chosen and parent and "eval/delay" in run.data.metrics:
-            families[parent].append(run.info.run_id)
-    contents = {}
-    for parent, children in families.items():
-        content = {"format": FORMAT, "network": network, **_record(store, parent)}
-        content["trainings"] = [_record(store, child) for child in reversed(children)]
-        contents[content["run"]["tags"]["folder"]] = content
-    return contents
+        if parent in chosen and parent and FINAL in run.data.metrics:
+            families[parent].append(run)
+    export, parents = _Export(), store.families()
+    for parent, runs in families.items():
+        trainings = []
+        for run in reversed(runs):
+            try:
+                trainings.append(check_training(_record(store, run)))
+            except (UserError, ValueError) as error:
+                logger.warning(left_out(run, error))
+                export.damaged.append(run.info.run_id)
+        if not trainings:
+            continue
+        try:
+            if parent not in parents:
+                raise ValueError("the run of the command that started them is missing")
+            content = {"format": FORMAT, "network": network, **_record(store, parents[parent]), "trainings": trainings}
+            export.files[content["run"]["tags"].get("folder")] = pack(content)
+            export.algorithms |= {training["run"]["tags"]["algorithm"] for training in trainings}
+        except (UserError, ValueError) as error:
+            named = ", ".join(run.info.run_id for run in runs)
+            logger.warning(f"trainings {named} are left out: {error}")
+    return export
 
 
-def _record(store: StoredRuns, run_id: str) -> dict[str, Any]:
-    return {"run": store.record(run_id), "evaluation": store.evaluation(run_id)}
+def _record(store: StoredRuns, run: Any) -> dict[str, Any]:
+    return {"run": store.record(run), "evaluation": store.evaluation(run.info.run_id, run.info.artifact_uri)}
 
 
 def read(folder: Path) -> tuple[int, int]:
@@ -103,19 +135,40 @@ def read(folder: Path) -> tuple[int, int]:
     paths = sorted(folder.rglob(f"*{SUFFIX}"))
     if not paths:
         raise UserError(f"no trainings (files *{SUFFIX}) in {folder}; give the folder of an export with --folder")
-    contents = [read_file(path) for path in paths]
-    stores = {network: StoredRuns(network, writes=True) for network in {content["network"] for content in contents}}
+    networks, trainings = _check(paths)
+    stores = {network: StoredRuns(network, writes=True) for network in networks}
     stored = {run.data.tags.get("folder") for store in stores.values() for run in store.finished()}
-    logger.info(f"reading {sum(len(content['trainings']) for content in contents)} trainings")
+    logger.info(f"reading {trainings} trainings")
     taken = 0
-    with console.progress("import", len(contents), unit="file") as progress:
-        for content in contents:
+    with console.progress("import", len(paths), unit="file") as progress:
+        for path in paths:
+            content = read_file(path)  # once more: all of them at once would fill the memory
             taken += _import(content, stores[content["network"]], stored)
             progress.advance()
     return taken, len(paths) - taken
 
 
-def _import(content: dict[str, Any], store: StoredRuns, stored: Collection[str]) -> bool:
+def _check(paths: Sequence[Path]) -> tuple[list[str], int]:
+    """Return the networks of the files, and the number of trainings in them.
+
+    Raises:
+        UserError: when a file is damaged, or when two have the same run.
+    """
+    networks: dict[str, None] = {}
+    files: dict[str, Path] = {}
+    trainings = 0
+    for path in paths:
+        content = read_file(path)
+        folder = content["run"]["tags"]["folder"]
+        if folder in files:
+            raise UserError(f"{files[folder]} and {path} both have the run {folder}; leave one of them out")
+        files[folder] = path
+        networks[content["network"]] = None
+        trainings += len(content["trainings"])
+    return list(networks), trainings
+
+
+def _import(content: dict[str, Any], store: StoredRuns, stored: set[str]) -> bool:
     """Import one file, unless the store has its run or the run is being trained here; return whether it was imported."""
     name = content["run"]["tags"]["folder"]
     run = RunFolder.named(name)

@@ -102,7 +102,7 @@ def text(sections: Sequence[Section], command: str) -> str:
 
 
 def _html(plot: go.Figure, name: str) -> str:
-    return plot.to_html(full_html=False, include_plotlyjs=False, config=PLOT_OPTIONS, div_id=name)
+    return plot.to_html(full_html=False, include_plotlyjs=False, config=PLOT_OPTIONS, div_id=file_name(name))
 
 
 def _table(results: NetworkResults) -> tuple[list[str], list[list[str]]]:

@@ -115,11 +115,19 @@ def _signals(store: StoredRuns, trainings: Sequence[Training], names: Mapping[st
     episode = trainings[0].curve["episode"]
     series: dict[str, dict[str, list[np.ndarray]]] = {}
     for training in trainings:
-        for key in sorted(training.metrics):
-            signal, _, metric = names.get(key, key).removeprefix("agent/").rpartition("/")
-            if key.startswith("agent/") and (metric in CREDIT or metric == REWARD):
-                step, value = store.points(training.run_id, key).T
+        drawn = {key: parts for key in sorted(training.metrics) if (parts := _signal_metric(names.get(key, key)))}
+        for key, points in store.histories({training.run_id: drawn})[training.run_id].items():
+            signal, metric = drawn[key]
+            points = points[np.isfinite(points[:, 1])]
+            if len(points):
+                step, value = points.T
                 played = np.interp(step, training.curve["steps"], training.curve["episode"])
                 series.setdefault(metric, {}).setdefault(signal, []).append(np.interp(episode, played, value))
     means = {metric: {name: np.mean(curves, axis=0) for name, curves in names.items()} for metric, names in series.items()}
     return SignalSeries(episode, means)
+
+
+def _signal_metric(key: str) -> tuple[str, str] | None:
+    """Return signal and metric of a key that the report draws."""
+    signal, _, metric = key.removeprefix("agent/").rpartition("/")
+    return (signal, metric) if key.startswith("agent/") and (metric in CREDIT or metric == REWARD) else None

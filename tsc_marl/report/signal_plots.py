@@ -31,15 +31,16 @@ LONGEST = 16
 def change_map(results: NetworkResults) -> go.Figure | None:
     """Return a map for each other group: a signal's colour is the change of its local reward against the reference.
 
-    None where there is no other group, or where local rewards were not logged.
+    Groups whose trainings had other signals than the network of today are left out. None where there is no other group, or
+    where local rewards were not logged.
     """
     rewards = {name: series.final(REWARD) for name, series in results.signals.items()}
     base = rewards.pop(results.reference)
-    rewards = {name: rewards[name] for name in results.groups if rewards.get(name)}
-    if not rewards or not base:
-        return None
     loaded = scenario.load(results.network)
     signals = {signal.name: (signal.x, signal.y) for signal in road_network.read(loaded.net).signals}
+    rewards = {name: rewards[name] for name in results.groups if signals.keys() <= rewards.get(name, {}).keys()}
+    if not rewards or not signals.keys() <= base.keys():
+        return None
     lines = [np.vstack([line, [np.nan, np.nan]]) for line in delay_map.shapes(loaded.net).values()]
     x, y = np.concatenate(lines).T
     rows, columns = -(-len(rewards) // COLUMNS), min(COLUMNS, len(rewards))
@@ -126,9 +127,10 @@ def credit_panels(results: NetworkResults) -> go.Figure | None:
 
 
 def _heatmap(series: SignalSeries, metric: str, name: str, order: Sequence[str], most: float) -> go.Heatmap:
+    undefined = np.full(len(series.episode), np.nan)
     bar = {"xanchor": "left", "xpad": 0, "ypad": 0, "thickness": 8, "nticks": 5, "tickfont": {"size": 10}}
     return go.Heatmap(
-        x=series.episode, y=order, z=[series.metrics[metric][signal] for signal in order], zmin=0, zmax=most,
+        x=series.episode, y=order, z=[series.metrics[metric].get(signal, undefined) for signal in order], zmin=0, zmax=most,
         colorscale="Blues", colorbar=bar,
         hovertemplate=f"{name}, %{{y}} after %{{x:.0f}} episodes<br>{CREDIT[metric]}: %{{z:.3~g}}<extra></extra>",
     )  # fmt: skip

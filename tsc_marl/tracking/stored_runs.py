@@ -2,7 +2,7 @@
 
 import contextlib
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from tsc_marl.errors import UserError
 from tsc_marl.paths import process_folder
-from tsc_marl.tracking import sealed
+from tsc_marl.tracking import histories, sealed
 from tsc_marl.tracking.connection import PatientClient, check_artifact_uri, connect, experiment_id, first_line, uri
 from tsc_marl.tracking.evaluation_file import Evaluation
 from tsc_marl.tracking.leftovers import end_dead_runs, process_tags
@@ -18,8 +18,6 @@ from tsc_marl.tracking.run_folder import EVALUATION
 
 IMPORTED = "imported"
 """Tag of imported trainings; they have no checkpoint here."""
-LARGEST_BATCH = 1000
-"""Metrics that MLflow takes at once."""
 
 
 class StoredRuns:
@@ -54,35 +52,43 @@ class StoredRuns:
         Raises:
             UserError: when MLflow does not understand the filter.
         """
-        if self.experiment_id is None:
-            return []
         wanted = "status = 'FINISHED' and tags.kind = 'training'" + (f" and {where}" if where else "")
+        try:
+            return self._search(wanted)
+        except self._errors as error:
+            raise UserError(f"where {where} is no filter of MLflow's: {first_line(error)}") from None
+
+    def families(self) -> dict[str, Any]:
+        """Return the runs of the commands that started trainings, by their ids; deleted ones too: trainings may remain."""
+        runs = self._search("tags.kind = 'comparison'", run_view_type=self._entities.ViewType.ALL)
+        return {run.info.run_id: run for run in runs}
+
+    def _search(self, wanted: str, **options: Any) -> list[Any]:
         runs, token = [], None
-        while True:
-            try:
-                page = self.client.search_runs([self.experiment_id], wanted, order_by=["start_time DESC"], page_token=token)
-            except self._errors as error:
-                raise UserError(f"where {where} is no filter of MLflow's: {first_line(error)}") from None
+        while self.experiment_id is not None:
+            order = ["start_time DESC"]
+            page = self.client.search_runs([self.experiment_id], wanted, order_by=order, page_token=token, **options)
             runs += page
             token = page.token
             if not token:
-                return runs
+                break
+        return runs
 
-    def record(self, run_id: str) -> dict[str, Any]:
+    def record(self, run: Any) -> dict[str, Any]:
         """Return a run without its artifacts, for `restore`.
 
         Keys: `name`, `start_ms`, `end_ms`, `tags`, `params`, and `metrics` (steps and values by name, in six digits). Tags of
-        MLflow itself, such as the user, are left out.
+        MLflow itself, such as the user, and undefined values are left out.
         """
-        run = self.client.get_run(run_id)
-        curves = {name: self.points(run_id, name).T for name in sorted(run.data.metrics)}
-        rounded = {
-            name: [step.astype(int).tolist(), [float(f"{x:.6g}") for x in value]] for name, (step, value) in curves.items()
-        }
+        metrics = {}
+        for name, points in self.histories({run.info.run_id: run.data.metrics})[run.info.run_id].items():
+            step, value = points[np.isfinite(points[:, 1])].T
+            if len(step):
+                metrics[name] = [step.astype(int).tolist(), [float(f"{x:.6g}") for x in value]]
         return {
             "name": run.info.run_name, "start_ms": run.info.start_time, "end_ms": run.info.end_time,
             "tags": {key: value for key, value in run.data.tags.items() if not key.startswith("mlflow.")},
-            "params": run.data.params, "metrics": rounded,
+            "params": run.data.params, "metrics": metrics,
         }  # fmt: skip
 
     def restore(self, record: Mapping[str, Any], artifact: Path, description: str, parent: str | None = None) -> str:
@@ -101,15 +107,9 @@ class StoredRuns:
         start, end = record["start_ms"], record["end_ms"] or record["start_ms"]
         run_id = self.client.create_run(self.experiment_id, start, tags, record["name"]).info.run_id
         try:
-            entries = [
-                self._entities.Metric(name, value, end, step)
-                for name, points in record["metrics"].items()
-                for step, value in zip(*points, strict=True)
-            ]
             params = [self._entities.Param(key, value) for key, value in record["params"].items()]
             self.client.log_batch(run_id, params=params)
-            for first in range(0, len(entries), LARGEST_BATCH):
-                self.client.log_batch(run_id, entries[first : first + LARGEST_BATCH])
+            histories.write(self.client, run_id, record["metrics"], end)
             self.client.log_artifact(run_id, str(artifact))
             self.client.set_tag(run_id, "mlflow.note.content", description)
             self.client.set_terminated(run_id, end_time=end)
@@ -122,37 +122,48 @@ class StoredRuns:
         """Mark a run as deleted in MLflow."""
         self.client.delete_run(run_id)
 
-    def history(self, run_id: str, metric: str) -> np.ndarray:
-        """Return all values of a metric in the order of their steps."""
-        return self.points(run_id, metric)[:, 1]
+    def histories(self, wanted: Mapping[str, Iterable[str]]) -> dict[str, dict[str, np.ndarray]]:
+        """Return steps and values [n, 2] of metrics by run and name, in the order of the steps; a step counts once.
 
-    def points(self, run_id: str, metric: str) -> np.ndarray:
-        """Return [n, 2]: step and value of a metric, in the order of the steps."""
-        entries = self.client.get_metric_history(run_id, metric)
-        ordered = sorted(entries, key=lambda entry: (entry.step, entry.timestamp))
-        return np.array([(entry.step, entry.value) for entry in ordered]).reshape(-1, 2)
+        Args:
+            wanted: names of metrics by the id of the run.
+        """
+        return histories.read(self.client, wanted)
 
-    def evaluation(self, run_id: str) -> dict[str, Any]:
+    def evaluation(self, run_id: str, location: str | None = None) -> dict[str, Any]:
         """Return the evaluation of a finished training, or of the command that started it.
+
+        Args:
+            run_id: id of the run.
+            location: as for `download`.
 
         Raises:
             UserError: when there are none, or their file is damaged.
         """
         try:
-            return sealed.loads(self.download(run_id, EVALUATION).read_bytes(), Evaluation)
-        except ValueError as error:
-            raise UserError(f"{EVALUATION} of run {run_id} in {uri()} is damaged ({error})") from None
+            return sealed.loads(self.download(run_id, EVALUATION, location).read_bytes(), Evaluation)
+        except (OSError, ValueError) as error:
+            raise UserError(f"{EVALUATION} of run {run_id} in {uri()} is damaged ({first_line(error)})") from None
 
-    def download(self, run_id: str, artifact: str) -> Path:
+    def download(self, run_id: str, artifact: str, location: str | None = None) -> Path:
         """Return a local copy of a run's artifact, which is removed when the program ends.
+
+        Args:
+            run_id: id of the run.
+            artifact: name of the artifact.
+            location: `artifact_uri` of the run, where it is at hand: MLflow looks the run up twice otherwise.
 
         Raises:
             UserError: when the run or the artifact does not exist, or lies outside the store.
         """
+        from mlflow import artifacts
+
         try:
-            location = self.client.get_run(run_id).info.artifact_uri
-            check_artifact_uri(f"{location}/{artifact}", f"run {run_id}")
-            return Path(self._client.download_artifacts(run_id, artifact, tempfile.mkdtemp(dir=process_folder())))
+            location = str(location or self.client.get_run(run_id).info.artifact_uri)
+            place = f"{location.rstrip('/')}/{artifact}"
+            check_artifact_uri(place, f"run {run_id}")
+            folder = tempfile.mkdtemp(dir=process_folder())
+            return Path(artifacts.download_artifacts(artifact_uri=place, dst_path=folder, tracking_uri=uri()))
         except UserError:
             raise
         except Exception as error:
