@@ -278,6 +278,6 @@ def _check_disk() -> None:
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message, at most 300 characters; the name of its class if it has none."""
+    """Return the line of an error's message that says why, at most 300 characters; the name of its class if it has none."""
     lines = str(error).strip().splitlines()
-    return lines[0][:300] if lines else type(error).__name__
+    return next((line for line in lines if "(sqlite3." in line), lines[0])[:300] if lines else type(error).__name__
