@@ -77,7 +77,7 @@ def connect(writes: bool) -> Any:
         with _exclusive(writes and file is not None), without_stray_folders():
             if file is not None and file.exists():
                 wait_for_lock(file, writes)
-            return waiting.answer(lambda: _opened(mlflow.MlflowClient(uri())), uri(), advice)
+            return waiting.answer(lambda: _opened(mlflow.MlflowClient(uri())), uri(), sqlite_file() is None)
     except UserError:
         raise
     except Exception as error:  # every kind of store fails in its own way
@@ -95,7 +95,7 @@ class PatientClient:
 
         def call(*arguments: Any, **named: Any) -> Any:
             try:
-                return waiting.answer(lambda: method(*arguments, **named), uri(), advice)
+                return waiting.answer(lambda: method(*arguments, **named), uri(), sqlite_file() is None)
             except Exception as error:
                 if may_pass(error) or "(sqlite3." in str(error):
                     raise UserError(f"tracking store {uri()} cannot be used: {reason(error)}") from None
@@ -229,13 +229,6 @@ def check_artifact_uri(location: str, owner: str) -> None:
         raise UserError(f"{owner} in {uri()} keeps its files in {location}, outside {place}; {moved}")
 
 
-def advice() -> str:
-    """Return what to do about a store that does not answer."""
-    if (file := sqlite_file()) is not None:
-        return f"it is used by {waiting.users(file)}; {ADVICE['locked']}"
-    return "start the server, or unset MLFLOW_TRACKING_URI"
-
-
 def _advice_on(message: str) -> str:
     own = next((text for pattern, text in ADVICE.items() if re.search(pattern, message)), None)
     if own is not None and sqlite_file() is not None:
@@ -285,6 +278,6 @@ def _check_disk() -> None:
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message, at most 300 characters; the name of its class if it has none."""
+    """Return the line of an error's message that says why, at most 300 characters; the name of its class if it has none."""
     lines = str(error).strip().splitlines()
-    return lines[0][:300] if lines else type(error).__name__
+    return next((line for line in lines if "(sqlite3." in line), lines[0])[:300] if lines else type(error).__name__

@@ -21,16 +21,16 @@ GIVE_UP_S = 30.0
 Result = TypeVar("Result")
 
 
-def answer(action: Callable[[], Result], store: str, advice: Callable[[], str]) -> Result:
+def answer(action: Callable[[], Result], store: str, ends: bool) -> Result:
     """Return the result of an action on the store.
 
     Args:
         action: the action; it goes on in a thread of its own when nobody waits for it any more.
         store: name of the store.
-        advice: returns why there may be no answer, and what to do about it.
+        ends: whether to give up after `GIVE_UP_S`. A server may hang; SQLite ends its calls itself.
 
     Raises:
-        UserError: when there is no answer within `GIVE_UP_S`.
+        UserError: when it gives up.
         Exception: that of the action.
     """
     outcome: Future[Result] = Future()
@@ -43,9 +43,10 @@ def answer(action: Callable[[], Result], store: str, advice: Callable[[], str]) 
 
     Thread(target=work, daemon=True).start()
     if not wait([outcome], NOTICE_S).done:
-        logger.warning(f"waiting for tracking store {store}, {GIVE_UP_S:.0f} s at most")
-    if not wait([outcome], GIVE_UP_S - NOTICE_S).done:
-        raise UserError(f"tracking store {store} has not answered for {GIVE_UP_S:.0f} s; {advice()}")
+        logger.warning(f"waiting for tracking store {store}{f', {GIVE_UP_S:.0f} s at most' if ends else ''}")
+    if not wait([outcome], GIVE_UP_S - NOTICE_S if ends else None).done:
+        todo = "start the server, or unset MLFLOW_TRACKING_URI"
+        raise UserError(f"tracking store {store} has not answered for {GIVE_UP_S:.0f} s; {todo}")
     return outcome.result()
 
 
