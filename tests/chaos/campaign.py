@@ -57,6 +57,7 @@ class Row:
         self.tried += faults
         if losses:
             self.losses[number], self.weight[number] = list(losses), faults
+            print("\n".join(f"{self.name} {number}: {loss}" for loss in losses), flush=True)
 
     @property
     def held(self) -> int:

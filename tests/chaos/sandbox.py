@@ -156,7 +156,8 @@ class Sandbox:
             names = sorted({" ".join(p.words)[:80] for p in self.processes()})
             yield f"processes are left: {'; '.join(names)}"
             self.end_processes()
-        if names := sorted(path.name for path in self.temporary.iterdir()):
+        every = sorted(path.name for path in self.temporary.iterdir())
+        if names := [name for name in every if not name.startswith("torchinductor_")]:  # torch's cache, one a user
             kinds = sorted({name.rstrip("0123456789abcdefghijklmnopqrstuvwxyz_")[:12] or name[:9] for name in names})
             yield f"{len(names)} temporary files are left: {', '.join(kinds)}"
         if number := self.running():
