@@ -32,9 +32,13 @@ class SmallDisk:
     def fill(self, sandbox: Sandbox, left_bytes: int) -> None:
         """Leave this many bytes."""
         if self.mounted:
-            free = shutil.disk_usage(self.folder).free
             with (self.folder / "ballast").open("wb") as file:
-                os.posix_fallocate(file.fileno(), 0, max(1, free - left_bytes))
+                for _ in range(50):
+                    free = shutil.disk_usage(self.folder).free
+                    with contextlib.suppress(OSError):  # the command has just taken more
+                        os.posix_fallocate(file.fileno(), 0, max(1, free - left_bytes))
+                        return
+            raise RuntimeError(f"{self.folder} could not be filled")
         else:
             for process in sandbox.processes():
                 with contextlib.suppress(ProcessLookupError):
