@@ -39,10 +39,9 @@ class SmallDisk:
                         os.posix_fallocate(file.fileno(), 0, max(1, free - left_bytes))
                         return
             raise RuntimeError(f"{self.folder} could not be filled")
-        else:
-            for process in sandbox.processes():
-                with contextlib.suppress(ProcessLookupError):
-                    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (left_bytes, left_bytes))
+        for process in sandbox.processes():
+            with contextlib.suppress(ProcessLookupError):
+                resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (left_bytes, left_bytes))
 
     def free(self) -> None:
         (self.folder / "ballast").unlink(missing_ok=True)
