@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 os.environ |= {"MLFLOW_DISABLE_TELEMETRY": "true", "GIT_PYTHON_REFRESH": "quiet", "MPLBACKEND": "agg"}
 
-SHARES = {"damage": 0.15, "fuzz": 0.35, "kills": 0.75, "store": 0.87, "disk": 1.0}
+SHARES = {"damage": 0.12, "fuzz": 0.32, "kills": 0.75, "store": 0.9, "disk": 1.0}
 """Rows in their order; each ends by this share of the time."""
 
 
@@ -36,8 +36,8 @@ class Options:
     """Longest time; a row that it cuts short says so."""
     only: tuple[Literal["damage", "fuzz", "kills", "store", "disk"], ...] = ()
     """Rows to run; by default all."""
-    trial: int | None = None
-    """Number of one trial of the row, to repeat it."""
+    trial: tuple[int, ...] = ()
+    """Numbers of single trials of a row, to repeat them."""
     share: float = 1.0
     """Share of the trials of each row."""
     lanes: int = field(default_factory=lambda: os.cpu_count() or 1)

@@ -24,8 +24,8 @@ class Settings:
     """Trials side by side."""
     deadline: float
     """On `time.monotonic`; no trial starts after it."""
-    trial: int | None = None
-    """Run this trial alone."""
+    trials: Sequence[int] = ()
+    """Run these alone."""
     share: float = 1.0
     """Share of the trials of each row."""
 
@@ -33,6 +33,10 @@ class Settings:
     def exported(self) -> Path:
         """Folder of an export of an undisturbed training."""
         return self.folder / "undisturbed_export" / "out"
+
+    def takes(self, number: int) -> bool:
+        """Return whether a trial is to be run."""
+        return not self.trials or number in self.trials
 
     def choices(self, row: str) -> random.Random:
         return random.Random(f"{self.seed} {row}")
@@ -57,6 +61,7 @@ class Row:
         self.tried += faults
         if losses:
             self.losses[number], self.weight[number] = list(losses), faults
+            print("\n".join(f"{self.name} {number}: {loss}" for loss in losses), flush=True)
 
     @property
     def held(self) -> int:
@@ -104,7 +109,7 @@ def run_side_by_side(row: Row, trials: Iterable[Trial], settings: Settings) -> R
 
 def _numbered(trials: Iterable[Trial], settings: Settings) -> Iterator[tuple[int, Trial]]:
     for number, trial in enumerate(trials):
-        if settings.trial in (None, number):
+        if settings.takes(number):
             yield number, trial
 
 

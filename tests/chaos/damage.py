@@ -57,7 +57,7 @@ def run(shared: Settings, reference: Reference, algorithm: str) -> Row:
     tasks = (
         (number, functools.partial(_trial, *part, sandbox.folder))
         for number, part in enumerate(plan)
-        if shared.trial in (None, number) and time.monotonic() < shared.deadline
+        if shared.takes(number) and time.monotonic() < shared.deadline
     )
     for answer in run_forked(tasks, sandbox.folder / "children", LIMIT_S, lanes=1):  # they damage the same files
         kind, _, by_line = plan[answer.number]

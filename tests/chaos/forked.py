@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MEMORY_BYTES = 12 * 2**30
+GRACE_S = 60
+"""Longest time in which a child must end after Ctrl-C."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ def run_forked(
     Args:
         tasks: with their numbers.
         folder: for their output.
-        limit_s: after this time a child gets Ctrl-C, and after this time again it is killed.
+        limit_s: after this time a child gets Ctrl-C, and `GRACE_S` later it is killed.
         lanes: children side by side.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -63,7 +65,7 @@ def run_forked(
                 yield _answer(running.pop(pid), status if done else None, folder / str(child.number))
             elif late:
                 _end(pid, signal.SIGINT)
-                child.stopped, child.limit = True, time.monotonic() + limit_s
+                child.stopped, child.limit = True, time.monotonic() + GRACE_S
         time.sleep(0.002)
 
 

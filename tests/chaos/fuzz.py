@@ -20,7 +20,7 @@ from tsc_marl.sim.feedback import SimConfig
 from tsc_marl.sim.signal_timing import Timing
 
 LINES = 2000
-LIMIT_S = 10
+LIMIT_S = 6
 LIGHT = ("networks", "compare", "report", "export", "import")
 """Verbs that may be played to the end."""
 VALUES = (
@@ -49,7 +49,7 @@ def run(settings: Settings, home: Path) -> Row:
     tasks = (
         (number, functools.partial(_play, line, folder / f"cwd{number}"))
         for number, line in enumerate(lines)
-        if settings.trial in (None, number) and time.monotonic() < settings.deadline
+        if settings.takes(number) and time.monotonic() < settings.deadline
     )
     for answer in run_forked(tasks, folder, LIMIT_S, settings.lanes):
         line = lines[answer.number]

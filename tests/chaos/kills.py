@@ -52,10 +52,6 @@ class Kill:
     moments: tuple[float, ...]
     """As shares of the undisturbed time, each from the start of the command."""
 
-    @property
-    def stops_command(self) -> bool:
-        return self.target == "main"
-
 
 def run(settings: Settings, references: Lazily[Reference]) -> Row:
     """Kill, go on, compare."""
@@ -67,7 +63,7 @@ def run(settings: Settings, references: Lazily[Reference]) -> Row:
 def _plan(settings: Settings) -> Iterator[tuple[str, Kill]]:
     """Return the kills in a shuffled order, so that a campaign cut short has tried all kinds."""
     choices = settings.choices("kills")
-    kinds = [(name, target, CHAIN) for name in ALGORITHMS for target in ("main", "main", "worker", "forkserver")]
+    kinds = [(name, target, CHAIN) for name in ALGORITHMS for target in ("main", "main", "main", "worker", "forkserver")]
     kinds += [("study", "main", 1)] * 6 + [("study", "child", 1)] * 3 + [("study", "forkserver", 1)] * 2
     kinds += [("evaluate", target, 1) for target in ("main", "main", "main", "worker", "forkserver")]
     kinds += [(name, "main", 1) for name in ("import", "export", "report") for _ in SIGNALS]
@@ -86,8 +82,11 @@ def _trial(settings: Settings, works: Lazily[Work], number: int, name: str, kill
     sandbox = Sandbox(settings.folder / f"k{number}", work.template)
     losses: list[str] = []
     try:
-        killed = _stop_again_and_again(sandbox, work, kill, losses) if kill.stops_command else _hurt(sandbox, work, kill, losses)
-        code, text = sandbox.run([*work.after] if work.after else work.line(sandbox.home))
+        attack = _stop_again_and_again if kill.target == "main" else _hurt
+        killed = attack(sandbox, work, kill, losses)
+        finished = attack is _hurt and work.name in ALGORITHMS and not losses
+        after = ("compare", *NET) if finished else work.after
+        code, text = sandbox.run([*after] if after else work.line(sandbox.home))
         losses += [f"the next command: {problem}" for problem in problems(text, code)]
         if code != 0:
             losses.append(f"the next command ends with {code}")

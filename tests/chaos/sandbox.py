@@ -156,7 +156,8 @@ class Sandbox:
             names = sorted({" ".join(p.words)[:80] for p in self.processes()})
             yield f"processes are left: {'; '.join(names)}"
             self.end_processes()
-        if names := sorted(path.name for path in self.temporary.iterdir()):
+        every = sorted(path.name for path in self.temporary.iterdir())
+        if names := [name for name in every if not name.startswith("torchinductor_")]:  # torch's cache, one a user
             kinds = sorted({name.rstrip("0123456789abcdefghijklmnopqrstuvwxyz_")[:12] or name[:9] for name in names})
             yield f"{len(names)} temporary files are left: {', '.join(kinds)}"
         if number := self.running():
@@ -205,8 +206,10 @@ def problems(text: str, code: int | None) -> Iterator[str]:
         yield "it does not end"
     elif code not in (0, 2, 130, 141):
         yield f"exit code {code}"
-    if "Traceback (most recent call last)" in text:
-        yield f"a traceback: {text.strip().splitlines()[-1][:120]}"
+    _, found, after = text.partition("Traceback (most recent call last):\n")
+    if found:
+        reason = next((line for line in after.splitlines() if not line.startswith(" ")), "cut short")
+        yield f"a traceback: {reason[:120]}"
     errors = [line for line in text.splitlines() if line.startswith("error: ")]
     if code == 2 and len(errors) != 1:
         yield f"exit code 2 with {len(errors)} error lines"

@@ -15,7 +15,7 @@ from tsc_marl.tracking.run_folder import RunFolder, TrainingFolder
 
 ALGORITHMS = ("mappo", "jointq", "ippo", "qmix", "maddpg", "mat")
 NET = ["--network", "cross"]
-SMALL = ["--episodes", "6", "--episodes-per-update", "2", "--checkpoint-every", "1", "--eval-seeds", "1", "2"]
+SMALL = ["--episodes", "4", "--episodes-per-update", "2", "--checkpoint-every", "1", "--eval-seeds", "1"]
 SMALL += ["--baselines", "max_pressure", "--workers", "2"]
 
 
