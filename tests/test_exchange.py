@@ -249,7 +249,7 @@ ROW = (*FIRST, "evaluation", "results", "mappo s0", 0)
         ((*ROW, "stops"), REMOVED, "mappo s0 has other metrics in some episodes"),
         (("evaluation", "results", "max_pressure", 0, "seed"), 9, "was played on other seeds than the first"),
         (("evaluation", "results"), {}, "evaluation.results: Dictionary should have at least 1 item"),
-        (("evaluation", "demand"), 5, "evaluation.demand: Input should be a valid dictionary; got '5'"),
+        (("evaluation", "demand"), 5, "evaluation.demand: Input should be an object; got '5'"),
         (("run", "tags", "folder"), "a/b", "run.tags.folder: String should match pattern"),
         (("run", "tags", "folder"), "a\0b", "run.tags.folder: String should match pattern"),
         (("run", "tags", "folder"), "a" * 300, "run.tags.folder: String should have at most 240 bytes"),

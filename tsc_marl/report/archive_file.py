@@ -35,7 +35,7 @@ END_OF_TIME_MS = 253_402_300_799_999
 Milliseconds = Annotated[int, Field(ge=0, le=END_OF_TIME_MS)]
 
 
-class _RunHead(BaseModel):
+class _RunHead(BaseModel, frozen=True):
     name: Annotated[Text, Field(min_length=1)]
     start_ms: Milliseconds
     end_ms: Milliseconds | None
@@ -54,7 +54,7 @@ class _FamilyTags(BaseModel):
     network: Name
 
 
-class _Family(_RunHead):
+class _Family(_RunHead, frozen=True):
     """Run of the command that started the trainings."""
 
     tags: _FamilyTags
@@ -62,13 +62,13 @@ class _Family(_RunHead):
     metrics: dict[Key, Points]
 
 
-class _ExportedTags(TrainingTags):
+class _ExportedTags(TrainingTags, frozen=True):
     folder: Name
     kind: Literal["training"]
     network: Name
 
 
-class _ExportedRun(TrainingRecord, _RunHead):
+class _ExportedRun(TrainingRecord, _RunHead, frozen=True):
     tags: _ExportedTags
 
     @model_validator(mode="after")
@@ -78,7 +78,7 @@ class _ExportedRun(TrainingRecord, _RunHead):
         return self
 
 
-class _ExportedTraining(StoredTraining):
+class _ExportedTraining(StoredTraining, frozen=True):
     run: _ExportedRun
 
 

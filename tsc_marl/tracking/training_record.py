@@ -60,6 +60,7 @@ def _needed(params: dict[str, str]) -> dict[str, str]:
     return params
 
 
+Number = Annotated[float, AfterValidator(_defined)]
 Text = Annotated[str, StringConstraints(max_length=8000, pattern=r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*$")]
 Name = Annotated[str, StringConstraints(pattern=r"^\w[^/\\\x00-\x1f\x7f]*$"), AfterValidator(_short)]
 """Name that becomes a file name."""
@@ -77,7 +78,7 @@ Params = dict[Key, Annotated[Text, StringConstraints(max_length=6000)]]
 class EpisodeRow(BaseModel, extra="allow"):
     """Metrics of an evaluation episode by their labels; nan where one is not defined."""
 
-    __pydantic_extra__: dict[str, Annotated[float, AfterValidator(_defined)]] = Field(init=False)
+    __pydantic_extra__: dict[str, Number] = Field(init=False)  # pyright: ignore[reportIncompatibleVariableOverride]
     seed: Annotated[int, Field(ge=0, lt=2**31)]
     delay: FiniteFloat
 
@@ -106,7 +107,7 @@ class EvaluationRows(BaseModel):
         return [row.seed for row in next(iter(self.results.values()))]
 
 
-class TrainingTags(BaseModel):
+class TrainingTags(BaseModel, frozen=True):
     """Tags that a comparison reads."""
 
     algorithm: Name
@@ -115,7 +116,7 @@ class TrainingTags(BaseModel):
     git_commit: Text
 
 
-class TrainingRecord(BaseModel):
+class TrainingRecord(BaseModel, frozen=True):
     """Run of a training: its curves have the same steps and reach the last episode."""
 
     tags: TrainingTags
@@ -138,7 +139,7 @@ class TrainingRecord(BaseModel):
         return self
 
 
-class StoredTraining(BaseModel):
+class StoredTraining(BaseModel, frozen=True):
     """A training with its evaluation, which has one policy and the seeds of the settings."""
 
     run: TrainingRecord
@@ -166,5 +167,5 @@ def validate(schema: type[BaseModel], content: Mapping[str, Any]) -> None:
         first = error.errors(include_url=False, include_context=False)[0]
         value = first["input"]
         got = "" if isinstance(value, dict | list) or first["type"] == "missing" else f"; got {str(value)[:50]!r}"
-        place = ".".join(map(str, first["loc"])) or "its content"
+        place = ".".join(str(part)[:80] for part in first["loc"]) or "its content"
         raise ValueError(" ".join(f"{place}: {first['msg'].removeprefix('Value error, ')}{got}".split())) from None
