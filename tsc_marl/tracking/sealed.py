@@ -20,7 +20,7 @@ CHECKSUM = "sha256"
 
 def dumps(content: Mapping[str, Any]) -> str:
     """Return content as JSON with its checksum."""
-    return json.dumps({**content, CHECKSUM: _digest(json.dumps(content))}, indent=1)
+    return json.dumps({CHECKSUM: _digest(json.dumps(content)), **content}, indent=1)
 
 
 def loads(text: str | bytes, schema: Any) -> Any:

@@ -24,6 +24,8 @@ from tsc_marl.training.learner import Learner
 from tsc_marl.types import Batch, Spec, mean_metrics
 
 logger = logging.getLogger(__name__)
+LARGEST = 1e9
+"""Size of a weight that no training needs: in products of a few of them, float32 overflows."""
 
 
 class TrainingRun:
@@ -82,16 +84,18 @@ class TrainingRun:
         checkpoint.save(self._staged, self.folder.checkpoint)
 
     def check_finite(self) -> None:
-        """Refuse weights that are nan or infinite; the staged state is still that before the update.
+        """Refuse weights that are nan, infinite or beyond `LARGEST`; the staged state is still that before the update.
 
         Raises:
             UserError: with the first of them.
         """
-        name = first_not_finite(self.learner.algorithm.state_dict())
+        algorithm = self.learner.algorithm
+        huge = (name for name, weight in algorithm.named_parameters() if weight.numel() and weight.detach().abs().max() > LARGEST)
+        name = first_not_finite(algorithm.state_dict()) or next(huge, None)
         if name:
             raise UserError(
-                f"the training of {self.label} diverged after {self.episode} episodes: weights {name} are not finite; "
-                f"the checkpoint holds the last finite ones; train anew with a smaller learning rate (--algo.lr)"
+                f"the training of {self.label} diverged after {self.episode} episodes: weights {name} are not finite, or beyond "
+                f"{LARGEST:.0e}; the checkpoint holds the last good ones; train anew with a smaller learning rate (--algo.lr)"
             )
 
     def snapshot(self) -> None:

@@ -67,7 +67,7 @@ def read_parent_id(folder: RunFolder) -> str:
     path = folder.parent_id
     if not path.exists():
         return ""
-    if path.is_file() and re.fullmatch(rb"([0-9a-f]{32})?", plain := path.read_bytes()):
+    if path.is_file() and re.fullmatch(rb"[0-9a-f]{32}", plain := path.read_bytes()):
         return plain.decode()
     return sealed.read(path, _ParentId, "remove it, and the run gets a new parent in the tracking store")["run_id"]
 
