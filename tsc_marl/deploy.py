@@ -17,6 +17,9 @@ from torch import Tensor
 from tsc_marl import algos
 from tsc_marl.errors import UserError
 from tsc_marl.rollout.policies import TrainedPolicy
+from tsc_marl.sim import fingerprint
+from tsc_marl.sim.feedback import SimConfig
+from tsc_marl.sim.signal_timing import Timing
 from tsc_marl.tracking import renames, sealed, tensor_file
 from tsc_marl.types import Spec
 
@@ -28,20 +31,25 @@ class _PolicyFile(BaseModel, extra="forbid", arbitrary_types_allowed=True):
     config: dict[StrictStr, Any]
     weights: dict[StrictStr, Tensor]
     spec: dict[StrictStr, Any]
+    sim: dict[StrictStr, Any] | None = None
+    timing: dict[StrictStr, Any] = {}
+    signals: fingerprint.Signals | None = None
 
 
-def save(path: Path, policy: TrainedPolicy, spec: Spec) -> None:
-    """Write a policy with its weights, its settings and the sizes of its network.
+def save(path: Path, policy: TrainedPolicy, spec: Spec, timing: Timing | None = None) -> None:
+    """Write a policy with its weights, settings and signals, the sizes of its network, and the timing of its training.
 
     Raises:
         UserError: when the disk does not take it.
     """
     content = {"name": policy.name, "config": asdict(policy.config), "weights": policy.weights, "spec": asdict(spec)}
+    content |= {"sim": None if policy.sim is None else asdict(policy.sim), "signals": policy.signals}
+    content["timing"] = asdict(timing or Timing())
     tensor_file.save(path, content, "free some disk space and try again")
 
 
-def load(path: Path) -> tuple[TrainedPolicy, Spec]:
-    """Return what `save` wrote.
+def load(path: Path) -> tuple[TrainedPolicy, Spec, Timing]:
+    """Return what `save` wrote; earlier versions wrote no observation, signals or timing.
 
     Raises:
         UserError: when the file is damaged, no policy of this program, or when its weights are not finite.
@@ -50,19 +58,21 @@ def load(path: Path) -> tuple[TrainedPolicy, Spec]:
         saved = _PolicyFile.model_validate(tensor_file.load(path))
         name, weights = renames.variant(saved.name), renames.weights(saved.weights)
         config = sealed.dataclass_from(algos.find(name).Config, renames.algorithm_settings(saved.config))
-        spec = sealed.dataclass_from(Spec, saved.spec)
+        spec, timing = sealed.dataclass_from(Spec, saved.spec), sealed.dataclass_from(Timing, saved.timing)
+        sim = None if saved.sim is None else sealed.dataclass_from(SimConfig, saved.sim)
     except ValueError as error:
         reason = sealed.first_line(error)
         raise UserError(f"policy {path} cannot be read ({reason}): it is damaged or no policy; use another") from None
     damaged = tensor_file.first_not_finite(weights)
     if damaged:
         raise UserError(f"policy {path} has weights {damaged} that are not finite; use another, or train again")
-    return TrainedPolicy(name, config, weights), spec
+    return TrainedPolicy(name, config, weights, sim, saved.signals), spec, timing
 
 
 def _load_pyfunc(path: str) -> "Trained":
     """Return the policy in a file. MLflow calls this function by its name."""
-    return Trained(*load(Path(path)))
+    policy, spec, _ = load(Path(path))
+    return Trained(policy, spec)
 
 
 class Trained:

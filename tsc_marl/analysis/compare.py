@@ -12,6 +12,7 @@ from tsc_marl import config, controllers
 from tsc_marl.errors import UserError, unknown
 from tsc_marl.evaluation import statistics
 from tsc_marl.evaluation.evaluate import results_from
+from tsc_marl.sim import fingerprint
 from tsc_marl.tracking import renames
 from tsc_marl.tracking.stored_runs import StoredRuns
 
@@ -19,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 SLOW = 10
 """More trainings than these take seconds to read."""
-COMPARABLE_SETTINGS = ("timing.", "sim.", "demand.", "eval_demand.", "eval_seeds", "episodes", "SUMO")
+COMPARABLE_SETTINGS = ("timing.", "sim.", "demand.", "eval_demand.", "eval_seeds", "episodes", "SUMO", fingerprint.PREFIX)
 """Prefixes of the settings that must be equal in trainings that are compared."""
 THRESHOLD_CONTROLLER = "max_pressure"
 """The controller whose delay is the threshold for the speed of learning."""
@@ -52,7 +53,7 @@ class Training:
     algorithm: str
     seed: int
     settings: dict[str, str]
-    """Settings in the store by name, and the version of SUMO."""
+    """Settings in the store by name, the version of SUMO, and the digests of the files; earlier versions did not store these."""
     delay: np.ndarray
     """[E] Delay [s] of the final policy in each evaluation episode."""
     gridlock: float
@@ -63,6 +64,11 @@ class Training:
     """Tags in the store: versions, `git_commit`, the `command`."""
     metrics: dict[str, float]
     """Last value of each metric in the store."""
+
+    @property
+    def says_its_files(self) -> bool:
+        """Whether it says which network and demand it had: those of earlier versions do not."""
+        return any(key.startswith(fingerprint.PREFIX) for key in self.settings)
 
     @property
     def commit(self) -> str:
@@ -180,22 +186,24 @@ def _training(store: StoredRuns, run: Any) -> Training:
         raise UserError(
             f"{state}; make train RESUME={tags.get('folder')} sends the others, or delete the run in MLflow (make ui)"
         )
+    files = {key: value for key, value in tags.items() if key.startswith(fingerprint.PREFIX)}
     return Training(
-        run.info.run_id, renames.variant(tags["algorithm"]), int(tags["seed"]), params | {"SUMO": tags["sumo_version"]},
+        run.info.run_id, renames.variant(tags["algorithm"]), int(tags["seed"]), params | files | {"SUMO": tags["sumo_version"]},
         np.array([episode["delay"] for episode in episodes]),
         float(np.mean([episode.values.get("gridlock", np.nan) for episode in episodes])), histories, tags, run.data.metrics,
     )  # fmt: skip
 
 
 def _check_comparable(trainings: Sequence[Training]) -> None:
-    """Refuse trainings that differ in one of `COMPARABLE_SETTINGS`."""
-    first = trainings[0]
-    for other in trainings[1:]:
-        for key in sorted(first.settings.keys() | other.settings.keys()):
+    """Refuse trainings that differ in one of `COMPARABLE_SETTINGS`; those that do not say their files may differ in them."""
+    for key in sorted({key for training in trainings for key in training.settings if key.startswith(COMPARABLE_SETTINGS)}):
+        is_file = key.startswith(fingerprint.PREFIX)
+        first, *others = [training for training in trainings if key in training.settings or not is_file]
+        for other in others:
             value, other_value = first.settings.get(key), other.settings.get(key)
-            if value != other_value and key.startswith(COMPARABLE_SETTINGS):
+            if value != other_value:
                 pair = f"runs {first.run_id} ({first.algorithm}) and {other.run_id} ({other.algorithm})"
-                field = "tags.sumo_version" if key == "SUMO" else f"params.`{key}`"
+                field = "tags.sumo_version" if key == "SUMO" else f"{'tags' if is_file else 'params'}.`{key}`"
                 advice = f"choose with --where, for example --where \"{field} = '{other_value if value is None else value}'\""
                 raise UserError(f"{pair} cannot be compared: {key} is {value} and {other_value}; {advice}")
 

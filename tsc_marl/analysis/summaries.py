@@ -88,7 +88,7 @@ def table(comparison: Comparison, reference: str) -> Table:
 
 
 def caveats(comparison: Comparison) -> str:
-    """Return warnings about the results: few trainings, or trainings of different commits in one group; empty if none."""
+    """Return warnings about the results: few trainings, different commits in one group, or unknown files; empty if none."""
     counts = {name: len(trainings) for name, trainings in comparison.groups.items()}
     warnings = []
     if min(counts.values()) < 2:
@@ -99,6 +99,10 @@ def caveats(comparison: Comparison) -> str:
     mixed = [name for name, trainings in comparison.groups.items() if len({training.commit for training in trainings}) > 1]
     if mixed:
         warnings.append(f"trainings of different git commits stand in one row: {', '.join(mixed)}")
+    unknown = [len([training for training in group if not training.says_its_files]) for group in comparison.groups.values()]
+    if 0 < sum(unknown) < len(comparison.trainings):
+        names = ", ".join(name for name, number in zip(comparison.groups, unknown, strict=True) if number)
+        warnings.append(f"{sum(unknown)} trainings of earlier versions do not say which network and demand they had: {names}")
     return "; ".join(warnings)
 
 

@@ -114,8 +114,8 @@ def _newest_network(policy: str) -> str:
 
 
 def _from_policy_file(path: Path) -> SavedPolicy:
-    policy, spec = deploy.load(path)
-    return SavedPolicy(policy.name, spec.network, Timing(), policy, spec)
+    policy, spec, timing = deploy.load(path)
+    return SavedPolicy(policy.name, spec.network, timing, policy, spec)
 
 
 @dataclass(frozen=True)

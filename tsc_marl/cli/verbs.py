@@ -1,5 +1,7 @@
 """The verbs of the command line: each reads its options, calls the package, prints the outcome."""
 
+import logging
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from tsc_marl import console
@@ -23,12 +25,15 @@ from tsc_marl.cli.options import (
     split,
 )
 from tsc_marl.config import algorithms, check_eval_seeds, cli, command_line, read_timing, timings
-from tsc_marl.errors import UserError, unknown
+from tsc_marl.errors import UserError, joined, try_each, unknown
 from tsc_marl.paths import file_name, make_folder
 from tsc_marl.sim.demand import Demand
 
 if TYPE_CHECKING:
     from tsc_marl.analysis.compare import Comparison
+    from tsc_marl.training.study import Trial
+
+logger = logging.getLogger(__name__)
 
 
 def train(argv: list[str]) -> None:
@@ -47,18 +52,34 @@ def study(argv: list[str]) -> None:
     for name in ("network", "algos", "seeds"):
         check_list(name, getattr(options, name))
     cells = module.trials(options.network, options.algos, options.seeds, rest)
-    module.run(cells, options.jobs)
+    failure = None
+    try:
+        module.run(cells, options.jobs)
+    except UserError as error:  # the others are compared all the same
+        failure = error
+    if finished := [cell for cell in cells if cell.finished]:
+        _compare_trials(finished, command_line("study", argv))
+    if failure is not None:
+        raise failure
+
+
+def _compare_trials(trials: "Sequence[Trial]", command: str) -> None:
     from tsc_marl.analysis import compare
     from tsc_marl.report import build
 
-    choice = compare.RunFilter(folders=[cell.folder.name for cell in cells])
-    comparisons = [compare.load(net, choice) for net in dict.fromkeys(cell.net for cell in cells)]
+    choice = compare.RunFilter(folders=[trial.folder.name for trial in trials])
+    nets = dict.fromkeys(trial.net for trial in trials)
+    loaded, refused = try_each(nets, lambda net: compare.load(net, choice))
+    comparisons = list(loaded.values())
     for comparison in comparisons:
         _show(comparison, None)
     stored = {training.tags["folder"] for comparison in comparisons for training in comparison.trainings}
-    if missing := [cell.folder.name for cell in cells if cell.folder.name not in stored]:
+    if missing := [trial.folder.name for trial in trials if trial.net in loaded and trial.folder.name not in stored]:
         console.say(f"not in the store, so not compared: {', '.join(missing)}; remove them from runs/ to train again")
-    build.run(comparisons, None, ReportOptions().out, command_line("study", argv))
+    if comparisons:
+        build.run(comparisons, None, ReportOptions().out, command)
+    if refused:
+        raise joined(refused, len(nets), "networks cannot be compared")
 
 
 def evaluate(argv: list[str]) -> None:
@@ -80,9 +101,15 @@ def evaluate(argv: list[str]) -> None:
         disturbances.find(name)
     check_eval_seeds(options.eval_seeds)
     disturbed = () if options.disturbances is None else options.disturbances or disturbances.available()
-    tasks = [_task(name, options.timing_preset, options.demand, options.metrics) for name in session.networks(options.network)]
+    nets = session.networks(options.network)
+    tasks, refused = try_each(nets, lambda net: _task(net, options.timing_preset, options.demand, options.metrics))
     baseline = labels.get(options.baseline, options.baseline)
-    session.run(tasks, wanted, options.eval_seeds, options.out, baseline, disturbed, options.workers)
+    if tasks:
+        for net, error in refused.items():
+            logger.warning(f"{net} is left out: {error}")
+        session.run(list(tasks.values()), wanted, options.eval_seeds, options.out, baseline, disturbed, options.workers)
+    if refused:
+        raise joined(refused, len(nets), "networks cannot be measured")
 
 
 def results(argv: list[str]) -> None:
@@ -96,17 +123,16 @@ def results(argv: list[str]) -> None:
 def compare(argv: list[str]) -> None:
     """Compare the finished trainings of a network: delay, speed, intervals."""
     options = cli(CompareOptions, argv, "compare")
-    (comparison,) = _trained((options.network,), options)
-    _show(comparison, options.reference)
+    _show(_trained(options.network, options), options.reference)
 
 
-def _trained(nets: tuple[str, ...], options: CompareOptions | ReportOptions) -> "list[Comparison]":
+def _trained(net: str, options: CompareOptions | ReportOptions) -> "Comparison":
     from tsc_marl.analysis import compare as module
     from tsc_marl.sim import scenario
 
-    check_list("network", nets)
-    names = [scenario.load(net).name for net in nets]
-    return [module.load(name, module.RunFilter(options.where, options.algos)) for name in names]
+    comparison = module.load(scenario.load(net).name, module.RunFilter(options.where, options.algos))
+    comparison.reference(options.reference)
+    return comparison
 
 
 def _show(comparison: "Comparison", reference: str | None) -> None:
@@ -137,7 +163,12 @@ def report(argv: list[str]) -> None:
         raise UserError(f"out must name an .html file; got {options.out}")
     from tsc_marl.report import build
 
-    build.run(_trained(options.network, options), options.reference, options.out, command_line("report", argv))
+    check_list("network", options.network)
+    comparisons, refused = try_each(options.network, lambda net: _trained(net, options))
+    if comparisons:
+        build.run(list(comparisons.values()), options.reference, options.out, command_line("report", argv))
+    if refused:
+        raise joined(refused, len(options.network), "networks cannot be reported")
 
 
 def export(argv: list[str]) -> None:
@@ -224,8 +255,12 @@ def networks(argv: list[str]) -> None:
     from tsc_marl.evaluation import tables
     from tsc_marl.sim import scenario
 
-    table = tables.networks_table([scenario.load(name) for name in options.network or scenario.available()])
-    console.show(table, tables.NETWORK_MINOR)
+    names = options.network or scenario.available()
+    rows, refused = try_each(names, lambda name: tables.network_row(scenario.load(name)))
+    if rows:
+        console.show(tables.networks_table(list(rows.values())), tables.NETWORK_MINOR)
+    if refused:
+        raise joined(refused, len(names), "networks cannot be listed")
 
 
 def bench(argv: list[str]) -> None:

@@ -15,7 +15,7 @@ from tsc_marl.rollout.policies import Policy
 from tsc_marl.rollout.pool import Failure, Pool, WorkerDiedError
 from tsc_marl.rollout.task import Task
 from tsc_marl.rollout.types import EpisodeMetrics, Job, RolloutResult
-from tsc_marl.sim import metrics
+from tsc_marl.sim import fingerprint, metrics
 from tsc_marl.tracking import renames, sealed
 from tsc_marl.tracking.evaluation_file import Evaluation
 
@@ -131,4 +131,5 @@ def conditions_today(content: Mapping[str, Any]) -> dict[str, Any]:
 
 def _conditions(task: Task) -> dict[str, Any]:
     parts = {"timing": task.timing, "sim": task.sim, "demand": task.demand, "disturbance": task.disturbance}
-    return {"network": task.network, "sumo": version("eclipse-sumo")} | {name: asdict(part) for name, part in parts.items()}
+    played = {"network": task.network, "scenario": fingerprint.of_scenario(task.scenario), "sumo": version("eclipse-sumo")}
+    return played | {name: asdict(part) for name, part in parts.items()}

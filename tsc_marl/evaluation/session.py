@@ -1,6 +1,7 @@
 """Evaluation of policies on seeds and networks, with tables, files and maps."""
 
 import logging
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from tsc_marl.paths import file_name, make_folder
 from tsc_marl.rollout.policies import Policy
 from tsc_marl.rollout.pool import Pool
 from tsc_marl.rollout.task import Task
-from tsc_marl.sim import scenario
+from tsc_marl.sim import fingerprint, scenario
 from tsc_marl.sim.disturbances import find as find_disturbance
 from tsc_marl.tracking.policies import find_policy, policy_labels
 from tsc_marl.tracking.store import Tracker
@@ -45,21 +46,23 @@ def run(
         workers: processes that simulate.
 
     Raises:
-        UserError: when the folder cannot be made, or nothing could be measured.
+        UserError: when the folder cannot be made; at the end, when nothing could be measured on a network.
         SystemExit: at the end, when episodes crashed.
     """
     make_folder(out)
     with Pool(workers) as pool:
         session = EvaluationSession(pool, seeds, out, baseline)
-        measured = False
+        unmeasured: list[str] = []
         for task in tasks:
             policies = session.policies(names, task, alone=len(tasks) == 1)
             results = session.measure(task, policies)
-            measured = measured or bool(results)
-            if disturbances and results:
+            if not results:
+                unmeasured.append(task.network)
+            elif disturbances:
                 session.stress(task, policies, results, disturbances)
-    if not measured and not session.crashed:
-        raise UserError(f"nothing could be measured on {' '.join(t.network for t in tasks)}: {'; '.join(session.left_out)}")
+    if unmeasured and not session.crashed:
+        reasons = dict.fromkeys(reason for network in unmeasured for reason in session.left_out[network])
+        raise UserError(f"nothing could be measured on {' '.join(unmeasured)}: {'; '.join(reasons)}")
     if session.crashed:
         raise SystemExit(f"{session.crashed} episodes failed (see above); they are missing in {out}")
 
@@ -69,7 +72,7 @@ class EvaluationSession:
 
     Attributes:
         crashed: number of episodes that failed.
-        left_out: why policies were left out, a line each.
+        left_out: by network, why policies were left out, a line each.
 
     Args:
         pool: worker processes.
@@ -81,7 +84,7 @@ class EvaluationSession:
     def __init__(self, pool: Pool, seeds: Sequence[int], out: Path, baseline: str) -> None:
         self.pool, self.seeds, self.out, self.baseline = pool, seeds, out, baseline
         self.crashed = 0
-        self.left_out: list[str] = []
+        self.left_out: dict[str, list[str]] = defaultdict(list)
 
     def policies(self, names: Sequence[str], task: Task, alone: bool) -> dict[str, Policy]:
         """Return the policies by their labels. A policy that lacks this network is left out, unless the network is alone."""
@@ -130,7 +133,7 @@ class EvaluationSession:
         console.show(tables.stress_table(title, results, UNDISTURBED))
 
     def _leave_out(self, task: Task, name: str, error: Exception) -> None:
-        self.left_out.append(str(error))
+        self.left_out[task.network].append(str(error))
         logger.warning(f"{task.network}: {name} is left out: {error}")
 
     def _play(self, task: Task, policies: Mapping[str, Policy], out: Path | None, title: str) -> Results:
@@ -155,7 +158,8 @@ class EvaluationSession:
 def _log(task: Task, results: Results, files: Sequence[Path]) -> None:
     """Keep the evaluation as a run of the network's experiment."""
     tracker = Tracker(task.network)
-    run = tracker.start(f"evaluation of {', '.join(results)}", {"kind": "evaluation", "network": task.network}, {})
+    tags = {"kind": "evaluation", "network": task.network} | fingerprint.tags(task.scenario)
+    run = tracker.start(f"evaluation of {', '.join(results)}", tags, {})
     means = {
         f"{file_name(name)}/{metric}": statistics.mean(episodes, metric)
         for name, episodes in results.items()

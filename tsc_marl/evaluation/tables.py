@@ -220,25 +220,29 @@ NETWORK_COLUMNS = (
 NETWORK_MINOR = left_out_first(NETWORK_COLUMNS)
 
 
-def networks_table(scenarios: Sequence[Scenario]) -> Table:
-    """Return the table of the road networks."""
-    rows: list[Row] = []
-    for scenario in scenarios:
-        net = road_network.read(scenario.net)
-        counts = Counter(len(signal.phases) for signal in net.signals)
-        fixed = f" (+{len(net.fixed)} without choice)" if net.fixed else ""
-        rows.append(
-            {
-                "network": scenario.name,
-                "signals": f"{len(net.signals)}{fixed}",
-                "phases": ", ".join(f"{signals}x{phases}" for phases, signals in sorted(counts.items())),
-                "lanes": sum(len(signal.lanes) for signal in net.signals),
-                "vehicles": scheduled(scenario),
-                "window": f"{scenario.begin_s} .. {scenario.end_s}",
-                "licence": scenario.licence,
-                "source": scenario.source,
-            }
-        )
+def network_row(scenario: Scenario) -> Row:
+    """Return a road network's row.
+
+    Raises:
+        UserError: when its files cannot be used.
+    """
+    net = road_network.read(scenario.net)
+    counts = Counter(len(signal.phases) for signal in net.signals)
+    fixed = f" (+{len(net.fixed)} without choice)" if net.fixed else ""
+    return {
+        "network": scenario.name,
+        "signals": f"{len(net.signals)}{fixed}",
+        "phases": ", ".join(f"{signals}x{phases}" for phases, signals in sorted(counts.items())),
+        "lanes": sum(len(signal.lanes) for signal in net.signals),
+        "vehicles": scheduled(scenario),
+        "window": f"{scenario.begin_s} .. {scenario.end_s}",
+        "licence": scenario.licence,
+        "source": scenario.source,
+    }
+
+
+def networks_table(rows: Sequence[Row]) -> Table:
+    """Return the table of the road networks, with a `network_row` each."""
     table = terminal_table("road networks", NETWORK_COLUMNS, rows)
     for column in table.columns[-2:]:
         column.justify, column.no_wrap = "left", False

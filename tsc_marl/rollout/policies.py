@@ -11,6 +11,7 @@ from tsc_marl import algos, controllers
 from tsc_marl.errors import UserError
 from tsc_marl.plugins import blamed
 from tsc_marl.rollout.task import Task, spec_from_env
+from tsc_marl.sim import fingerprint, road_network
 from tsc_marl.sim.env import TrafficEnv
 from tsc_marl.sim.feedback import SimConfig
 from tsc_marl.sim.turning_counts import planning_context
@@ -75,11 +76,30 @@ class TrainedPolicy:
     """Weights by name; None in a message to a process that has them already."""
     sim: SimConfig | None = None
     """Observation and reward of the training; None for those of the task."""
+    signals: fingerprint.Signals | None = None
+    """The signals of the training (`fingerprint.of_signals`); None where unknown, as in files of earlier versions."""
     hides_detectors: ClassVar[bool] = False
 
     def task_for(self, task: Task) -> Task:
-        """Return the task with the observation and reward of this policy."""
+        """Return the task with the observation and reward of this policy.
+
+        Raises:
+            UserError: when the policy learned on other signals than the task has.
+        """
+        if self.signals is not None:
+            here = fingerprint.of_signals(road_network.read(task.scenario.net, task.sim.detection_m))
+            parts = fingerprint.PARTS if self._uses_neighbours else fingerprint.PARTS[:-1]
+            if differences := fingerprint.signal_differences(self.signals, here, parts):
+                raise UserError(
+                    f"the policy of {self.name} learned on other signals than {task.scenario.net} has: "
+                    f"{fingerprint.shortened(differences)}; put that file back, or train again"
+                )
         return replace(task, sim=self.sim or task.sim)
+
+    @property
+    def _uses_neighbours(self) -> bool:
+        """Whether the algorithm uses the neighbours: ours have a setting of that value, a user's own may."""
+        return ":" in self.name or "neighbours" in vars(self.config).values()
 
     def without_weights(self) -> "TrainedPolicy":
         """Return the policy without weights, cheap to send."""

@@ -1,7 +1,7 @@
 """Checkpoints: the file with the state of a training, its format, how it is checked, and how older formats load."""
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -66,6 +66,8 @@ class Checkpoint:
     mlflow_id: StrictStr
     replay: dict[StrictStr, Any] | None = None
     """State of the replay buffer."""
+    fingerprint: dict[StrictStr, Any] = field(default_factory=dict)
+    """The signals and files of the training (`sim.fingerprint.of_training`); empty in files of earlier versions."""
 
     def policy(self, network: str) -> TrainedPolicy:
         """Return the trained policy.
@@ -84,7 +86,7 @@ class Checkpoint:
             config, sim = sealed.dataclass_from(kind, self.config), sealed.dataclass_from(SimConfig, self.sim)
         except ValueError as error:
             raise UserError(f"the policy of {name} has a setting of another type ({error}); train again") from None
-        return TrainedPolicy(name, config, self.training["weights"], sim)
+        return TrainedPolicy(name, config, self.training["weights"], sim, self.fingerprint.get("signals"))
 
 
 _SCHEMA = TypeAdapter(Checkpoint)

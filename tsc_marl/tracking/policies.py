@@ -17,14 +17,17 @@ logger = logging.getLogger(__name__)
 
 
 def find_policy(name: str, task: Task) -> Policy:
-    """Return a policy by name, and warn when it learned with other signal timing.
+    """Return a policy by name.
+
+    Other signal timing than that of the training is a note: whoever chooses a timing may measure it. Other signals are an
+    error: the numbers of phases and lanes would mean something else. Files of earlier versions do not say their signals.
 
     Args:
         name: a controller, an algorithm, a run id, or a checkpoint file.
         task: network and signal timing of the episodes.
 
     Raises:
-        UserError: when there is none, with the names that exist.
+        UserError: when there is none, with the names that exist; when it learned on other signals.
     """
     if controllers.exists(name):
         return ControllerPolicy(name)
@@ -35,7 +38,11 @@ def find_policy(name: str, task: Task) -> Policy:
     )
     if differences:
         logger.warning(f"note: the policy of {name} learned with other signal timing: {differences}; --timing chooses it")
-    return saved.policy(task.network)
+    policy = saved.policy(task.network)
+    if policy.signals is None:
+        logger.warning(f"note: the policy of {name} is of an earlier version, so nobody knows whether its signals were the same")
+    policy.task_for(task)
+    return policy
 
 
 def find_checkpoint(name: str, network: str) -> Path:

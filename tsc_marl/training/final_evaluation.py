@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -94,8 +95,9 @@ def _log_evaluation(tracker: Tracker, run: TrainingRun, results: Results, baseli
 
 def _log_policy_model(tracker: Tracker, run: TrainingRun) -> None:
     """Keep the policy for other programs."""
-    spec, path = run.learner.algorithm.spec, run.folder.policy
-    deploy.save(path, run.policy(), spec)
+    spec, path, experiment = run.learner.algorithm.spec, run.folder.policy, run.experiment
+    policy = replace(run.policy(), sim=experiment.sim, signals=run.fingerprint.get("signals"))
+    deploy.save(path, policy, spec, experiment.timing)
     obs, avail = (-1, spec.n_agents, spec.obs_dim), (-1, spec.n_agents, spec.n_actions)
     tensors = {"obs": ("float32", obs), "avail": ("bool", avail), "action": ("int64", avail[:2])}
     tracker.model(run.mlflow_id, "policy", deploy.__name__, path, tensors)

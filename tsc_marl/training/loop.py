@@ -19,6 +19,7 @@ from tsc_marl.errors import UserError, unknown
 from tsc_marl.rollout import interrupts
 from tsc_marl.rollout.pool import Pool, WorkerDiedError
 from tsc_marl.rollout.task import check_task
+from tsc_marl.sim import fingerprint
 from tsc_marl.tracking.run_folder import RunFolder, runs
 from tsc_marl.tracking.store import Tracker
 from tsc_marl.training import settings
@@ -148,6 +149,7 @@ def _parent(tracker: Tracker, experiment: ExperimentConfig, folder: RunFolder) -
     if earlier and tracker.reopen(earlier):
         return earlier
     tags = {"kind": "comparison", "network": experiment.network, "folder": folder.name, "command": _command(folder)}
+    tags |= fingerprint.tags(experiment.task().scenario)
     run_id = tracker.start(f"{' vs '.join(experiment.algos)} ({folder.name})", tags, experiment.as_dict())
     settings.write_parent_id(folder, run_id)
     return run_id
@@ -161,7 +163,7 @@ def _open_run(tracker: Tracker, config: RunConfig[Any], spec: Spec, folder: RunF
         tags = {
             "kind": "training", "network": experiment.network, "algorithm": name, "seed": str(seed),
             "timing": experiment.timing_preset, "folder": folder.name, "command": _command(folder),
-        }  # fmt: skip
+        } | fingerprint.tags(run.task.scenario)  # fmt: skip
         run.mlflow_id = tracker.start(f"{name} seed {seed} ({folder.name})", tags, config.as_dict(), parent)
         run.stage_checkpoint()
     return run

@@ -1,6 +1,7 @@
 """A training run: one algorithm with one seed, its checkpoint, and one iteration of its training."""
 
 import copy
+import logging
 import time
 from dataclasses import asdict, replace
 from typing import Any
@@ -14,13 +15,15 @@ from tsc_marl.errors import UserError
 from tsc_marl.rollout.policies import TrainedPolicy
 from tsc_marl.rollout.pool import Pool
 from tsc_marl.rollout.types import Job, RolloutResult
-from tsc_marl.sim import seeds
+from tsc_marl.sim import fingerprint, seeds
 from tsc_marl.tracking import checkpoint
 from tsc_marl.tracking.checkpoint import Checkpoint
 from tsc_marl.tracking.run_folder import TrainingFolder
 from tsc_marl.tracking.tensor_file import first_not_finite
 from tsc_marl.training.learner import Learner
 from tsc_marl.types import Batch, Spec, mean_metrics
+
+logger = logging.getLogger(__name__)
 
 
 class TrainingRun:
@@ -33,6 +36,7 @@ class TrainingRun:
     def __init__(self, config: RunConfig[Any], spec: Spec, folder: TrainingFolder) -> None:
         self.config, self.experiment, self.folder = config, config.experiment, folder
         self.task = self.experiment.task()
+        self.fingerprint = fingerprint.of_training(self.task.scenario, self.task.sim.detection_m)
         torch.manual_seed(config.seed)
         self.learner = Learner(algos.find(config.algorithm)(spec, config.algo))
         self.episode = 0
@@ -65,7 +69,7 @@ class TrainingRun:
         replay = self.learner.replay
         self._staged = Checkpoint(
             **self._settings(), training=copy.deepcopy(self.learner.algorithm.training_state()), episode=self.episode,
-            history=list(self.history), mlflow_id=self.mlflow_id,
+            history=list(self.history), mlflow_id=self.mlflow_id, fingerprint=self.fingerprint,
             replay=replay.state() if replay is not None and self.episode < self.experiment.episodes else None,
         )  # fmt: skip
 
@@ -107,6 +111,7 @@ class TrainingRun:
         for key, here in self._settings().items():
             if getattr(saved, key) != here:
                 raise UserError(f"checkpoint {path} has {key} {getattr(saved, key)}, this run {here}; remove it to start anew")
+        self._check_fingerprint(saved)
         episodes = self.experiment.episodes
         if saved.episode > episodes:
             raise UserError(f"checkpoint {path} has {saved.episode} episodes, this run {episodes}; remove it to start anew")
@@ -122,6 +127,18 @@ class TrainingRun:
             raise UserError(f"checkpoint {path} does not fit this version ({reason}); remove it to start anew") from None
         self.history, self.episode, self.mlflow_id = saved.history, saved.episode, saved.mlflow_id
         self.learner.first = self.episode == 0
+
+    def _check_fingerprint(self, saved: Checkpoint) -> None:
+        """Refuse to go on with other signals or files; a checkpoint of an earlier version does not say which it had."""
+        if not saved.fingerprint:
+            logger.warning(f"note: {self.label} began with an earlier version, so nobody knows whether its files were the same")
+            self.fingerprint = {}
+            return
+        if differences := fingerprint.training_differences(saved.fingerprint, self.fingerprint):
+            raise UserError(
+                f"{self.folder.checkpoint} was made with other files of {self.experiment.network}: "
+                f"{fingerprint.shortened(differences)}; put them back, or train anew"
+            )
 
 
 def train_iteration(pool: Pool, run: TrainingRun) -> dict[str, float]:

@@ -16,9 +16,11 @@ from itertools import islice
 
 from tsc_marl import console
 from tsc_marl.config import ExperimentConfig, parse
-from tsc_marl.errors import UserError
+from tsc_marl.errors import UserError, try_each
 from tsc_marl.paths import file_name
 from tsc_marl.rollout import interrupts
+from tsc_marl.rollout.task import check_task
+from tsc_marl.sim import fingerprint
 from tsc_marl.sim.scenario import reference
 from tsc_marl.tracking.connection import uri
 from tsc_marl.tracking.run_folder import RunFolder, runs
@@ -41,7 +43,7 @@ class Trial:
     """Command line of `train`."""
     config: ExperimentConfig = field(compare=False)
     digest: str
-    """Digest of all settings."""
+    """Digest of all settings, and of the network's files."""
 
     @property
     def name(self) -> str:
@@ -94,18 +96,24 @@ def trials(nets: Sequence[str], algorithms: Sequence[str], seeds: Sequence[int],
     """Return the trainings, all algorithms of a seed before the next seed; `options` are `train`'s.
 
     Raises:
-        UserError: when a setting of one of them is invalid; none has started then.
+        UserError: when a network or a setting of some of them cannot be used, with all reasons: a study takes hours, so none
+            starts before all could.
     """
-    study = []
-    for seed in seeds:
-        for net in nets:
-            for algorithm in algorithms:
-                line = ("--network", reference(net), "--algos", algorithm, "--seeds", str(seed), *options)
-                config = parse(line)
-                settings = replace(config, workers=1).runs[0].as_dict()  # how many simulate changes nothing
-                digest = hashlib.sha256(repr(sorted(settings.items())).encode()).hexdigest()[:8]
-                study.append(Trial(config.network, algorithm, seed, line, config, digest))
-    return study
+    cells = [(net, algorithm, seed) for seed in seeds for net in nets for algorithm in algorithms]
+    study, refused = try_each(cells, lambda cell: _trial(*cell, options))
+    if refused:
+        raise UserError("; ".join(dict.fromkeys(map(str, refused.values()))))
+    return list(study.values())
+
+
+def _trial(net: str, algorithm: str, seed: int, options: Sequence[str]) -> Trial:
+    line = ("--network", reference(net), "--algos", algorithm, "--seeds", str(seed), *options)
+    config = parse(line)
+    task = config.task()
+    check_task(task)
+    settings = replace(config, workers=1).runs[0].as_dict() | fingerprint.tags(task.scenario)  # workers change nothing
+    digest = hashlib.sha256(repr(sorted(settings.items())).encode()).hexdigest()[:8]
+    return Trial(config.network, algorithm, seed, line, config, digest)
 
 
 def run(study: Sequence[Trial], jobs: int) -> None:

@@ -1,0 +1,156 @@
+"""Fingerprints: of the signals that a policy relies on, part by part, and of the files that an episode is made of."""
+
+import functools
+import gzip
+import hashlib
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from xml.parsers import expat
+
+from tsc_marl.errors import UserError
+from tsc_marl.sim import engine, road_network
+from tsc_marl.sim.road_network import RoadNetwork
+from tsc_marl.sim.scenario import Scenario
+
+Signals = dict[str, dict[str, list[str]]]
+"""By signal, what a policy's inputs and outputs stand for: `phases`, `lanes`, `links` and `neighbours`, in their order."""
+PARTS = ("phases", "lanes", "links", "neighbours")
+NAMED = 3
+"""Longest list in a message."""
+PREFIX = "scenario."
+"""First part of the tags of a run."""
+NOT_TRAFFIC = ("-file", "-output", "--begin ", "--seed ", "--no-")
+"""Parts of SUMO's options that name files, seeds and outputs: they are no setting of the traffic."""
+
+
+def of_signals(network: RoadNetwork) -> Signals:
+    """Return the fingerprint of the signals; what does not concern them, such as shapes and durations, has no part in it."""
+    return {
+        signal.name: {
+            "phases": list(signal.phases),
+            "lanes": list(signal.lanes),
+            "links": [f"{link.link} {link.in_lane} -> {link.out_lane}" for link in signal.links],
+            "neighbours": list(signal.neighbours),
+        }
+        for signal in network.signals
+    }
+
+
+def of_files(scenario: Scenario) -> dict[str, str]:
+    """Return the digests of a scenario's files, and its window: equal wherever the files lie, and however they are laid out.
+
+    Raises:
+        UserError: when a file cannot be read.
+    """
+    return {
+        "network": _digest([scenario.net]),
+        "demand": _digest(scenario.routes),
+        "additional": _digest(scenario.additional),
+        "window": f"{scenario.begin_s} .. {scenario.end_s}",
+    }
+
+
+def of_scenario(scenario: Scenario) -> dict[str, str]:
+    """Return all that decides the traffic beside the settings of a command: `of_files`, and SUMO's options.
+
+    Raises:
+        UserError: when a file cannot be read.
+    """
+    return of_files(scenario) | {"sumo_options": _sumo_options()}
+
+
+def of_training(scenario: Scenario, detection_m: float) -> dict[str, Any]:
+    """Return what a checkpoint keeps: `signals` and `files`.
+
+    Raises:
+        UserError: when a file cannot be read.
+    """
+    return {"signals": of_signals(road_network.read(scenario.net, detection_m)), "files": of_files(scenario)}
+
+
+def tags(scenario: Scenario) -> dict[str, str]:
+    """Return the tags of a run: `of_scenario` as `scenario.network`, `scenario.demand` and so on.
+
+    Raises:
+        UserError: when a file cannot be read.
+    """
+    return {f"{PREFIX}{name}": value for name, value in of_scenario(scenario).items()}
+
+
+def signal_differences(before: Signals, here: Signals, parts: Sequence[str] = PARTS) -> list[str]:
+    """Return how signals differ, a phrase each: those that are gone or new, then the first part that differs of each other."""
+    gone, new = [name for name in before if name not in here], [name for name in here if name not in before]
+    phrases = [f"signals that are {what}: {_listed(names)}" for what, names in (("gone", gone), ("new", new)) if names]
+    for name in (name for name in before if name in here):
+        part = next((part for part in parts if before[name][part] != here[name][part]), None)
+        if part is not None:
+            phrases.append(f"signal {name}: {_difference(part, before[name][part], here[name][part])}")
+    return phrases
+
+
+def training_differences(before: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
+    """Return how the results of `of_training` differ, a phrase each."""
+    files = [f"{name} {old} (here {here['files'][name]})" for name, old in before["files"].items() if old != here["files"][name]]
+    return signal_differences(before["signals"], here["signals"]) + files
+
+
+def shortened(phrases: Sequence[str]) -> str:
+    """Return the first phrases, and how many more there are."""
+    more = f"; {len(phrases) - NAMED} more differ" if len(phrases) > NAMED else ""
+    return "; ".join(phrases[:NAMED]) + more
+
+
+def _difference(part: str, before: Sequence[str], here: Sequence[str]) -> str:
+    """Return how two lists differ. Phases are named by their numbers, all else by itself."""
+    if sorted(before) == sorted(here):
+        moved = [i for i, entry in enumerate(before) if here[i] != entry]
+        names = [str(i) if part == "phases" else before[i] for i in moved]
+        if len(moved) == 2:
+            return f"{part} {' and '.join(names)} have changed places"
+        if part == "phases":
+            return f"phases {', '.join(names)} are here {', '.join(str(here.index(before[i])) for i in moved)}"
+        return f"{part} stand in another order, such as {_listed(names)}"
+    labelled = [[f"{i} {entry}" if part == "phases" else entry for i, entry in enumerate(entries)] for entries in (before, here)]
+    gone, new = ([entry for entry in own if entry not in other] for own, other in (labelled, labelled[::-1]))
+    return f"{part} {_listed(gone) or 'none'} {'is' if len(gone) < 2 else 'are'} gone, {_listed(new) or 'none'} new"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
+
+
+def _digest(paths: Sequence[Path]) -> str:
+    """Return one digest of several files in their order; `none` of no file."""
+    if not paths:
+        return "none"
+    return hashlib.sha256("".join(_file_digest(path, path.stat().st_mtime_ns) for path in paths).encode()).hexdigest()[:16]
+
+
+@functools.cache
+def _file_digest(path: Path, _changed_ns: int) -> str:
+    """Return the digest of an XML file's elements and attributes, those of included files too; compressed or not."""
+    digest, parser = hashlib.sha256(), expat.ParserCreate()
+
+    def start(tag: str, attributes: dict[str, str]) -> None:
+        if tag == "include":
+            digest.update(_digest([path.parent / attributes.get("href", "")]).encode())
+        else:
+            digest.update(repr((tag, sorted(attributes.items()))).encode())
+
+    parser.StartElementHandler, parser.EndElementHandler = start, lambda _: digest.update(b"/")
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            parser.ParseFile(file)
+    except (expat.ExpatError, OSError, EOFError, zlib.error, RecursionError) as error:
+        raise UserError(f"{path}: cannot be read as XML ({error}); make the file again or correct that line") from None
+    return digest.hexdigest()
+
+
+@functools.cache
+def _sumo_options() -> str:
+    """Return SUMO's options that concern the traffic, as `--name value`."""
+    nothing = Scenario("", Path(), (), 0, 1, "", "")
+    options = f" {' '.join(engine.command(nothing, 0, Path()))}".split(" --")[1:]
+    return " ".join(f"--{option}" for option in options if not any(part in f"--{option} " for part in NOT_TRAFFIC))
