@@ -193,3 +193,46 @@ def test_what_cannot_be_compared_is_refused(home, load, client, option, field, v
     finally:
         client.delete_run(run.info.run_id)
     assert len(load().groups) == 2
+
+
+@pytest.mark.parametrize("part", ["network", "demand", "additional", "window", "sumo_options"])
+def test_trainings_on_other_files_are_not_mixed(load, client, part):
+    (training, *_) = load().groups["ippo"]
+    key, own = f"scenario.{part}", training.tags[f"scenario.{part}"]
+    client.set_tag(training.run_id, key, "other")
+    try:
+        with pytest.raises(UserError, match=rf"cannot be compared: {key} is .*other.*; choose with --where"):
+            load()
+        kept = load(f"tags.`{key}` = 'other'")
+        assert [t.run_id for trainings in kept.groups.values() for t in trainings] == [training.run_id]
+    finally:
+        client.set_tag(training.run_id, key, own)
+    assert len(load().groups) == 2
+
+
+def test_trainings_of_earlier_versions_are_mixed_with_a_line(load, client, home, capsys):
+    """They did not note their files; that lets nothing pass between the others."""
+    trainings = load().trainings
+    assert "earlier versions" not in summaries.caveats(load())
+    files = {key: value for key, value in trainings[0].tags.items() if key.startswith("scenario.")}
+    newest = max(trainings, key=lambda training: client.get_run(training.run_id).info.start_time)
+    others = [training for training in trainings if training is not newest]
+    for key in files:
+        client.delete_tag(newest.run_id, key)
+    try:
+        capsys.readouterr()
+        assert home.main("compare --net cross") == 0
+        out = capsys.readouterr().out
+        assert "1 of 4 trainings are of earlier versions, so nobody knows whether" in out
+        assert f"network and demand: {newest.algorithm}" in out
+        client.set_tag(others[0].run_id, "scenario.demand", "other")
+        with pytest.raises(UserError, match=r"cannot be compared: scenario\.demand is"):
+            load()
+        for training in others:
+            for key in files:
+                client.delete_tag(training.run_id, key)
+        assert "earlier versions" not in summaries.caveats(load())
+    finally:
+        for training in trainings:
+            for key, value in files.items():
+                client.set_tag(training.run_id, key, value)

@@ -102,7 +102,8 @@ def caveats(comparison: Comparison) -> str:
     unknown = [len([training for training in group if not training.says_its_files]) for group in comparison.groups.values()]
     if 0 < sum(unknown) < len(comparison.trainings):
         names = ", ".join(name for name, number in zip(comparison.groups, unknown, strict=True) if number)
-        warnings.append(f"{sum(unknown)} trainings of earlier versions do not say which network and demand they had: {names}")
+        which = f"{sum(unknown)} of {len(comparison.trainings)} trainings"
+        warnings.append(f"{which} are of earlier versions, so nobody knows whether they had the same network and demand: {names}")
     return "; ".join(warnings)
 
 

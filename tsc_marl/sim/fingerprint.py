@@ -31,7 +31,7 @@ def of_signals(network: RoadNetwork) -> Signals:
         signal.name: {
             "phases": list(signal.phases),
             "lanes": list(signal.lanes),
-            "links": [f"{link.link} {link.in_lane} -> {link.out_lane}" for link in signal.links],
+            "links": sorted(f"{link.link} {link.in_lane} -> {link.out_lane}" for link in signal.links),
             "neighbours": list(signal.neighbours),
         }
         for signal in network.signals

@@ -77,13 +77,17 @@ def edge_of(lane: str) -> str:
     return lane.rpartition("_")[0]
 
 
-@functools.lru_cache(maxsize=8)
 def read(path: Path, detection_m: float = DETECTION_M) -> RoadNetwork:
     """Read a SUMO network file.
 
     Raises:
         UserError: when the file is not a SUMO network, or no signal in it has a choice.
     """
+    return _read(path, detection_m, path.stat().st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=8)
+def _read(path: Path, detection_m: float, _changed_ns: int) -> RoadNetwork:
     try:
         net = sumolib.net.readNet(str(path), withInternal=True, withPrograms=True)
     except (SAXException, ValueError, KeyError, AttributeError) as error:
