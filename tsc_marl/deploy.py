@@ -17,6 +17,7 @@ from torch import Tensor
 from tsc_marl import algos
 from tsc_marl.errors import UserError
 from tsc_marl.rollout.policies import TrainedPolicy
+from tsc_marl.sim import fingerprint
 from tsc_marl.sim.feedback import SimConfig
 from tsc_marl.sim.signal_timing import Timing
 from tsc_marl.tracking import renames, sealed, tensor_file
@@ -31,8 +32,8 @@ class _PolicyFile(BaseModel, extra="forbid", arbitrary_types_allowed=True):
     weights: dict[StrictStr, Tensor]
     spec: dict[StrictStr, Any]
     sim: dict[StrictStr, Any] | None = None
-    signals: dict[StrictStr, Any] | None = None
     timing: dict[StrictStr, Any] = {}
+    signals: fingerprint.Signals | None = None
 
 
 def save(path: Path, policy: TrainedPolicy, spec: Spec, timing: Timing | None = None) -> None:
@@ -41,16 +42,14 @@ def save(path: Path, policy: TrainedPolicy, spec: Spec, timing: Timing | None = 
     Raises:
         UserError: when the disk does not take it.
     """
-    content = {
-        "name": policy.name, "config": asdict(policy.config), "weights": policy.weights, "spec": asdict(spec),
-        "sim": None if policy.sim is None else asdict(policy.sim), "signals": policy.signals,
-        "timing": asdict(timing or Timing()),
-    }  # fmt: skip
+    content = {"name": policy.name, "config": asdict(policy.config), "weights": policy.weights, "spec": asdict(spec)}
+    content |= {"sim": None if policy.sim is None else asdict(policy.sim), "signals": policy.signals}
+    content["timing"] = asdict(timing or Timing())
     tensor_file.save(path, content, "free some disk space and try again")
 
 
 def load(path: Path) -> tuple[TrainedPolicy, Spec, Timing]:
-    """Return what `save` wrote.
+    """Return what `save` wrote; earlier versions wrote no observation, signals or timing.
 
     Raises:
         UserError: when the file is damaged, no policy of this program, or when its weights are not finite.
@@ -59,8 +58,8 @@ def load(path: Path) -> tuple[TrainedPolicy, Spec, Timing]:
         saved = _PolicyFile.model_validate(tensor_file.load(path))
         name, weights = renames.variant(saved.name), renames.weights(saved.weights)
         config = sealed.dataclass_from(algos.find(name).Config, renames.algorithm_settings(saved.config))
-        sim = None if saved.sim is None else sealed.dataclass_from(SimConfig, saved.sim)
         spec, timing = sealed.dataclass_from(Spec, saved.spec), sealed.dataclass_from(Timing, saved.timing)
+        sim = None if saved.sim is None else sealed.dataclass_from(SimConfig, saved.sim)
     except ValueError as error:
         reason = sealed.first_line(error)
         raise UserError(f"policy {path} cannot be read ({reason}): it is damaged or no policy; use another") from None

@@ -115,6 +115,7 @@ class TrainingRun:
         for key, here in self._settings().items():
             if getattr(saved, key) != here:
                 raise UserError(f"checkpoint {path} has {key} {getattr(saved, key)}, this run {here}; remove it to start anew")
+        self._check_fingerprint(saved)
         episodes = self.experiment.episodes
         if saved.episode > episodes:
             raise UserError(f"checkpoint {path} has {saved.episode} episodes, this run {episodes}; remove it to start anew")
