@@ -38,7 +38,7 @@ def change_map(results: NetworkResults) -> go.Figure | None:
     if not rewards or not base:
         return None
     loaded = scenario.load(results.network)
-    signals = {signal.name: (signal.x, signal.y) for signal in road_network.read(loaded.net).signals}
+    signals = {signal.name: (signal.x, signal.y) for signal in road_network.of(loaded).signals}
     lines = [np.vstack([line, [np.nan, np.nan]]) for line in delay_map.shapes(loaded.net).values()]
     x, y = np.concatenate(lines).T
     rows, columns = -(-len(rewards) // COLUMNS), min(COLUMNS, len(rewards))
