@@ -4,6 +4,7 @@ import dataclasses
 import gzip
 import re
 import subprocess
+from collections import Counter
 from xml.etree import ElementTree
 
 import numpy as np
@@ -154,6 +155,46 @@ def test_a_window_that_cannot_be(changes, says, network):
     path.write_text(text, encoding="utf-8")
     with pytest.raises(UserError, match=says):
         scenario.load(str(path.parent))
+
+
+EVERYTHING = (
+    '<vType id="t" length="5" sigma="0.5" maxSpeed="20"/>'
+    '<vTypeDistribution id="d"><vType id="u" probability="1"/></vTypeDistribution>'
+    f'<interval begin="0" end="50"><flow id="i" number="3" {AHEAD}/></interval><flow id="g" begin="0" period="exp(0.1)" {AHEAD}/>'
+    f'<flow id="f" begin="0" end="100" vehsPerHour="600" {ACROSS}/><flow id="h" begin="0" end="100" probability="0.2" {ACROSS}/>'
+    f'<trip id="v" depart="0:00:03" departPos="0" {AHEAD}><stop lane="A0right0_0" duration="5"/></trip>'
+)
+JUNK = ("", "-1", "nan", "x", "1e400", "exp(", None)
+
+
+def damaged(text):
+    """Yield a text with each kind of attribute damaged in each way; None leaves it out."""
+    spots = {}
+    for element in re.finditer(r"<(\w+)( [^<>]*)>", text):
+        for given in re.finditer(r' (\w+)="[^"]*"', element[0]):
+            start = element.start()
+            spots.setdefault((element[1], given[1]), (start + given.start(), start + given.end()))
+    for (_, name), (start, end) in spots.items():
+        for value in JUNK:
+            yield text[:start] + (f' {name}="{value}"' if value is not None else "") + text[end:]
+
+
+def test_a_damaged_value_is_one_line_or_read(tmp_path):
+    """Whatever stands in an attribute: nothing but an error of one line comes of it."""
+    outcomes = Counter()
+    for number, text in enumerate([*damaged(NET[NET.index("<net ") :]), *damaged(f"<routes>{EVERYTHING}</routes>")]):
+        path = tmp_path / f"{number}.xml"
+        path.write_text(text, encoding="utf-8")
+        scene = dataclasses.replace(scenario.load("cross"), routes=(path,))
+        try:
+            _ = road_network.read(path) if text.startswith("<net") else scenario.scheduled(scene)
+            outcomes["read"] += 1
+        except UserError as error:
+            outcomes["refused" if re.fullmatch(r".+: .+", str(error)) else "unclear"] += 1
+        path.unlink()
+    assert outcomes["read"] > 100
+    assert outcomes["refused"] > 100
+    assert not outcomes["unclear"]
 
 
 def test_what_sumo_plays_is_not_refused(network):

@@ -90,15 +90,14 @@ DEPART, END = _time(TIME, 0.0, UNSAID), _time(f"{TIME}, from begin on", 0.0)
 NUMBER = Legal("a whole number", 0.0, math.inf, int)
 _EXPONENTIAL = _rate("period", "exp(rate) with a rate above 0")
 _PERIOD = _rate("period", f"{TIME}, above 0, or exp(rate)")
+_PER_HOUR = ("vehsPerHour", "perHour", "personsPerHour", "containersPerHour")
 RATES = {
     "period": _PERIOD,
-    "vehsPerHour": _rate("vehsPerHour", "above 0"),
-    "perHour": _rate("perHour", "above 0"),
+    **{name: _rate(name, "above 0") for name in _PER_HOUR},
     "probability": Legal("above 0 and at most 1", ABOVE_0, 1.0),
 }
-"""Attributes that say how often a vehicle of a flow departs."""
+"""Attributes that say how often a vehicle, person or container of a flow departs."""
 _FLOW = {"begin": DEPART, "end": END, "number": NUMBER, **RATES}
-_PERSONS = {name: _rate(name, "above 0") for name in ("personsPerHour", "containersPerHour")}
 _NUMBERS = ("departPos", "departSpeed", "arrivalPos", "arrivalSpeed", "departPosLat", "arrivalPosLat", "speedFactor")
 _VEHICLE = {"depart": DEPART, **dict.fromkeys(_NUMBERS, FINITE)}
 _TYPE = (
@@ -116,8 +115,8 @@ TABLE: Mapping[str, Mapping[str, Legal]] = {
     "person": {"depart": DEPART},
     "container": {"depart": DEPART},
     "flow": {**_FLOW, **dict.fromkeys(_NUMBERS, FINITE)},
-    "personFlow": {**_FLOW, **_PERSONS},
-    "containerFlow": {**_FLOW, **_PERSONS},
+    "personFlow": _FLOW,
+    "containerFlow": _FLOW,
     "stop": {"duration": BOUND, "until": BOUND, "startPos": FINITE, "endPos": FINITE},
     "busStop": {"startPos": FINITE, "endPos": FINITE},
     "parkingArea": {"startPos": FINITE, "endPos": FINITE},

@@ -144,12 +144,15 @@ def read(path: Path, additional: Sequence[Path] = ()) -> tuple[Net, tuple[str, .
                 _feed(reader, element)
     except (sax.SAXException, gzip.BadGzipFile, zlib.error, EOFError) as error:
         raise not_a_network(path, error) from None
-    _check_interiors(reader.getNet(), path)
+    _check_references(reader.getNet(), path)
     return reader.getNet(), tuple(reader.switched)
 
 
-def _check_interiors(net: Net, path: Path) -> None:
-    """Refuse a connection through a lane that is not there."""
+def _check_references(net: Net, path: Path) -> None:
+    """Refuse an edge of a junction that is not there, and a connection through such a lane."""
+    for node in net.getNodes():
+        if node._coord is None:
+            raise not_a_network(path, f"junction {node.getID()} of an edge is not there")
     edges = net.getEdges(withInternal=True)
     lanes = {"", *(lane.getID() for edge in edges for lane in edge.getLanes())}
     for edge in edges:

@@ -34,6 +34,8 @@ def outputs(tag: str, attributes: Mapping[str, str], parent: str = "") -> list[t
         attributes: its attributes.
         parent: the name of the element that it stands in.
     """
+    if tag not in WRITTEN and tag != "param":
+        return []
     names = [WRITTEN[tag]] if tag in WRITTEN else []
     key = attributes.get("key") if tag == "param" else None
     if key in PARAMETERS or (key == "file" and parent == "tlLogic"):

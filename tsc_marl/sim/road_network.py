@@ -37,11 +37,11 @@ class Link:
 
 @dataclass(frozen=True)
 class Signal:
-    """One signalised intersection that has a choice: at least two green phases."""
+    """One signalised intersection that has a choice: at least two phases."""
 
     name: str
     phases: tuple[str, ...]
-    """SUMO state strings of its green phases, one character a link."""
+    """SUMO state strings of its phases (`green_phases`), one character a link."""
     lanes: tuple[str, ...]
     """Incoming controlled lanes, in the order of their first link."""
     links: tuple[Link, ...]

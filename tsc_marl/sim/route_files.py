@@ -18,7 +18,8 @@ from tsc_marl.sim.output_files import outputs, redirect
 from tsc_marl.sim.xml_files import elements
 
 VEHICLES = ("vehicle", "trip")
-DEPARTING = (*VEHICLES, "flow", "person", "personFlow", "container", "containerFlow")
+FLOWS = ("flow", "personFlow", "containerFlow")
+DEPARTING = (*VEHICLES, *FLOWS, "person", "container")
 TICK_S = 0.001
 """SUMO's clock: what departs between two ticks departs at once."""
 
@@ -39,7 +40,7 @@ def departure(element: Element, path: Path, begin_s: float) -> float | None:
     if element.tag not in DEPARTING:
         return None
     name = "depart" if element.tag in VEHICLES or "depart" in element.attrib else "begin"
-    given = element.get(name, "begin" if element.tag == "flow" else None)
+    given = element.get(name, "begin" if element.tag in FLOWS else None)
     if given in UNTIMED or (given is None and element.tag not in VEHICLES):
         return None
     if given is None:

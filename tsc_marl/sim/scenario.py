@@ -179,8 +179,8 @@ def _check_kind(scenario: Path, field: str, path: Path) -> None:
     root = xml_files.root_tag(path)
     if root in sumocfg.ROOTS:
         raise UserError(f"{scenario}: {field} file {path} is a SUMO configuration; give it as the network: NET={path}")
-    if field == "routes" and root in ("additional", "net"):
-        raise UserError(f"{scenario}: routes file {path} has the root element {root}, not routes; list it under its own field")
+    if root in {"routes": ("additional", "net"), "additional": ("net",)}.get(field, ()):
+        raise UserError(f"{scenario}: {field} file {path} has the root element {root}; list it under its own field")
     if field == "additional":
         for element in xml_files.elements(path):
             if element.tag in (*route_files.VEHICLES, "flow"):
