@@ -122,6 +122,7 @@ def test_wrong_sumocfg(text, says, folder):
         ({"additional": "x.add.xml"}, {}, "additional must be a list"),
         ({"additional": "[x.add.xml]"}, {"x.add.xml": f"<additional>{BUS}</additional>"}, "vehicles, such as bus"),
         ({"routes": "[x.add.xml]"}, {"x.add.xml": BUS_STOP}, "root element additional"),
+        ({"additional": "[cross.net.xml]"}, {}, "additional file .* has the root element net"),
         ({"net": "x.sumocfg"}, {"x.sumocfg": "<configuration/>"}, "SUMO configuration"),
     ],
 )

@@ -76,6 +76,19 @@ def test_signals_hang_together(name):
         assert all(net.charged_signal[net.lane_index[lane]] == i for lane in signal.lanes)
 
 
+@pytest.mark.parametrize("name", NETWORKS)
+def test_phases_are_the_greens_of_the_program(name):
+    """All of them, as they stand in the file: none of these networks repeats one, or serves a link only during changes."""
+    path = scenario.load(name).net
+    signals = {signal.name: signal.phases for signal in read(name).signals}
+    for tls in sumolib.net.readNet(str(path), withPrograms=True).getTrafficLights():
+        (program,) = tls.getPrograms().values()
+        states = [phase.state for phase in program.getPhases()]
+        assert signals.pop(tls.getID()) == tuple(state for state in states if "y" not in state and set("Gg") & set(state))
+    assert not signals
+    assert read(name).notes == ()
+
+
 @pytest.mark.parametrize("name", ["grid4x4", "arterial4x4"])
 def test_grid_neighbours_are_the_grid(name):
     net = read(name)

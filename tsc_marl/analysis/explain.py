@@ -220,7 +220,7 @@ def draw(path: Path, task: Task, trace: EpisodeTrace, title: str) -> None:
     panels = {"own": f"on {SCOPES[trace.value_scope]}", "others": "on the returns of others"}
     panels = {name: text for name, text in panels.items() if name in means} or {"entropy": "entropy of the policy [nat]"}
     loaded = scenario.load(task.network)
-    net, roads = road_network.read(loaded.net), list(delay_map.shapes(loaded.net).values())
+    net, roads = road_network.of(loaded), list(delay_map.shapes(loaded.net).values())
     x, y = np.array([(signal.x, signal.y) for signal in net.signals]).T
     figure = new_figure(figsize=(4.5 * len(panels), 4.4), layout="constrained")
     axes = figure.subplots(1, len(panels), squeeze=False)

@@ -72,7 +72,7 @@ class Case:
     def signal_seconds(self) -> int:
         """Signal-seconds of one episode."""
         scenario = self.task.scenario
-        return len(road_network.read(scenario.net).signals) * scenario.duration_s
+        return len(road_network.of(scenario).signals) * scenario.duration_s
 
 
 @dataclass(frozen=True)

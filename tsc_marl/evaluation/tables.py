@@ -226,7 +226,7 @@ def network_row(scenario: Scenario) -> Row:
     Raises:
         UserError: when its files cannot be used.
     """
-    net = road_network.read(scenario.net)
+    net = road_network.of(scenario)
     counts = Counter(len(signal.phases) for signal in net.signals)
     fixed = f" (+{len(net.fixed)} without choice)" if net.fixed else ""
     return {

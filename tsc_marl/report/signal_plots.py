@@ -37,7 +37,7 @@ def change_map(results: NetworkResults) -> go.Figure | None:
     rewards = {name: series.final(REWARD) for name, series in results.signals.items()}
     base = rewards.pop(results.reference)
     loaded = scenario.load(results.network)
-    signals = {signal.name: (signal.x, signal.y) for signal in road_network.read(loaded.net).signals}
+    signals = {signal.name: (signal.x, signal.y) for signal in road_network.of(loaded).signals}
     rewards = {name: rewards[name] for name in results.groups if signals.keys() <= rewards.get(name, {}).keys()}
     if not rewards or not signals.keys() <= base.keys():
         return None

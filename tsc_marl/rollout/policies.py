@@ -87,7 +87,7 @@ class TrainedPolicy:
             UserError: when the policy learned on other signals than the task has.
         """
         if self.signals is not None:
-            here = fingerprint.of_signals(road_network.read(task.scenario.net, task.sim.detection_m))
+            here = fingerprint.of_signals(road_network.of(task.scenario, task.sim.detection_m))
             parts = fingerprint.PARTS if self._uses_neighbours else fingerprint.PARTS[:-1]
             if differences := fingerprint.signal_differences(self.signals, here, parts):
                 raise UserError(

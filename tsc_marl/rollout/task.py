@@ -59,7 +59,7 @@ def check_task(task: Task) -> tuple[str, ...]:
         UserError: for files that cannot be used.
     """
     scenarios.scheduled(task.scenario)
-    return road_network.read(task.scenario.net, task.sim.detection_m).notes
+    return road_network.of(task.scenario, task.sim.detection_m).notes
 
 
 def spec_from_env(env: TrafficEnv) -> Spec:

@@ -56,7 +56,7 @@ def write(scenario: Scenario, demand: Demand, seed: int, path: Path) -> None:
     """
     rng = seeds.stream(seed, seeds.DEMAND)
     planned, others = _read(scenario, rng)
-    named = {element.get("id", ""): element.get("edges", "").split()[0] for _, element in others if element.tag == "route"}
+    named = {element.get("id", ""): _first(element) for _, element in others if element.tag == "route"}
     _swap_routes([vehicle for _, vehicle in planned], demand.reroute_share, rng, named)
     expected = np.array([demand.scale * _factor(depart, demand, scenario) for depart, _ in planned])
     times = np.floor(expected + rng.random(len(planned))).astype(int)
@@ -134,9 +134,14 @@ def _swap_routes(vehicles: Sequence[ElementTree.Element], share: float, rng: np.
 
 
 def _start(vehicle: ElementTree.Element, named: dict[str, str]) -> str:
-    """Return where a vehicle starts: an edge, a junction or a zone."""
+    """Return where a vehicle starts: an edge, a junction or a zone; for a route that is drawn, or stands elsewhere, its name."""
     inline = vehicle.find("route")
     if inline is not None:
-        return inline.get("edges", "").split()[0]
+        return _first(inline)
     places = [vehicle.get(name) for name in ("from", "fromJunction", "fromTaz")]
-    return named.get(vehicle.get("route", "")) or next((place for place in places if place), "")
+    return named.get(vehicle.get("route", "")) or next((place for place in places if place), f"route {vehicle.get('route')}")
+
+
+def _first(route: ElementTree.Element) -> str:
+    """Return the first edge of a route."""
+    return "".join(route.get("edges", "").split()[:1])

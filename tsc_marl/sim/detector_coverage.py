@@ -27,7 +27,7 @@ def interior(net: "sumolib.net.Net", connection: "sumolib.net.connection.Connect
     """Return the lanes inside the junction that a connection passes, in driving order."""
     lanes = []
     via = connection.getViaLaneID()
-    while via:
+    while via and net.getLane(via) not in lanes:
         lanes.append(net.getLane(via))
         onward = lanes[-1].getOutgoing()
         via = onward[0].getViaLaneID() if onward else ""

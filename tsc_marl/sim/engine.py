@@ -17,6 +17,7 @@ from xml.sax.saxutils import quoteattr
 import numpy as np
 
 from tsc_marl.errors import UserError
+from tsc_marl.sim import output_files
 from tsc_marl.sim.metrics import PERIOD_S
 from tsc_marl.sim.scenario import Scenario
 
@@ -116,7 +117,7 @@ def command(
     written = {out / f"{name}_{seed}.add.xml": content for name, content in files.items() if content}
     for path, content in written.items():
         path.write_text(content, encoding="utf-8")
-    if additional := [*scenario.additional, *written]:
+    if additional := [*(output_files.confine(path, out, seed) for path in scenario.additional), *written]:
         options["--additional-files"] = ",".join(map(str, additional))
     flags = ["--tripinfo-output.write-unfinished", "--tripinfo-output.write-undeparted", "--no-step-log", "--no-warnings"]
     return [part for pair in options.items() for part in pair] + flags

@@ -65,7 +65,7 @@ class TrafficEnv:
     ) -> None:  # fmt: skip
         self.scenario, self.timing, self.config = scenario, timing or Timing(), config or SimConfig()
         self.demand, self.disturbance = demand or Demand(), disturbance or Disturbance()
-        self.net = road_network.read(scenario.net, self.config.detection_m)
+        self.net = road_network.of(scenario, self.config.detection_m)
         self.names = tuple(signal.name for signal in self.net.signals)
         self.n_phases = tuple(len(signal.phases) for signal in self.net.signals)
         self.horizon = -(-scenario.duration_s // self.timing.decision_s)
@@ -130,7 +130,8 @@ class TrafficEnv:
         clocks = street_programs.by_the_clock(self.net.responsive) if self.disturbance.stuck else ""
         given = dict.fromkeys(xml for xml in (clocks, programs) if xml)
         command = engine.command(played, seed, self.out, logged, detail, tuple(given))
-        self._engine = Engine(played, [*command, *extra_options], gui)
+        needed = route_files.options(self.scenario.routes, self.scenario.begin_s)
+        self._engine = Engine(played, [*command, *needed, *extra_options], gui)
         self.now = self._engine.now
         self.timers = [SignalTimer(s.name, s.phases, self.timing, self.now) for s in self.net.signals]
         obeying = self._obeying(seed)
@@ -200,7 +201,7 @@ class TrafficEnv:
         path = self.out / f"demand_{seed}.rou.xml"
         if demand.varies:
             demands.write(self.scenario, demand, seed, path)
-        elif not all(route_files.in_order(given, begin_s) for given in self.scenario.routes):
+        elif not all(route_files.plays_as_it_is(given, begin_s) for given in self.scenario.routes):
             route_files.sort(self.scenario.routes, begin_s, path)
         else:
             return self.scenario

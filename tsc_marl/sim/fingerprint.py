@@ -67,7 +67,7 @@ def of_training(scenario: Scenario, detection_m: float) -> dict[str, Any]:
     Raises:
         UserError: when a file cannot be read.
     """
-    return {"signals": of_signals(road_network.read(scenario.net, detection_m)), "files": of_files(scenario)}
+    return {"signals": of_signals(road_network.of(scenario, detection_m)), "files": of_files(scenario)}
 
 
 def tags(scenario: Scenario) -> dict[str, str]:

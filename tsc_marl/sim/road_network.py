@@ -5,16 +5,22 @@ import heapq
 from collections.abc import Callable, Iterable, Iterator, Set
 from dataclasses import dataclass
 from pathlib import Path
-from xml.sax import SAXException
+from typing import TYPE_CHECKING
 
 import numpy as np
-import sumolib
 
 from tsc_marl.errors import UserError
+from tsc_marl.sim import network_file
 from tsc_marl.sim.detector_coverage import DetectorCoverage, detector_coverage, interior, next_signal_lanes
+from tsc_marl.sim.green_phases import GreenPhases, green_phases, never_served
+from tsc_marl.sim.scenario import Scenario
 from tsc_marl.sim.street_programs import BY_THE_CLOCK, StreetProgram, responsive, started
 
+if TYPE_CHECKING:
+    import sumolib
+
 DETECTION_M = 200.0
+SWITCHED = "WAUT {} changes programs by the clock: the agents' lights do not follow it"
 
 
 @dataclass(frozen=True)
@@ -31,11 +37,11 @@ class Link:
 
 @dataclass(frozen=True)
 class Signal:
-    """One signalised intersection that has a choice: at least two green phases."""
+    """One signalised intersection that has a choice: at least two phases."""
 
     name: str
     phases: tuple[str, ...]
-    """SUMO state strings of its green phases, one character a link."""
+    """SUMO state strings of its phases (`green_phases`), one character a link."""
     lanes: tuple[str, ...]
     """Incoming controlled lanes, in the order of their first link."""
     links: tuple[Link, ...]
@@ -77,23 +83,31 @@ def edge_of(lane: str) -> str:
     return lane.rpartition("_")[0]
 
 
-def read(path: Path, detection_m: float = DETECTION_M) -> RoadNetwork:
-    """Read a SUMO network file.
+def of(scenario: Scenario, detection_m: float = DETECTION_M) -> RoadNetwork:
+    """Return the road network of a scenario.
 
     Raises:
-        UserError: when the file is not a SUMO network, or no signal in it has a choice.
+        UserError: as `read` does.
     """
-    return _read(path, detection_m, path.stat().st_mtime_ns)
+    return read(scenario.net, detection_m, scenario.additional)
+
+
+def read(path: Path, detection_m: float = DETECTION_M, additional: tuple[Path, ...] = ()) -> RoadNetwork:
+    """Read a SUMO network file, and the signal programs in additional files.
+
+    Raises:
+        UserError: when the file is not a SUMO network, it has a value that cannot be, or no signal in it has a choice.
+    """
+    return _read(path, detection_m, additional, tuple(file.stat().st_mtime_ns for file in (path, *additional)))
 
 
 @functools.lru_cache(maxsize=8)
-def _read(path: Path, detection_m: float, _changed_ns: int) -> RoadNetwork:
-    try:
-        net = sumolib.net.readNet(str(path), withInternal=True, withPrograms=True)
-    except (SAXException, ValueError, KeyError, AttributeError) as error:
-        raise UserError(f"{path}: not a SUMO network file ({' '.join(str(error).split())}); make it with netconvert") from None
-    programs = {tls.getID(): _green_phases(tls) for tls in sorted(net.getTrafficLights(), key=lambda tls: tls.getID())}
-    names = [name for name, phases in programs.items() if len(phases) > 1]
+def _read(path: Path, detection_m: float, additional: tuple[Path, ...], _changed_ns: tuple[int, ...]) -> RoadNetwork:
+    net, switched = network_file.read(path, additional)
+    signals_of_file = {tls.getID(): tls for tls in sorted(net.getTrafficLights(), key=lambda tls: tls.getID())}
+    choices = {name: green_phases(name, _steps(tls)) for name, tls in signals_of_file.items()}
+    programs = {name: choice.phases for name, choice in choices.items()}
+    names = [name for name, phases in programs.items() if len(phases) > 1 and _connections_by_link(signals_of_file[name])]
     fixed = tuple(name for name in programs if name not in names)
     if not names:
         raise UserError(
@@ -119,16 +133,15 @@ def _read(path: Path, detection_m: float, _changed_ns: int) -> RoadNetwork:
         approach=approach,
         charged_signal=np.array([names.index(ends_at[approach[lane.getEdge().getID()]]) for lane in lanes]),
         responsive=own,
-        notes=_notes(net, programs),
+        notes=(*_notes(net, choices, names), *(SWITCHED.format(name) for name in switched)),
         detector_coverage=detector_coverage(net, index, [lane for signal in signals for lane in signal.lanes], detection_m),
     )
 
 
-def _green_phases(tls: "sumolib.net.TLS") -> tuple[str, ...]:
-    """Return the phases with a green and neither yellow nor red-yellow, in program order: else sumo-rl's rule."""
+def _steps(tls: "sumolib.net.TLS") -> list[tuple[str, float]]:
+    """Return state and duration [s] of the steps of a signal's program; a rail signal has none."""
     _, program = started(tls)
-    states = [phase.state for phase in program.getPhases()] if program else []
-    return tuple(state for state in states if not set("yu") & set(state) and set("Gg") & set(state))
+    return [(phase.state, float(phase.duration)) for phase in program.getPhases()] if program else []
 
 
 def _check_length(path: Path, tls: "sumolib.net.TLS", phases: tuple[str, ...]) -> None:
@@ -140,14 +153,19 @@ def _check_length(path: Path, tls: "sumolib.net.TLS", phases: tuple[str, ...]) -
         )
 
 
-def _notes(net: "sumolib.net.Net", phases: dict[str, tuple[str, ...]]) -> tuple[str, ...]:
-    notes = []
-    for name, greens in phases.items():
-        _, program = started(net.getTLS(name))
-        if len(greens) < 2:
+def _notes(net: "sumolib.net.Net", choices: dict[str, GreenPhases], names: list[str]) -> tuple[str, ...]:
+    notes: list[str] = []
+    for name, choice in choices.items():
+        tls = net.getTLS(name)
+        _, program = started(tls)
+        notes += choice.notes
+        if name not in names:
             notes.append(f"signal {name} has fewer than two green phases: it is no agent and keeps its program")
         if program and program.getType() != "static":
             notes.append(f"signal {name} has a program of type {program.getType()}, not static: see fixed_time and own_program")
+        if red := never_served(_steps(tls), sorted({link for _, _, link in _connections_by_link(tls)})):
+            links = ", ".join(map(str, red))
+            notes.append(f"signal {name} never gives links {links} green: who wants to pass there waits for ever")
     return tuple(notes)
 
 

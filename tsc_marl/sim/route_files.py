@@ -2,54 +2,26 @@
 
 import copy
 import functools
-import gzip
 import math
 import sys
-import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
 import numpy as np
 
 from tsc_marl.errors import UserError
+from tsc_marl.sim.legal_values import DAY_S, END, RATES, TIME, UNTIMED, illegal, per_second, seconds
+from tsc_marl.sim.output_files import outputs, redirect
+from tsc_marl.sim.xml_files import elements
 
 VEHICLES = ("vehicle", "trip")
-RATES = ("period", "vehsPerHour", "perHour", "probability")
-"""Attributes that say how often a vehicle of a flow departs."""
-UNTIMED = ("triggered", "containerTriggered", "split", "now")
-"""Departures that no clock tells: a passenger boards, a train is parted."""
-DAY_S = 86400.0
-"""How long a flow lasts that does not say so."""
+FLOWS = ("flow", "personFlow", "containerFlow")
+DEPARTING = (*VEHICLES, *FLOWS, "person", "container")
 TICK_S = 0.001
 """SUMO's clock: what departs between two ticks departs at once."""
-LEAST = 1e-9
-TIME = "a time in seconds or h:m:s"
-
-
-def elements(path: Path) -> Iterator[Element]:
-    """Yield the top-level elements of a SUMO XML file, compressed or not.
-
-    Raises:
-        UserError: when the file is not well-formed, with the line.
-    """
-    try:
-        depth = 0
-        with _open(path) as file:
-            for event, element in ElementTree.iterparse(file, events=("start", "end")):
-                depth += 1 if event == "start" else -1
-                if event == "end" and depth == 1:
-                    yield element
-                    element.clear()
-    except (ElementTree.ParseError, gzip.BadGzipFile, zlib.error, EOFError) as error:
-        raise UserError(f"{path}: not well-formed XML ({error}); make the file again or correct that line") from None
-
-
-def _open(path: Path) -> BinaryIO | gzip.GzipFile:
-    return gzip.open(path) if path.suffix == ".gz" else path.open("rb")
 
 
 def departure(element: Element, path: Path, begin_s: float) -> float | None:
@@ -63,13 +35,17 @@ def departure(element: Element, path: Path, begin_s: float) -> float | None:
         begin_s: when the simulation begins, which is when a flow begins that says nothing else.
 
     Raises:
-        UserError: when SUMO would not understand it, with file and id.
+        UserError: when a vehicle has none, with file and id.
     """
+    if element.tag not in DEPARTING:
+        return None
     name = "depart" if element.tag in VEHICLES or "depart" in element.attrib else "begin"
-    given = element.get(name, "begin" if element.tag == "flow" else None)
+    given = element.get(name, "begin" if element.tag in FLOWS else None)
     if given in UNTIMED or (given is None and element.tag not in VEHICLES):
         return None
-    return begin_s if given == "begin" else _number(element, name, path, seconds, TIME)
+    if given is None:
+        raise illegal(element.tag, element.attrib, path, name, TIME)
+    return begin_s if given == "begin" else seconds(given)
 
 
 def timed(path: Path, begin_s: float) -> Iterator[tuple[float, Element]]:
@@ -88,9 +64,11 @@ def timed(path: Path, begin_s: float) -> Iterator[tuple[float, Element]]:
 
 
 def write(path: Path, content: Iterable[tuple[float, Element]]) -> None:
-    """Write a route file sorted by departure."""
+    """Write a route file sorted by departure, whose outputs go to its folder."""
     root = Element("routes")
     root.extend(element for _, element in sorted(content, key=lambda entry: entry[0]))
+    for element in root:
+        redirect(element, path)
     ElementTree.ElementTree(root).write(path)
 
 
@@ -99,15 +77,46 @@ def sort(paths: Iterable[Path], begin_s: float, path: Path) -> None:
     write(path, [copy.deepcopy(entry) for given in paths for entry in timed(given, begin_s)])
 
 
+@dataclass(frozen=True)
+class _Survey:
+    """What decides how SUMO is to play a route file."""
+
+    in_order: bool
+    writes: bool
+    between_junctions: bool
+
+
 @functools.cache
-def in_order(path: Path, begin_s: float) -> bool:
-    """Return whether a route file is sorted by departure: what comes too late in the file SUMO leaves out.
+def _survey(path: Path, begin_s: float) -> _Survey:
+    last, in_order, writes, between_junctions = -math.inf, True, False, False
+    for when, top in timed(path, begin_s):
+        in_order &= when >= last or when == -math.inf
+        last = max(last, when)
+        for element in top.iter():
+            writes |= bool(outputs(element.tag, element.attrib))
+            between_junctions |= "fromJunction" in element.attrib or "toJunction" in element.attrib
+    return _Survey(in_order, writes, between_junctions)
+
+
+def plays_as_it_is(path: Path, begin_s: float) -> bool:
+    """Return whether SUMO plays a route file whole: what departs too early for its place there SUMO leaves out.
+
+    A file that names outputs does not, as they would lie beside it.
 
     Raises:
-        UserError: when SUMO would not understand a departure, with file and id.
+        UserError: when the file is not well-formed, or has a value that cannot be.
     """
-    times = [when for when, _ in timed(path, begin_s) if when > -math.inf]
-    return times == sorted(times)
+    survey = _survey(path, begin_s)
+    return survey.in_order and not survey.writes
+
+
+def options(paths: Iterable[Path], begin_s: float) -> list[str]:
+    """Return SUMO's options that route files need: for trips between junctions, a zone for each junction.
+
+    Raises:
+        UserError: as `plays_as_it_is` does.
+    """
+    return ["--junction-taz"] if any(_survey(path, begin_s).between_junctions for path in paths) else []
 
 
 def departures(flow: Element, path: Path, begin_s: float, end_s: float, rng: np.random.Generator) -> list[float]:
@@ -157,52 +166,17 @@ def _plan(flow: Element, path: Path, begin_s: float) -> _FlowSchedule:
     first = departure(flow, path, begin_s)
     if first is None:
         return _FlowSchedule(begin_s, begin_s, 0, 1.0)
-    number = int(_number(flow, "number", path, int, "a whole number")) if "number" in flow.attrib else sys.maxsize
+    number = int(flow.get("number", sys.maxsize))
     rate = next((name for name in RATES if name in flow.attrib), None)
     last = first + DAY_S if rate is None or "number" not in flow.attrib else math.inf
     if "end" in flow.attrib:
-        last = _number(flow, "end", path, seconds, f"{TIME}, from begin on", least=first)
+        last = seconds(flow.attrib["end"])
+        if last < first:
+            raise illegal("flow", flow.attrib, path, "end", END.wanted)
     if rate is not None:
         law = "probability" if rate == "probability" else "exp" if flow.attrib[rate].startswith("exp(") else "even"
-        return _FlowSchedule(first, last, number, _per_second(flow, rate, path), law)
+        return _FlowSchedule(first, last, number, per_second(rate, flow.attrib[rate]), law)
     if "number" not in flow.attrib:
         raise UserError(f"{path}: flow {flow.get('id')} needs number or one of {', '.join(RATES)}; it has none")
     last = max(last, first + TICK_S)
     return _FlowSchedule(first, last, number, max(number, 1) / (last - first))
-
-
-def _per_second(flow: Element, rate: str, path: Path) -> float:
-    if flow.attrib[rate].startswith("exp("):
-        return _number(flow, rate, path, lambda text: float(text[4:-1]), "exp(rate) with a rate above 0", least=LEAST)
-    if rate == "period":
-        return 1 / _number(flow, rate, path, seconds, f"{TIME}, above 0, or exp(rate)", least=LEAST)
-    if rate == "probability":
-        return _number(flow, rate, path, float, "above 0 and at most 1", least=LEAST, most=1.0)
-    return _number(flow, rate, path, float, "above 0", least=LEAST) / 3600
-
-
-def seconds(text: str) -> float:
-    """Return a time of SUMO [s], given in seconds, as h:m:s or as d:h:m:s.
-
-    Raises:
-        ValueError: for any other text.
-    """
-    parts = [float(part) for part in text.split(":")]
-    if len(parts) not in (1, 3, 4):
-        raise ValueError
-    return sum(part * unit for part, unit in zip(reversed(parts), (1, 60, 3600, DAY_S), strict=False))
-
-
-def _number(
-    element: Element, name: str, path: Path, parse: Callable[[str], float], wanted: str,
-    least: float = 0.0, most: float = sys.maxsize,
-) -> float:  # fmt: skip
-    """Return what an attribute says, or tell where it stands and what was wanted."""
-    given = element.get(name, "")
-    try:
-        value = parse(given)
-    except ValueError:
-        value = math.nan
-    if not least <= value <= most:
-        raise UserError(f"{path}: {element.tag} {element.get('id')}: {name} must be {wanted}; got {given!r}")
-    return value

@@ -11,9 +11,11 @@ import yaml
 
 from tsc_marl.errors import UserError, unknown
 from tsc_marl.paths import NETWORKS
-from tsc_marl.sim import route_files, sumocfg
+from tsc_marl.sim import output_files, route_files, sumocfg, xml_files
 
 FILE = "scenario.yaml"
+LONGEST_S = 366 * 86400
+"""Of a window."""
 _elsewhere: dict[str, Path] = {}
 """Scenario files outside `networks/` that this process uses, by the plain name of the network."""
 
@@ -99,6 +101,10 @@ def load(network: str, networks: Path = NETWORKS) -> Scenario:
     raw = sumocfg.read(path) if path.name != FILE else _read_yaml(path)
     if raw["begin_s"] >= raw["end_s"]:
         raise UserError(f"{path}: begin_s {raw['begin_s']} must be before end_s {raw['end_s']}")
+    if raw["begin_s"] < 0:
+        raise UserError(f"{path}: begin_s must be at least 0; got {raw['begin_s']}")
+    if raw["end_s"] - raw["begin_s"] > LONGEST_S:
+        raise UserError(f"{path}: end_s {raw['end_s']} must be at most {LONGEST_S} s, a year, after begin_s {raw['begin_s']}")
     files = {
         "net": _resolve(path, "net", raw["net"]),
         "routes": _resolve_all(path, "routes", raw["routes"]),
@@ -175,16 +181,18 @@ def _resolve(scenario: Path, field: str, relative: str) -> Path:
 
 def _check_kind(scenario: Path, field: str, path: Path) -> None:
     """Refuse a file of another kind than its field; what is not XML is found out where it is read."""
-    root = sumocfg.root_tag(path)
+    root = xml_files.root_tag(path)
     if root in sumocfg.ROOTS:
         raise UserError(f"{scenario}: {field} file {path} is a SUMO configuration; give it as the network: NET={path}")
-    if field == "routes" and root in ("additional", "net"):
-        raise UserError(f"{scenario}: routes file {path} has the root element {root}, not routes; list it under its own field")
+    if root in {"routes": ("additional", "net"), "additional": ("net",)}.get(field, ()):
+        raise UserError(f"{scenario}: {field} file {path} has the root element {root}; list it under its own field")
     if field == "additional":
-        departing = (*route_files.VEHICLES, "flow")
-        vehicles = [element.get("id", "") for element in route_files.elements(path) if element.tag in departing]
-        if vehicles:
-            raise UserError(f"{scenario}: additional file {path} has vehicles, such as {vehicles[0]}; move them to a route file")
+        for element in xml_files.elements(path):
+            if element.tag in (*route_files.VEHICLES, "flow"):
+                name = element.get("id", "")
+                raise UserError(f"{scenario}: additional file {path} has vehicles, such as {name}; move them to a route file")
+            for part, attribute, file in output_files.inputs(element):
+                xml_files.inside(file, path, f"{part.tag} {part.get('id', '')}: {attribute}={file!r}")
 
 
 @functools.cache
@@ -194,7 +202,7 @@ def scheduled(scenario: Scenario) -> int:
     Raises:
         UserError: when a route file is not XML or SUMO would not understand a departure, or no vehicle departs in the window.
     """
-    total = sum(_in_window(element, path, scenario) for path in scenario.routes for element in route_files.elements(path))
+    total = sum(_in_window(element, path, scenario) for path in scenario.routes for element in xml_files.elements(path))
     if total == 0:
         where = _elsewhere.get(scenario.name, f"networks/{scenario.name}/{FILE}")
         raise UserError(

@@ -1,14 +1,15 @@
 """SUMO's own configuration files: network, demand, additional files and window of a scenario."""
 
 import functools
-import gzip
 import logging
+import math
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 from tsc_marl.errors import UserError
-from tsc_marl.sim import route_files
+from tsc_marl.sim.legal_values import seconds
+from tsc_marl.sim.xml_files import open_xml
 
 logger = logging.getLogger(__name__)
 
@@ -21,15 +22,6 @@ FIELDS = {
     "end_s": ("end", "e"),
 }
 """Fields of a scenario, and SUMO's names of the options behind them."""
-
-
-def root_tag(path: Path) -> str | None:
-    """Return the name of an XML file's root element, compressed or not; None of a file that is no XML."""
-    try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            return next(element.tag for _, element in ElementTree.iterparse(file, events=("start",)))
-    except (ElementTree.ParseError, OSError, EOFError, StopIteration):
-        return None
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -60,7 +52,8 @@ def read(path: Path) -> dict[str, Any]:
 def _options(path: Path) -> list[tuple[str, str]]:
     """Return the options of a configuration, sections dissolved."""
     try:
-        root = ElementTree.parse(path).getroot()
+        with open_xml(path) as file:
+            root = ElementTree.parse(file).getroot()
     except (ElementTree.ParseError, OSError) as error:
         raise UserError(f"{path}: not well-formed XML ({error}); correct that line") from None
     if root.tag not in ROOTS:
@@ -71,12 +64,12 @@ def _options(path: Path) -> list[tuple[str, str]]:
 
 def _whole_seconds(path: Path, option: str, text: str) -> int:
     try:
-        seconds = route_files.seconds(text)
+        value = seconds(text)
     except ValueError:
-        seconds = 0.5
-    if seconds != int(seconds):
+        value = math.nan
+    if not value.is_integer():
         raise UserError(f"{path}: option {option} must be a whole number of seconds, or h:m:s; got {text}")
-    return int(seconds)
+    return int(value)
 
 
 @functools.cache

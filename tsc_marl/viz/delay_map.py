@@ -32,7 +32,7 @@ def draw(path: Path, scenario: Scenario, out: Path, seeds: Mapping[str, Sequence
     from matplotlib.collections import LineCollection
     from matplotlib.colors import Normalize
 
-    net, roads = road_network.read(scenario.net), shapes(scenario.net)
+    net, roads = road_network.of(scenario), shapes(scenario.net)
     means = {name: _mean(net, out / file_name(name), of_controller) for name, of_controller in seeds.items()}
     used = {
         name: {edge: mean for edge, mean in edges.items() if edge in roads and mean.vehicles >= 1}

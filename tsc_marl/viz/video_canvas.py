@@ -46,7 +46,7 @@ class VideoCanvas:
         size = (len(clips) * (PANEL + GAP) + GAP, TOP + height + BOTTOM)
         size = (size[0] + size[0] % 2, size[1] + size[1] % 2)  # video formats need even numbers
         self.figure = new_figure(figsize=(size[0] / DPI, size[1] / DPI), dpi=DPI)
-        self._signals = road_network.read(loaded.net).signals
+        self._signals = road_network.of(loaded).signals
         self._heading = f"{task.network}, SUMO seed {seed}"
         self._title = self.figure.text(0.5, 1 - 8 / size[1], "", ha="center", va="top", fontsize=13)
         self._panels = []
