@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from tsc_marl.errors import UserError
 from tsc_marl.paths import file_name, home
 
 CHECKPOINT = "checkpoint.pt"
@@ -16,6 +17,16 @@ SNAPSHOTS = "snapshots"
 def runs() -> Path:
     """Return the folder of all runs."""
     return home() / "runs"
+
+
+def check_folder(path: Path) -> None:
+    """Refuse to make the folder of a run anew when somebody has removed it: what was in it is lost.
+
+    Raises:
+        UserError: when it is gone.
+    """
+    if not path.is_dir():
+        raise UserError(f"{path} was removed during the training, with its checkpoints; start the training again")
 
 
 @dataclass(frozen=True)

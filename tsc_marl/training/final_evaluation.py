@@ -13,7 +13,7 @@ from tsc_marl.evaluation.evaluate import Results, evaluate, is_refusal, load_mat
 from tsc_marl.rollout.policies import ControllerPolicy, Policy
 from tsc_marl.rollout.pool import Pool
 from tsc_marl.rollout.task import Task
-from tsc_marl.tracking.run_folder import RunFolder
+from tsc_marl.tracking.run_folder import RunFolder, check_folder
 from tsc_marl.tracking.store import Tracker
 from tsc_marl.training.run import TrainingRun
 from tsc_marl.viz import learning_curve
@@ -29,6 +29,7 @@ def evaluate_and_report(pool: Pool, tracker: Tracker, trainings: list[TrainingRu
     controllers = {name: ControllerPolicy(name) for name in experiment.baselines if name not in measured}
     policies = controllers | {run.label: run.policy() for run in trainings}
     results = measured | _evaluate(pool, task, policies, experiment.eval_seeds)
+    check_folder(folder.path)
     write_results(folder.evaluation, task, results)
     baseline_delays = {name: statistics.mean(results[name], "delay") for name in experiment.baselines if name in results}
     for run in trainings:

@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 from tsc_marl import console
 from tsc_marl.config import ExperimentConfig, RunConfig, command_line, parse
 from tsc_marl.errors import UserError, unknown
+from tsc_marl.paths import refused_by_system
 from tsc_marl.rollout import interrupts
 from tsc_marl.rollout.pool import Pool, WorkerDiedError
 from tsc_marl.rollout.task import check_task
@@ -93,6 +94,10 @@ def _train_all(pool: Pool, tracker: Tracker, experiment: ExperimentConfig, spec:
         raise
     except WorkerDiedError as error:
         raise WorkerDiedError(f"{error}; the checkpoint is saved, go on with: make train RESUME={folder.name}") from None
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise UserError(f"{refused_by_system(error)}: make train RESUME={folder.name}") from None
     finally:
         for run_id in (*(run.mlflow_id for run in trainings), parent):
             tracker.end(run_id, status)

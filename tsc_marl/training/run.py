@@ -3,6 +3,7 @@
 import copy
 import time
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from tsc_marl.rollout.types import Job, RolloutResult
 from tsc_marl.sim import seeds
 from tsc_marl.tracking import checkpoint
 from tsc_marl.tracking.checkpoint import Checkpoint
-from tsc_marl.tracking.run_folder import TrainingFolder
+from tsc_marl.tracking.run_folder import TrainingFolder, check_folder
 from tsc_marl.training.learner import Learner
 from tsc_marl.types import Batch, Spec, mean_metrics
 
@@ -72,13 +73,17 @@ class TrainingRun:
         """Write the staged state as the checkpoint.
 
         Raises:
-            UserError: when the disk does not take it.
+            UserError: when the disk does not take it, or the folder of the run was removed.
         """
-        checkpoint.save(self._staged, self.folder.checkpoint)
+        self._write(self._staged, self.folder.checkpoint)
 
     def snapshot(self) -> None:
         """Write the staged policy to a file that stays; a training cannot continue from it."""
-        checkpoint.save(replace(self._staged, replay=None), self.folder.snapshot(self.episode))
+        self._write(replace(self._staged, replay=None), self.folder.snapshot(self.episode))
+
+    def _write(self, state: Checkpoint, path: Path) -> None:
+        check_folder(self.folder.path.parent)
+        checkpoint.save(state, path)
 
     def _settings(self) -> dict[str, Any]:
         """Return the settings that a checkpoint and this run must share."""
