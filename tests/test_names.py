@@ -88,7 +88,8 @@ def test_all_signals_are_tracked_and_the_run_keeps_their_real_names(here):
     assert "agent/cluster_901_902_-23-2more/reward" in real
     assert "agent/123/reward" not in real
     assert data.params == {"sim.reward": "delay", "a-23-b": "1"}
-    assert all(stored.history(run, name).tolist() == [value, value] for name, value in data.metrics.items())
+    curves = stored.histories({run: data.metrics})[run]
+    assert {name: points[:, 1].tolist() for name, points in curves.items()} == {n: [v, v] for n, v in data.metrics.items()}
 
 
 def test_a_run_with_legal_names_has_no_file_of_names(here):

@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar
 
 import tyro
-import yaml
 
 from tsc_marl import algos, controllers, old_options
 from tsc_marl.bounds import Count, check, check_list
 from tsc_marl.errors import UserError, unknown
-from tsc_marl.paths import CONFIGS
+from tsc_marl.paths import CONFIGS, read_yaml
 from tsc_marl.rollout.task import MetricNames, Task
 from tsc_marl.sim import metrics, scenario
 from tsc_marl.sim.demand import Demand
@@ -170,10 +169,7 @@ def from_yaml(path: Path, prefix: str = "") -> list[str]:
     Raises:
         UserError: when it is not YAML, or no settings.
     """
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
+    raw = read_yaml(path) or {}
     if not isinstance(raw, dict):
         raise UserError(f"{path}: expected settings as `name: value`; got {type(raw).__name__}")
     return old_options.replace(_words(raw, prefix), str(path))

@@ -24,6 +24,14 @@ logger = logging.getLogger(__name__)
 _bars: list[Bar] = []
 
 
+class Terminal(Console):
+    """Prints plainly, and leaves it to the command line what a closed pipe means."""
+
+    def on_broken_pipe(self) -> None:
+        """Go on with the error; rich would end the process with exit code 1."""
+        raise  # what rich handles just now
+
+
 class Progress:
     """Progress of a task: a bar in a terminal, a line every 20 s elsewhere.
 
@@ -68,7 +76,7 @@ def progress(label: str, total: int, done: int = 0, unit: str = "episode") -> It
         TimeRemainingColumn(),
         TextColumn("{task.fields[text]}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis")),
     )
-    with Bar(*columns, transient=True, console=Console(highlight=False, markup=False)) as bar:
+    with Bar(*columns, transient=True, console=Terminal(highlight=False, markup=False)) as bar:
         _bars.append(bar)
         try:
             yield Progress(label, total, done, unit, bar)
@@ -87,7 +95,7 @@ def show(table: Table, minor: Sequence[str] = ()) -> None:
         return
     live, hidden = sys.stdout.isatty(), list[str]()
     spare = [name for name in minor if name in {column.header for column in table.columns}]
-    console = Console(width=None if live else WIDTH, highlight=False, markup=False)  # [s] is a unit, not markup
+    console = Terminal(width=None if live else WIDTH, highlight=False, markup=False)  # [s] is a unit, not markup
 
     def needed() -> int:
         return console.measure(table, options=console.options.update_width(10 * WIDTH)).maximum

@@ -1,4 +1,4 @@
-"""Where the program finds its own files, and where it keeps those of its user."""
+"""Where the program finds its own files, where it keeps those of its user, and what may be wrong with a file."""
 
 import errno
 import functools
@@ -11,6 +11,9 @@ import tempfile
 from importlib import resources
 from multiprocessing.util import Finalize
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from tsc_marl.errors import UserError
 
@@ -127,8 +130,38 @@ def make_folder(out: Path) -> None:
         raise UserError(f"out {out} cannot be made ({error.strerror}); give another folder") from None
 
 
+MOST_ENTRIES, MOST_DIGITS = 10_000, 18
+"""Of a YAML file: entries with those that an alias repeats, and digits of a number."""
+
+
+def read_yaml(path: Path) -> Any:
+    """Return what a YAML file says: dicts, lists and plain values.
+
+    Raises:
+        UserError: when it is not YAML, or no file of settings: too deep, too large, with numbers beyond use.
+    """
+    try:
+        content = yaml.safe_load(path.read_bytes())
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date or number that cannot be
+        raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
+    except RecursionError:
+        raise UserError(f"{path}: not valid YAML (brackets nested too deep); correct the file") from None
+    waiting, seen = [content], 0
+    while waiting:
+        entry, seen = waiting.pop(), seen + 1
+        if seen > MOST_ENTRIES:
+            raise UserError(f"{path}: more than {MOST_ENTRIES} entries; a file of settings has a few: correct the file")
+        if isinstance(entry, int) and abs(entry) >= 10**MOST_DIGITS:
+            raise UserError(f"{path}: a number has more than {MOST_DIGITS} digits; correct the file")
+        if isinstance(entry, dict):
+            waiting += entry.values()
+        elif isinstance(entry, list):
+            waiting += entry
+    return content
+
+
 ADVICE = {
-    errno.ENOSPC: "free some space there and run the command again",
+    errno.ENOSPC: "free some space there and run it again",
     errno.EDQUOT: "the disk quota is used up; free some space and run the command again",
     errno.EFBIG: "the largest size of a file is reached; raise it (ulimit -f)",
     errno.EMFILE: "too many files are open; raise the limit (ulimit -n)",
@@ -149,7 +182,7 @@ def refused_by_system(error: OSError) -> UserError:
     named = [str(name) for name in (error.filename, error.filename2) if name is not None]
     what = " and ".join(name if len(name) <= LONGEST else f"{name[:LONGEST]}…" for name in named)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        what = free_space(*(named or (str(home()), tempfile.gettempdir(), ".")))
+        what = free_space(*(named or (home(), tempfile.gettempdir(), ".")))
     advice = ADVICE.get(error.errno or 0, "correct the path, or give another one")
     return UserError(f"{what or 'a file'}: {error.strerror}; {advice}")
 

@@ -117,7 +117,7 @@ def blamed(kind: str, name: str, source: Any) -> Iterator[None]:
     module = sys.modules.get(getattr(source, "__module__", "") or "")
     try:
         yield
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         lost = type(error).__name__ == "FatalTraCIError"  # SUMO ended, or its window was closed
         if isinstance(error, UserError) or lost or (module and module.__name__.startswith("tsc_marl.")):
             raise
@@ -160,8 +160,8 @@ def _subclass(path: str, base: type[T], kind: str) -> type[T]:
 def _import(module: str, kind: str, name: str) -> ModuleType:
     try:
         return importlib.import_module(module)
-    except Exception as error:
-        reason = " ".join(str(error).split())
+    except (Exception, SystemExit) as error:
+        reason = " ".join(str(error).split()) if isinstance(error, ImportError) else f"{type(error).__name__}: {error}"
         raise UserError(f"{kind} {name}: import of {module or 'an empty name'} failed ({reason}); correct the module") from error
 
 

@@ -151,7 +151,7 @@ def _networks() -> Iterator[Check]:
     names, wrong = scenario.available(), list[str]()
     for name in names:
         try:
-            road_network.read(scenario.load(name).net)
+            road_network.of(scenario.load(name))
         except UserError as error:
             wrong.append(str(error))
     yield Check("networks", f"{len(names) - len(wrong)} of {len(names)} can be read", "; ".join(wrong))

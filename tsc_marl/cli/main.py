@@ -87,7 +87,7 @@ def _run(words: list[str]) -> None:
 
 def _mistake(error: BaseException) -> UserError | None:
     """Return what the user can mend: their own mistake, or what the system lacks. None for an error of this program."""
-    if isinstance(error, OSError) and error.errno is not None:
+    if isinstance(error, OSError) and error.errno is not None and not isinstance(error, ConnectionError):
         return refused_by_system(error)
     if isinstance(error, MemoryError):
         return UserError("memory ran out; use fewer --workers, or a smaller network")

@@ -11,7 +11,7 @@ from typing import Any
 from tsc_marl.errors import UserError
 from tsc_marl.paths import temporary_folder
 from tsc_marl.rollout import interrupts
-from tsc_marl.rollout.process import WorkerHandle
+from tsc_marl.rollout.process import ADVICE, WorkerDiedError, WorkerHandle
 from tsc_marl.rollout.task import Task
 from tsc_marl.rollout.types import Job, RolloutResult
 from tsc_marl.types import Spec
@@ -22,11 +22,6 @@ MAX_DEATHS = 3
 """Deaths of workers in a row on one episode, after which the run ends."""
 LOOK_S = 1.0
 """Time between two looks for a stop while the workers play."""
-ADVICE = "if memory ran out, use fewer --workers"
-
-
-class WorkerDiedError(UserError):
-    """Worker processes died repeatedly on the same episode; the usual reason is a lack of memory."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +67,7 @@ class Pool:
         """Return the sizes and neighbours of a task's network, which an algorithm needs.
 
         Raises:
-            WorkerDiedError: after `MAX_DEATHS` deaths in a row.
+            WorkerDiedError: after `MAX_DEATHS` deaths in a row, or when a disk is full.
             UserError: when the network's files cannot be used.
         """
         worker = self._workers[0]
@@ -92,7 +87,7 @@ class Pool:
         """Play all jobs and yield their results as they end, in any order.
 
         Raises:
-            WorkerDiedError: after `MAX_DEATHS` deaths in a row on one episode.
+            WorkerDiedError: after `MAX_DEATHS` deaths in a row on one episode, or when a disk is full.
             UserError: for an error in the user's files.
             RuntimeError: any other error of a worker, with its traceback.
         """
@@ -162,6 +157,8 @@ def _outcome(job: Job, answer: tuple[str, Any]) -> RolloutResult | Failure:
 
 
 def _error(kind: str, text: str) -> Exception:
+    if kind == "system_error":
+        return WorkerDiedError(text)
     return UserError(text) if kind == "user_error" else RuntimeError(f"a worker process failed:\n{text}")
 
 

@@ -10,13 +10,14 @@ import multiprocessing
 import pickle
 import signal
 import tempfile
+import time
 import traceback
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from typing import Any
 
 from tsc_marl.errors import UserError
-from tsc_marl.paths import socket_folder
+from tsc_marl.paths import refused_by_system, socket_folder
 from tsc_marl.rollout import interrupts
 from tsc_marl.rollout.task import Task, read_spec
 from tsc_marl.rollout.types import Job
@@ -25,8 +26,13 @@ from tsc_marl.sim.env_process import without_main
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload([__name__, "tsc_marl.sim._libsumo", "torch._dynamo"])  # torch imports the last for an optimizer
-MAX_STARTS = 3
-"""Attempts to start a worker: the process that forks may be killed meanwhile, and is then started anew."""
+MAX_STARTS, START_AGAIN_S = 5, 1.0
+"""Attempts to start a worker, and the time between two: the process that forks may be killed, and is then started anew."""
+ADVICE = "if memory ran out, use fewer --workers"
+
+
+class WorkerDiedError(UserError):
+    """Worker processes lack memory, after repeated deaths on the same episode, or a disk: nothing is wrong with the files."""
 
 
 class WorkerHandle:
@@ -41,16 +47,18 @@ class WorkerHandle:
         self._fresh = True
         self._played: Job | None = None
         for left in reversed(range(MAX_STARTS)):
+            interrupts.check()
             self.connection, far_end = CONTEXT.Pipe()
             self.process = CONTEXT.Process(target=_serve, args=(far_end, self._folder), daemon=True)
             try:
                 with _interrupts_deferred(), _short_address(), without_main():
                     self.process.start()
                 return
-            except (OSError, EOFError):
+            except (OSError, EOFError) as error:
                 self.connection.close()
                 if not left:
-                    raise
+                    raise WorkerDiedError(f"no worker process can be started ({error}); {ADVICE}") from None
+                time.sleep(START_AGAIN_S)
             finally:
                 far_end.close()
 
@@ -153,6 +161,10 @@ def _serve(connection: Connection, folder: str) -> None:
         except UserError as error:
             worker.close()
             answer = ("user_error", str(error))
+        except OSError as error:
+            worker.close()
+            error.filename = error.filename or getattr(job, "out", None) or folder  # a write names no file
+            answer = ("system_error", str(refused_by_system(error)))
         except Exception:
             worker.close()
             answer = ("error", traceback.format_exc())

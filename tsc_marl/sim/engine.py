@@ -164,6 +164,7 @@ class Engine:
         self.now = float(scenario.begin_s)
         self._name = scenario.name
         self._gui = gui is not None
+        self._window: subprocess.Popen[bytes] | None = None
         self.api: Any = self._start_gui([*options, *gui]) if gui is not None else self._start(scenario, options)
         self._vehicle_getters = self._find_vehicle_getters()
         Engine._running = self
@@ -178,8 +179,7 @@ class Engine:
             raise UserError(f"{scenario.name}: SUMO refused to start: {' '.join(str(error).split())}") from None
         return libsumo
 
-    @staticmethod
-    def _start_gui(options: Sequence[str]) -> Any:
+    def _start_gui(self, options: Sequence[str]) -> Any:
         display = os.environ.get("DISPLAY")
         if not display and sys.platform.startswith("linux"):
             raise UserError("no display (DISPLAY is not set); `watch` needs one: use a desktop session, ssh -X or xvfb-run")
@@ -188,13 +188,16 @@ class Engine:
 
         port = int(getFreeSocketPort() or 0)
         command = [binary("sumo-gui"), *options, "--remote-port", str(port)]
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = self._window = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             with contextlib.redirect_stdout(io.StringIO()):  # it prints a line for every second that it waits
                 return traci.connect(port, numRetries=GUI_START_S, proc=process)
         except (traci.main.TraCIException, traci.main.FatalTraCIError) as error:  # libsumo replaces those of traci.exceptions
             process.kill()
             raise UserError(f"sumo-gui did not start on display {display} ({error}); can that display be reached?") from None
+        except BaseException:
+            process.kill()
+            raise
 
     def advance(self, until_s: float) -> None:
         """Simulate until a time [s].
@@ -233,6 +236,11 @@ class Engine:
     def _find_vehicle_getters(self) -> VehicleGetters:
         """Return the functions that read one vehicle: in libsumo the compiled ones, without their Python wrappers."""
         return vehicle_getters(self.api.vehicle) if self._gui else vehicle_getters(self.api.libsumo._libsumo, "vehicle_")
+
+    def kill_window(self) -> None:
+        """End sumo-gui at once; `close` leaves it open until its user closes it."""
+        if self._window is not None:
+            self._window.kill()
 
     def close(self) -> None:
         """End the simulation; SUMO completes its output files."""

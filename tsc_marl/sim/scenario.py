@@ -7,10 +7,8 @@ from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
-import yaml
-
 from tsc_marl.errors import UserError, unknown
-from tsc_marl.paths import NETWORKS
+from tsc_marl.paths import NETWORKS, read_yaml
 from tsc_marl.sim import output_files, route_files, sumocfg, xml_files
 
 FILE = "scenario.yaml"
@@ -136,20 +134,20 @@ def _required() -> list[str]:
 
 
 def _read_yaml(path: Path) -> dict:
-    try:
-        raw = yaml.safe_load(path.read_bytes())
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
+    raw = read_yaml(path)
     if not isinstance(raw, dict) or raw.keys() - {"additional"} != set(_required()):
         raise UserError(f"{path}: expected exactly the fields {', '.join(_required())} (and additional); got {_keys(raw)}")
     if not isinstance(raw["routes"], list) or not raw["routes"]:
         raise UserError(f"{path}: routes must be a list of at least one route file; got {raw['routes']!r}")
     if not isinstance(raw.get("additional", []), list):
         raise UserError(f"{path}: additional must be a list of SUMO additional files; got {raw['additional']!r}")
+    for entry in (*raw["routes"], *raw.get("additional", ())):
+        if not isinstance(entry, str):
+            raise UserError(f"{path}: routes and additional must be lists of file names; got {type(entry).__name__} {entry!r}")
     for key in ("begin_s", "end_s"):
         if type(raw[key]) is not int:
             raise UserError(f"{path}: {key} must be a whole number of seconds; got {raw[key]!r}")
-    for key in ("licence", "source"):
+    for key in ("net", "licence", "source"):
         if not isinstance(raw[key], str):
             raise UserError(f"{path}: {key} must be a text, in quotes where it looks like a number; got {raw[key]!r}")
     return raw

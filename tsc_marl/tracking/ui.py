@@ -8,6 +8,7 @@ import sys
 from urllib.parse import quote, urlencode
 
 from tsc_marl.errors import UserError
+from tsc_marl.rollout import interrupts
 from tsc_marl.tracking.connection import uri, without_stray_folders
 from tsc_marl.tracking.stored_runs import StoredRuns
 
@@ -49,5 +50,10 @@ def serve(port: int) -> None:
         if network != "Default":
             logger.info(f"{network}, curves of the trainings, best first: {pages}/{number}/runs?{BEST_FIRST}")
     logger.info(f"MLflow on {uri()}: {pages}?workflowType=machine_learning (in some seconds; Ctrl-C ends)")
-    with without_stray_folders():
-        subprocess.run([*command, "--workers", "1", "--uvicorn-opts", "--log-level warning"], check=False, env=os.environ | quiet)
+    interrupts.check()
+    line = [*command, "--workers", "1", "--uvicorn-opts", "--log-level warning"]
+    with without_stray_folders(), subprocess.Popen(line, env=os.environ | quiet) as server:
+        try:
+            server.wait()
+        finally:
+            server.terminate()  # MLflow hands it on to the process that serves

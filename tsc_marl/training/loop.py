@@ -16,7 +16,7 @@ from tsc_marl import console
 from tsc_marl.config import ExperimentConfig, RunConfig, command_line, parse
 from tsc_marl.console import make_line
 from tsc_marl.errors import UserError, unknown
-from tsc_marl.paths import file_name, temporary_folder
+from tsc_marl.paths import file_name, refused_by_system, temporary_folder
 from tsc_marl.rollout import interrupts
 from tsc_marl.rollout.pool import Pool, WorkerDiedError
 from tsc_marl.rollout.task import check_task
@@ -97,9 +97,11 @@ def _train_all(pool: Pool, tracker: Tracker, experiment: ExperimentConfig, spec:
     except WorkerDiedError as error:
         line = make_line("train", RESUME=folder.name)
         raise WorkerDiedError(f"{error}; the checkpoint is saved, go on with: {line}") from None
-    except OSError:
+    except OSError as error:
         _check_kept(folder, trainings)
-        raise
+        if error.errno is None:
+            raise
+        raise UserError(f"{refused_by_system(error)}: {make_line('train', RESUME=folder.name)}") from None
     finally:
         for run_id in (*(run.mlflow_id for run in trainings), parent):
             tracker.end(run_id, status)

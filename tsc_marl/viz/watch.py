@@ -71,6 +71,9 @@ def watch(task: Task, policy: Policy, seed: int, delay_ms: int, quit_on_end: boo
                 overlay.update(chosen)
                 _, done = env.step(chosen)
             metrics = env.metrics()
+        except KeyboardInterrupt:
+            env.engine.kill_window()
+            raise
         except window_closed_error():
             log.info("the window was closed at second %.0f", env.now - env.scenario.begin_s)
             return None

@@ -1,5 +1,6 @@
 """Reads SUMO's output files of one episode, each once."""
 
+import errno
 import json
 from collections import defaultdict
 from collections.abc import Iterator
@@ -46,9 +47,22 @@ def _read_trips(out: Path, seed: int) -> tuple[Trips, np.ndarray]:
     return Trips(ids, lanes, *np.array(rows).reshape(-1, len(COLUMNS)).T), np.array(emitted).reshape(-1, 2)
 
 
+def _elements(path: Path) -> Iterator[ElementTree.Element]:
+    """Yield the elements of SUMO's file as they end.
+
+    Raises:
+        OSError: for a file that is cut short: SUMO does not notice that a disk is full.
+    """
+    try:
+        for _, element in ElementTree.iterparse(path):
+            yield element
+    except ElementTree.ParseError as error:
+        raise OSError(errno.ENOSPC, f"SUMO's file {path.name} is cut short ({error})", str(path)) from None
+
+
 def _trips(path: Path) -> Iterator[ElementTree.Element]:
     """Yield the trips in SUMO's file, but of vehicles that it read in advance and that were not due before the end."""
-    for _, element in ElementTree.iterparse(path):
+    for element in _elements(path):
         if element.tag == "tripinfo":
             if float(element.attrib["depart"]) >= 0 or float(element.attrib["departDelay"]) > 0:
                 yield element
@@ -57,7 +71,7 @@ def _trips(path: Path) -> Iterator[ElementTree.Element]:
 
 def _read_summary(path: Path) -> tuple[np.ndarray, float]:
     halting, teleports = [], 0.0
-    for _, element in ElementTree.iterparse(path):
+    for element in _elements(path):
         if element.tag == "step":
             halting.append(float(element.attrib["halting"]))
             teleports = float(element.attrib["teleports"])
@@ -69,7 +83,7 @@ def _read_edges(out: Path, seed: int, network: RoadNetwork, trips: Trips) -> tup
     approaches: dict[str, Approach] = defaultdict(Approach)
     used: dict[str, float] = defaultdict(float)
     blocked: set[str] = set()
-    for _, interval in ElementTree.iterparse(out / f"edges_{seed}.xml"):
+    for interval in _elements(out / f"edges_{seed}.xml"):
         if interval.tag != "interval":
             continue
         length_s = float(interval.attrib["end"]) - float(interval.attrib["begin"])
