@@ -198,7 +198,7 @@ def test_random_flows_are_drawn_anew(way, rate, tmp_path):
 
 
 def test_departures_in_words_and_passengers(tmp_path):
-    """A taxi that leaves with its passenger has no time of its own; persons stay, whatever the demand."""
+    """A taxi that leaves with its passenger has no time of its own; both stay, whatever the demand."""
     ride = f'<person id="p" depart="5"><ride {AHEAD} lines="taxi"/></person>'
     taxi = f'<trip id="taxi" depart="triggered" {AHEAD}/>'
     scene = routed(tmp_path, f'<trip id="b" depart="begin" {AHEAD}/>{ride}{taxi}<trip id="h" depart="0:00:40" {ACROSS}/>')
@@ -207,6 +207,70 @@ def test_departures_in_words_and_passengers(tmp_path):
         times, persons = due(scene, tmp_path, demand)
         assert times == pytest.approx({"b": 0, "taxi": 5, "h": 40}, abs=1)
         assert [person.get("id") for person in persons] == ["p"]
+
+
+TRAMS = '<vType id="tram" vClass="tram"/><route id="way" edges="left0A0 left0A0.150.00 A0right0"/>'
+STOPPING = '<route id="stopping" edges="left0A0 left0A0.150.00 A0right0"><stop busStop="stop" duration="5"/></route>'
+LINES = (
+    TRAMS + '<flow id="x" type="tram" route="way" begin="0" end="120" period="10"/>',
+    f'<flow id="x" line="12" begin="0" end="120" period="10" {AHEAD}/>',
+    "".join(f'<trip id="x.{k}" depart="{10 * k}" line="12" {AHEAD}/>' for k in range(12)),
+    "".join(f'<trip id="x.{k}" depart="{10 * k}" {AHEAD}><stop busStop="stop" duration="5"/></trip>' for k in range(12)),
+    STOPPING + "".join(f'<vehicle id="x.{k}" depart="{10 * k}" route="stopping"/>' for k in range(12)),
+)
+VARIED = Demand(scale=1.3, resample=0.5, profile=(0.5, 2.0), reroute_share=1.0)
+
+
+@pytest.mark.parametrize("line", LINES)
+@pytest.mark.parametrize("demand", [Demand(scale=0.3), VARIED])
+def test_a_timetable_stays_whatever_the_demand(demand, line, tmp_path):
+    """Twelve trams or buses come at their times on their way; the cars around them vary."""
+    cars = f'<flow id="f" begin="0" end="200" period="2" {AHEAD}/><flow id="g" begin="0" end="200" period="2" {ACROSS}/>'
+    scene = routed(tmp_path, line + cars)
+    (tmp_path / "stop.add.xml").write_text(
+        '<additional><busStop id="stop" lane="left0A0_1" startPos="20" endPos="50"/></additional>', encoding="utf-8"
+    )
+    scene = dataclasses.replace(scene, additional=(tmp_path / "stop.add.xml",))
+    times, _ = due(scene, tmp_path, demand)
+    lines = {name: when for name, when in times.items() if name.startswith("x")}
+    assert lines == pytest.approx({f"x.{k}": 10 * k for k in range(12)}, abs=1)
+    assert len(times) - 12 == pytest.approx(200 * demand.scale, rel=0.4)
+    assert any("_again" in name for name in times) == (demand is VARIED)
+
+
+def test_a_type_of_public_transport_in_an_additional_file(tmp_path):
+    scene = routed(tmp_path, f'<flow id="x" type="line7" begin="0" end="120" period="10" {AHEAD}/>')
+    (tmp_path / "types.add.xml").write_text('<additional><vType id="line7" vClass="bus"/></additional>', encoding="utf-8")
+    scene = dataclasses.replace(scene, additional=(tmp_path / "types.add.xml",))
+    assert len(due(scene, tmp_path, Demand(scale=0.2))[0]) == 12
+
+
+@pytest.mark.parametrize("scale", [0.3, 2.5])
+def test_persons_scale_like_vehicles(scale, tmp_path):
+    """Walkers one by one and of a flow, in SUMO's own file; each has a name of his own."""
+    walk = '<walk from="left0A0" to="left0A0" arrivalPos="20"/>'
+    walkers = "".join(f'<person id="p{k}" depart="{k}">{walk}</person>' for k in range(100))
+    flow = f'<personFlow id="q" begin="0" end="100" period="1">{walk}</personFlow>'
+    cars = f'<flow id="a" begin="150" end="200" period="2" {AHEAD}/>'
+    _, persons = due(routed(tmp_path, cars + walkers + flow, 0, 250), tmp_path, Demand(scale=scale))
+    names = [person.get("id") for person in persons]
+    assert len(set(names)) == len(names)
+    for first in "pq":
+        assert sum(name.startswith(first) for name in names) == pytest.approx(100 * scale, abs=20)
+
+
+def test_persons_and_the_vehicles_that_they_ride_stay_together(tmp_path):
+    """Each rides in a car of his own, which leaves with him, in one that leaves by the clock, or with the bus of a line."""
+    texts = []
+    for k in range(20):
+        texts.append(f'<person id="p{k}" depart="{k}"><ride {AHEAD} lines="car{k}"/></person>')
+        texts.append(f'<trip id="car{k}" depart="{"triggered" if k % 2 else k + 50}" {AHEAD}/>')
+    texts.append(f'<person id="f" depart="1"><ride {AHEAD} lines="taxi.1"/></person>')
+    texts.append(f'<flow id="taxi" begin="60" end="70" number="2" {AHEAD}/>')
+    for scale in (0.3, 2.5):
+        times, persons = due(routed(tmp_path, "".join(texts), 0, 400), tmp_path, Demand(scale=scale))
+        assert set(times) == {"taxi.0", "taxi.1", *(f"car{k}" for k in range(20))}
+        assert {person.get("id") for person in persons} == {"f", *(f"p{k}" for k in range(20))}
 
 
 def test_a_compressed_route_file(tmp_path):

@@ -104,7 +104,7 @@ def _env_against_sumo(network: str, bound: float) -> dict[str, Measure]:
         _episode(env, out=out)
         delay = metrics.read(out, SEED, 1)["delay"]
         programs = _replay_programs(out / f"tls_{SEED}.xml", env.scenario.end_s)
-        options = engine.command(env.scenario, SEED, out)
+        options = [*engine.command(env.scenario, SEED, out), "--no-warnings"]
         command = [engine.binary("sumo"), *options, "--additional-files", str(programs), "--end", str(env.scenario.end_s)]
         ratios = []
         for _ in range(PAIRS):

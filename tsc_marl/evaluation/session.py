@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tsc_marl import console
 from tsc_marl.errors import UserError
-from tsc_marl.evaluation import statistics, tables
+from tsc_marl.evaluation import notes, statistics, tables
 from tsc_marl.evaluation.evaluate import Results, evaluate, is_refusal, write_results
 from tsc_marl.paths import file_name, make_folder
 from tsc_marl.rollout.policies import Policy
@@ -112,6 +112,8 @@ class EvaluationSession:
         title = f"{task.network}: mean over {len(self.seeds)} seeds, best delay first"
         minor = tables.left_out_first(tables.result_columns(self.baseline, task.metrics))
         console.show(tables.results_table(title, results, {}, self.baseline, task.metrics), minor)
+        for note in notes.from_files(results, folder):
+            logger.info(note)
         _log(task, results, [folder / "metrics.json", folder / "metrics.csv", picture])
         logger.info(f"metrics: {folder}/metrics.json and .csv, from {folder}/<controller>/tripinfo_<seed>.xml; map: {picture}\n")
         return results
@@ -131,6 +133,9 @@ class EvaluationSession:
             write_results(path, disturbed, results[name])
         title = f"{task.network}: delay [s] and its ratio to undisturbed, mean over {len(self.seeds)} seeds"
         console.show(tables.stress_table(title, results, UNDISTURBED))
+        for name in disturbances:
+            for note in notes.from_metrics(results[name]):
+                logger.info(f"{name}: {note}")
 
     def _leave_out(self, task: Task, name: str, error: Exception) -> None:
         self.left_out[task.network].append(str(error))

@@ -4,7 +4,6 @@ A file holds the run of one command, without checkpoints: tags, settings, curves
 episode. `compare` and `report` need no more.
 """
 
-import json
 import logging
 from collections import defaultdict
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from tsc_marl.evaluation.evaluate import results_from
 from tsc_marl.paths import file_name, temporary_folder
 from tsc_marl.report import archive_page
 from tsc_marl.report.archive_file import FORMAT, SUFFIX, check_training, pack, read_file
+from tsc_marl.tracking import sealed
 from tsc_marl.tracking.run_folder import EVALUATION, RunFolder
 from tsc_marl.tracking.stored_runs import StoredRuns
 from tsc_marl.tracking.training_record import FINAL
@@ -178,7 +178,7 @@ def _import(content: dict[str, Any], store: StoredRuns, stored: set[str]) -> boo
         _restore(store, content)
     run.path.mkdir(parents=True, exist_ok=True)
     if not run.evaluation.exists():
-        run.evaluation.write_text(json.dumps(content["evaluation"], indent=1), encoding="utf-8")
+        sealed.write(run.evaluation, content["evaluation"])
     run.finished.touch()
     return name not in stored
 
@@ -189,7 +189,7 @@ def _restore(store: StoredRuns, content: dict[str, Any]) -> None:
         for part in (content, *content["trainings"]):
             with temporary_folder() as folder:
                 path = Path(folder) / EVALUATION
-                path.write_text(json.dumps(part["evaluation"], indent=1), encoding="utf-8")
+                sealed.write(path, part["evaluation"])
                 parent = made[0] if made else None
                 made.append(store.restore(part["run"], path, tables.markdown(results_from(part["evaluation"])), parent))
     except BaseException:  # half of what one command trained would count as all of it

@@ -1,4 +1,7 @@
-"""Demand that differs from episode to episode, made from the scenario's own route files."""
+"""Demand that differs from episode to episode, made from the scenario's own route files.
+
+Vehicles and persons vary. What a timetable fixes stays as it is (`sim.timetable`), and so do containers.
+"""
 
 import copy
 from collections import defaultdict
@@ -13,11 +16,15 @@ from tsc_marl.bounds import Scale, Share, check
 from tsc_marl.errors import UserError
 from tsc_marl.sim import route_files, seeds
 from tsc_marl.sim.scenario import Scenario
+from tsc_marl.sim.timetable import Timetable
 
 COPY_JITTER_S = 60.0
 """A copy of a vehicle departs at most this much earlier or later than the vehicle itself."""
 ROUTE_ATTRIBUTES = ("route", "from", "to", "via", "fromJunction", "toJunction", "fromTaz", "toTaz")
 """Attributes that say where a vehicle drives."""
+FLOWS = ("flow", "personFlow")
+VARIED = (*route_files.VEHICLES, "person", *FLOWS)
+"""Elements that the demand repeats or leaves out."""
 
 Timed = tuple[float, ElementTree.Element]
 """When something departs [s], and what: `routes.timed`."""
@@ -28,9 +35,9 @@ class Demand:
     """How the traffic differs from the route files, drawn anew from each episode's seed. The defaults leave it as it is."""
 
     scale: Scale = 1.0
-    """Vehicles per vehicle of the route files: vehicles are left out or repeated at random."""
+    """Vehicles and persons per one of the route files: they are left out or repeated at random."""
     resample: Share = 0.0
-    """Share of the vehicles that come 0, 1, 2 … times (Poisson, on average once) instead of once."""
+    """Share of the vehicles and persons that come 0, 1, 2 … times (Poisson, on average once) instead of once."""
     profile: tuple[float, ...] = ()
     """Factors on as many equal parts of the window, beside `scale`: `0.5 1.5 0.5` is a peak in the middle."""
     reroute_share: Share = 0.0
@@ -57,7 +64,7 @@ def write(scenario: Scenario, demand: Demand, seed: int, path: Path) -> None:
     rng = seeds.stream(seed, seeds.DEMAND)
     planned, others = _read(scenario, rng)
     named = {element.get("id", ""): _first(element) for _, element in others if element.tag == "route"}
-    _swap_routes([vehicle for _, vehicle in planned], demand.reroute_share, rng, named)
+    _swap_routes([vehicle for _, vehicle in planned if vehicle.tag in route_files.VEHICLES], demand.reroute_share, rng, named)
     expected = np.array([demand.scale * _factor(depart, demand, scenario) for depart, _ in planned])
     times = np.floor(expected + rng.random(len(planned))).astype(int)
     chance = rng.random(len(planned)) < demand.resample
@@ -73,39 +80,41 @@ def write(scenario: Scenario, demand: Demand, seed: int, path: Path) -> None:
                 when = min(max(depart + rng.uniform(-COPY_JITTER_S, COPY_JITTER_S), scenario.begin_s), scenario.end_s - 1)
             again.set("depart", f"{when:.2f}")
             played.append((when, again))
-    if not played:
+    if not any(element.tag in (*route_files.VEHICLES, "flow") for _, element in (*others, *played)):
         raise UserError(f"{scenario.name}: demand {demand} leaves no vehicle in the window; raise demand.scale")
     route_files.write(path, [*others, *played])
 
 
 def _read(scenario: Scenario, rng: np.random.Generator) -> tuple[list[Timed], list[Timed]]:
-    """Return the vehicles that depart in the window, those of flows one by one, and all other elements as they stand."""
+    """Return what varies and departs in the window, vehicles and persons of flows one by one, and all else as it stands."""
+    begin_s, end_s = scenario.begin_s, scenario.end_s
+    given = [(path, *entry) for path in scenario.routes for entry in map(copy.deepcopy, route_files.timed(path, begin_s))]
+    additional = (copy.deepcopy(element) for path in scenario.additional for element in route_files.elements(path))
+    timetable = Timetable([*(element for _, _, element in given), *additional])
     planned: list[Timed] = []
     others: list[Timed] = []
-    for path in scenario.routes:
-        for when, element in map(copy.deepcopy, route_files.timed(path, scenario.begin_s)):
-            if (
-                element.tag not in (*route_files.VEHICLES, "flow")
-                or route_files.departure(element, path, scenario.begin_s) is None
-            ):
-                others.append((when, element))
-            elif element.tag == "flow":
-                times = route_files.departures(element, path, scenario.begin_s, scenario.end_s, rng)
-                planned += zip(times, _single(element, len(times)), strict=True)
-            elif scenario.begin_s <= when < scenario.end_s:
-                planned.append((when, element))
+    for path, when, element in given:
+        varies = element.tag in VARIED and route_files.departure(element, path, begin_s) is not None
+        if not varies or timetable.fixes(element):
+            others.append((when, element))
+        elif element.tag in FLOWS:
+            times = route_files.departures(element, path, begin_s, end_s, rng)
+            planned += zip(times, _single(element, len(times)), strict=True)
+        elif begin_s <= when < end_s:
+            planned.append((when, element))
     return planned, others
 
 
 def _single(flow: ElementTree.Element, n: int) -> Iterator[ElementTree.Element]:
-    """Yield the n vehicles of a flow."""
+    """Yield the n vehicles or persons of a flow."""
     for k in range(n):
-        vehicle = copy.deepcopy(flow)
-        vehicle.tag = "vehicle" if "route" in flow.attrib or flow.find("route") is not None else "trip"
+        single = copy.deepcopy(flow)
+        routed = "route" in flow.attrib or flow.find("route") is not None
+        single.tag = "person" if flow.tag == "personFlow" else "vehicle" if routed else "trip"
         for name in ("begin", "end", "number", *route_files.RATES):
-            vehicle.attrib.pop(name, None)
-        vehicle.set("id", f"{flow.get('id')}.{k}")
-        yield vehicle
+            single.attrib.pop(name, None)
+        single.set("id", f"{flow.get('id')}.{k}")
+        yield single
 
 
 def _factor(depart: float, demand: Demand, scenario: Scenario) -> float:

@@ -7,29 +7,35 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import Any, ClassVar
+from typing import Any, BinaryIO, ClassVar
 from xml.sax.saxutils import quoteattr
 
 import numpy as np
 
 from tsc_marl.errors import UserError
-from tsc_marl.sim import output_files
+from tsc_marl.sim import messages, output_files
+from tsc_marl.sim.dropped import DroppedVehicles
 from tsc_marl.sim.metrics import PERIOD_S
 from tsc_marl.sim.scenario import Scenario
 
 GUI_START_S = 60
 """How long sumo-gui may take to open."""
+PARKED = 2
+"""The bit of SUMO's stop state of a vehicle that stands beside the road."""
 HALTING_MS = 0.1
 """Below this speed [m/s] SUMO calls a vehicle halting."""
 
 
 @dataclass(frozen=True)
 class Vehicles:
-    """The vehicles on the road at one instant, M of them."""
+    """The vehicles on the road at one instant, M of them.
+
+    A vehicle in a stop on its lane, such as a bus, is on the road. One beside it, parked or in a bay, is not.
+    """
 
     ids: Sequence[str]
     lane: np.ndarray
@@ -42,6 +48,8 @@ class Vehicles:
     """[M] since the vehicle last moved."""
     lost_s: np.ndarray
     """[M] SUMO's timeLoss so far: the integral of 1 - v / v_allowed."""
+    parked: frozenset[str] = field(default=frozenset(), kw_only=True)
+    """The vehicles that stand beside the road."""
 
     @staticmethod
     def none() -> "Vehicles":
@@ -50,23 +58,26 @@ class Vehicles:
 
 
 VehicleGetters = tuple[Callable[[str], Any], ...]
-"""Functions of a vehicle's id: lane, position, speed, waiting time, time lost."""
+"""Functions of a vehicle's id: lane, position, speed, waiting time, time lost, state of its stop."""
 
 
 def vehicle_getters(domain: Any, prefix: str = "") -> VehicleGetters:
     """Return the functions of `traci.vehicle`, or of a module that has them with a prefix, for `read_vehicles`."""
-    names = ("getLaneID", "getLanePosition", "getSpeed", "getWaitingTime", "getTimeLoss")
+    names = ("getLaneID", "getLanePosition", "getSpeed", "getWaitingTime", "getTimeLoss", "getStopState")
     return tuple(getattr(domain, f"{prefix}{name}") for name in names)
 
 
 def read_vehicles(ids: Sequence[str], getters: VehicleGetters, lane_index: dict[str, int]) -> Vehicles:
-    """Return vehicles by their ids.
+    """Return vehicles by their ids; those that are parked by name alone.
 
     Raises:
         RuntimeError: for a vehicle on a lane that `lane_index` does not have.
     """
-    lane, pos, speed, wait, lost = getters
+    lane, pos, speed, wait, lost, stop_state = getters
     speeds = list(map(speed, ids))
+    if parked := frozenset(v for v, s in zip(ids, speeds, strict=True) if s < HALTING_MS and stop_state(v) & PARKED):
+        speeds = [s for v, s in zip(ids, speeds, strict=True) if v not in parked]
+        ids = [v for v in ids if v not in parked]
     waiting = [wait(v) if s < HALTING_MS else 0.0 for v, s in zip(ids, speeds, strict=True)]
     names = list(map(lane, ids))
     try:
@@ -75,7 +86,7 @@ def read_vehicles(ids: Sequence[str], getters: VehicleGetters, lane_index: dict[
         vehicle = ids[names.index(error.args[0])]
         raise RuntimeError(f"vehicle {vehicle} is on lane {error.args[0]!r}, which the network file does not have") from None
     columns = (list(map(pos, ids)), speeds, waiting, list(map(lost, ids)))
-    return Vehicles(ids, np.array(lanes, dtype=int), *(np.array(column, dtype=float) for column in columns))
+    return Vehicles(ids, np.array(lanes, dtype=int), *(np.array(column, dtype=float) for column in columns), parked=parked)
 
 
 def command(
@@ -83,8 +94,8 @@ def command(
 ) -> list[str]:
     """Return SUMO's options for one episode; its output files go to the folder `out`.
 
-    Vehicles are never teleported and wait to be inserted for as long as it takes; every scheduled vehicle, inserted
-    or not, has a line in the trip output.
+    No vehicle is teleported for its waiting, and vehicles wait to be inserted for as long as it takes. Each of them, inserted
+    or not, has a line in the trip output, but those that SUMO drops (`sim.dropped`).
 
     Args:
         scenario: what to simulate.
@@ -101,6 +112,7 @@ def command(
         "--seed": str(seed),
         "--max-depart-delay": "-1",
         "--time-to-teleport": "-1",
+        "--collision.action": scenario.collision_action,
         "--waiting-time-memory": "1000",
         "--tripinfo-output": str(out / f"tripinfo_{seed}.xml"),
         "--summary-output": str(out / f"summary_{seed}.xml"),
@@ -119,7 +131,7 @@ def command(
         path.write_text(content, encoding="utf-8")
     if additional := [*(output_files.confine(path, out, seed) for path in scenario.additional), *written]:
         options["--additional-files"] = ",".join(map(str, additional))
-    flags = ["--tripinfo-output.write-unfinished", "--tripinfo-output.write-undeparted", "--no-step-log", "--no-warnings"]
+    flags = ["--tripinfo-output.write-unfinished", "--tripinfo-output.write-undeparted", "--no-step-log"]
     return [part for pair in options.items() for part in pair] + flags
 
 
@@ -144,12 +156,28 @@ def window_closed_error() -> type[Exception]:
     return traci.exceptions.FatalTraCIError
 
 
+@contextlib.contextmanager
+def _stderr_in(file: BinaryIO) -> Iterator[None]:
+    """Redirect what libsumo prints to a file: it writes to the process's stderr, past Python's."""
+    kept = os.dup(2)
+    os.dup2(file.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
 class Engine:
     """A simulation in progress. One at a time in a process: libsumo has only one.
+
+    Attributes:
+        dropped: the vehicles that SUMO throws away.
 
     Args:
         scenario: what to simulate.
         options: SUMO's options, from `command`.
+        log: a new file for SUMO's warnings and errors (`sim.messages`).
         gui: open `sumo-gui` over TraCI, with these further options of it.
 
     Raises:
@@ -158,25 +186,30 @@ class Engine:
 
     _running: ClassVar["Engine | None"] = None
 
-    def __init__(self, scenario: Scenario, options: Sequence[str], gui: Sequence[str] | None = None) -> None:
+    def __init__(self, scenario: Scenario, options: Sequence[str], log: Path, gui: Sequence[str] | None = None) -> None:
         if Engine._running is not None:
             raise UserError("a simulation already runs in this process; close it, or use one process for each")
         self.now = float(scenario.begin_s)
         self._name = scenario.name
         self._gui = gui is not None
+        self._log = log
         self._window: subprocess.Popen[bytes] | None = None
-        self.api: Any = self._start_gui([*options, *gui]) if gui is not None else self._start(scenario, options)
+        with contextlib.ExitStack() as opened:
+            self._messages = opened.enter_context(log.open("wb", buffering=0))
+            self.api: Any = self._start_gui([*options, *gui]) if gui is not None else self._start(options)
+            opened.pop_all()
         self._vehicle_getters = self._find_vehicle_getters()
+        self.dropped = DroppedVehicles(self.api, self._unknown_vehicle(), self.now)
         Engine._running = self
 
-    @staticmethod
-    def _start(scenario: Scenario, options: Sequence[str]) -> ModuleType:
+    def _start(self, options: Sequence[str]) -> ModuleType:
         from tsc_marl.sim._libsumo import libsumo
 
         try:
-            libsumo.start(["sumo", *options])
+            with _stderr_in(self._messages):
+                libsumo.start(["sumo", *options])
         except libsumo.TraCIException as error:
-            raise UserError(f"{scenario.name}: SUMO refused to start: {' '.join(str(error).split())}") from None
+            raise UserError(f"{self._name}: SUMO refused to start: {self._reason(error)}") from None
         return libsumo
 
     def _start_gui(self, options: Sequence[str]) -> Any:
@@ -188,16 +221,24 @@ class Engine:
 
         port = int(getFreeSocketPort() or 0)
         command = [binary("sumo-gui"), *options, "--remote-port", str(port)]
-        process = self._window = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = self._window = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=self._messages)
         try:
             with contextlib.redirect_stdout(io.StringIO()):  # it prints a line for every second that it waits
                 return traci.connect(port, numRetries=GUI_START_S, proc=process)
         except (traci.main.TraCIException, traci.main.FatalTraCIError) as error:  # libsumo replaces those of traci.exceptions
             process.kill()
+            if reason := messages.last_error(self._log):
+                raise UserError(f"{self._name}: sumo-gui refused to start: {reason}") from None
             raise UserError(f"sumo-gui did not start on display {display} ({error}); can that display be reached?") from None
         except BaseException:
             process.kill()
             raise
+
+    def _reason(self, error: Exception) -> str:
+        """Return why SUMO gave up: its exception often has no more than "Process Error", after a message."""
+        text = " ".join(str(error).split())
+        reason = messages.last_error(self._log) if text == "Process Error" else text
+        return (reason or text).rstrip(".")
 
     def advance(self, until_s: float) -> None:
         """Simulate until a time [s].
@@ -207,15 +248,28 @@ class Engine:
                 `sumo-gui`, which shows why, the error is `closed_window`'s.
         """
         try:
-            self.api.simulationStep(until_s)
+            with _stderr_in(self._messages):
+                self.api.simulationStep(until_s)
         except self._refusals() as error:
             self.close()
-            why = " ".join(str(error).split()).rstrip(".")
+            why = self._reason(error)
             raise UserError(f"{self._name}: SUMO stopped after second {self.now:.0f}: {why}; correct the route files") from None
+        self.dropped.update(self.now, until_s)
         self.now = until_s
+
+    def waited_in_vain_s(self) -> dict[str, float]:
+        """Return how long each vehicle that SUMO threw away would have waited by now [s]."""
+        return self.dropped.waited_s(self.now, self._log)
 
     def _refusals(self) -> tuple[type[Exception], ...]:
         return () if self._gui else (self.api.TraCIException, self.api.libsumo.FatalTraCIError)
+
+    def _unknown_vehicle(self) -> type[Exception]:
+        if not self._gui:
+            return self.api.TraCIException
+        import traci
+
+        return traci.main.TraCIException
 
     def set_state(self, signal: str, state: str) -> None:
         """Show a state on a signal from now on."""
@@ -246,5 +300,6 @@ class Engine:
         """End the simulation; SUMO completes its output files."""
         if Engine._running is self:
             Engine._running = None
-            with contextlib.suppress(*([window_closed_error()] if self._gui else [])):
+            with contextlib.suppress(*([window_closed_error()] if self._gui else [])), _stderr_in(self._messages):
                 self.api.close()
+            self._messages.close()

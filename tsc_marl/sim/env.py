@@ -13,7 +13,7 @@ from tsc_marl.errors import UserError
 from tsc_marl.paths import temporary_folder
 from tsc_marl.plugins import blamed
 from tsc_marl.sim import demand as demands
-from tsc_marl.sim import engine, metrics, observations, rewards, road_network, route_files, seeds, street_programs
+from tsc_marl.sim import engine, messages, metrics, observations, rewards, road_network, route_files, seeds, street_programs
 from tsc_marl.sim.demand import Demand
 from tsc_marl.sim.disturbances import Breakdown, Disturbance, FaultyDetectors
 from tsc_marl.sim.engine import Engine, Vehicles
@@ -131,7 +131,7 @@ class TrafficEnv:
         given = dict.fromkeys(xml for xml in (clocks, programs) if xml)
         command = engine.command(played, seed, self.out, logged, detail, tuple(given))
         needed = route_files.options(self.scenario.routes, self.scenario.begin_s)
-        self._engine = Engine(played, [*command, *needed, *extra_options], gui)
+        self._engine = Engine(played, [*command, *needed, *extra_options], self.out / messages.file_name(seed), gui)
         self.now = self._engine.now
         self.timers = [SignalTimer(s.name, s.phases, self.timing, self.now) for s in self.net.signals]
         obeying = self._obeying(seed)
@@ -182,6 +182,8 @@ class TrafficEnv:
             UserError: for a metric that fails.
         """
         seed = self.episode.seed
+        dropped = json.dumps(self.engine.waited_in_vain_s())
+        (self.out / f"dropped_{seed}.json").write_text(dropped, encoding="utf-8")
         if self.episode.detail:
             vehicles = self.engine.api.vehicle
             pending = {n: vehicles.getRoute(n)[0] for n in vehicles.getLoadedIDList() if vehicles.getDeparture(n) < 0}

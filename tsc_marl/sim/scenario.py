@@ -14,6 +14,10 @@ from tsc_marl.sim import output_files, route_files, sumocfg, xml_files
 FILE = "scenario.yaml"
 LONGEST_S = 366 * 86400
 """Of a window."""
+COLLISION_ACTIONS = ("teleport", "warn", "remove", "none")
+"""Values of SUMO's option `collision.action`, its default first."""
+OPTIONAL = ("additional", "collision_action")
+"""Fields that a scenario.yaml may leave out."""
 _elsewhere: dict[str, Path] = {}
 """Scenario files outside `networks/` that this process uses, by the plain name of the network."""
 
@@ -34,6 +38,8 @@ class Scenario:
     source: str
     additional: tuple[Path, ...] = ()
     """SUMO additional files without vehicles, such as bus stops and vehicle types."""
+    collision_action: str = COLLISION_ACTIONS[0]
+    """What SUMO does with vehicles that collide: move them away, warn, remove them, or nothing."""
 
     @property
     def duration_s(self) -> int:
@@ -103,6 +109,8 @@ def load(network: str, networks: Path = NETWORKS) -> Scenario:
         raise UserError(f"{path}: begin_s must be at least 0; got {raw['begin_s']}")
     if raw["end_s"] - raw["begin_s"] > LONGEST_S:
         raise UserError(f"{path}: end_s {raw['end_s']} must be at most {LONGEST_S} s, a year, after begin_s {raw['begin_s']}")
+    if (action := raw.get("collision_action", COLLISION_ACTIONS[0])) not in COLLISION_ACTIONS:
+        raise UserError(f"{path}: collision_action must be one of {', '.join(COLLISION_ACTIONS)}; got {action!r}")
     files = {
         "net": _resolve(path, "net", raw["net"]),
         "routes": _resolve_all(path, "routes", raw["routes"]),
@@ -135,8 +143,10 @@ def _required() -> list[str]:
 
 def _read_yaml(path: Path) -> dict:
     raw = read_yaml(path)
-    if not isinstance(raw, dict) or raw.keys() - {"additional"} != set(_required()):
-        raise UserError(f"{path}: expected exactly the fields {', '.join(_required())} (and additional); got {_keys(raw)}")
+    if not isinstance(raw, dict) or raw.keys() - set(OPTIONAL) != set(_required()):
+        raise UserError(
+            f"{path}: expected exactly the fields {', '.join(_required())} (and {', '.join(OPTIONAL)}); got {_keys(raw)}"
+        )
     if not isinstance(raw["routes"], list) or not raw["routes"]:
         raise UserError(f"{path}: routes must be a list of at least one route file; got {raw['routes']!r}")
     if not isinstance(raw.get("additional", []), list):

@@ -35,6 +35,10 @@ class VehicleCalls(Protocol):
         """Return the time lost on the road so far [s]."""
         ...
 
+    def getStopState(self, vehID: str) -> int:
+        """Return the bits of the vehicle's stop: 1 stopped, 2 parked beside the road, 16 at a bus stop, and so on."""
+        ...
+
     def getDeparture(self, vehID: str) -> float:
         """Return the time of departure [s]; negative before it."""
         ...
@@ -58,6 +62,10 @@ class VehicleCalls(Protocol):
 
 class LaneCalls(Protocol):
     """Lanes, by name."""
+
+    def getDisallowed(self, laneID: str) -> Sequence[str]:
+        """Return the vehicle classes that may not use the lane."""
+        ...
 
     def getLastStepVehicleNumber(self, laneID: str) -> int:
         """Return the number of vehicles on the lane."""
@@ -89,6 +97,14 @@ class ClockCalls(Protocol):
 
     def getDeltaT(self) -> float:
         """Return the length of a step [s]."""
+        ...
+
+    def getLoadedIDList(self) -> Sequence[str]:
+        """Return the vehicles loaded since the last call of a step."""
+        ...
+
+    def getDepartedIDList(self) -> Sequence[str]:
+        """Return the vehicles inserted since the last call of a step."""
         ...
 
     def getPendingVehicles(self) -> Sequence[str]:

@@ -20,6 +20,7 @@ FIELDS = {
     "additional": ("additional-files", "additional", "a"),
     "begin_s": ("begin", "b"),
     "end_s": ("end", "e"),
+    "collision_action": ("collision.action",),
 }
 """Fields of a scenario, and SUMO's names of the options behind them."""
 

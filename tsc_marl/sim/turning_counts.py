@@ -81,7 +81,7 @@ def _play(scenario: Scenario, timing: Timing, demand: Demand) -> Counter[tuple[s
     done = False
     while not done:
         _, done = env.step(np.zeros(len(env.names), dtype=int))
-        present = set(env.vehicles.ids)  # one that came and went since the last decision passed no signal
+        present = env.vehicles.parked.union(env.vehicles.ids)  # one that came and went since the last decision passed no signal
         routes.update(vehicle.getRoute(name) for name in simulation.getDepartedIDList() if name in present)
     routes.update(vehicle.getRoute(name) for name in simulation.getPendingVehicles())
     env.close()

@@ -10,7 +10,7 @@ import numpy as np
 from tsc_marl import console, deploy
 from tsc_marl.config import ExperimentConfig
 from tsc_marl.console import make_line
-from tsc_marl.evaluation import statistics, tables
+from tsc_marl.evaluation import notes, statistics, tables
 from tsc_marl.evaluation.evaluate import Results, evaluate, is_refusal, load_matching_results, write_results
 from tsc_marl.rollout.policies import ControllerPolicy, Policy
 from tsc_marl.rollout.pool import Pool
@@ -46,6 +46,8 @@ def evaluate_and_report(pool: Pool, tracker: Tracker, trainings: list[TrainingRu
     title = f"{experiment.network}, timing {experiment.timing_preset}: {measured_on}"
     minor = tables.left_out_first(tables.result_columns(named=experiment.metrics))
     console.show(tables.results_table(title, results, spent, named=experiment.metrics), minor)
+    for note in notes.from_metrics(results):
+        logger.info(note)
     logger.info(_next_commands(experiment, folder))
 
 

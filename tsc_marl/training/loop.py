@@ -16,6 +16,7 @@ from tsc_marl import console
 from tsc_marl.config import ExperimentConfig, RunConfig, command_line, parse
 from tsc_marl.console import make_line
 from tsc_marl.errors import UserError, unknown
+from tsc_marl.evaluation import notes
 from tsc_marl.paths import file_name, refused_by_system, temporary_folder
 from tsc_marl.rollout import interrupts
 from tsc_marl.rollout.pool import Pool, WorkerDiedError
@@ -197,7 +198,7 @@ def _open_run(tracker: Tracker, config: RunConfig[Any], spec: Spec, folder: RunF
 def _learn(pool: Pool, tracker: Tracker, run: TrainingRun) -> None:
     """Train to the end; save a checkpoint even after an error, and a snapshot at each quarter of the way."""
     experiment = run.experiment
-    times, logged = 0, tracker.logged_until(run.mlflow_id, "reward")
+    times, note, logged = 0, "", tracker.logged_until(run.mlflow_id, "reward")
     for row in run.history:
         if row["steps"] > logged:  # the store was lost meanwhile, or the run deleted
             tracker.log(run.mlflow_id, row, int(row["steps"]))
@@ -210,6 +211,8 @@ def _learn(pool: Pool, tracker: Tracker, run: TrainingRun) -> None:
                 if run.episode in quarters:
                     run.snapshot()
                 metrics = train_iteration(pool, run)
+                if not note and (note := notes.of_training(run.label, metrics)):
+                    logger.warning(note)
                 run.stage_checkpoint()
                 times += 1
                 step = int(run.history[-1]["steps"])

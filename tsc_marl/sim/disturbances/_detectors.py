@@ -10,6 +10,8 @@ from tsc_marl.sim.engine import Vehicles
 from tsc_marl.sim.road_network import RoadNetwork
 from tsc_marl.sim.simulation import Simulation
 
+COLUMNS = tuple(field.name for field in fields(Vehicles) if field.name not in ("ids", "parked"))
+"""The arrays of `Vehicles`, in its order."""
 FROZEN_PREFIX = "frozen:"
 """Before the name of a vehicle that only a frozen detector still shows."""
 
@@ -71,10 +73,10 @@ def select(vehicles: Vehicles, which: np.ndarray) -> Vehicles:
         vehicles: M vehicles.
         which: [M] bool.
     """
-    columns = {field.name: getattr(vehicles, field.name)[which] for field in fields(Vehicles) if field.name != "ids"}
-    return Vehicles([name for name, wanted in zip(vehicles.ids, which.tolist(), strict=True) if wanted], **columns)
+    columns = (getattr(vehicles, name)[which] for name in COLUMNS)
+    return Vehicles([name for name, wanted in zip(vehicles.ids, which.tolist(), strict=True) if wanted], *columns)
 
 
 def _concat(parts: list[Vehicles]) -> Vehicles:
-    columns = {f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Vehicles) if f.name != "ids"}
-    return Vehicles([name for part in parts for name in part.ids], **columns)
+    columns = (np.concatenate([getattr(part, name) for part in parts]) for name in COLUMNS)
+    return Vehicles([name for part in parts for name in part.ids], *columns)

@@ -1,6 +1,7 @@
 """Metrics of one episode, from SUMO's own output files; one file is one metric and the file's name is the metric's name.
 
-Every metric counts all vehicles scheduled in the window. Each file is measured in every episode, a detailed one in evaluations.
+Every metric counts all vehicles scheduled in the window, those included that SUMO throws away. Each file is measured in every
+episode, a detailed one in evaluations.
 
 A working signal holds nobody for 5 minutes (twice the longest red of timing `field`), so what is blocked is locked by vehicles
 that block one another, or starved by its signal. The delay of an approach is the time lost on it and on the roads that lead to
@@ -18,7 +19,7 @@ import numpy as np
 
 from tsc_marl import plugins
 from tsc_marl.errors import UserError
-from tsc_marl.sim.metrics._files import PERIOD_S, read_approaches, read_record
+from tsc_marl.sim.metrics._files import PERIOD_S, read_approaches, read_dropped, read_record
 from tsc_marl.sim.metrics.base import Approach, EpisodeRecord, Metric, Trips
 from tsc_marl.sim.road_network import RoadNetwork
 
@@ -35,6 +36,7 @@ __all__ = [
     "label",
     "read",
     "read_approaches",
+    "read_dropped",
     "read_record",
 ]
 

@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
+from tsc_marl.sim import messages
 from tsc_marl.sim.metrics.base import Approach, EpisodeRecord, Trips
 from tsc_marl.sim.road_network import RoadNetwork, edge_of
 
@@ -24,11 +25,18 @@ COUNTS = ("timeLoss", "departed", "entered", "left", "arrived", "sampledSeconds"
 def read_record(out: Path, seed: int, n_signals: int, network: RoadNetwork | None = None) -> EpisodeRecord:
     """Return what the files `<kind>_<seed>` in a folder say; the detailed ones are read where the network is given."""
     trips, emissions_mg = _read_trips(out, seed)
-    halting, teleports = _read_summary(out / f"summary_{seed}.xml")
+    halting, teleports, collisions = _read_summary(out / f"summary_{seed}.xml")
     approaches, blocked = ({}, set[str]()) if network is None else _read_edges(out, seed, network, trips)
     return EpisodeRecord(
-        out, seed, n_signals, trips, halting, teleports, network is not None, emissions_mg, approaches, frozenset(blocked)
-    )
+        out, seed, n_signals, trips, halting, teleports, network is not None, emissions_mg, approaches, frozenset(blocked),
+        collisions, tuple(read_dropped(out, seed)), messages.count(out / messages.file_name(seed)),
+    )  # fmt: skip
+
+
+def read_dropped(out: Path, seed: int) -> dict[str, float]:
+    """Return the vehicles that SUMO threw away, and how long they would have waited by the end [s]."""
+    path = out / f"dropped_{seed}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
 def read_approaches(out: Path, seed: int, network: RoadNetwork) -> dict[str, Approach]:
@@ -37,13 +45,22 @@ def read_approaches(out: Path, seed: int, network: RoadNetwork) -> dict[str, App
 
 
 def _read_trips(out: Path, seed: int) -> tuple[Trips, np.ndarray]:
-    """Return the trips, and emissions [E, 2] in mg where SUMO measured them."""
+    """Return the trips, and emissions [E, 2] in mg where SUMO measured them.
+
+    Vehicles that SUMO threw away are not in its file; they count as never inserted.
+    """
     ids, lanes, rows, emitted = list[str](), list[str](), list[list[float]](), list[list[float]]()
     for trip in _trips(out / f"tripinfo_{seed}.xml"):
         ids.append(trip.attrib["id"])
         lanes.append(trip.attrib["departLane"])
         rows.append([float(trip.attrib[column]) for column in COLUMNS])
+        if trip.attrib["vaporized"]:  # SUMO took it off the road, after a collision for one
+            rows[-1][COLUMNS.index("arrival")] = -1.0
         emitted += [[float(of.attrib["CO2_abs"]), float(of.attrib["fuel_abs"])] for of in trip.findall("emissions")]
+    for vehicle, waited_s in read_dropped(out, seed).items():
+        ids.append(vehicle)
+        lanes.append("")
+        rows.append([waited_s, 0.0, 0.0, 0.0, 0.0, -1.0, -1.0])
     return Trips(ids, lanes, *np.array(rows).reshape(-1, len(COLUMNS)).T), np.array(emitted).reshape(-1, 2)
 
 
@@ -69,13 +86,14 @@ def _trips(path: Path) -> Iterator[ElementTree.Element]:
             element.clear()
 
 
-def _read_summary(path: Path) -> tuple[np.ndarray, float]:
-    halting, teleports = [], 0.0
+def _read_summary(path: Path) -> tuple[np.ndarray, float, float]:
+    """Return the halting vehicles over time, and the numbers of teleports and collisions."""
+    halting, teleports, collisions = [], 0.0, 0.0
     for element in _elements(path):
         if element.tag == "step":
             halting.append(float(element.attrib["halting"]))
-            teleports = float(element.attrib["teleports"])
-    return np.array(halting), teleports
+            teleports, collisions = float(element.attrib["teleports"]), float(element.attrib["collisions"])
+    return np.array(halting), teleports, collisions
 
 
 def _read_edges(out: Path, seed: int, network: RoadNetwork, trips: Trips) -> tuple[dict[str, Approach], set[str]]:
@@ -104,9 +122,15 @@ def _read_edges(out: Path, seed: int, network: RoadNetwork, trips: Trips) -> tup
 
 
 def _add_insertion(path: Path, network: RoadNetwork, trips: Trips, approaches: dict[str, Approach]) -> None:
-    """Charge what vehicles waited to be inserted to the approaches that they would have come to first."""
+    """Charge what vehicles waited to be inserted to the approaches that they would have come to first.
+
+    The way of a vehicle that SUMO threw away is not on record; no approach is charged for it.
+    """
     pending = json.loads(path.read_text(encoding="utf-8"))
     for vehicle, lane, delay_s in zip(trips.ids, trips.depart_lane, trips.depart_delay_s.tolist(), strict=True):
-        approach = approaches[network.approach[pending.get(vehicle) or edge_of(lane)]]
+        edge = pending.get(vehicle) or edge_of(lane)
+        if not edge:
+            continue
+        approach = approaches[network.approach[edge]]
         approach.insertion_s += delay_s
         approach.vehicles += vehicle in pending

@@ -4,7 +4,7 @@ from tsc_marl.sim.metrics.base import EpisodeRecord, Metric
 
 
 class Arrived(Metric):
-    """Number of vehicles that arrived."""
+    """Number of vehicles that arrived; none that SUMO took off the road, such as after a collision."""
 
     unit = "veh"
     source = "tripinfo"

@@ -2,7 +2,7 @@
 
 import abc
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
@@ -11,7 +11,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Trips:
-    """The vehicles scheduled in the window, V of them, from SUMO's trip output."""
+    """The vehicles scheduled in the window, V of them, from SUMO's trip output; behind them those that SUMO threw away."""
 
     ids: Sequence[str]
     """[V]"""
@@ -30,7 +30,7 @@ class Trips:
     depart_s: np.ndarray
     """[V] time of insertion; negative if there was none."""
     arrival_s: np.ndarray
-    """[V] time of arrival; negative if there was none."""
+    """[V] time of arrival; negative if there was none, or SUMO took the vehicle off the road before."""
 
     @property
     def inserted(self) -> np.ndarray:
@@ -91,6 +91,12 @@ class EpisodeRecord:
     """By edge."""
     blocked_edges: frozenset[str]
     """Approaches and other edges with at least 5 vehicles, none of which left for 5 minutes."""
+    collisions: float = 0.0
+    """Number of collisions that SUMO acted on."""
+    dropped: Sequence[str] = ()
+    """Vehicles that SUMO threw away before they came onto the road; they are in `trips`, never inserted."""
+    warnings: Mapping[str, int] = field(default_factory=dict)
+    """How often SUMO warned, by kind (`sim.messages`)."""
 
 
 class Metric(abc.ABC):

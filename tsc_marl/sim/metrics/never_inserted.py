@@ -4,7 +4,7 @@ from tsc_marl.sim.metrics.base import EpisodeRecord, Metric
 
 
 class NeverInserted(Metric):
-    """Number of vehicles that were never inserted."""
+    """Number of vehicles that were never inserted, `dropped` ones included."""
 
     unit = "veh"
     source = "tripinfo"

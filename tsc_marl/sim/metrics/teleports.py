@@ -4,7 +4,7 @@ from tsc_marl.sim.metrics.base import EpisodeRecord, Metric
 
 
 class Teleports(Metric):
-    """Number of vehicles that SUMO moved away; 0, since teleporting is off."""
+    """Number of vehicles that SUMO moved away: after collisions alone, since no vehicle is moved for its waiting."""
 
     unit = "veh"
     source = "summary"

@@ -31,7 +31,8 @@ class DelayReward(Reward):
             _, charged = self._pending.pop(vehicles.ids[i], (0, 0.0))
             before[i] = charged - delay_of(vehicles.ids[i])
         charge = self._charge(vehicles.lane, vehicles.lost_s - np.array(before, dtype=float))
-        self._lost = dict(zip(vehicles.ids, vehicles.lost_s.tolist(), strict=True))
+        parked = {name: self._lost[name] for name in vehicles.parked & self._lost.keys()}
+        self._lost = parked | dict(zip(vehicles.ids, vehicles.lost_s.tolist(), strict=True))
         if self._last is not None:
             gone = [i for i, name in enumerate(self._last.ids) if name not in self._lost]
             lane = self._last.lane[gone]
