@@ -431,7 +431,7 @@ def test_help_explains_every_option(verb, capsys):
     text = re.sub(r"[│╭╮╰╯─\s]+", " ", capsys.readouterr().out)
     assert f"usage: python -m tsc_marl {verb}" in text
     options = re.split(r" (?=--[a-z](?!iming\.\*))", text.split("show this help message and exit", 1)[1])[1:]
-    assert options
+    assert options or verb == "doctor"
     for option in options:
         words = re.sub(r"\(default:.*", "", option).split()
         assert len([word for word in words if word.islower()]) >= 2, option

@@ -159,7 +159,8 @@ def test_files_are_the_same_wherever_they_lie_and_however_they_are_laid_out(town
     edit(copy / "scenario.yaml", "cross.rou.xml", "cross.rou.xml.gz")
     edit(copy / "scenario.yaml", "licence: ", "licence: now ")
     assert fingerprint.of_scenario(scenario.load(str(copy))) == here
-    assert here["sumo_options"] == "--max-depart-delay -1 --time-to-teleport -1 --waiting-time-memory 1000"
+    options = "--max-depart-delay -1 --time-to-teleport -1 --collision.action teleport --waiting-time-memory 1000"
+    assert here["sumo_options"] == options
 
 
 @pytest.mark.parametrize(

@@ -133,7 +133,7 @@ def test_a_resumed_run_belongs_to_the_process_that_resumed_it(store):
 def test_exports_do_not_tell_the_machine(store):
     tracker = Tracker("cross")
     run = tracker.start("a run", {"kind": "training"}, {})
-    tags = tracker.record(run)["tags"]
+    tags = tracker.record(tracker.client.get_run(run))["tags"]
     assert "kind" in tags
     assert not {leftovers.HOST, leftovers.PROCESS} & tags.keys()
 

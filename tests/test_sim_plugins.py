@@ -98,7 +98,7 @@ def test_a_metric_by_import_path_stands_beside_those_of_the_folder(own, files):
         ("own_plugins:Mine", "Mine is no Metric"),
         ("own_plugins:NoUnit", "NoUnit has no unit"),
         ("own_plugins:Fails", "own_plugins.Fails failed with ZeroDivisionError: division by zero"),
-        ("own_plugins:Text", "own_plugins.Text returned '3'; expected a number"),
+        ("own_plugins:Text", "own_plugins.Text returned '3'; expected a finite number"),
         ("own_plugins:Unfinished", "own_plugins.Unfinished failed with TypeError"),
     ],
 )

@@ -165,6 +165,8 @@ def load(network: str, choice: RunFilter = RunFilter()) -> Comparison:
         chosen = f" that match {choice.where}" if choice.where else ""
         trained = sorted({run.data.tags["algorithm"] for run in finished if "algorithm" in run.data.tags})
         other = f"; there are runs of {', '.join(trained)}" if trained else ""
+        damaged = len(runs) - len(trainings)
+        other += f"; {damaged} of them {'is' if damaged == 1 else 'are'} damaged, see above" if damaged else ""
         line = make_line("train", NET=typed(network), **({"ALGOS": missing} if missing else {}))
         raise UserError(f"no finished run{of} on {network}{chosen}; train one: {line}{other}")
     _check_comparable(trainings)
