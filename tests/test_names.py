@@ -157,7 +157,7 @@ def network_with(signal, folder):
 @pytest.mark.parametrize("signal", [SIGNALS[0], SIGNALS[1], SIGNALS[2], "1 2#'"])
 def test_every_printed_next_command_works(tmp_path, empty_store, signal):
     home = Home(tmp_path / "my #1 (ü) runs", empty_store)
-    folder = network_with(signal, tmp_path / "Straße 100% 'A'")
+    folder = network_with(signal, tmp_path / f"Straße {len(signal)}% 'A'")  # a process knows one network of a name
     code, out, err = home.run(["train", "--network", str(folder), *QUICK.split()])
     assert (code, err) == (0, "")
     assert "was lost" not in out

@@ -104,7 +104,7 @@ def test_ctrl_c_again_does_not_break_off_what_the_first_one_saves(home):
         time.sleep(0.05)
     out, err = assert_stopped(home, process)
     assert out.splitlines()[-1] == f"stopped; go on with: make train RESUME={home.training.name}"
-    assert set(err.splitlines()) == {AGAIN.decode().strip()}
+    assert set(err.splitlines()) <= {AGAIN.decode().strip()}  # signals that arrive together are one
     assert home.statuses() == {"comparison": "KILLED", "training": "KILLED"}
 
 
