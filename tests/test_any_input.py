@@ -33,7 +33,7 @@ VALUES = [
     "[bold]x[/bold]", "[/x]", "-q", "-v", "--", "-",
 ]  # fmt: skip
 NOWHERE = "no-such-network"
-WIDE = pytest.param(3000, marks=pytest.mark.sumo)
+WIDE = pytest.param(3000, marks=pytest.mark.slow)
 
 
 def words():

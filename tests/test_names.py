@@ -153,8 +153,9 @@ def network_with(signal, folder):
     return folder
 
 
-@pytest.mark.sumo
-@pytest.mark.parametrize("signal", [SIGNALS[0], SIGNALS[1], SIGNALS[2], "1 2#'"])
+@pytest.mark.parametrize(
+    "signal", [pytest.param("1 2#'", marks=pytest.mark.sumo), *(pytest.param(s, marks=pytest.mark.slow) for s in SIGNALS[:3])]
+)
 def test_every_printed_next_command_works(tmp_path, empty_store, signal):
     home = Home(tmp_path / "my #1 (ü) runs", empty_store)
     folder = network_with(signal, tmp_path / f"Straße {len(signal)}% 'A'")  # a process knows one network of a name

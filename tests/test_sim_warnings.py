@@ -148,7 +148,16 @@ def test_collision_action_in_a_file(tmp_path):
     ("routes", "begin_s", "said"),
     [
         ('<trip id="x" depart="150" from="" to="A0right0"/>', 0, "SUMO refused to start: Attribute 'from' in .*'x' is empty$"),
-        (f'<trip id="x" depart="1" {AHEAD} type="lorry"/>', 0, "SUMO refused to start: The vehicle type 'lorry' .* not known$"),
+        (
+            f'<trip id="x" depart="1" {AHEAD} type="lorry"/>',
+            0,
+            "SUMO refused to start: The vehicle type 'lorry' .* not known; list the file with its .* under additional",
+        ),
+        (
+            f'<trip id="x" depart="1" {AHEAD}><stop busStop="b" duration="5"/></trip>',
+            0,
+            "SUMO refused to start: Invalid stop definition in vehicle 'x'; list the file with its stops, .* under additional",
+        ),
         (f'<trip id="x" depart="1" {AHEAD}/>', -100, "SUMO refused to start: The begin time should not be negative$"),
         (
             f'<trip id="a" depart="1" {AHEAD}/><trip id="b" depart="250" {AHEAD}/><trip id="x" depart="300" from="" to=""/>',

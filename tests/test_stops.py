@@ -76,7 +76,7 @@ def assert_stopped(home, process):
 
 @pytest.mark.parametrize(
     ("verb", "name", "delay_s"),
-    [*MOMENTS, *(pytest.param(*moment, marks=pytest.mark.sumo) for moment in SWEEP if moment not in MOMENTS)],
+    [*MOMENTS, *(pytest.param(*moment, marks=pytest.mark.slow) for moment in SWEEP if moment not in MOMENTS)],
 )
 def test_a_stop_at_any_moment(home, verb, name, delay_s):
     process = home.start(LINES[verb].format(home=home.folder))

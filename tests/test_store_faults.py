@@ -163,7 +163,7 @@ def test_a_store_lost_midway_costs_one_line(here, caplog, capfd, damage):
     assert "Traceback" not in "".join(capfd.readouterr())
 
 
-@pytest.mark.sumo  # MLflow waits 20 s for a lock
+@pytest.mark.slow  # MLflow waits 20 s for a lock
 def test_a_store_locked_midway_gets_all_results_later(here, caplog, capfd):
     tracker = Tracker("cross")
     run = tracker.start("a run", {}, {})
@@ -179,7 +179,7 @@ def test_a_store_locked_midway_gets_all_results_later(here, caplog, capfd):
     assert "Traceback" not in "".join(capfd.readouterr())
 
 
-@pytest.mark.sumo
+@pytest.mark.slow
 def test_a_store_that_stays_locked_is_lost(here, caplog, impatient):
     tracker = Tracker("cross")
     run = tracker.start("a run", {}, {})

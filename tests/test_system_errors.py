@@ -2,12 +2,10 @@
 
 import errno
 import os
-import shutil
 import subprocess
-import threading
 
 import pytest
-from helpers.cli import ROOT, one_line, until
+from helpers.cli import ROOT, one_line
 
 from tsc_marl.errors import UserError
 from tsc_marl.paths import read_yaml, refused_by_system
@@ -83,8 +81,8 @@ def test_a_route_file_that_is_no_name(home, tmp_path, capsys, routes):
         ("own:", {}, "module own has no empty name"),
         ("own:leaves", {"AT_IMPORT": "1"}, "reward own:leaves: import of own failed (SystemExit: 3)"),
         pytest.param("own:leaves", {}, "reward own:leaves failed with SystemExit: 4", marks=pytest.mark.sumo),
-        pytest.param("own:recurs", {}, "reward own:recurs failed with RecursionError", marks=pytest.mark.sumo),
-        pytest.param("own:ends", {}, "worker processes died 3 times in a row on episode 0", marks=pytest.mark.sumo),
+        pytest.param("own:recurs", {}, "reward own:recurs failed with RecursionError", marks=pytest.mark.slow),
+        pytest.param("own:ends", {}, "worker processes died 3 times in a row on episode 0", marks=pytest.mark.slow),
     ],
 )  # fmt: skip
 def test_own_code_that_exits(home, tmp_path, reward, env, said):
@@ -137,22 +135,3 @@ def test_a_disk_that_is_full_in_the_evaluation(home, small_disk):
     assert code in (1, 2)
     assert f"{small_disk}/out" in out + err
     assert "Traceback" not in out + err
-
-
-@pytest.mark.sumo
-def test_a_home_that_is_removed_during_a_training(home):
-    process = home.start(TRAINING.replace("--episodes 2", "--episodes 40"))
-    gone = threading.Event()
-
-    def remove():
-        home.wait_for_checkpoint()
-        shutil.rmtree(home.folder, ignore_errors=True)
-        gone.set()
-
-    threading.Thread(target=remove).start()
-    _, err = process.communicate(timeout=120)
-    until(gone.is_set, 10)
-    assert process.returncode == 2
-    assert "was removed while its run was going on" in err.splitlines()[-1]
-    (newest,) = home.folder.glob("runs/*/*/checkpoint.pt")
-    assert str(newest) in err.splitlines()[-1]

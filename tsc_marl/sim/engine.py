@@ -4,6 +4,7 @@ import contextlib
 import importlib.util
 import io
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -26,6 +27,8 @@ GUI_START_S = 60
 """How long sumo-gui may take to open."""
 PARKED = 2
 """The bit of SUMO's stop state of a vehicle that stands beside the road."""
+LACKS_ADDITIONAL = re.compile(r"Invalid stop definition|(busStop|parkingArea|type|route) .* is not known")
+ADDITIONAL_ADVICE = "; list the file with its stops, types or routes under additional in scenario.yaml"
 HALTING_MS = 0.1
 """Below this speed [m/s] SUMO calls a vehicle halting."""
 
@@ -238,7 +241,8 @@ class Engine:
         """Return why SUMO gave up: its exception often has no more than "Process Error", after a message."""
         text = " ".join(str(error).split())
         reason = messages.last_error(self._log) if text == "Process Error" else text
-        return (reason or text).rstrip(".")
+        reason = (reason or text).rstrip(".")
+        return reason + ADDITIONAL_ADVICE if LACKS_ADDITIONAL.search(reason) else reason
 
     def advance(self, until_s: float) -> None:
         """Simulate until a time [s].

@@ -98,6 +98,9 @@ def _train_all(pool: Pool, tracker: Tracker, experiment: ExperimentConfig, spec:
     except WorkerDiedError as error:
         line = make_line("train", RESUME=folder.name)
         raise WorkerDiedError(f"{error}; the checkpoint is saved, go on with: {line}") from None
+    except UserError:
+        _check_kept(folder, trainings)
+        raise
     except OSError as error:
         _check_kept(folder, trainings)
         if error.errno is None:
