@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -237,6 +238,7 @@ def test_ctrl_c_that_arrives_while_a_worker_starts_is_not_lost():
     def interrupted():
         with process._interrupts_deferred():
             os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.2)  # another thread may get it
             masks.append(signal.pthread_sigmask(signal.SIG_BLOCK, []))
 
     with pytest.raises(KeyboardInterrupt):
