@@ -3,6 +3,8 @@
 import errno
 import os
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from helpers.cli import ROOT, one_line
@@ -135,3 +137,9 @@ def test_a_disk_that_is_full_in_the_evaluation(home, small_disk):
     assert code in (1, 2)
     assert f"{small_disk}/out" in out + err
     assert "Traceback" not in out + err
+
+
+def test_an_error_that_nobody_can_write_down_keeps_its_exit_code():
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        line = [sys.executable, "-m", "tsc_marl", "networks", "--network", "nowhere"]
+        assert subprocess.run(line, cwd=ROOT, stdout=full, stderr=full, check=False).returncode == 2

@@ -136,8 +136,8 @@ def _verb(settings: Settings, reference: Reference, verb: str, where: str, numbe
 
 def _sandbox(settings: Settings, disk: SmallDisk, number: int, where: str, template: Path | None) -> Sandbox:
     """Return a sandbox whose home, or folder of temporary files, lies on the disk."""
-    if where == "home":
-        return Sandbox(disk.folder / "box", template)
-    sandbox = Sandbox(settings.folder / f"d{number}box", template)
-    sandbox.temporary = disk.folder
+    home = disk.folder / "home" if where == "home" else None
+    sandbox = Sandbox(settings.folder / f"d{number}box", template, home)
+    if where == "temporary":
+        sandbox.temporary = disk.folder
     return sandbox

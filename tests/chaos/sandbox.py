@@ -68,10 +68,10 @@ class Command:
 
 
 class Sandbox:
-    """Folder of one trial, with a home (`TSC_MARL_HOME`) and a folder of temporary files."""
+    """Folder of one trial, with a home (`TSC_MARL_HOME`) and a folder of temporary files; the home may lie elsewhere."""
 
-    def __init__(self, folder: Path, template: Path | None = None) -> None:
-        self.folder, self.home, self.temporary = folder, folder / "home", folder / "tmp"
+    def __init__(self, folder: Path, template: Path | None = None, home: Path | None = None) -> None:
+        self.folder, self.home, self.temporary = folder, home or folder / "home", folder / "tmp"
         folder.mkdir(parents=True)
         self.temporary.mkdir()
         if template is None:

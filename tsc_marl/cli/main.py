@@ -69,9 +69,17 @@ def main(argv: list[str]) -> int:
         mistake = _mistake(error)
         if mistake is None:
             raise
-        print(f"error: {' '.join(str(mistake).split())}", file=sys.stderr)
+        _print_error(" ".join(str(mistake).split()))
         return 2
     return 0
+
+
+def _print_error(line: str) -> None:
+    try:
+        print(f"error: {line}", file=sys.stderr, flush=True)
+    except OSError:  # the disk of the log is full: Python would change the exit code when it flushes at its end
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _run(words: list[str]) -> None:
