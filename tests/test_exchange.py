@@ -8,8 +8,11 @@ import sqlite3
 
 import pytest
 from helpers.cli import ROOT, one_line
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from tsc_marl.analysis import compare, summaries
+from tsc_marl.errors import UserError
 from tsc_marl.evaluation.tables import cells
 from tsc_marl.report import archive_page
 from tsc_marl.report.archive_file import read_file
@@ -334,3 +337,44 @@ def test_mistakes(home, capsys, tmp_path):
     ):
         assert home.main(line) == 2
         assert message in capsys.readouterr().err
+
+
+def places(part, before=()):
+    """The places of all values in a file, containers too."""
+    entries = part.items() if isinstance(part, dict) else enumerate(part) if isinstance(part, list) else ()
+    for key, value in entries:
+        yield (*before, key)
+        yield from places(value, (*before, key))
+
+
+VALUES = st.one_of(
+    st.just(REMOVED), st.none(), st.booleans(), st.integers(), st.integers(-(10**40), 10**40), st.floats(), st.text(max_size=300),
+    st.lists(st.integers() | st.floats(), max_size=4),
+    st.dictionaries(st.text(max_size=9), st.floats() | st.text(max_size=9), max_size=3),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("number", [25, pytest.param(2000, marks=pytest.mark.slow)])
+def test_any_value_is_refused_in_one_line_or_breaks_nothing_later(files, new_home, tmp_path, number):
+    (path,) = files.rglob("*.json.gz")
+    data = path.read_bytes()
+    chosen = st.sampled_from(sorted(places(unpacked(data)), key=str))
+
+    @settings(max_examples=number, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    @given(chosen, VALUES)
+    def tried(place, value):
+        (tmp_path / path.name).write_bytes(with_value(data, place, value))
+        try:
+            content = read_file(tmp_path / path.name)
+        except UserError as error:
+            content, refusal = None, str(error)
+        if content is None:
+            assert "\n" not in refusal
+            return
+        home = new_home()
+        assert home.main(f"import --folder {tmp_path}") == 0
+        network = content["network"]
+        verbs = [["compare", "--network", network], ["export", "--out", str(home.folder / "again")]]
+        assert {home.main(verb) for verb in verbs} <= {0, 2}
+
+    tried()
