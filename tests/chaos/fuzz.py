@@ -11,10 +11,11 @@ from pathlib import Path
 
 from tests.chaos.campaign import Row, Settings
 from tests.chaos.forked import Answer, run_forked
-from tests.chaos.sandbox import problems
+from tests.chaos.sandbox import Sandbox, problems
 from tsc_marl.cli import options
 from tsc_marl.cli.main import VERBS, main
 from tsc_marl.config import ExperimentConfig
+from tsc_marl.rollout import interrupts
 from tsc_marl.sim.demand import Demand
 from tsc_marl.sim.feedback import SimConfig
 from tsc_marl.sim.signal_timing import Timing
@@ -39,12 +40,12 @@ BAD = (
 
 
 def run(settings: Settings, home: Path) -> Row:
-    """Run lines in forked children, in a home that has results."""
+    """Run lines in forked children, in a copy of a home that has results: what they begin there stays theirs."""
     choices = settings.choices("fuzz")
     lines = [_line(choices) for _ in range(settings.count(LINES))]
     row = Row("fuzz", len(lines))
     folder = settings.folder / "fuzz"
-    os.environ["TSC_MARL_HOME"] = str(home)
+    os.environ["TSC_MARL_HOME"] = str(Sandbox(settings.folder / "fuzz_home", home).home)
     os.environ.pop("MLFLOW_TRACKING_URI", None)
     tasks = (
         (number, functools.partial(_play, line, folder / f"cwd{number}"))
@@ -61,6 +62,7 @@ def _play(line: list[str], folder: Path) -> int:
     folder.mkdir(parents=True)
     os.chdir(folder)
     tempfile.tempdir = str(folder)
+    interrupts.install()  # as a process of its own does
     return main(list(line))
 
 

@@ -63,7 +63,8 @@ def _warm_up(env: TrafficEnv) -> TurningCounts:
     """
     task = pickle.dumps((env.scenario, env.timing, env.demand))
     environ = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run([sys.executable, "-m", __name__], input=task, stdout=subprocess.PIPE, env=environ, check=True)
+    command = [sys.executable, "-m", __name__]  # in a session of its own: Ctrl-C reaches it through us
+    done = subprocess.run(command, input=task, stdout=subprocess.PIPE, env=environ, check=True, start_new_session=True)
     routes = pickle.loads(done.stdout)
     if isinstance(routes, UserError):
         raise routes
