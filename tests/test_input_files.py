@@ -237,6 +237,7 @@ FILES = {
     "flows": (
         f'<flow id="g" end="60" perHour="600" {ACROSS}/><flow id="h" begin="0:00:05" end="0:01:05" period="0:00:10" {AHEAD}/>'
         f'<flow id="f" begin="9" end="99" number="5" {AHEAD}/>', {}, 21),
+    "flows without an end": (f'<flow id="f" number="4" {AHEAD}/><flow id="g" number="2" begin="100" {ACROSS}/>', {}, 6),
     "persons and containers": (
         f'<person id="p" depart="1">{WALK}</person><container id="c" depart="2"><transport {AHEAD} lines="o"/></container>'
         f'<vehicle id="o" depart="3"><route {EDGES}/></vehicle>'
@@ -354,6 +355,17 @@ def test_outputs_lie_in_the_folder_of_the_run(network, tmp_path):
     assert list(out.glob("x_1_*e2.xml"))
     assert list(out.glob("demand_1_*ssm.xml"))
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and out not in path.parents} == before
+
+
+def test_additional_files_of_one_stem_are_all_in_force(network, tmp_path):
+    names = ("x.first.add.xml", "x.second.add.xml", "more/x.add.xml")
+    files = {
+        name: f'<additional><vType id="t{i}"/><edgeData id="e{i}" file="edges.xml"/></additional>' for i, name in enumerate(names)
+    }
+    trips = "".join(f'<trip id="{i}" type="t{i}" depart="{i}" {AHEAD}/>' for i in range(len(names)))
+    scene = network(routes=trips, files=files, additional=names)
+    assert played(scene, tmp_path / "out") == {"0", "1", "2"}
+    assert len(list((tmp_path / "out").glob("x_1*_edges.xml"))) == len(names)
 
 
 def test_an_additional_file_that_reads_elsewhere(network):

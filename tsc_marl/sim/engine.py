@@ -112,6 +112,7 @@ def command(
         "--net-file": str(scenario.net),
         "--route-files": ",".join(map(str, scenario.routes)),
         "--begin": str(scenario.begin_s),
+        "--end": str(scenario.end_s),
         "--seed": str(seed),
         "--max-depart-delay": "-1",
         "--time-to-teleport": "-1",
@@ -132,7 +133,9 @@ def command(
     written = {out / f"{name}_{seed}.add.xml": content for name, content in files.items() if content}
     for path, content in written.items():
         path.write_text(content, encoding="utf-8")
-    if additional := [*(output_files.confine(path, out, seed) for path in scenario.additional), *written]:
+    names = (f"{seed}_{i}" if i else str(seed) for i in range(len(scenario.additional)))
+    confined = [output_files.confine(path, out, name) for path, name in zip(scenario.additional, names, strict=True)]
+    if additional := [*confined, *written]:
         options["--additional-files"] = ",".join(map(str, additional))
     flags = ["--tripinfo-output.write-unfinished", "--tripinfo-output.write-undeparted", "--no-step-log"]
     return [part for pair in options.items() for part in pair] + flags

@@ -1,7 +1,6 @@
 """Fingerprints: of the signals that a policy relies on, part by part, and of the files that an episode is made of."""
 
 import functools
-import gzip
 import hashlib
 import zlib
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,7 @@ from tsc_marl.errors import UserError
 from tsc_marl.sim import engine, road_network
 from tsc_marl.sim.road_network import RoadNetwork
 from tsc_marl.sim.scenario import Scenario
+from tsc_marl.sim.xml_files import open_xml
 
 Signals = dict[str, dict[str, list[str]]]
 """By signal, what a policy's inputs and outputs stand for: `phases`, `lanes`, `links` and `neighbours`, in their order."""
@@ -21,7 +21,7 @@ NAMED = 3
 """Longest list in a message."""
 PREFIX = "scenario."
 """First part of the tags of a run."""
-NOT_TRAFFIC = ("-file", "-output", "--begin ", "--seed ", "--no-")
+NOT_TRAFFIC = ("-file", "-output", "--begin ", "--end ", "--seed ", "--no-")
 """Parts of SUMO's options that name files, seeds and outputs: they are no setting of the traffic."""
 
 
@@ -141,7 +141,7 @@ def _file_digest(path: Path, _changed_ns: int) -> str:
 
     parser.StartElementHandler, parser.EndElementHandler = start, lambda _: digest.update(b"/")
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        with open_xml(path) as file:
             parser.ParseFile(file)
     except (expat.ExpatError, OSError, EOFError, zlib.error, RecursionError) as error:
         raise UserError(f"{path}: cannot be read as XML ({error}); make the file again or correct that line") from None

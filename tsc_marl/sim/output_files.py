@@ -61,15 +61,20 @@ def redirect(top: Element, copied: Path) -> None:
             element.set(name, str(copied.resolve().parent / "_".join((copied.name.split(".")[0], *parts))))
 
 
-def confine(path: Path, out: Path, seed: int) -> Path:
+def confine(path: Path, out: Path, name: str) -> Path:
     """Return an additional file with the same content whose outputs go to the folder `out`: a copy, where there are any.
+
+    Args:
+        path: the file.
+        out: folder of the copy and of the outputs.
+        name: makes the copy's name differ from those of other files with the same one.
 
     Raises:
         UserError: when the file is not well-formed, or has a value that cannot be.
     """
     if not writes(path):
         return path
-    copied = out / f"{path.name.split('.')[0]}_{seed}.outputs.xml"
+    copied = out / f"{path.name.split('.')[0]}_{name}.outputs.xml"
     root = Element("additional")
     for top in elements(path):
         redirect(top, copied)

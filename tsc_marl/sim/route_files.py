@@ -13,7 +13,7 @@ from xml.etree.ElementTree import Element
 import numpy as np
 
 from tsc_marl.errors import UserError
-from tsc_marl.sim.legal_values import DAY_S, END, RATES, TIME, UNTIMED, illegal, per_second, seconds
+from tsc_marl.sim.legal_values import END, RATES, TIME, UNTIMED, illegal, per_second, seconds
 from tsc_marl.sim.output_files import outputs, redirect
 from tsc_marl.sim.xml_files import elements
 
@@ -125,7 +125,7 @@ def departures(flow: Element, path: Path, begin_s: float, end_s: float, rng: np.
     Raises:
         UserError: when SUMO would not understand the flow, with file and id.
     """
-    plan = _plan(flow, path, begin_s)
+    plan = _plan(flow, path, begin_s, end_s)
     first, last = max(plan.first_s, begin_s), min(plan.last_s, end_s)
     if plan.law == "probability":
         seconds = np.arange(first, last)
@@ -145,7 +145,7 @@ def expected(flow: Element, path: Path, begin_s: float, end_s: float) -> float:
     Raises:
         UserError: when SUMO would not understand the flow, with file and id.
     """
-    plan = _plan(flow, path, begin_s)
+    plan = _plan(flow, path, begin_s, end_s)
     if plan.law == "even":
         return len(departures(flow, path, begin_s, end_s, np.random.default_rng()))
     return min(plan.per_s * max(0.0, min(plan.last_s, end_s) - max(plan.first_s, begin_s)), plan.number)
@@ -162,13 +162,14 @@ class _FlowSchedule:
     law: str = "even"
 
 
-def _plan(flow: Element, path: Path, begin_s: float) -> _FlowSchedule:
+def _plan(flow: Element, path: Path, begin_s: float, end_s: float) -> _FlowSchedule:
+    """Return the schedule of a flow; one that does not say its end lasts until that of the simulation."""
     first = departure(flow, path, begin_s)
     if first is None:
         return _FlowSchedule(begin_s, begin_s, 0, 1.0)
     number = int(flow.get("number", sys.maxsize))
     rate = next((name for name in RATES if name in flow.attrib), None)
-    last = first + DAY_S if rate is None or "number" not in flow.attrib else math.inf
+    last = max(first, end_s) if rate is None or "number" not in flow.attrib else math.inf
     if "end" in flow.attrib:
         last = seconds(flow.attrib["end"])
         if last < first:

@@ -5,10 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import sumolib
 
 from tsc_marl.paths import file_name
-from tsc_marl.sim import metrics, road_network
+from tsc_marl.sim import metrics, network_file, road_network
 from tsc_marl.sim.scenario import Scenario
 from tsc_marl.viz.plotting import new_figure
 
@@ -84,4 +83,4 @@ def _mean(net: road_network.RoadNetwork, folder: Path, seeds: Sequence[int]) -> 
 
 def shapes(path: Path) -> dict[str, np.ndarray]:
     """Return the line of each road, in metres."""
-    return {edge.getID(): np.array(edge.getShape())[:, :2] for edge in sumolib.net.readNet(str(path)).getEdges()}
+    return {edge.getID(): np.array(edge.getShape())[:, :2] for edge in network_file.read(path)[0].getEdges(withInternal=False)}

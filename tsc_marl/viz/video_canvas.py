@@ -4,10 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import sumolib
 
 from tsc_marl.rollout.types import Task
-from tsc_marl.sim import road_network
+from tsc_marl.sim import network_file, road_network
 from tsc_marl.sim import scenario as scenarios
 from tsc_marl.viz import phase_values
 from tsc_marl.viz.clip import Clip, Frame
@@ -39,7 +38,7 @@ class VideoCanvas:
 
     def __init__(self, task: Task, seed: int, clips: Mapping[str, Clip]) -> None:
         loaded = scenarios.load(task.network)
-        self._net = sumolib.net.readNet(str(loaded.net))
+        self._net, _ = network_file.read(loaded.net)
         low, high = (np.array(corner) for corner in self._net.getBBoxXY())
         height = int(np.clip(PANEL * (high[1] - low[1]) / (high[0] - low[0]), *HEIGHTS))
         self._pixel = float(max((high - low) / (np.array([PANEL, height]) - 2 * GAP)))
@@ -77,7 +76,7 @@ class VideoCanvas:
     def _draw_roads(self, axis: Any) -> None:
         from matplotlib.collections import LineCollection, PolyCollection
 
-        lanes = [lane for edge in self._net.getEdges() for lane in edge.getLanes()]
+        lanes = [lane for edge in self._net.getEdges(withInternal=False) for lane in edge.getLanes()]
         lines = [np.array(lane.getShape())[:, :2] for lane in lanes]
         widths = [max(lane.getWidth() / self._pixel, 1.5) * POINTS for lane in lanes]
         axis.add_collection(LineCollection(lines, colors=ROAD, linewidths=widths, zorder=2))
