@@ -74,6 +74,15 @@ def test_sumocfg_gives_net_routes_and_window(folder):
     assert scenario.scheduled(scene) > 0
 
 
+def test_names_of_files_in_a_sumocfg_are_read_as_sumo_reads_them(folder, monkeypatch):
+    monkeypatch.setenv("TOWN", str(folder))
+    (folder / "cross.net.xml").rename(folder / "my town.net.xml")
+    text = SUMOCFG.format(input="", time=END).replace("cross.net.xml", "my%20town.net.xml")
+    assert "my%20town" in text
+    scene = scenario.load(str(write_sumocfg(folder, text.replace("cross.rou.xml", "${TOWN}/cross.rou.xml"))))
+    assert (scene.net, scene.routes) == (folder / "my town.net.xml", (folder / "cross.rou.xml",))
+
+
 def test_options_that_cannot_be_taken_over_are_a_line_each(folder, caplog):
     text = SUMOCFG.format(input="", time=f'{END}<step-length value="0.5"/>').replace("</config", '<random v="true"/></config')
     with caplog.at_level(logging.WARNING):

@@ -307,5 +307,5 @@ def _task(network: str, timing: str, demand: Demand | None = None, metrics: tupl
 
     task = Task(network, read_timing(timing), demand=demand or Demand(), metrics=metrics)
     for note in check_task(task):
-        console.say(note)
+        console.say(f"{task.network}: {note}")
     return task

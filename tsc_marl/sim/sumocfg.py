@@ -3,8 +3,10 @@
 import functools
 import logging
 import math
+import os
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 from xml.etree import ElementTree
 
 from tsc_marl.errors import UserError
@@ -41,7 +43,8 @@ def read(path: Path) -> dict[str, Any]:
         if field not in raw:
             raise UserError(f"{path}: option {FIELDS[field][0]} is missing; add {example} to its input section")
     for field in ("routes", "additional"):
-        raw[field] = [part.strip() for part in raw.get(field, "").split(",") if part.strip()]
+        raw[field] = [_file_name(part) for part in raw.get(field, "").split(",") if part.strip()]
+    raw["net"] = _file_name(raw["net"])
     raw["begin_s"] = _whole_seconds(path, "begin", raw.get("begin_s", "0"))
     raw["end_s"] = _whole_seconds(path, "end", raw.get("end_s", "-1"))
     if raw["end_s"] < 0:
@@ -61,6 +64,11 @@ def _options(path: Path) -> list[tuple[str, str]]:
         raise UserError(f"{path}: not a SUMO configuration (root element {root.tag}); give a file with <configuration>")
     elements = [element for element in root.iter() if {"value", "v"} & element.attrib.keys()]
     return [(element.tag, element.get("value", element.get("v", ""))) for element in elements]
+
+
+def _file_name(text: str) -> str:
+    """Return the name of a file as SUMO understands it: with variables of the environment, `%20` for a space."""
+    return unquote(os.path.expandvars(text.strip()))
 
 
 def _whole_seconds(path: Path, option: str, text: str) -> int:
