@@ -171,7 +171,7 @@ def test_a_file_that_is_not_sorted_loses_nobody(tmp_path):
 def test_flows_depart_when_sumo_lets_them(tmp_path):
     """Every way to write a flow, seen from a window that begins after some of them do."""
     ways = (
-        'begin="10" number="12" period="10"', 'begin="0" end="150" number="9"', 'end="100" period="0:0:10"', 'number="1000"',
+        'begin="10" number="12" period="10"', 'begin="0" end="150" number="9"', 'end="100" period="0:0:10"', 'number="100"',
         'begin="0:01:00" end="00:02:00" perHour="360"', 'begin="90" end="90" number="2"',
         'begin="70" number="3" vehsPerHour="90"',
     )  # fmt: skip
