@@ -194,7 +194,8 @@ def left_out(run: Any, error: Exception) -> str:
     """Return the line about a damaged training: what is wrong with it, and what to do."""
     tags = run.data.tags
     name = f"run {run.info.run_id} ({tags.get('algorithm', 'no algorithm')}, seed {tags.get('seed', 'unknown')})"
-    again = f"make train RESUME={tags['folder']} sends what it lacks" if "folder" in tags and IMPORTED not in tags else ""
+    resumed = "folder" in tags and IMPORTED not in tags
+    again = f"{make_line('train', RESUME=tags['folder'])} sends what it lacks" if resumed else ""
     delete = "delete it in MLflow (make ui)" + (" and import it again" if IMPORTED in tags else "")
     return " ".join(f"{name} is damaged and left out: {error}; {f'{again}, or {delete}' if again else delete}".split())
 

@@ -9,6 +9,7 @@ import os
 import select
 import sys
 from collections.abc import Callable
+from typing import TextIO
 
 from tsc_marl import console, old_options
 from tsc_marl.cli import verbs
@@ -64,7 +65,7 @@ def main(argv: list[str]) -> int:
         if isinstance(error, KeyboardInterrupt) or interrupts.is_stopping():
             return 130
         if _nobody_reads():
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains when it flushes at its end
+            _silence(sys.stdout)
             return 141
         mistake = _mistake(error)
         if mistake is None:
@@ -77,9 +78,14 @@ def main(argv: list[str]) -> int:
 def _print_error(line: str) -> None:
     try:
         print(f"error: {line}", file=sys.stderr, flush=True)
-    except OSError:  # the disk of the log is full: Python would change the exit code when it flushes at its end
-        for stream in (sys.stdout, sys.stderr):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    except OSError:  # the disk of the log is full
+        _silence(sys.stdout, sys.stderr)
+
+
+def _silence(*streams: TextIO) -> None:
+    """Let nothing more be written: Python would complain, or change the exit code, when it flushes at its end."""
+    for stream in streams:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _run(words: list[str]) -> None:
