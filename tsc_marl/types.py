@@ -17,6 +17,31 @@ Settings = TypeVar("Settings")
 R = TypeVar("R", bound="Rows")
 
 
+@dataclass(frozen=True, eq=False)
+class Movements:
+    """What the phases of N signals serve: L links and A phases at most, the rest is padding. Only the task has it, no weight."""
+
+    link: Float[Tensor, "N L K"]
+    """Features of the links that never change."""
+    real: Bool[Tensor, "N L"]
+    serves: Int[Tensor, "N A L"]
+    """2 where a phase gives a link a green that yields to nobody, 1 where it yields, else 0."""
+    phase_real: Bool[Tensor, "N A"]
+    onward: Int[Tensor, "E 2"]
+    """Pairs of links, numbered n L + l: vehicles of the first go on to the second."""
+    link_columns: int
+    """Columns of an observation for each link; those of all links come first."""
+    phase_columns: int
+    """Columns for each phase."""
+    signal_columns: int
+    """Columns for the signal, the last."""
+
+    def of_agent(self, i: int) -> "Movements":
+        """Return the links and phases of agent i alone."""
+        rows = {name: getattr(self, name)[i : i + 1] for name in ("link", "real", "serves", "phase_real")}
+        return replace(self, **rows, onward=self.onward[:0])
+
+
 @dataclass(frozen=True)
 class Spec:
     """Sizes of a task, and its agents."""
@@ -30,10 +55,17 @@ class Spec:
     state_dim: int
     neighbours: tuple[tuple[int, ...], ...]
     """Per agent, the indices of its neighbours on the road graph."""
+    movements: Movements | None = None
+    """Links and phases, where the observation has columns for them."""
 
     @property
     def n_agents(self) -> int:
         return len(self.names)
+
+    def of_agent(self, i: int) -> "Spec":
+        """Return the task of agent i alone, with the sizes of the whole."""
+        alone = None if self.movements is None else self.movements.of_agent(i)
+        return replace(self, names=self.names[i : i + 1], neighbours=((),), movements=alone)
 
     def per_agent(self, metrics: "dict[str, Tensor]") -> dict[str, float]:
         """Return metrics [N] of all agents as numbers, named `agent/<agent>/<metric>`."""

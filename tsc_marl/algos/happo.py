@@ -16,7 +16,7 @@ from tsc_marl import ops
 from tsc_marl.algos.base import Minibatch, PpoConfig
 from tsc_marl.algos.mappo import Mappo
 from tsc_marl.errors import UserError
-from tsc_marl.nn import agent
+from tsc_marl.nn import agent, nets, phases
 from tsc_marl.types import Spec
 
 HappoSettings = TypeVar("HappoSettings", bound="HappoConfig")
@@ -46,8 +46,8 @@ class Happo(Mappo[HappoSettings]):
     def __init__(self, spec: Spec, config: HappoSettings) -> None:
         super().__init__(spec, config)
         self.actor.requires_grad_(False)
-        sizes = (1, spec.obs_dim, config.hidden, spec.n_actions, config.sharing, 0.01, config.recurrent)
-        self.learners = nn.ModuleList([agent.AgentNet(*sizes) for _ in range(spec.n_agents)])
+        options = (config.hidden, config.sharing, 0.01, 0, 1, config.recurrent)
+        self.learners = nn.ModuleList([nets.agent_net(spec.of_agent(i), *options) for i in range(spec.n_agents)])
         for i in range(spec.n_agents):
             self._publish(i)
         self.actor_optimiser = torch.optim.Adam(self.learners.parameters(), lr=config.lr, eps=1e-5)
@@ -72,7 +72,7 @@ class Happo(Mappo[HappoSettings]):
     def agent_log_policy(self, i: int, rows: Minibatch) -> Float[Tensor, "L M 1 A"]:
         """Return agent i's log-probabilities of all actions along its rows."""
         memory = rows.extras["hidden"][0] if self.config.recurrent else None
-        learner = cast(agent.AgentNet, self.learners[i])
+        learner = cast(agent.AgentNet | phases.PhaseNet, self.learners[i])
         return ops.log_policy(learner.unroll(rows.obs, memory)[0], rows.avail)
 
     def step_agent(self, i: int, rows: Minibatch) -> list[dict[str, float]]:

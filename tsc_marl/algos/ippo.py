@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from tsc_marl import ops
 from tsc_marl.algos.base import CriticEstimates, Minibatch, PpoConfig, PpoSettings
-from tsc_marl.nn import agent
+from tsc_marl.nn import agent, nets
 from tsc_marl.nn.normalisation import ValueNorm
 from tsc_marl.types import Algorithm, Batch, Spec, mean_metrics
 
@@ -37,14 +37,12 @@ class Ippo(Algorithm[PpoSettings]):
 
     def build_actor(self) -> agent.AgentNet:
         """Return the policy's network; called once, at construction, before `build_critic`."""
-        spec, config = self.spec, self.config
-        sizes = (spec.n_agents, spec.obs_dim, config.hidden, spec.n_actions)
-        return agent.AgentNet(*sizes, config.sharing, 0.01, config.recurrent)
+        config = self.config
+        return nets.agent_net(self.spec, config.hidden, config.sharing, 0.01, 0, 1, config.recurrent)
 
     def build_critic(self) -> nn.Module:
         """Return the critic, V(o^i); called once, at construction."""
-        spec, config = self.spec, self.config
-        return agent.AgentNet(spec.n_agents, spec.obs_dim, config.critic_hidden, 1, config.sharing, 1.0)
+        return nets.agent_net(self.spec, self.config.critic_hidden, self.config.sharing, 1.0, 1, 0)
 
     def values_of(self, critic: nn.Module, obs: Float[Tensor, "*M N F"], state: Float[Tensor, "*M S"]) -> Float[Tensor, "*M K"]:
         """Return the values of a critic in normalised units: one per agent (K = N), or one for all (K = 1)."""

@@ -15,7 +15,7 @@ from tsc_marl import ops
 from tsc_marl.algos.base import OffPolicyConfig
 from tsc_marl.bounds import MaybeCount, MaybePositiveShare, Positive, Share, Widths
 from tsc_marl.errors import UserError
-from tsc_marl.nn import agent
+from tsc_marl.nn import agent, nets
 from tsc_marl.nn.normalisation import ValueNorm
 from tsc_marl.nn.sharing import polyak_update, target_copy
 from tsc_marl.types import Algorithm, Batch, Spec
@@ -65,8 +65,7 @@ class Iql(Algorithm[QSettings]):
 
     def __init__(self, spec: Spec, config: QSettings) -> None:
         super().__init__(spec, config)
-        sizes = (spec.n_agents, spec.obs_dim, config.hidden, spec.n_actions)
-        self.actor = agent.AgentNet(*sizes, config.sharing, 0.01, config.recurrent)
+        self.actor = nets.agent_net(spec, config.hidden, config.sharing, 0.01, 0, 1, config.recurrent)
         self.mixer = self.build_mixer()
         self.target_actor, self.target_mixer = target_copy(self.actor), target_copy(self.mixer)
         self.optimiser = torch.optim.Adam([*self.actor.parameters(), *self.mixer.parameters()], lr=config.lr, eps=1e-5)

@@ -119,7 +119,7 @@ class Jointq(MappoInd[JointqConfig]):
 
     def build_critic(self) -> JointCritic:
         """Return the three-headed critic."""
-        return JointCritic(self.central_net(1 + 2 * self.spec.n_actions), self.spec, self.config.mixer == "monotone")
+        return JointCritic(self.central_net(1, 2), self.spec, self.config.mixer == "monotone")
 
     def values_of(self, critic: nn.Module, obs: Float[Tensor, "*M N F"], state: Float[Tensor, "*M S"]) -> Float[Tensor, "*M N"]:
         """Return the values v^i of the agents, in normalised units."""

@@ -47,7 +47,7 @@ class JointqDoc(MappoInd[JointqDocConfig]):
 
     def build_critic(self) -> nn.ModuleDict:
         """Return the trunk with heads V and Q^i, and the mixer."""
-        critic = nn.ModuleDict({"heads": self.central_net(1 + self.spec.n_actions)})
+        critic = nn.ModuleDict({"heads": self.central_net(1, 1)})
         if self.config.mixer == "monotone":
             critic["mixer"] = critics.MonotoneMixer(self.spec.n_agents, self.spec.state_dim)
         return critic

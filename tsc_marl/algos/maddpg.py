@@ -17,7 +17,7 @@ from tsc_marl import ops
 from tsc_marl.algos.base import OffPolicyConfig
 from tsc_marl.bounds import Count, MaybeCount, MaybePositiveShare, NonNegative, Positive, Share, Widths
 from tsc_marl.errors import UserError
-from tsc_marl.nn import agent, critics
+from tsc_marl.nn import agent, critics, nets
 from tsc_marl.nn.normalisation import ValueNorm
 from tsc_marl.nn.sharing import polyak_update, target_copy
 from tsc_marl.types import Algorithm, Batch, Spec
@@ -92,7 +92,7 @@ class Maddpg(Algorithm[MaddpgConfig]):
         super().__init__(spec, config)
         n, f, a = spec.n_agents, spec.obs_dim, spec.n_actions
         size_x = spec.state_dim if config.critic_input == "state" else n * f
-        self.actor = agent.Ensemble(config.ensemble, lambda: agent.AgentNet(n, f, config.hidden, a, config.sharing, 0.01))
+        self.actor = agent.Ensemble(config.ensemble, lambda: nets.agent_net(spec, config.hidden, config.sharing, 0.01, 0, 1))
         self.critic = critics.ActionCritic(n, f, a, size_x, config.critic_hidden, config.sharing)
         self.actor_optimiser = torch.optim.Adam(self.actor.parameters(), lr=config.lr, eps=1e-5)
         self.critic_optimiser = torch.optim.Adam(self.critic.parameters(), lr=config.lr, eps=1e-5)

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from tsc_marl.algos.base import PpoSettings
 from tsc_marl.algos.ippo import Ippo
-from tsc_marl.nn import critics
+from tsc_marl.nn import nets
 from tsc_marl.types import Batch
 
 
@@ -17,11 +17,11 @@ class Mappo(Ippo[PpoSettings]):
 
     def build_critic(self) -> nn.Module:
         """Return V(s)."""
-        return critics.StateNet(self.spec.state_dim, self.config.critic_hidden, 1)
+        return nets.team_net(self.spec, self.config.critic_hidden, self.config.sharing)
 
     def values_of(self, critic: nn.Module, obs: Float[Tensor, "*M N F"], state: Float[Tensor, "*M S"]) -> Float[Tensor, "*M 1"]:
         """Return V(s), one value for all agents."""
-        return critic(state)
+        return critic(obs, state)
 
     def critic_reward(self, batch: Batch) -> Float[Tensor, "T B 1"]:
         """Return the team's reward R = sum_i R^i."""

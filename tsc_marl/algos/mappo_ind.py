@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from tsc_marl.algos.base import PpoSettings
 from tsc_marl.algos.ippo import Ippo
-from tsc_marl.nn import critics
+from tsc_marl.nn import nets
 
 
 class MappoInd(Ippo[PpoSettings]):
@@ -15,13 +15,12 @@ class MappoInd(Ippo[PpoSettings]):
 
     def build_critic(self) -> nn.Module:
         """Return V^i(s, o^i, i)."""
-        return self.central_net(1)
+        return self.central_net(1, 0)
 
-    def central_net(self, size_out: int) -> critics.CentralNet:
-        """Return a network of (s, o^i, i) with `size_out` outputs per agent."""
-        spec, config = self.spec, self.config
-        sizes = (spec.n_agents, spec.obs_dim, spec.state_dim)
-        return critics.CentralNet(*sizes, config.critic_hidden, size_out, config.sharing, 1.0)
+    def central_net(self, signal_outputs: int, phase_outputs: int) -> nn.Module:
+        """Return a network of (s, o^i, i) with outputs per agent, then per phase."""
+        config = self.config
+        return nets.central_net(self.spec, config.critic_hidden, config.sharing, 1.0, signal_outputs, phase_outputs)
 
     def values_of(self, critic: nn.Module, obs: Float[Tensor, "*M N F"], state: Float[Tensor, "*M S"]) -> Float[Tensor, "*M N"]:
         """Return V^i(s, o^i, i)."""

@@ -17,8 +17,11 @@ from tsc_marl.algos.base import Minibatch
 from tsc_marl.algos.mat_dec import MatDec, MatDecConfig
 from tsc_marl.bounds import Positive, Widths
 from tsc_marl.errors import UserError
-from tsc_marl.nn import agent, transformer
+from tsc_marl.nn import agent, phase_transformer, transformer
 from tsc_marl.types import Spec
+
+
+Decoder = transformer.EncoderDecoder | phase_transformer.PhaseDecoder
 
 
 @dataclass(frozen=True)
@@ -48,18 +51,20 @@ class Mat(MatDec[MatConfig]):
 
     Config = MatConfig
     independent_softmax = False
-    actor: transformer.EncoderDecoder  # pyright: ignore[reportIncompatibleVariableOverride]
+    actor: Decoder  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def __init__(self, spec: Spec, config: MatConfig) -> None:
         super().__init__(spec, config)
         self.critic_optimiser = self.actor_optimiser  # the encoder is part of the actor: one optimiser has all
 
-    def build_actor(self) -> transformer.EncoderDecoder:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def build_actor(self) -> Decoder:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Return the encoder-decoder."""
         encoder = super().build_critic()
+        if isinstance(encoder, phase_transformer.SignalEncoder):
+            return phase_transformer.PhaseDecoder(encoder, self.config.hidden, self.config.heads)
         return transformer.EncoderDecoder(encoder, self.spec.n_actions, self.config.hidden, self.config.heads)
 
-    def build_critic(self) -> transformer.Encoder:
+    def build_critic(self) -> transformer.Encoder | phase_transformer.SignalEncoder:
         """Return the actor's encoder."""
         return self.actor.encoder
 

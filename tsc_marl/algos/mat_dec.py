@@ -13,7 +13,7 @@ from tsc_marl.algos.base import PpoConfig
 from tsc_marl.algos.ippo import Ippo
 from tsc_marl.bounds import Count, Positive, Widths
 from tsc_marl.errors import UserError
-from tsc_marl.nn import agent, transformer
+from tsc_marl.nn import agent, phase_transformer, transformer
 from tsc_marl.types import Batch, Spec
 
 MatDecSettings = TypeVar("MatDecSettings", bound="MatDecConfig")
@@ -60,9 +60,11 @@ class MatDec(Ippo[MatDecSettings]):
         super().__init__(spec, config)
         self.value_scope = config.reward
 
-    def build_critic(self) -> transformer.Encoder:
+    def build_critic(self) -> transformer.Encoder | phase_transformer.SignalEncoder:
         """Return the encoder."""
         spec, config = self.spec, self.config
+        if spec.movements is not None:
+            return phase_transformer.SignalEncoder(spec.movements, config.critic_hidden, config.heads)
         with_id = config.sharing != "full_no_id"
         return transformer.Encoder(spec.n_agents, spec.obs_dim, config.critic_hidden, config.heads, with_id)
 

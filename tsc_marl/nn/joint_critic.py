@@ -16,7 +16,10 @@ class JointCritic(nn.Module):
         self.base, self.n_actions = base, spec.n_actions
         self.mixer = MonotoneMixer(spec.n_agents, spec.state_dim) if monotone else None
         with torch.no_grad():
-            base.net.head.weight[:, 1:] = 0
+            if isinstance(base, CentralNet):
+                base.net.head.weight[:, 1:] = 0
+            else:
+                base.net.head.weight.zero_()
 
     def forward(self, obs: Tensor, state: Tensor, probs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return v [..., N] and the centred heads [..., N, A], in normalised units."""

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Annotated
 
+import torch
 import tyro
 
 from tsc_marl.sim import metrics, road_network
@@ -11,8 +12,9 @@ from tsc_marl.sim.demand import Demand
 from tsc_marl.sim.disturbances import Disturbance
 from tsc_marl.sim.env import TrafficEnv
 from tsc_marl.sim.feedback import SimConfig
+from tsc_marl.sim.observations.movements import LINK_FEATURES, PHASE_FEATURES, SIGNAL_FEATURES, MovementsObservation
 from tsc_marl.sim.signal_timing import Timing
-from tsc_marl.types import Spec
+from tsc_marl.types import Movements, Spec
 
 MetricNames = Annotated[
     tuple[str, ...],
@@ -67,7 +69,16 @@ def spec_from_env(env: TrafficEnv) -> Spec:
     rank = {name: i for i, name in enumerate(env.names)}
     neighbours = tuple(tuple(rank[other] for other in signal.neighbours) for signal in env.net.signals)
     n_actions, state_dim = max(env.n_phases), env.state.shape[0]
-    return Spec(env.scenario.name, env.names, n_actions, env.obs.shape[1], state_dim, neighbours)
+    return Spec(env.scenario.name, env.names, n_actions, env.obs.shape[1], state_dim, neighbours, _movements(env))
+
+
+def _movements(env: TrafficEnv) -> Movements | None:
+    observation = env.episode.feedback.observation
+    if not isinstance(observation, MovementsObservation):
+        return None
+    structure = observation.structure
+    arrays = (structure.static.astype("float32"), structure.real, structure.serves, structure.phase_real, structure.onward)
+    return Movements(*map(torch.from_numpy, arrays), *map(len, (LINK_FEATURES, PHASE_FEATURES, SIGNAL_FEATURES)))
 
 
 def read_spec(task: Task) -> Spec:

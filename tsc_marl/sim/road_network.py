@@ -33,6 +33,8 @@ class Link:
     out_lane: str
     next_lanes: tuple[str, ...]
     """Incoming lanes of other signals that are reached next, without turning back."""
+    turn: str
+    """SUMO's direction: s straight, l and L left, r and R right, t back."""
 
 
 @dataclass(frozen=True)
@@ -174,12 +176,16 @@ def _signal(
 ) -> Signal:
     others = controlled - {in_lane.getID() for in_lane, _, _ in _connections_by_link(tls)}
     movements = tuple(
-        Link(link, in_lane.getID(), out_lane.getID(), next_signal_lanes(out_lane, others))
+        Link(link, in_lane.getID(), out_lane.getID(), next_signal_lanes(out_lane, others), _turn(in_lane, out_lane))
         for in_lane, out_lane, link in _connections_by_link(tls)
     )
     x, y = _coord(tls)
     lanes = tuple(dict.fromkeys(movement.in_lane for movement in movements))
     return Signal(tls.getID(), phases, lanes, movements, program, neighbours, x, y)
+
+
+def _turn(in_lane: "sumolib.net.lane.Lane", out_lane: "sumolib.net.lane.Lane") -> str:
+    return next(c.getDirection() for c in in_lane.getOutgoing() if c.getToLane() is out_lane)
 
 
 def _connections_by_link(tls: "sumolib.net.TLS") -> list[list]:

@@ -1,0 +1,167 @@
+"""Nets that score phases by what they serve: the same weights for every signal of every network.
+
+A link is a way from an incoming to an outgoing lane. Its code is a function of its features. The code of a phase is a function of
+three sums: over its protected links, over its yielding links, and over the links that it keeps red. All phases use the same
+weights, and the mean over the phases of a signal beside them, since phases compete (as in FRAP: Zheng et al. 2019, arXiv
+1905.04722). Nothing that a network has is in the weights.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tsc_marl.nn.agent import GroupLinear, Sharing
+from tsc_marl.types import Movements
+
+KINDS = 3
+"""Protected, yielding, red."""
+
+
+class LinkEncoder(nn.Module):
+    """Codes of links [..., L, N, H], each a function of its own features; after `hops` rounds, of the links beside it on the road.
+
+    In a round each link takes in the mean code of the links that its vehicles go on to, and of those that they come from.
+    """
+
+    static: Tensor
+    real: Tensor
+    onward: Tensor
+    share: Tensor
+    back_share: Tensor
+
+    def __init__(self, movements: Movements, width: int, sharing: Sharing, hops: int = 0) -> None:
+        super().__init__()
+        n_agents, n_links, n_static = movements.link.shape
+        self.columns = movements.link_columns
+        self.first = GroupLinear(n_agents, self.columns + n_static, width, sharing, math.sqrt(2))
+        self.rounds = nn.ModuleList([GroupLinear(n_agents, 3 * width, width, sharing, math.sqrt(2)) for _ in range(hops)])
+        ahead, behind = movements.onward.T
+        size = n_agents * n_links
+        buffers = {
+            "static": movements.link.transpose(0, 1), "real": movements.real.T.unsqueeze(-1).float(),
+            "onward": movements.onward.T.contiguous(), "share": 1 / torch.bincount(ahead, minlength=size)[ahead].float(),
+            "back_share": 1 / torch.bincount(behind, minlength=size)[behind].float(),
+        }  # fmt: skip
+        for name, value in buffers.items():
+            self.register_buffer(name, value, persistent=False)
+
+    def forward(self, dynamic: Float[Tensor, "*M N LK"]) -> Float[Tensor, "*M L N H"]:
+        """Return the codes; those of padding are 0."""
+        links = dynamic.unflatten(-1, (-1, self.columns)).transpose(-2, -3)
+        static = self.static.expand(*links.shape[:-1], self.static.shape[-1])
+        code = functional.relu(self.first(torch.cat([links, static], dim=-1))) * self.real
+        for layer in self.rounds:
+            code = functional.relu(layer(torch.cat([code, *self._beside(code)], dim=-1))) * self.real
+        return code
+
+    def _beside(self, code: Float[Tensor, "*M L N H"]) -> tuple[Tensor, Tensor]:
+        """Return the mean code of the links ahead of each link, and of those behind."""
+        flat = code.transpose(-2, -3).flatten(-3, -2)
+        sums = []
+        for source, target, share in ((1, 0, self.share), (0, 1, self.back_share)):
+            taken = flat[..., self.onward[source], :] * share.unsqueeze(-1)
+            sums.append(torch.zeros_like(flat).index_add_(-2, self.onward[target], taken))
+        ahead, behind = (x.unflatten(-2, (code.shape[-2], code.shape[-3])).transpose(-2, -3) for x in sums)
+        return ahead, behind
+
+
+class PhaseNet(nn.Module):
+    """Outputs per signal and per phase from the observation `movements`.
+
+    Args:
+        movements: the links and phases of the signals.
+        hidden: widths; the first is that of the links' codes, too.
+        signal_outputs: outputs of each signal.
+        phase_outputs: outputs of each phase.
+        sharing: which signals share parameters.
+        gain: of the heads' initial weights.
+        recurrent: a GRU on each signal's mean phase, between two decisions.
+        hops: rounds in which links take in the links beside them.
+    """
+
+    masks: Tensor
+    counts: Tensor
+    real: Tensor
+
+    def __init__(
+        self, movements: Movements, hidden: Sequence[int], signal_outputs: int, phase_outputs: int, sharing: Sharing, gain: float,
+        recurrent: bool = False, hops: int = 0,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        n_agents, n_phases, n_links = movements.serves.shape
+        self.n_agents, self.n_phases, self.movements = n_agents, n_phases, movements
+        self.with_id = sharing == "full"
+        width, last = hidden[0] // 2, hidden[-1]
+        self.encoder = LinkEncoder(movements, width, sharing, hops)
+        size_in = KINDS * (width + 1) + movements.phase_columns + movements.signal_columns + (n_agents if self.with_id else 0)
+        self.layers = nn.ModuleList()
+        for size_out in hidden:
+            self.layers.append(GroupLinear(n_agents, size_in, size_out, sharing, math.sqrt(2)))
+            size_in = 2 * size_out
+        self.gates: nn.ModuleList | None = None
+        if recurrent:
+            self.gates = nn.ModuleList([GroupLinear(n_agents, last, 3 * last, sharing, 1.0) for _ in range(2)])
+        self.signal_head = GroupLinear(n_agents, last, signal_outputs, sharing, gain) if signal_outputs else None
+        self.head = GroupLinear(n_agents, 2 * last, phase_outputs, sharing, gain) if phase_outputs else None
+        kinds = torch.stack([movements.serves == kind for kind in (2, 1, 0)]) & movements.real.unsqueeze(-2)
+        masks = kinds.float().permute(1, 0, 2, 3).flatten(1, 2)
+        for name, value in (
+            ("masks", masks), ("counts", (kinds.sum(-1) / 10).permute(2, 1, 0)), ("real", movements.phase_real.T.unsqueeze(-1).float()),
+        ):  # fmt: skip
+            self.register_buffer(name, value, persistent=False)
+
+    def forward(self, obs: Float[Tensor, "*M N F"]) -> Float[Tensor, "*M N O"]:
+        """Return the outputs of each signal, then those of its phases, output after output."""
+        return self._heads(*self.codes(obs))
+
+    def unroll(
+        self, obs: Float[Tensor, "L *M N F"], carry: Float[Tensor, "*M N H"] | None
+    ) -> tuple[Float[Tensor, "L *M N O"], Float[Tensor, "*M N H"] | None]:
+        """Return the outputs along L steps, and the memory after them; `carry` is the memory before (None: zeros)."""
+        codes, mean = self.codes(obs)
+        if self.gates is None:
+            return self._heads(codes, mean), carry
+        memory = torch.zeros_like(mean[0]) if carry is None else carry
+        memories = []
+        for gate_input in self.gates[0](mean):
+            reset, update, new = gate_input.chunk(3, dim=-1)
+            reset_h, update_h, new_h = self.gates[1](memory).chunk(3, dim=-1)
+            gate = torch.sigmoid(update + update_h)
+            memory = gate * memory + (1 - gate) * torch.tanh(new + torch.sigmoid(reset + reset_h) * new_h)
+            memories.append(memory)
+        out = torch.stack(memories)
+        return self._heads(codes, functional.layer_norm(out, out.shape[-1:])), memory
+
+    def codes(self, obs: Tensor) -> tuple[Float[Tensor, "*M A N H"], Float[Tensor, "*M N H"]]:
+        """Return the code of each phase, and their mean."""
+        n_links = self.movements.real.shape[1]
+        sizes = (n_links * self.encoder.columns, self.n_phases * self.movements.phase_columns, self.movements.signal_columns)
+        links, phases, signal = obs.split(sizes, dim=-1)
+        code = self.encoder(links).transpose(-2, -3)
+        sums = (self.masks @ code).unflatten(-2, (KINDS, self.n_phases))
+        parts = [
+            sums.movedim(-4, -2).movedim(-4, -2).flatten(-2), self.counts.expand(*sums.shape[:-4], -1, -1, -1),
+            phases.unflatten(-1, (self.n_phases, -1)).transpose(-2, -3), signal.unsqueeze(-3).expand(*signal.shape[:-2], self.n_phases, -1, -1),
+        ]  # fmt: skip
+        if self.with_id:
+            parts.append(torch.eye(self.n_agents, dtype=obs.dtype, device=obs.device).expand(*parts[0].shape[:-1], self.n_agents))
+        x = torch.cat(parts, dim=-1)
+        mean = x[..., 0, :, :]
+        for depth, layer in enumerate(self.layers):
+            if depth:
+                x = torch.cat([x, mean.unsqueeze(-3).expand_as(x)], dim=-1)
+            x = functional.relu(layer(x))
+            x = functional.layer_norm(x, x.shape[-1:])
+            mean = (x * self.real).sum(-3) / self.real.sum(-3)
+        return x, mean
+
+    def _heads(self, codes: Tensor, mean: Tensor) -> Tensor:
+        outputs = [] if self.signal_head is None else [self.signal_head(mean)]
+        if self.head is not None:
+            joined = torch.cat([codes, mean.unsqueeze(-3).expand_as(codes)], dim=-1)
+            outputs.append(self.head(joined).permute(*range(codes.dim() - 3), -2, -1, -3).flatten(-2))
+        return torch.cat(outputs, dim=-1)
