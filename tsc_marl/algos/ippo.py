@@ -35,7 +35,7 @@ class Ippo(Algorithm[PpoSettings]):
         self.actor_optimiser = torch.optim.Adam(self.actor.parameters(), lr=config.lr, eps=1e-5)
         self.critic_optimiser = torch.optim.Adam(self.critic.parameters(), lr=config.lr, eps=1e-5)
 
-    def build_actor(self) -> agent.AgentNet:
+    def build_actor(self) -> nets.AgentOrPhaseNet:
         """Return the policy's network; called once, at construction, before `build_critic`."""
         config = self.config
         return nets.agent_net(self.spec, config.hidden, config.sharing, 0.01, 0, 1, config.recurrent)

@@ -5,13 +5,14 @@ from torch import Tensor, nn
 
 from tsc_marl import ops
 from tsc_marl.nn.critics import CentralNet, MonotoneMixer
+from tsc_marl.nn.nets import CentralPhaseNet
 from tsc_marl.types import Spec
 
 
 class JointCritic(nn.Module):
     """Heads v, D_o, D_e per agent on one trunk, and the mixer. D_o and D_e start at zero."""
 
-    def __init__(self, base: CentralNet, spec: Spec, monotone: bool) -> None:
+    def __init__(self, base: CentralNet | CentralPhaseNet, spec: Spec, monotone: bool) -> None:
         super().__init__()
         self.base, self.n_actions = base, spec.n_actions
         self.mixer = MonotoneMixer(spec.n_agents, spec.state_dim) if monotone else None

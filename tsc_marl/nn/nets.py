@@ -9,6 +9,7 @@ from tsc_marl.nn.critics import CentralNet, StateNet
 from tsc_marl.nn.phases import PhaseNet
 from tsc_marl.types import Spec
 
+AgentOrPhaseNet = AgentNet | PhaseNet
 HOPS = 1
 """Rounds in which the links of a central critic take in the links beside them."""
 
@@ -51,7 +52,7 @@ def team_net(spec: Spec, hidden: tuple[int, ...], sharing: Sharing) -> TeamValue
 
 def agent_net(
     spec: Spec, hidden: tuple[int, ...], sharing: Sharing, gain: float, signal_outputs: int, phase_outputs: int, recurrent: bool = False,
-) -> AgentNet | PhaseNet:  # fmt: skip
+) -> AgentOrPhaseNet:  # fmt: skip
     """Return a net of each agent's own observation: outputs of the agent first, then those of its phases."""
     if spec.movements is not None:
         return PhaseNet(spec.movements, hidden, signal_outputs, phase_outputs, sharing, gain, recurrent)
