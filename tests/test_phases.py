@@ -51,7 +51,9 @@ def test_the_order_of_phases_and_links_is_a_matter_of_names(hops):
     links, phases = torch.randperm(L), torch.randperm(A)
     back = torch.argsort(links)
     onward = torch.stack([x // L * L + back[x % L] for x in m.onward.T], dim=1)
-    other = Movements(m.link[:, links], m.real[:, links], m.serves[:, phases][..., links], m.phase_real[:, phases], onward, LK, PK, SK)
+    other = Movements(
+        m.link[:, links], m.real[:, links], m.serves[:, phases][..., links], m.phase_real[:, phases], onward, LK, PK, SK
+    )
     split = (L * LK, A * PK, SK)
     a, b, c = obs.split(split, dim=-1)
     again = torch.cat([a.unflatten(-1, (L, LK))[..., links, :].flatten(-2), b[..., phases], c], dim=-1)
@@ -117,7 +119,9 @@ def test_a_memory_is_kept_from_step_to_step():
     torch.testing.assert_close(end, last)
 
 
-@pytest.mark.parametrize("name", ["ippo", "mappo", "mappo_ind", "jointq", "jointq_doc", "ia2c", "maa2c", "iql", "vdn", "mat", "mat_dec"])
+@pytest.mark.parametrize(
+    "name", ["ippo", "mappo", "mappo_ind", "jointq", "jointq_doc", "ia2c", "maa2c", "iql", "vdn", "mat", "mat_dec"]
+)
 def test_algorithms_have_the_same_weights_for_every_network(name):
     kind = algos.find(name)
 

@@ -78,13 +78,15 @@ class MovementsObservation(Observation):
     def _behind(self, vehicles: Vehicles) -> np.ndarray:
         """Return [links, 3]: occupancy, halting vehicles and room on the receiving lanes."""
         structure, n_lanes = self._structure, len(self.network.lane_length_m)
-        count, halting = np.bincount(vehicles.lane, minlength=n_lanes), np.bincount(
-            vehicles.lane, vehicles.speed_ms < HALTING_MS, minlength=n_lanes
+        count, halting = (
+            np.bincount(vehicles.lane, minlength=n_lanes),
+            np.bincount(vehicles.lane, vehicles.speed_ms < HALTING_MS, minlength=n_lanes),
         )
         of_link = [np.bincount(structure.receiver, x[structure.receiving], len(structure.links)) for x in (count, halting)]
         room = structure.capacity_veh - of_link[0]
         return np.stack(
-            [np.minimum(1.5, of_link[0] / structure.capacity_veh), of_link[1] / BEHIND_VEH, np.clip(room / BEHIND_VEH, 0, 2)], axis=1
+            [np.minimum(1.5, of_link[0] / structure.capacity_veh), of_link[1] / BEHIND_VEH, np.clip(room / BEHIND_VEH, 0, 2)],
+            axis=1,
         )
 
 
