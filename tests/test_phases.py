@@ -33,7 +33,7 @@ def observed(m, rows=5, seed=0):
 
 def net(m, hops=0, like=None, **kwargs):
     torch.manual_seed(0)
-    made = PhaseNet(m, (16, 16), 1, 2, "full_no_id", 1.0, hops=hops, **kwargs)
+    made = PhaseNet(m, (16, 16), 1, 2, "full", 1.0, hops=hops, **kwargs)
     if like is not None:
         made.load_state_dict(like.state_dict())
     return made
@@ -129,6 +129,6 @@ def test_algorithms_have_the_same_weights_for_every_network(name):
         m = movements(n, 0, n_links, n_phases)
         size = n_links * LK + n_phases * PK + SK
         spec = Spec("x", tuple(map(str, range(n))), n_phases, size, n * size + 1, ((),) * n, m)
-        return {k: v.shape for k, v in kind(spec, kind.Config(sharing="full_no_id")).state_dict().items()}
+        return {k: v.shape for k, v in kind(spec, kind.Config(sharing="full")).state_dict().items()}
 
     assert shapes(2, 6, 4) == shapes(50, 9, 8)

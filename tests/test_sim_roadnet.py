@@ -12,7 +12,8 @@ import sumolib
 
 from tsc_marl.sim import road_network, scenario
 from tsc_marl.sim.env import TrafficEnv
-from tsc_marl.sim.observations.lanes import LANE_FEATURES, QUEUE_VEH, LanesObservation
+from tsc_marl.sim.lane_features import LANE_FEATURES, QUEUE_VEH
+from tsc_marl.sim.observations.lanes import LanesObservation
 
 TABLE = {  # phases of each signal, sorted; controlled lanes
     "grid4x4": ([8] * 16, 192),

@@ -16,7 +16,7 @@ from tsc_marl.rollout.task import Task, read_spec
 from tsc_marl.rollout.types import Job
 from tsc_marl.rollout.worker import Worker
 from tsc_marl.sim import metrics, road_network, scenario
-from tsc_marl.sim.detector_coverage import detector_coverage, next_signal_lanes
+from tsc_marl.sim.detector_coverage import detector_coverage, lanes_downstream
 from tsc_marl.sim.disturbances import FROZEN_PREFIX, Disturbance
 from tsc_marl.sim.engine import Vehicles
 from tsc_marl.sim.observations.lanes import LANE_FEATURES, LanesObservation
@@ -72,9 +72,11 @@ def test_detectors_look_through_the_junction_to_the_road_before(tmp_path):
 
 def test_a_way_back_by_a_turn_leads_to_no_next_signal(tmp_path):
     net = write_network(tmp_path / "small.net.xml")
-    assert next_signal_lanes(net.getLane("before_0"), {"on_0", "back_0"}) == ("on_0",)
-    assert next_signal_lanes(net.getLane("before_0"), {"back_0"}) == ()
-    assert next_signal_lanes(net.getLane("before_0"), {"stub_0", "on_0"}) == ("stub_0",)
+    before, stub = (net.getLane(name).getLength() for name in ("before_0", "stub_0"))
+    first = net.getLane("before_0")
+    assert lanes_downstream(first, {"on_0", "back_0"}) == {"before_0": 0, "stub_0": before, "on_0": before + stub}
+    assert lanes_downstream(first, {"stub_0", "on_0"}) == {"before_0": 0, "stub_0": before}
+    assert lanes_downstream(first, {"before_0"}) == {"before_0": 0}
 
 
 def observe(*rows):
@@ -82,7 +84,9 @@ def observe(*rows):
     net = read("cross")
     (signal,) = net.signals
     timers = [SignalTimer(signal.name, signal.phases, Timing(decision_s=5), 0.0)]
-    view = SignalView(0.0, vehicles(net, *rows), timers, legal_phases(timers, 0.0), lambda vehicle: ())
+    view = SignalView(
+        0.0, vehicles(net, *rows), timers, legal_phases(timers, 0.0), np.zeros(len(net.lane_length_m), bool), lambda vehicle: ()
+    )
     seen = LanesObservation(SignalContext(net, Timing(decision_s=5), 200.0))(view)[0, : len(signal.lanes) * len(LANE_FEATURES)]
     table = seen.reshape(-1, len(LANE_FEATURES))
     return {lane: dict(zip(LANE_FEATURES, row.tolist(), strict=True)) for lane, row in zip(signal.lanes, table, strict=True)}

@@ -17,7 +17,7 @@ class MappoInd(Ippo[PpoSettings]):
         """Return V^i(s, o^i, i)."""
         return self.central_net(1, 0)
 
-    def central_net(self, signal_outputs: int, phase_outputs: int) -> nn.Module:
+    def central_net(self, signal_outputs: int, phase_outputs: int) -> nets.Central:
         """Return a network of (s, o^i, i) with outputs per agent, then per phase."""
         config = self.config
         return nets.central_net(self.spec, config.critic_hidden, config.sharing, 1.0, signal_outputs, phase_outputs)

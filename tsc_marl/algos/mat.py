@@ -20,7 +20,6 @@ from tsc_marl.errors import UserError
 from tsc_marl.nn import agent, phase_transformer, transformer
 from tsc_marl.types import Spec
 
-
 Decoder = transformer.EncoderDecoder | phase_transformer.PhaseDecoder
 
 

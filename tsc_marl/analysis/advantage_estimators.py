@@ -27,6 +27,8 @@ from torch.nn.functional import one_hot
 from tsc_marl import algos
 from tsc_marl.algos.ippo import Ippo
 from tsc_marl.analysis import gradient_statistics
+from tsc_marl.nn.agent import GroupLinear
+from tsc_marl.nn.phases import PhaseNet
 from tsc_marl.types import Batch, Spec
 
 Recipe = tuple[str, dict[str, Any]]
@@ -61,7 +63,7 @@ def measure(
 ) -> gradient_statistics.GradientStatistics:
     """Return bias, variance and gain of the estimators; the arguments are those of `sampled`."""
     return gradient_statistics.gradient_statistics(
-        sampled(policy, batch, settings, sweeps, truth_lam), policy.actor.head.group, policy.spec.names
+        sampled(policy, batch, settings, sweeps, truth_lam), _last_layer(policy).group, policy.spec.names
     )
 
 
@@ -115,14 +117,24 @@ def fit(algorithm: Ippo, batch: Batch, sweeps: int) -> Ippo:
 
 @torch.no_grad()
 def policy_scores(policy: Ippo, batch: Batch) -> tuple[Float[Tensor, "T B N A"], Float[Tensor, "T B N H"]]:
-    """Return onehot(a) - pi, zero in rows without a choice, and the last layer's input with a 1 for the bias."""
+    """Return onehot(a) - pi, zero in rows without a choice, and the last layer's input with a 1 for the bias.
+
+    Where one layer scores every phase, A is 1: a one, and the sum over phases of (onehot(a) - pi) times the layer's input.
+    """
     inputs: list[Tensor] = []
-    hook = policy.actor.head.register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
+    hook = _last_layer(policy).register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
     policy.actor.unroll(batch.obs[:-1], None)
     hook.remove()
     probs, last = batch.extras["probs"], inputs[0]
     score = (one_hot(batch.action, probs.shape[-1]) - probs) * batch.has_choice.unsqueeze(-1)
-    return score, torch.cat([last, torch.ones_like(last[..., :1])], -1)
+    last = torch.cat([last, torch.ones_like(last[..., :1])], -1)
+    if isinstance(policy.actor, PhaseNet):
+        return torch.ones_like(score[..., :1]), torch.einsum("tbna,tbanh->tbnh", score, last)
+    return score, last
+
+
+def _last_layer(policy: Ippo) -> GroupLinear:
+    return policy.actor.phase_head if isinstance(policy.actor, PhaseNet) else policy.actor.head
 
 
 def gradient(

@@ -4,23 +4,23 @@ import torch
 from torch import Tensor, nn
 
 from tsc_marl import ops
-from tsc_marl.nn.critics import CentralNet, MonotoneMixer
-from tsc_marl.nn.nets import CentralPhaseNet
+from tsc_marl.nn.critics import MonotoneMixer
+from tsc_marl.nn.nets import Central, CentralPhaseNet
 from tsc_marl.types import Spec
 
 
 class JointCritic(nn.Module):
     """Heads v, D_o, D_e per agent on one trunk, and the mixer. D_o and D_e start at zero."""
 
-    def __init__(self, base: CentralNet | CentralPhaseNet, spec: Spec, monotone: bool) -> None:
+    def __init__(self, base: Central, spec: Spec, monotone: bool) -> None:
         super().__init__()
         self.base, self.n_actions = base, spec.n_actions
         self.mixer = MonotoneMixer(spec.n_agents, spec.state_dim) if monotone else None
         with torch.no_grad():
-            if isinstance(base, CentralNet):
-                base.net.head.weight[:, 1:] = 0
+            if isinstance(base, CentralPhaseNet):
+                base.net.phase_head.weight.zero_()
             else:
-                base.net.head.weight.zero_()
+                base.net.head.weight[:, 1:] = 0
 
     def forward(self, obs: Tensor, state: Tensor, probs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return v [..., N] and the centred heads [..., N, A], in normalised units."""

@@ -1,11 +1,10 @@
 """The nets of the agents for a task: of vectors of one size, or of links and phases where the observation has them."""
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from tsc_marl.nn.agent import AgentNet, Sharing
-from tsc_marl.nn.critics import CentralNet, StateNet
+from tsc_marl.nn.critics import CentralNet
 from tsc_marl.nn.phases import PhaseNet
 from tsc_marl.types import Spec
 
@@ -25,8 +24,11 @@ class CentralPhaseNet(nn.Module):
         return self.net(obs)
 
 
+Central = CentralNet | CentralPhaseNet
+
+
 class TeamValueNet(nn.Module):
-    """V(s) as the sum of what each signal adds."""
+    """V(s) as the mean over signals of what each adds: the value normaliser has the scale of the sum."""
 
     def __init__(self, net: PhaseNet) -> None:
         super().__init__()
@@ -36,23 +38,33 @@ class TeamValueNet(nn.Module):
         return self.net(obs).mean(-2)
 
 
-class StateValueNet(StateNet):
+class StateValueNet(nn.Module):
     """V(s) of the state."""
 
+    def __init__(self, state_dim: int, hidden: tuple[int, ...]) -> None:
+        super().__init__()
+        self.net = AgentNet(1, state_dim, hidden, 1, "none", 1.0)
+
     def forward(self, obs: Float[Tensor, "*M N F"], state: Float[Tensor, "*M S"]) -> Float[Tensor, "*M 1"]:
-        return super().forward(state)
+        return self.net(state.unsqueeze(-2)).squeeze(-2)
 
 
 def team_net(spec: Spec, hidden: tuple[int, ...], sharing: Sharing) -> TeamValueNet | StateValueNet:
     """Return V(s)."""
     if spec.movements is not None:
         return TeamValueNet(PhaseNet(spec.movements, hidden, 1, 0, sharing, 1.0, hops=HOPS))
-    return StateValueNet(spec.state_dim, hidden, 1)
+    return StateValueNet(spec.state_dim, hidden)
 
 
 def agent_net(
-    spec: Spec, hidden: tuple[int, ...], sharing: Sharing, gain: float, signal_outputs: int, phase_outputs: int, recurrent: bool = False,
-) -> AgentOrPhaseNet:  # fmt: skip
+    spec: Spec,
+    hidden: tuple[int, ...],
+    sharing: Sharing,
+    gain: float,
+    signal_outputs: int,
+    phase_outputs: int,
+    recurrent: bool = False,
+) -> AgentOrPhaseNet:
     """Return a net of each agent's own observation: outputs of the agent first, then those of its phases."""
     if spec.movements is not None:
         return PhaseNet(spec.movements, hidden, signal_outputs, phase_outputs, sharing, gain, recurrent)
@@ -62,7 +74,7 @@ def agent_net(
 
 def central_net(
     spec: Spec, hidden: tuple[int, ...], sharing: Sharing, gain: float, signal_outputs: int, phase_outputs: int
-) -> CentralNet | CentralPhaseNet:
+) -> Central:
     """Return a net of each agent's own observation and of the others'."""
     if spec.movements is not None:
         return CentralPhaseNet(PhaseNet(spec.movements, hidden, signal_outputs, phase_outputs, sharing, gain, hops=HOPS))

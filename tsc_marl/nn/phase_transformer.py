@@ -1,4 +1,7 @@
-"""Transformers of `transformer` over the signals of a network of any size: tokens are sums over links, actions are phases' codes."""
+"""The transformers of `transformer` over the signals of a network of any size.
+
+Tokens are codes of signals, made of their links and phases; the action of a signal enters as the code of its phase.
+"""
 
 import math
 from collections.abc import Callable, Sequence
@@ -19,7 +22,7 @@ class SignalEncoder(nn.Module):
     def __init__(self, movements: Movements, blocks: Sequence[int], heads: int) -> None:
         super().__init__()
         width = blocks[0]
-        self.embed = PhaseNet(movements, (width,), 0, 0, "full_no_id", 1.0)
+        self.embed = PhaseNet(movements, (width,), 0, 0, "full", 1.0)
         self.blocks = nn.ModuleList([EncoderBlock(width, heads) for _ in blocks])
         self.value = Perceptron(width, 1, norm=True, gain=1.0)
 

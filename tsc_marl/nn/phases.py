@@ -17,12 +17,12 @@ from torch.nn import functional
 from tsc_marl.nn.agent import GroupLinear, Sharing
 from tsc_marl.types import Movements
 
-KINDS = 3
-"""Protected, yielding, red."""
+KINDS, COUNT = 3, 10.0
+"""Protected, yielding, red; scale of the numbers of links."""
 
 
 class LinkEncoder(nn.Module):
-    """Codes of links [..., L, N, H], each a function of its own features; after `hops` rounds, of the links beside it on the road.
+    """Codes of links [..., L, N, H], functions of their own features, and by `hops` rounds of the links beside them on the road.
 
     In a round each link takes in the mean code of the links that its vehicles go on to, and of those that they come from.
     """
@@ -77,7 +77,7 @@ class PhaseNet(nn.Module):
         hidden: widths; the first is that of the links' codes, too.
         signal_outputs: outputs of each signal.
         phase_outputs: outputs of each phase.
-        sharing: which signals share parameters.
+        sharing: which signals share parameters; `full` gives them no id, since their links tell them apart.
         gain: of the heads' initial weights.
         recurrent: a GRU on each signal's mean phase, between two decisions.
         hops: rounds in which links take in the links beside them.
@@ -92,12 +92,11 @@ class PhaseNet(nn.Module):
         recurrent: bool = False, hops: int = 0,
     ) -> None:  # fmt: skip
         super().__init__()
-        n_agents, n_phases, n_links = movements.serves.shape
-        self.n_agents, self.n_phases, self.movements = n_agents, n_phases, movements
-        self.with_id = sharing == "full"
+        n_agents, n_phases, _ = movements.serves.shape
+        self.n_phases, self.movements = n_phases, movements
         width, last = hidden[0] // 2, hidden[-1]
         self.encoder = LinkEncoder(movements, width, sharing, hops)
-        size_in = KINDS * (width + 1) + movements.phase_columns + movements.signal_columns + (n_agents if self.with_id else 0)
+        size_in = KINDS * (width + 1) + movements.phase_columns + movements.signal_columns
         self.layers = nn.ModuleList()
         for size_out in hidden:
             self.layers.append(GroupLinear(n_agents, size_in, size_out, sharing, math.sqrt(2)))
@@ -105,13 +104,14 @@ class PhaseNet(nn.Module):
         self.gates: nn.ModuleList | None = None
         if recurrent:
             self.gates = nn.ModuleList([GroupLinear(n_agents, last, 3 * last, sharing, 1.0) for _ in range(2)])
-        self.signal_head = GroupLinear(n_agents, last, signal_outputs, sharing, gain) if signal_outputs else None
-        self.head = GroupLinear(n_agents, 2 * last, phase_outputs, sharing, gain) if phase_outputs else None
+        self.head = GroupLinear(n_agents, last, signal_outputs, sharing, gain)
+        self.phase_head = GroupLinear(n_agents, 2 * last, phase_outputs, sharing, gain)
         kinds = torch.stack([movements.serves == kind for kind in (2, 1, 0)]) & movements.real.unsqueeze(-2)
-        masks = kinds.float().permute(1, 0, 2, 3).flatten(1, 2)
-        for name, value in (
-            ("masks", masks), ("counts", (kinds.sum(-1) / 10).permute(2, 1, 0)), ("real", movements.phase_real.T.unsqueeze(-1).float()),
-        ):  # fmt: skip
+        buffers = {
+            "masks": kinds.float().permute(1, 0, 2, 3).flatten(1, 2), "counts": (kinds.sum(-1) / COUNT).permute(2, 1, 0),
+            "real": movements.phase_real.T.unsqueeze(-1).float(),
+        }  # fmt: skip
+        for name, value in buffers.items():
             self.register_buffer(name, value, persistent=False)
 
     def forward(self, obs: Float[Tensor, "*M N F"]) -> Float[Tensor, "*M N O"]:
@@ -141,14 +141,12 @@ class PhaseNet(nn.Module):
         n_links = self.movements.real.shape[1]
         sizes = (n_links * self.encoder.columns, self.n_phases * self.movements.phase_columns, self.movements.signal_columns)
         links, phases, signal = obs.split(sizes, dim=-1)
-        code = self.encoder(links).transpose(-2, -3)
-        sums = (self.masks @ code).unflatten(-2, (KINDS, self.n_phases))
+        sums = (self.masks @ self.encoder(links).transpose(-2, -3)).unflatten(-2, (KINDS, self.n_phases))
+        beside = signal.unsqueeze(-3).expand(*signal.shape[:-2], self.n_phases, -1, -1)
         parts = [
-            sums.movedim(-4, -2).movedim(-4, -2).flatten(-2), self.counts.expand(*sums.shape[:-4], -1, -1, -1),
-            phases.unflatten(-1, (self.n_phases, -1)).transpose(-2, -3), signal.unsqueeze(-3).expand(*signal.shape[:-2], self.n_phases, -1, -1),
+            sums.movedim(-4, -2).movedim(-4, -2).flatten(-2), self.counts.expand(*beside.shape[:-1], -1),
+            phases.unflatten(-1, (self.n_phases, -1)).transpose(-2, -3), beside,
         ]  # fmt: skip
-        if self.with_id:
-            parts.append(torch.eye(self.n_agents, dtype=obs.dtype, device=obs.device).expand(*parts[0].shape[:-1], self.n_agents))
         x = torch.cat(parts, dim=-1)
         mean = x[..., 0, :, :]
         for depth, layer in enumerate(self.layers):
@@ -160,8 +158,7 @@ class PhaseNet(nn.Module):
         return x, mean
 
     def _heads(self, codes: Tensor, mean: Tensor) -> Tensor:
-        outputs = [] if self.signal_head is None else [self.signal_head(mean)]
-        if self.head is not None:
-            joined = torch.cat([codes, mean.unsqueeze(-3).expand_as(codes)], dim=-1)
-            outputs.append(self.head(joined).permute(*range(codes.dim() - 3), -2, -1, -3).flatten(-2))
-        return torch.cat(outputs, dim=-1)
+        """Return the outputs of each signal, then those of its phases, output after output."""
+        joined = torch.cat([codes, mean.unsqueeze(-3).expand_as(codes)], dim=-1)
+        of_phases = self.phase_head(joined).permute(*range(codes.dim() - 3), -2, -1, -3).flatten(-2)
+        return torch.cat([self.head(mean), of_phases], dim=-1)

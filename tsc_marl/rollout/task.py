@@ -78,7 +78,9 @@ def _movements(env: TrafficEnv) -> Movements | None:
         return None
     structure = observation.structure
     arrays = (structure.static.astype("float32"), structure.real, structure.serves, structure.phase_real, structure.onward)
-    return Movements(*map(torch.from_numpy, arrays), *map(len, (LINK_FEATURES, PHASE_FEATURES, SIGNAL_FEATURES)))
+    link, real, serves, phase_real, onward = map(torch.from_numpy, arrays)
+    columns = (len(LINK_FEATURES), len(PHASE_FEATURES), len(SIGNAL_FEATURES))
+    return Movements(link, real, serves, phase_real, onward, *columns)
 
 
 def read_spec(task: Task) -> Spec:

@@ -1,5 +1,6 @@
-"""Along the lanes: which stretches of road a signal's detectors cover, and which signal comes next."""
+"""Along the lanes: which stretches of road a signal's detectors cover, and what comes after it."""
 
+import heapq
 from collections import deque
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
@@ -65,16 +66,20 @@ def detector_coverage(net: "sumolib.net.Net", index: dict[str, int], slots: Sequ
     return coverage
 
 
-def next_signal_lanes(lane: "sumolib.net.lane.Lane", controlled: Set[str]) -> tuple[str, ...]:
-    """Return the controlled lanes that are reached from a lane, itself included, before any other and without turning back."""
-    queue, seen, found = [lane], {lane.getID()}, []
-    while queue:
-        lane = queue.pop()
-        if lane.getID() in controlled:
-            found.append(lane.getID())
+def lanes_downstream(lane: "sumolib.net.lane.Lane", controlled: Set[str]) -> dict[str, float]:
+    """Return the lanes that are reached from a lane, itself included, without turning back and not beyond controlled lanes.
+
+    With the shortest way from the start of the lane to theirs [m], junction interiors left out, nearest first.
+    """
+    heap = [(0.0, lane.getID(), lane)]
+    found: dict[str, float] = {}
+    while heap:
+        away_m, name, lane = heapq.heappop(heap)
+        if name in found:
             continue
-        onward = [c.getToLane() for c in lane.getOutgoing() if c.getDirection() != "t"]
-        onward = [other for other in onward if other.getID() not in seen]
-        seen.update(other.getID() for other in onward)
-        queue += onward
-    return tuple(sorted(found))
+        found[name] = away_m
+        if name not in controlled:
+            onward = (c.getToLane() for c in lane.getOutgoing() if c.getDirection() != "t")
+            for other in onward:
+                heapq.heappush(heap, (away_m + lane.getLength(), other.getID(), other))
+    return found

@@ -11,7 +11,7 @@ import numpy as np
 
 from tsc_marl.errors import UserError
 from tsc_marl.sim import network_file
-from tsc_marl.sim.detector_coverage import DetectorCoverage, detector_coverage, interior, next_signal_lanes
+from tsc_marl.sim.detector_coverage import DetectorCoverage, detector_coverage, interior, lanes_downstream
 from tsc_marl.sim.green_phases import GreenPhases, green_phases, never_served
 from tsc_marl.sim.scenario import Scenario
 from tsc_marl.sim.street_programs import BY_THE_CLOCK, StreetProgram, responsive, started
@@ -19,7 +19,7 @@ from tsc_marl.sim.street_programs import BY_THE_CLOCK, StreetProgram, responsive
 if TYPE_CHECKING:
     import sumolib
 
-DETECTION_M = 200.0
+DETECTION_M, STUB_M = 200.0, 50.0
 SWITCHED = "WAUT {} changes programs by the clock: the agents' lights do not follow it"
 
 
@@ -31,8 +31,11 @@ class Link:
     """Index of its character in the signal's state string."""
     in_lane: str
     out_lane: str
-    next_lanes: tuple[str, ...]
-    """Incoming lanes of other signals that are reached next, without turning back."""
+    next_lanes: dict[str, float]
+    """Incoming lanes of other signals that are reached next, without turning back, by name; from the start of `out_lane` to
+    theirs [m], junction interiors left out."""
+    receiving: tuple[str, ...]
+    """`out_lane`, and the lanes behind it that start within `STUB_M`."""
     turn: str
     """SUMO's direction: s straight, l and L left, r and R right, t back."""
 
@@ -175,13 +178,17 @@ def _signal(
     tls: "sumolib.net.TLS", phases: tuple[str, ...], program: str, neighbours: tuple[str, ...], controlled: Set[str]
 ) -> Signal:
     others = controlled - {in_lane.getID() for in_lane, _, _ in _connections_by_link(tls)}
-    movements = tuple(
-        Link(link, in_lane.getID(), out_lane.getID(), next_signal_lanes(out_lane, others), _turn(in_lane, out_lane))
-        for in_lane, out_lane, link in _connections_by_link(tls)
-    )
+    movements = tuple(_link(in_lane, out_lane, link, others) for in_lane, out_lane, link in _connections_by_link(tls))
     x, y = _coord(tls)
     lanes = tuple(dict.fromkeys(movement.in_lane for movement in movements))
     return Signal(tls.getID(), phases, lanes, movements, program, neighbours, x, y)
+
+
+def _link(in_lane: "sumolib.net.lane.Lane", out_lane: "sumolib.net.lane.Lane", link: int, others: Set[str]) -> Link:
+    away_m = lanes_downstream(out_lane, others)
+    next_lanes = {lane: away_m[lane] for lane in sorted(away_m.keys() & others)}
+    receiving = tuple(lane for lane, metres in away_m.items() if metres < STUB_M)
+    return Link(link, in_lane.getID(), out_lane.getID(), next_lanes, receiving, _turn(in_lane, out_lane))
 
 
 def _turn(in_lane: "sumolib.net.lane.Lane", out_lane: "sumolib.net.lane.Lane") -> str:

@@ -37,6 +37,8 @@ class SignalView:
     """[N] present phase of each signal, and the time in it."""
     legal: np.ndarray
     """[N, A] bool, the phases that a signal may choose now; padded phases never."""
+    failed: np.ndarray
+    """[L] bool, the lanes of the network whose detectors are known to have failed."""
     next_signals: Callable[[str], Any]
     """Returns SUMO's `vehicle.getNextTLS` of a vehicle of `vehicles`: per signal ahead its name, link, distance [m] and state."""
 

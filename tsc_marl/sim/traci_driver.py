@@ -47,6 +47,7 @@ class TraciDriver:
         now = api.simulation.getTime()
         self._timers = [SignalTimer(signal.name, signal.phases, self.timing, now) for signal in self.net.signals]
         self._observe = LanesObservation(SignalContext(self.net, self.timing, detection_m))
+        self._failed = np.zeros(len(self.net.lane_length_m), dtype=bool)
         self._next_decision_s = now
 
     def step(self) -> None:
@@ -67,7 +68,7 @@ class TraciDriver:
     def _decide(self, now: float) -> None:
         vehicles = read_vehicles(self._api.vehicle.getIDList(), vehicle_getters(self._api.vehicle), self.net.lane_index)
         legal = legal_phases(self._timers, now)
-        view = SignalView(now, vehicles, self._timers, legal, self._api.vehicle.getNextTLS)
+        view = SignalView(now, vehicles, self._timers, legal, self._failed, self._api.vehicle.getNextTLS)
         actions = self._choose(self._observe(view), legal)
         for timer, action in zip(self._timers, actions.tolist(), strict=True):
             timer.request(action, now)

@@ -1,7 +1,7 @@
 """Road networks with demand to train on: grids, rings, random towns and single junctions, drawn from a seed.
 
-SUMO's `netgenerate` makes the roads and the signal programs, `duarouter` the routes. The busiest signal gets a drawn flow ratio (Webster
-1958): 0 is no traffic, 1 the capacity of its phases. The same seed makes the same files.
+SUMO's `netgenerate` makes the roads and the signal programs, `duarouter` the routes. The busiest signal gets a drawn flow
+ratio (Webster 1958): 0 is no traffic, 1 the capacity of its phases. The same seed makes the same files.
 """
 
 import subprocess

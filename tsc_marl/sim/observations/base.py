@@ -20,6 +20,9 @@ class Observation(abc.ABC):
     reads_sumo: ClassVar[bool] = False
     """True: it reads SUMO directly, so failing detectors cannot affect it."""
 
+    portable: ClassVar[bool] = False
+    """True: a column means the same on every network, so that a policy plays on any (`Structure` of `movements`)."""
+
     size: int
     """F, the number of columns."""
     real: np.ndarray

@@ -12,31 +12,39 @@ from tsc_marl.sim.signal_timing import GREEN
 from tsc_marl.sim.signal_view import SignalContext, SignalView
 
 LINK_FEATURES = (
-    "queue", "approaching", "arriving", "speed", "waiting", "since_green", "occupancy", "halting_behind", "room_behind", "green_behind"
+    "queue", "approaching", "arriving", "speed", "waiting", "occupancy", "halting_behind", "room_behind", "green_behind",
+    "green", "since_green", "failed", "failed_behind",
 )  # fmt: skip
-PHASE_FEATURES = ("shown",)
-SIGNAL_FEATURES = ("since_change", "may_change")
+PHASE_FEATURES = ("shown", "legal")
+SIGNAL_FEATURES = ("since_change", "may_change", "decision", "change", "min_green")
 TURNS = "slrt"
-VEHICLE_M, STUB_M = 7.5, 50.0
-"""Room that a halting vehicle takes; receiving lanes shorter than this count together with the lanes behind them."""
-GREEN_S, RED_S, DISTANCE_M, LIMIT_MS, BEHIND_VEH, COUNT = 60.0, 120.0, 200.0, 15.0, 10.0, 10.0
+VERSION = 1
+"""Of the columns and their scales; a policy relies on them."""
+VEHICLE_M, ONWARD_M = 7.5, 500.0
+"""Room that a halting vehicle takes; how far away the next signal may be."""
+GREEN_S, RED_S, TIMING_S, DISTANCE_M, LIMIT_MS, BEHIND_VEH, COUNT = 60.0, 120.0, 10.0, 200.0, 15.0, 10.0, 10.0
 """Scales that bring the features near 1."""
 
 
 class MovementsObservation(Observation):
-    """Per link of a signal, from an incoming to an outgoing lane:
+    """Three tables in a row. Per link of a signal, from an incoming to an outgoing lane.
 
     | feature | meaning | unit |
     |---|---|---|
-    | queue, approaching, arriving, waiting, speed | of the incoming lane as in `lanes`; the counts divided by the lane's links | - |
-    | since_green | time since the link last had green, at most 3 | 120 s |
+    | queue, approaching, arriving, speed, waiting | of the incoming lane as in `lanes`; counts over the lane's links | - |
     | occupancy | share of the receiving lane that vehicles fill | - |
     | halting_behind, room_behind | halting vehicles on the receiving lane, and vehicles that still fit | 10 veh |
     | green_behind | share of the links behind the receiving lane that have green at the next signal | - |
+    | green | whether the phase shown gives it green | - |
+    | since_green | time since it last had green, at most 3 | 120 s |
+    | failed, failed_behind | whether the detectors of the incoming and receiving lanes are known to have failed | - |
 
-    then per phase whether it is shown, then the time since the last change was decided [60 s] and whether it may change now.
+    then per phase whether it is shown, and whether it may be chosen; then per signal the time since the last change was decided
+    [60 s], whether it may change now, and the timing: time between decisions, from green to green, and least green [10 s each].
     Links and phases are padded with zeros to the largest signal. `structure` has what never changes.
     """
+
+    portable = True
 
     def __init__(self, context: SignalContext) -> None:
         super().__init__(context)
@@ -50,6 +58,8 @@ class MovementsObservation(Observation):
         signal = np.ones((len(net.signals), len(SIGNAL_FEATURES)), dtype=bool)
         self.real = np.concatenate([np.repeat(self._structure.real, columns, axis=1), phases, signal], axis=1)
         self._green_s = np.full(self._structure.real.shape, np.nan)
+        timing = context.timing
+        self._timing = [seconds / TIMING_S for seconds in (timing.decision_s, timing.change_s, timing.min_green_s)]
 
     @property
     def structure(self) -> "Structure":
@@ -58,36 +68,35 @@ class MovementsObservation(Observation):
 
     def __call__(self, view: SignalView) -> np.ndarray:
         """Return [N, F] float32."""
-        links = np.zeros((*self._structure.real.shape, len(LINK_FEATURES)), dtype=np.float32)
+        structure, timers, rows = self._structure, view.timers, np.arange(len(view.timers))
+        shown = np.array([timer.phase for timer in timers])
+        green = structure.serves[rows, shown] > 0
+        links = np.zeros((*structure.real.shape, len(LINK_FEATURES)), dtype=np.float32)
         flat = links.reshape(-1, len(LINK_FEATURES))
-        structure, upstream = self._structure, self._lanes(view.vehicles)
-        flat[structure.links, :5] = upstream[:, structure.slot].T
-        flat[structure.links, :3] /= structure.lane_links[:, None]
-        shown = np.array([timer.phase for timer in view.timers])
-        green = structure.serves[np.arange(len(shown)), shown] > 0
+        upstream = self._lanes(view.vehicles)[:, structure.slot].T
+        upstream[:, :3] /= structure.lane_links[:, None]
+        failed_behind = structure.mean_receiving(view.failed)
+        ahead = structure.mean_ahead(green)
         self._green_s = np.where(np.isnan(self._green_s) | green, view.now_s, self._green_s)
-        links[..., 5] = np.minimum(3.0, (view.now_s - self._green_s) / RED_S) * structure.real
-        flat[structure.links, 6:9] = self._behind(view.vehicles)
-        flat[structure.links, 9] = structure.mean_ahead(green)
+        since_green = np.minimum(3.0, (view.now_s - self._green_s) / RED_S).ravel()[structure.links]
+        parts = [upstream, self._behind(view.vehicles), ahead, green.ravel()[structure.links], since_green]
+        flat[structure.links] = np.column_stack([*parts, view.failed[structure.lane], failed_behind])
         phases = np.zeros((*structure.phase_real.shape, len(PHASE_FEATURES)), dtype=np.float32)
-        phases[np.arange(len(shown)), shown, 0] = 1
-        signal = [(min(1.0, t.since_change_s(view.now_s) / GREEN_S), t.may_change(view.now_s)) for t in view.timers]
-        parts = [links.reshape(len(shown), -1), phases.reshape(len(shown), -1), np.array(signal, dtype=np.float32)]
+        phases[rows, shown, 0] = 1
+        phases[..., 1] = view.legal
+        signal = [(min(1.0, t.since_change_s(view.now_s) / GREEN_S), t.may_change(view.now_s), *self._timing) for t in timers]
+        parts = [links.reshape(len(rows), -1), phases.reshape(len(rows), -1), np.array(signal, dtype=np.float32)]
         return np.concatenate(parts, axis=1)
 
     def _behind(self, vehicles: Vehicles) -> np.ndarray:
         """Return [links, 3]: occupancy, halting vehicles and room on the receiving lanes."""
         structure, n_lanes = self._structure, len(self.network.lane_length_m)
-        count, halting = (
-            np.bincount(vehicles.lane, minlength=n_lanes),
-            np.bincount(vehicles.lane, vehicles.speed_ms < HALTING_MS, minlength=n_lanes),
-        )
+        count = np.bincount(vehicles.lane, minlength=n_lanes)
+        halting = np.bincount(vehicles.lane, vehicles.speed_ms < HALTING_MS, minlength=n_lanes)
         of_link = [np.bincount(structure.receiver, x[structure.receiving], len(structure.links)) for x in (count, halting)]
         room = structure.capacity_veh - of_link[0]
-        return np.stack(
-            [np.minimum(1.5, of_link[0] / structure.capacity_veh), of_link[1] / BEHIND_VEH, np.clip(room / BEHIND_VEH, 0, 2)],
-            axis=1,
-        )
+        occupancy = np.minimum(1.5, of_link[0] / structure.capacity_veh)
+        return np.column_stack([occupancy, of_link[1] / BEHIND_VEH, np.clip(room / BEHIND_VEH, 0, 2)])
 
 
 class Structure:
@@ -100,6 +109,7 @@ class Structure:
         phase_real: [N, A] bool.
         onward: [E, 2] pairs of links n L + l: vehicles of the first go on to the second.
         links: [M] number n L + l of each link.
+        lane: [M] number of its incoming lane in the network.
         slot: [M] its incoming lane among the lanes of all signals.
         lane_links: [M] number of links of that lane.
         receiving, receiver: pairs of a receiving lane and the position of its link in `links`.
@@ -118,21 +128,23 @@ class Structure:
         for i, signal in enumerate(signals):
             for p, state in enumerate(signal.phases):
                 given = [state[link.link] for link in signal.links]
-                self.serves[i, p, : len(given)] = [("G" == c) + (c in GREEN) for c in given]
+                self.serves[i, p, : len(given)] = [(c == "G") + (c in GREEN) for c in given]
         self.slot = np.array([order[link.in_lane] for _, _, link in flat])
         self.lane_links = np.bincount(self.slot)[self.slot]
         leaving: dict[str, list[int]] = {}
         for number, _, link in flat:
             leaving.setdefault(link.in_lane, []).append(number)
-        onward = [(number, other) for number, _, link in flat for lane in link.next_lanes for other in leaving.get(lane, ())]
+        near = [[lane for lane, away_m in link.next_lanes.items() if away_m <= ONWARD_M] for _, _, link in flat]
+        onward = [(flat[k][0], other) for k, lanes in enumerate(near) for lane in lanes for other in leaving.get(lane, ())]
         self.onward = np.array(onward, dtype=int).reshape(-1, 2)
         self._set_receiving(net, flat)
-        length_m = net.lane_length_m[[net.lane_index[link.in_lane] for _, _, link in flat]]
-        limit_ms = net.lane_limit_ms[[net.lane_index[link.in_lane] for _, _, link in flat]]
+        self.lane = np.array([net.lane_index[link.in_lane] for _, _, link in flat])
+        length_m, limit_ms = net.lane_length_m[self.lane], net.lane_limit_ms[self.lane]
+        away_m = [min(link.next_lanes.values(), default=ONWARD_M) for _, _, link in flat]
         turn = np.array([[link.turn.lower() == turn for turn in TURNS] for _, _, link in flat], dtype=float)
         columns = [
             np.minimum(length_m, detection_m) / DISTANCE_M, limit_ms / LIMIT_MS, 1 / self.lane_links,
-            np.minimum(2.0, self.capacity_veh / COUNT), [bool(link.next_lanes) for _, _, link in flat], *turn.T,
+            np.minimum(2.0, self.capacity_veh / COUNT), np.minimum(1.0, np.array(away_m) / ONWARD_M), *turn.T,
         ]  # fmt: skip
         self.static = np.zeros((n * n_links, len(columns)))
         self.static[self.links] = np.array(columns, dtype=float).T
@@ -141,14 +153,16 @@ class Structure:
     def _set_receiving(self, net: RoadNetwork, flat: list) -> None:
         pairs, capacity = [], []
         for position, (_, _, link) in enumerate(flat):
-            lanes = [link.out_lane]
-            if net.lane_length_m[net.lane_index[link.out_lane]] < STUB_M:
-                lanes = list(dict.fromkeys([*lanes, *link.next_lanes]))
-            index = [net.lane_index[lane] for lane in lanes]
+            index = [net.lane_index[lane] for lane in link.receiving]
             pairs += [(lane, position) for lane in index]
             capacity.append(max(1.0, net.lane_length_m[index].sum() / VEHICLE_M))
         self.receiving, self.receiver = np.array(pairs).T
         self.capacity_veh = np.array(capacity)
+
+    def mean_receiving(self, values: np.ndarray) -> np.ndarray:
+        """Return [M]: the mean over its receiving lanes of a value of each lane of the network."""
+        sums = np.bincount(self.receiver, values[self.receiving], len(self.links))
+        return sums / np.bincount(self.receiver, minlength=len(self.links))
 
     def mean_ahead(self, green: np.ndarray) -> np.ndarray:
         """Return [M]: the mean of a value [N, L] over the links ahead of each link; 0 where none is ahead."""
