@@ -21,6 +21,8 @@ R = TypeVar("R", bound="Rows")
 class Movements:
     """What the phases of N signals serve: L links and A phases at most, the rest is padding. Only the task has it, no weight."""
 
+    __pydantic_config__: ClassVar[dict[str, bool]] = {"arbitrary_types_allowed": True}
+
     link: Float[Tensor, "N L K"]
     """Features of the links that never change."""
     real: Bool[Tensor, "N L"]

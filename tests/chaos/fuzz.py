@@ -54,7 +54,10 @@ def run(settings: Settings, home: Path) -> Row:
     )
     for answer in run_forked(tasks, folder, LIMIT_S, settings.lanes):
         line = lines[answer.number]
-        row.add(answer.number, 1, [f"{_shown(line)}: {loss}" for loss in _losses(line, answer)])
+        losses = list(_losses(line, answer))
+        row.add(answer.number, 1, [f"{_shown(line)}: {loss}" for loss in losses])
+        if losses:
+            (folder / f"{answer.number}.txt").write_text(answer.out + answer.err, encoding="utf-8")
     return row
 
 
