@@ -15,7 +15,7 @@ import torch
 
 from tsc_marl import algos
 from tsc_marl.config import parse
-from tsc_marl.rollout import process
+from tsc_marl.rollout import interrupts, process
 from tsc_marl.rollout.policies import ControllerPolicy, TrainedPolicy
 from tsc_marl.rollout.pool import Pool
 from tsc_marl.rollout.task import Task, read_spec
@@ -236,7 +236,7 @@ def test_ctrl_c_that_arrives_while_a_worker_starts_is_not_lost():
     masks = []
 
     def interrupted():
-        with process._interrupts_deferred():
+        with interrupts.kept_from_children():
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(0.2)  # another thread may get it
             masks.append(signal.pthread_sigmask(signal.SIG_BLOCK, []))
@@ -246,3 +246,16 @@ def test_ctrl_c_that_arrives_while_a_worker_starts_is_not_lost():
     (inherited,) = masks
     assert signal.SIGINT in inherited
     assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
+def test_the_process_that_forks_workers_never_gets_ctrl_c(tmp_path):
+    program = (
+        "from multiprocessing import forkserver\nfrom pathlib import Path\nfrom tsc_marl.rollout.pool import Pool\n"
+        "if __name__ == '__main__':\n    with Pool(1):\n"
+        "        print(Path(f'/proc/{forkserver._forkserver._forkserver_pid}/status').read_text())\n"
+    )
+    (tmp_path / "program.py").write_text(program, encoding="utf-8")
+    env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run([sys.executable, tmp_path / "program.py"], env=env, capture_output=True, text=True, check=True)
+    blocked = next(int(line.split()[1], 16) for line in done.stdout.splitlines() if line.startswith("SigBlk"))
+    assert blocked >> signal.SIGINT - 1 & 1

@@ -73,6 +73,20 @@ def deferred() -> Iterator[None]:
             handlers[received[0][0]](*received[0])
 
 
+@contextlib.contextmanager
+def kept_from_children() -> Iterator[None]:
+    """Start processes that never get Ctrl-C, from their first instruction on; this process gets a stop after the start.
+
+    Children inherit the mask of signals. A second thread of this process has another one, hence the handler too.
+    """
+    with deferred():
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+
+
 def _stop(number: int, _frame: FrameType | None) -> None:
     """Raise at the first stop; later ones must not break off what the first one has saved."""
     if not _arrived:

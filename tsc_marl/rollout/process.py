@@ -13,6 +13,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Iterator
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -48,10 +49,11 @@ class WorkerHandle:
         self._played: Job | None = None
         for left in reversed(range(MAX_STARTS)):
             interrupts.check()
+            resource_tracker.ensure_running()  # its start would unblock Ctrl-C for the processes after it
             self.connection, far_end = CONTEXT.Pipe()
             self.process = CONTEXT.Process(target=_serve, args=(far_end, self._folder), daemon=True)
             try:
-                with _interrupts_deferred(), _short_address(), without_main():
+                with interrupts.kept_from_children(), _short_address(), without_main():
                     self.process.start()
                 return
             except (OSError, EOFError) as error:
@@ -127,20 +129,6 @@ def _short_address() -> Iterator[None]:
         yield
     finally:
         tempfile.tempdir = before
-
-
-@contextlib.contextmanager
-def _interrupts_deferred() -> Iterator[None]:
-    """Start processes that never get Ctrl-C, from their first instruction on; the parent gets a stop after the start.
-
-    Children inherit the mask of signals. A second thread of the parent has another one, hence the handler too.
-    """
-    with interrupts.deferred():
-        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
-            yield
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
 
 def _serve(connection: Connection, folder: str) -> None:

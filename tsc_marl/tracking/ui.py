@@ -1,5 +1,6 @@
 """MLflow's pages, served on this machine."""
 
+import contextlib
 import logging
 import os
 import socket
@@ -52,8 +53,8 @@ def serve(port: int) -> None:
     logger.info(f"MLflow on {uri()}: {pages}?workflowType=machine_learning (in some seconds; Ctrl-C ends)")
     interrupts.check()
     line = [*command, "--workers", "1", "--uvicorn-opts", "--log-level warning"]
-    with without_stray_folders(), subprocess.Popen(line, env=os.environ | quiet) as server:
-        try:
-            server.wait()
-        finally:
-            server.terminate()  # MLflow hands it on to the process that serves
+    with without_stray_folders(), contextlib.ExitStack() as held:
+        with interrupts.kept_from_children():
+            server = held.enter_context(subprocess.Popen(line, env=os.environ | quiet))
+            held.callback(server.terminate)  # MLflow hands it on to the process that serves
+        server.wait()
