@@ -15,7 +15,7 @@ import torch
 
 from tsc_marl import algos
 from tsc_marl.config import parse
-from tsc_marl.rollout import interrupts, process
+from tsc_marl.rollout import interrupts
 from tsc_marl.rollout.policies import ControllerPolicy, TrainedPolicy
 from tsc_marl.rollout.pool import Pool
 from tsc_marl.rollout.task import Task, read_spec
