@@ -121,15 +121,15 @@ def policy_scores(policy: Ippo, batch: Batch) -> tuple[Float[Tensor, "T B N A"],
 
     Where one layer scores every phase, A is 1: a one, and the sum over phases of (onehot(a) - pi) times the layer's input.
     """
-    inputs: list[Tensor] = []
-    hook = _last_layer(policy).register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
+    inputs: list[tuple[Tensor, ...]] = []
+    hook = _last_layer(policy).register_forward_pre_hook(lambda _, args: inputs.append(args))
     policy.actor.unroll(batch.obs[:-1], None)
     hook.remove()
-    probs, last = batch.extras["probs"], inputs[0]
+    probs, (last, *beside) = batch.extras["probs"], inputs[0]
     score = (one_hot(batch.action, probs.shape[-1]) - probs) * batch.has_choice.unsqueeze(-1)
-    last = torch.cat([last, torch.ones_like(last[..., :1])], -1)
+    last = torch.cat([last, *(mean.expand_as(last) for mean in beside), torch.ones_like(last[..., :1])], -1)
     if isinstance(policy.actor, PhaseNet):
-        return torch.ones_like(score[..., :1]), torch.einsum("tbna,tbanh->tbnh", score, last)
+        return torch.ones_like(score[..., :1]), torch.einsum("tbna,tbnah->tbnh", score, last)
     return score, last
 
 

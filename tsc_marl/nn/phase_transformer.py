@@ -32,7 +32,7 @@ class SignalEncoder(nn.Module):
         code = normed(code)
         for block in self.blocks:
             code = block(code)
-        return code, phases.transpose(-2, -3)
+        return code, phases
 
     def forward(self, obs: Float[Tensor, "*M N F"]) -> Float[Tensor, "*M N"]:
         """Return V^m."""

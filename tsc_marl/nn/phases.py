@@ -1,9 +1,9 @@
 """Nets that score phases by what they serve: the same weights for every signal of every network.
 
 A link is a way from an incoming to an outgoing lane. Its code is a function of its features. The code of a phase is a function of
-three sums: over its protected links, over its yielding links, and over the links that it keeps red. All phases use the same
-weights, and the mean over the phases of a signal beside them, since phases compete (as in FRAP: Zheng et al. 2019, arXiv
-1905.04722). Nothing that a network has is in the weights.
+three sums: over its protected links, over its yielding links, and over all links of its signal. All phases use the same weights,
+and the mean over the phases of a signal beside them, since phases compete (as in FRAP: Zheng et al. 2019, arXiv 1905.04722).
+Nothing that a network has is in the weights.
 """
 
 import math
@@ -17,12 +17,26 @@ from torch.nn import functional
 from tsc_marl.nn.agent import GroupLinear, Sharing
 from tsc_marl.types import Movements
 
-KINDS, COUNT = 3, 10.0
-"""Protected, yielding, red; scale of the numbers of links."""
+KINDS, COUNT = (2, 1), 10.0
+"""Kinds of green: protected, yielding; scale of the numbers of links."""
+
+
+class RowLinear(GroupLinear):
+    """Linear layers under a sharing map on R rows of each agent: links or phases."""
+
+    def forward(self, x: Float[Tensor, "*M N R I"], beside: Float[Tensor, "*#M N #R J"]) -> Float[Tensor, "*M N R O"]:
+        """Return the outputs for I + J inputs; those beside are the same for many rows, and computed once for them."""
+        sizes = [x.shape[-1], beside.shape[-1]]
+        if len(self.weight) == 1:
+            of_x, of_beside = self.weight[0].split(sizes, dim=-1)
+            return functional.linear(x, of_x) + functional.linear(beside, of_beside, self.bias[0])
+        of_x, of_beside = self.weight[self.group].split(sizes, dim=-1)
+        common = torch.einsum("...nrj,noj->...nro", beside, of_beside) + self.bias[self.group].unsqueeze(-2)
+        return torch.einsum("...nri,noi->...nro", x, of_x) + common
 
 
 class LinkEncoder(nn.Module):
-    """Codes of links [..., L, N, H], functions of their own features, and by `hops` rounds of the links beside them on the road.
+    """Codes of links [..., N, L, H], functions of their own features, and by `hops` rounds of the links beside them on the road.
 
     In a round each link takes in the mean code of the links that its vehicles go on to, and of those that they come from.
     """
@@ -37,36 +51,33 @@ class LinkEncoder(nn.Module):
         super().__init__()
         n_agents, n_links, n_static = movements.link.shape
         self.columns = movements.link_columns
-        self.first = GroupLinear(n_agents, self.columns + n_static, width, sharing, math.sqrt(2))
-        self.rounds = nn.ModuleList([GroupLinear(n_agents, 3 * width, width, sharing, math.sqrt(2)) for _ in range(hops)])
+        self.first = RowLinear(n_agents, self.columns + n_static, width, sharing, math.sqrt(2))
+        self.rounds = nn.ModuleList([RowLinear(n_agents, 3 * width, width, sharing, math.sqrt(2)) for _ in range(hops)])
         ahead, behind = movements.onward.T
         size = n_agents * n_links
         buffers = {
-            "static": movements.link.transpose(0, 1), "real": movements.real.T.unsqueeze(-1).float(),
-            "onward": movements.onward.T.contiguous(), "share": 1 / torch.bincount(ahead, minlength=size)[ahead].float(),
+            "static": movements.link, "real": movements.real.unsqueeze(-1).float(), "onward": movements.onward.T.contiguous(),
+            "share": 1 / torch.bincount(ahead, minlength=size)[ahead].float(),
             "back_share": 1 / torch.bincount(behind, minlength=size)[behind].float(),
         }  # fmt: skip
         for name, value in buffers.items():
             self.register_buffer(name, value, persistent=False)
 
-    def forward(self, dynamic: Float[Tensor, "*M N LK"]) -> Float[Tensor, "*M L N H"]:
+    def forward(self, dynamic: Float[Tensor, "*M N LK"]) -> Float[Tensor, "*M N L H"]:
         """Return the codes; those of padding are 0."""
-        links = dynamic.unflatten(-1, (-1, self.columns)).transpose(-2, -3)
-        static = self.static.expand(*links.shape[:-1], self.static.shape[-1])
-        code = functional.relu(self.first(torch.cat([links, static], dim=-1))) * self.real
+        code = functional.relu(self.first(dynamic.unflatten(-1, (-1, self.columns)), self.static)) * self.real
         for layer in self.rounds:
-            code = functional.relu(layer(torch.cat([code, *self._beside(code)], dim=-1))) * self.real
+            code = functional.relu(layer(code, torch.cat(self._beside(code), dim=-1))) * self.real
         return code
 
-    def _beside(self, code: Float[Tensor, "*M L N H"]) -> tuple[Tensor, Tensor]:
+    def _beside(self, code: Float[Tensor, "*M N L H"]) -> tuple[Tensor, Tensor]:
         """Return the mean code of the links ahead of each link, and of those behind."""
-        flat = code.transpose(-2, -3).flatten(-3, -2)
+        flat = code.flatten(-3, -2)
         sums = []
         for source, target, share in ((1, 0, self.share), (0, 1, self.back_share)):
             taken = flat[..., self.onward[source], :] * share.unsqueeze(-1)
-            sums.append(torch.zeros_like(flat).index_add_(-2, self.onward[target], taken))
-        ahead, behind = (x.unflatten(-2, (code.shape[-2], code.shape[-3])).transpose(-2, -3) for x in sums)
-        return ahead, behind
+            sums.append(torch.zeros_like(flat).index_add_(-2, self.onward[target], taken).unflatten(-2, code.shape[-3:-1]))
+        return sums[0], sums[1]
 
 
 class PhaseNet(nn.Module):
@@ -74,7 +85,7 @@ class PhaseNet(nn.Module):
 
     Args:
         movements: the links and phases of the signals.
-        hidden: widths; the first is that of the links' codes, too.
+        hidden: widths; half the first is that of the links' codes.
         signal_outputs: outputs of each signal.
         phase_outputs: outputs of each phase.
         sharing: which signals share parameters; `full` gives them no id, since their links tell them apart.
@@ -85,31 +96,32 @@ class PhaseNet(nn.Module):
 
     masks: Tensor
     counts: Tensor
-    real: Tensor
+    shares: Tensor
 
     def __init__(
         self, movements: Movements, hidden: Sequence[int], signal_outputs: int, phase_outputs: int, sharing: Sharing, gain: float,
         recurrent: bool = False, hops: int = 0,
     ) -> None:  # fmt: skip
         super().__init__()
-        n_agents, n_phases, _ = movements.serves.shape
-        self.n_phases, self.movements = n_phases, movements
+        n_agents, self.n_phases, n_links = movements.serves.shape
+        self.sizes = (n_links * movements.link_columns, self.n_phases * movements.phase_columns, movements.signal_columns)
         width, last = hidden[0] // 2, hidden[-1]
         self.encoder = LinkEncoder(movements, width, sharing, hops)
-        size_in = KINDS * (width + 1) + movements.phase_columns + movements.signal_columns
+        size_in = len(KINDS) * (width + 1) + movements.phase_columns + width + movements.signal_columns
         self.layers = nn.ModuleList()
         for size_out in hidden:
-            self.layers.append(GroupLinear(n_agents, size_in, size_out, sharing, math.sqrt(2)))
+            self.layers.append(RowLinear(n_agents, size_in, size_out, sharing, math.sqrt(2)))
             size_in = 2 * size_out
         self.gates: nn.ModuleList | None = None
         if recurrent:
             self.gates = nn.ModuleList([GroupLinear(n_agents, last, 3 * last, sharing, 1.0) for _ in range(2)])
         self.head = GroupLinear(n_agents, last, signal_outputs, sharing, gain)
-        self.phase_head = GroupLinear(n_agents, 2 * last, phase_outputs, sharing, gain)
-        kinds = torch.stack([movements.serves == kind for kind in (2, 1, 0)]) & movements.real.unsqueeze(-2)
+        self.phase_head = RowLinear(n_agents, 2 * last, phase_outputs, sharing, gain)
+        kinds = torch.stack([movements.serves == kind for kind in KINDS], dim=2)
+        real = movements.phase_real.float()
         buffers = {
-            "masks": kinds.float().permute(1, 0, 2, 3).flatten(1, 2), "counts": (kinds.sum(-1) / COUNT).permute(2, 1, 0),
-            "real": movements.phase_real.T.unsqueeze(-1).float(),
+            "masks": kinds.float().flatten(1, 2), "counts": kinds.sum(-1) / COUNT,
+            "shares": (real / real.sum(-1, keepdim=True)).unsqueeze(-2),
         }  # fmt: skip
         for name, value in buffers.items():
             self.register_buffer(name, value, persistent=False)
@@ -136,29 +148,19 @@ class PhaseNet(nn.Module):
         out = torch.stack(memories)
         return self._heads(codes, functional.layer_norm(out, out.shape[-1:])), memory
 
-    def codes(self, obs: Tensor) -> tuple[Float[Tensor, "*M A N H"], Float[Tensor, "*M N H"]]:
+    def codes(self, obs: Float[Tensor, "*M N F"]) -> tuple[Float[Tensor, "*M N A H"], Float[Tensor, "*M N H"]]:
         """Return the code of each phase, and their mean."""
-        n_links = self.movements.real.shape[1]
-        sizes = (n_links * self.encoder.columns, self.n_phases * self.movements.phase_columns, self.movements.signal_columns)
-        links, phases, signal = obs.split(sizes, dim=-1)
-        sums = (self.masks @ self.encoder(links).transpose(-2, -3)).unflatten(-2, (KINDS, self.n_phases))
-        beside = signal.unsqueeze(-3).expand(*signal.shape[:-2], self.n_phases, -1, -1)
-        parts = [
-            sums.movedim(-4, -2).movedim(-4, -2).flatten(-2), self.counts.expand(*beside.shape[:-1], -1),
-            phases.unflatten(-1, (self.n_phases, -1)).transpose(-2, -3), beside,
-        ]  # fmt: skip
-        x = torch.cat(parts, dim=-1)
-        mean = x[..., 0, :, :]
-        for depth, layer in enumerate(self.layers):
-            if depth:
-                x = torch.cat([x, mean.unsqueeze(-3).expand_as(x)], dim=-1)
-            x = functional.relu(layer(x))
+        links, phases, signal = obs.split(self.sizes, dim=-1)
+        code = self.encoder(links)
+        sums = (self.masks @ code).unflatten(-2, (self.n_phases, len(KINDS))).flatten(-2)
+        x = torch.cat([sums, self.counts.expand(*sums.shape[:-1], -1), phases.unflatten(-1, (self.n_phases, -1))], dim=-1)
+        beside = torch.cat([code.sum(-2), signal], dim=-1)
+        for layer in self.layers:
+            x = functional.relu(layer(x, beside.unsqueeze(-2)))
             x = functional.layer_norm(x, x.shape[-1:])
-            mean = (x * self.real).sum(-3) / self.real.sum(-3)
-        return x, mean
+            beside = (self.shares @ x).squeeze(-2)
+        return x, beside
 
     def _heads(self, codes: Tensor, mean: Tensor) -> Tensor:
         """Return the outputs of each signal, then those of its phases, output after output."""
-        joined = torch.cat([codes, mean.unsqueeze(-3).expand_as(codes)], dim=-1)
-        of_phases = self.phase_head(joined).permute(*range(codes.dim() - 3), -2, -1, -3).flatten(-2)
-        return torch.cat([self.head(mean), of_phases], dim=-1)
+        return torch.cat([self.head(mean), self.phase_head(codes, mean.unsqueeze(-2)).transpose(-1, -2).flatten(-2)], dim=-1)
