@@ -24,7 +24,9 @@ KINDS, COUNT = (2, 1), 10.0
 class RowLinear(GroupLinear):
     """Linear layers under a sharing map on R rows of each agent: links or phases."""
 
-    def forward(self, x: Float[Tensor, "*M N R I"], beside: Float[Tensor, "*#M N #R J"]) -> Float[Tensor, "*M N R O"]:
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, x: Float[Tensor, "*M N R I"], beside: Float[Tensor, "*#M N #R J"]
+    ) -> Float[Tensor, "*M N R O"]:
         """Return the outputs for I + J inputs; those beside are the same for many rows, and computed once for them."""
         sizes = [x.shape[-1], beside.shape[-1]]
         if len(self.weight) == 1:
