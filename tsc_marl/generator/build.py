@@ -5,8 +5,10 @@ ratio (Webster 1958): 0 is no traffic, 1 the capacity of its phases. The same se
 """
 
 import subprocess
+import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
@@ -14,8 +16,10 @@ from xml.etree import ElementTree
 import numpy as np
 import sumolib
 
+from tsc_marl import console
 from tsc_marl.controllers import webster
-from tsc_marl.errors import UserError
+from tsc_marl.errors import UserError, joined
+from tsc_marl.paths import NETWORKS, temporary_folder
 from tsc_marl.sim import road_network, turning_counts
 from tsc_marl.sim.engine import binary
 
@@ -29,7 +33,7 @@ routes: ["{name}.rou.xml"]
 begin_s: 0
 end_s: {end_s}
 licence: "MIT"
-source: "made by SUMO's netgenerate and duarouter: tsc_marl generate --seed {seed} ({recipe})"
+source: "made by SUMO's netgenerate and duarouter: tsc_marl generate --seeds {seed} ({recipe})"
 """
 
 
@@ -91,15 +95,60 @@ def _layout(layout: str, length_m: float, rng: np.random.Generator) -> dict[str,
     }  # fmt: skip
 
 
-def generate(seed: int, folder: Path) -> Path:
-    """Make a network with demand and return its folder, `folder/generated-<seed>`.
+def run(seeds: Sequence[int], out: Path, workers: int) -> None:
+    """Make the networks of some seeds, side by side, and print a line for each.
 
     Raises:
-        UserError: when SUMO's programs refuse the recipe.
+        UserError: at the end, for the seeds that failed, after the others were made.
     """
-    recipe, name = draw(seed), f"generated-{seed:04d}"
-    out = folder / name
-    out.mkdir(parents=True, exist_ok=True)
+    refused: dict[str, UserError] = {}
+    with ThreadPoolExecutor(workers) as pool:
+        futures = {pool.submit(generate, seed, out): seed for seed in seeds}
+        try:
+            for future in as_completed(futures):
+                try:
+                    console.say(future.result())
+                except UserError as error:
+                    refused[f"seed {futures[future]}"] = error
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    if refused:
+        raise joined(refused, len(seeds), "networks cannot be made")
+    first = name_of(seeds[0])
+    console.say(f"use one: {console.make_line('evaluate', NET=first if out.resolve() == NETWORKS else str(out / first))}")
+
+
+def generate(seed: int, out: Path) -> str:
+    """Make a network with demand in the folder `out/generated-<seed>` and return a line about it.
+
+    Raises:
+        UserError: when SUMO's programs refuse the recipe, or the folder has other content.
+    """
+    start, folder = time.monotonic(), out / name_of(seed)
+    with temporary_folder(out) as temporary:
+        made = Path(temporary, folder.name)
+        made.mkdir()
+        line = _make(seed, made)
+        if folder.exists():
+            if _content(folder) != _content(made):
+                raise UserError(f"{folder} exists with other content; remove it, or give another out")
+            return f"{folder}: exists already, unchanged"
+        made.rename(folder)
+    return f"{folder}: {line}, {time.monotonic() - start:.1f} s"
+
+
+def name_of(seed: int) -> str:
+    """Return the name of a seed's network."""
+    return f"generated-{seed:04d}"
+
+
+def _content(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def _make(seed: int, out: Path) -> str:
+    recipe, name = draw(seed), name_of(seed)
     net, rou = out / f"{name}.net.xml", out / f"{name}.rou.xml"
     _call("netgenerate", {**recipe.options, "output-file": str(net)}, seed)
     _drop_comments(net)
@@ -109,7 +158,9 @@ def generate(seed: int, folder: Path) -> Path:
     _write_routes(rou, routes, vehicles, recipe, rng)
     text = SCENARIO.format(name=name, end_s=DURATION_S, seed=seed, recipe=f"{recipe.layout}, flow ratio {recipe.flow_ratio:.2f}")
     (out / "scenario.yaml").write_text(text, encoding="utf-8")
-    return out
+    roads = road_network.read(net)
+    phases = [len(signal.phases) for signal in roads.signals]
+    return f"{recipe.layout}, {len(phases)} signals with {min(phases)} to {max(phases)} phases, {vehicles} vehicles"
 
 
 def _call(program: str, options: Mapping[str, str], seed: int) -> None:
@@ -155,10 +206,7 @@ def _demand(net: Path, routes: list[tuple[str, ...]], recipe: Recipe) -> int:
     """Return the number of vehicles that brings the busiest signals to the recipe's flow ratio."""
     roads = road_network.read(net)
     counts = turning_counts.count(roads, Counter(routes), 1.0)
-    ratios = []
-    for demand in webster.demands(roads, counts):
-        best = min((webster.flow_ratio(demand, phases) for phases in webster.candidates(demand)), default=0.0)
-        ratios.append(best)
+    ratios = [webster.flow_ratio(demand, range(len(demand.serves))) for demand in webster.demands(roads, counts)]
     busy = sorted(ratios, reverse=True)[int(BUSY_SHARE * len(ratios))]
     per_hour = len(routes) * recipe.flow_ratio * 0.9 / max(busy, 1e-3)
     return max(20, round(per_hour * DURATION_S / 3600))
