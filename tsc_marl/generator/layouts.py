@@ -10,7 +10,7 @@ from scipy.sparse.csgraph import connected_components, shortest_path
 from scipy.spatial import Delaunay
 
 Rng = np.random.Generator
-LEAST_ANGLE, OPEN_ANGLE, WIDE_ANGLE = math.radians(50), math.radians(150), math.radians(240)
+LEAST_ANGLE, OPEN_ANGLE, WIDE_ANGLE = math.radians(42), math.radians(150), math.radians(240)
 """Between two streets of a place; of a gap that gets a street to the outside; of a gap that gets two."""
 
 
@@ -56,7 +56,7 @@ class Layout:
 
 def grid(rng: Rng, spacing_m: float) -> Layout:
     """Return up to 8 x 8 places in rows and columns, some streets left out."""
-    columns, rows = (int(n) for n in rng.choice([1, 2, 3, 4, 5, 6, 7, 8], 2, p=[0.05, 0.2, 0.2, 0.2, 0.15, 0.1, 0.05, 0.05]))
+    columns, rows = (int(n) for n in rng.choice([1, 2, 3, 4, 5, 6, 7, 8], 2, p=[0.05, 0.15, 0.2, 0.2, 0.15, 0.1, 0.07, 0.08]))
     rows = max(2, min(rows, 60 // columns))
     x, y = (np.cumsum(np.clip(rng.normal(1, rng.choice([0, 0.25]), n), 0.5, 1.6)) * spacing_m for n in (columns, rows))
     shift_m = spacing_m * rng.choice([0, 0.04, 0.1])
@@ -96,7 +96,7 @@ def ring(rng: Rng, spacing_m: float) -> Layout:
 
 def town(rng: Rng, spacing_m: float) -> Layout:
     """Return scattered places, near ones joined, with some main streets across."""
-    side = int(rng.choice([2, 3, 4, 5, 6, 7, 8], p=[0.15, 0.2, 0.2, 0.15, 0.12, 0.1, 0.08]))
+    side = int(rng.choice([2, 3, 4, 5, 6, 7, 8], p=[0.12, 0.18, 0.2, 0.17, 0.13, 0.1, 0.1]))
     points = np.array([(i + 0.5 * (j % 2), j) for i in range(side) for j in range(max(2, side - int(rng.integers(0, 2))))], float)
     points = points[np.sort(rng.permutation(len(points))[: max(4, int(len(points) * rng.uniform(0.75, 1)))])]
     points = (points + rng.uniform(-0.27, 0.27, points.shape)) * spacing_m
@@ -107,7 +107,7 @@ def town(rng: Rng, spacing_m: float) -> Layout:
     for street in sorted(ways, key=layout.length_m):
         if layout.length_m(street) < 1.6 * spacing_m and _fits(layout, street):
             layout.streets.append(street)
-    for street in [street for street in layout.streets if rng.random() < 0.12]:
+    for street in [street for street in layout.streets if rng.random() < 0.06]:
         rest = [other for other in layout.streets if other != street]
         if _connected(Layout(layout.places, rest)):
             layout.streets = rest

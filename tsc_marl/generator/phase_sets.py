@@ -27,21 +27,56 @@ class JunctionLink:
 
     index: int
     """Of its character in the signal's state."""
-    right_of_way: int
-    """Its number in the junction's right of way."""
+    number: int
+    """In the junction's right of way."""
     edge: str
     lane: str
+    onto: str
+    """The lane behind the junction."""
     turn: str
     """SUMO's direction."""
     angle: float
     """In which vehicles arrive [rad]."""
+    foes: frozenset[int]
+    """Numbers of the links that cross it."""
+    yields_to: frozenset[int]
+    """Numbers of the links that go first."""
+
+    def crosses(self, other: "JunctionLink") -> bool:
+        """Return whether the paths meet; SUMO names some pairs at one of the two links only."""
+        return other.number in self.foes or self.number in other.foes
 
 
-def phases(node: "sumolib.net.node.Node", most: int, right_on_red: bool, rng: np.random.Generator) -> list[str]:
+def junction_links(node: "sumolib.net.node.Node", junction: ElementTree.Element) -> list[JunctionLink]:
+    """Return the links of a signal's junction.
+
+    Args:
+        node: the junction.
+        junction: its element in the network file, with the right of way.
+    """
+    right_of_way = {int(request.attrib["index"]): request for request in junction.iter("request")}
+    links = []
+    for connection in node.getConnections():
+        if connection.getTLLinkIndex() >= 0:
+            lane, onto, edge = connection.getFromLane(), connection.getToLane(), connection.getFrom()
+            (x, y), (to_x, to_y) = edge.getShape()[-2:]
+            number = node.getLinkIndex(connection)
+            foes, first = (_numbers(right_of_way[number].attrib[key]) for key in ("foes", "response"))
+            links.append(JunctionLink(
+                connection.getTLLinkIndex(), number, edge.getID(), lane.getID(), onto.getID(),
+                connection.getDirection().lower(), math.atan2(to_y - y, to_x - x), foes, first,
+            ))  # fmt: skip
+    return sorted(links, key=lambda link: link.index)
+
+
+def _numbers(bits: str) -> frozenset[int]:
+    return frozenset(k for k, bit in enumerate(reversed(bits)) if bit == "1")
+
+
+def phases(links: Sequence[JunctionLink], most: int, right_on_red: bool, rng: np.random.Generator) -> list[str]:
     """Return the states of up to `most` phases that serve every link; fewer than two where nothing crosses."""
-    links = _links(node)
     streams = _streams(links)
-    clear = [[not _cross(node, a, b) for b in streams] for a in streams]
+    clear = [[not _conflict(a, b) for b in streams] for a in streams]
     able = [
         chosen
         for size in range(1, len(streams) + 1)
@@ -49,39 +84,35 @@ def phases(node: "sumolib.net.node.Node", most: int, right_on_red: bool, rng: np
         if all(clear[a][b] for a, b in itertools.combinations(chosen, 2))
     ]
     largest = [chosen for chosen in able if not any(set(chosen) < set(other) for other in able)]
-    picked = _cover(largest, most, rng)
-    states = [_state(node, links, [link for k in chosen for link in streams[k]], right_on_red) for chosen in picked]
+    alone = [tuple(k for k, stream in enumerate(streams) if stream[0].edge == edge) for edge in _edges(links)]
+    picked = _cover(largest, [chosen for chosen in alone if chosen not in largest], most, rng)
+    if len(largest) < 2:
+        return []
+    states = [_state(links, [link for k in chosen for link in streams[k]], right_on_red) for chosen in picked]
     return list(dict.fromkeys(states))
 
 
-def replace(program: ElementTree.Element, states: Sequence[str], green_s: int) -> None:
-    """Give a `tlLogic` these phases, with yellow between them."""
-    for phase in list(program):
-        program.remove(phase)
+def is_safe(links: Sequence[JunctionLink], states: Sequence[str]) -> bool:
+    """Return whether no two links that cross have a green that yields to nobody; links that merge into one lane do not count."""
+    crossing = [(a.index, b.index) for a, b in itertools.combinations(links, 2) if a.onto != b.onto and a.crosses(b)]
+    return not any(state[a] == state[b] == "G" for state in states for a, b in crossing)
+
+
+def program(signal: str, states: Sequence[str], green_s: int) -> ElementTree.Element:
+    """Return the `tlLogic` that shows these phases in turn, with yellow between them."""
+    logic = ElementTree.Element("tlLogic", {"id": signal, "type": "static", "programID": "0", "offset": "0"})
     for state, after in zip(states, [*states[1:], states[0]], strict=True):
-        ElementTree.SubElement(program, "phase", {"duration": str(green_s), "state": state})
+        ElementTree.SubElement(logic, "phase", {"duration": str(green_s), "state": state})
         pairs = zip(state, after, strict=True)
         change = "".join("y" if a in "Gg" and b not in "Gg" else a if a in "Gg" else "r" for a, b in pairs)
-        ElementTree.SubElement(program, "phase", {"duration": str(YELLOW_S), "state": change})
-
-
-def _links(node: "sumolib.net.node.Node") -> list[JunctionLink]:
-    links = []
-    for connection in node.getConnections():
-        if connection.getTLLinkIndex() >= 0:
-            lane, edge = connection.getFromLane(), connection.getFrom()
-            (x, y), (to_x, to_y) = edge.getShape()[-2:]
-            links.append(JunctionLink(
-                connection.getTLLinkIndex(), node.getLinkIndex(connection), edge.getID(), lane.getID(),
-                connection.getDirection().lower(), math.atan2(to_y - y, to_x - x),
-            ))  # fmt: skip
-    return sorted(links, key=lambda link: link.index)
+        ElementTree.SubElement(logic, "phase", {"duration": str(YELLOW_S), "state": change})
+    return logic
 
 
 def _streams(links: Sequence[JunctionLink]) -> list[list[JunctionLink]]:
     """Return the links that move together: of one approach and turn, or of one lane. Right turns go with others."""
     streams: list[list[JunctionLink]] = []
-    for edge in dict.fromkeys(link.edge for link in links):
+    for edge in _edges(links):
         own = [link for link in links if link.edge == edge]
         leading = [link for link in own if link.turn != "r"] or own
         rest = list(leading)
@@ -94,57 +125,55 @@ def _streams(links: Sequence[JunctionLink]) -> list[list[JunctionLink]]:
     return streams
 
 
+def _edges(links: Sequence[JunctionLink]) -> list[str]:
+    return list(dict.fromkeys(link.edge for link in links))
+
+
 def _together(a: JunctionLink, b: JunctionLink) -> bool:
     return a.lane == b.lane or (a.turn == "s") == (b.turn == "s")
 
 
-def _cross(node: "sumolib.net.node.Node", a: Sequence[JunctionLink], b: Sequence[JunctionLink]) -> bool:
+def _conflict(a: Sequence[JunctionLink], b: Sequence[JunctionLink]) -> bool:
     """Return whether two streams must not move together."""
-    if a is b or a[0].edge == b[0].edge:
+    if a[0].edge == b[0].edge:
         return False
     facing = abs(math.remainder(a[0].angle - b[0].angle, 2 * math.pi)) > OPPOSITE
-    for one, other in itertools.product(a, b):
-        if node.areFoes(one.right_of_way, other.right_of_way):
-            yields = facing and any(
-                link.turn != "s" and len({each.turn for each in stream}) > 1 and _yields(node, link, against)
-                for link, stream, against in ((one, a, other), (other, b, one))
-            )
-            if not yields:
-                return True
-    return False
+    crossing = [(one, other) for one, other in itertools.product(a, b) if one.crosses(other)]
+    return any(not (facing and (_may_yield(one, a, other) or _may_yield(other, b, one))) for one, other in crossing)
 
 
-def _yields(node: "sumolib.net.node.Node", link: JunctionLink, to: JunctionLink) -> bool:
-    return node.forbids(to.right_of_way, link.right_of_way)
+def _may_yield(link: JunctionLink, stream: Sequence[JunctionLink], to: JunctionLink) -> bool:
+    """Return whether a link turns left from a lane that others share, and yields."""
+    return link.turn != "s" and len({other.turn for other in stream}) > 1 and to.number in link.yields_to
 
 
-def _cover(sets: Sequence[tuple[int, ...]], most: int, rng: np.random.Generator) -> list[tuple[int, ...]]:
-    """Return up to `most` sets, with every stream in one of them, in their order."""
-    order = [sets[k] for k in rng.permutation(len(sets))]
+def _cover(
+    largest: Sequence[tuple[int, ...]], others: Sequence[tuple[int, ...]], most: int, rng: np.random.Generator
+) -> list[tuple[int, ...]]:
+    """Return up to `most` sets, with every stream in one of the largest, in their order."""
+    order = [largest[k] for k in rng.permutation(len(largest))]
     picked: list[tuple[int, ...]] = []
-    missing = set().union(*sets)
+    missing = set().union(*largest)
     while missing:
         picked.append(max(order, key=lambda chosen: len(missing & set(chosen))))
         missing -= set(picked[-1])
+    order += [others[k] for k in rng.permutation(len(others))]
     picked += [chosen for chosen in order if chosen not in picked][: max(0, most - len(picked))]
-    return sorted(picked, key=sets.index)
+    return sorted(picked, key=[*largest, *others].index)
 
 
-def _state(
-    node: "sumolib.net.node.Node", links: Sequence[JunctionLink], moving: Sequence[JunctionLink], right_on_red: bool
-) -> str:
+def _state(links: Sequence[JunctionLink], moving: Sequence[JunctionLink], right_on_red: bool) -> str:
     """Return a phase's state: the moving links and the right turns beside them, `g` where they yield to another green."""
     lanes, edges = {link.lane for link in moving}, {link.edge for link in moving}
     led = {link.lane for link in links if link.turn != "r"}
-    green = [
-        link
-        for link in links
-        if link in moving or (link.turn == "r" and (link.lane in lanes or (link.lane not in led and link.edge in edges)))
+    beside = [
+        link for link in links if link.turn == "r" and (link.lane in lanes or (link.lane not in led and link.edge in edges))
     ]
+    green = {link.number for link in (*moving, *beside)}
     chars = ["r"] * (max(link.index for link in links) + 1)
     for link in links:
-        if link in green:
-            chars[link.index] = "g" if any(_yields(node, link, other) for other in green) else "G"
+        if link.number in green:
+            chars[link.index] = "g" if link.yields_to & green else "G"
         elif right_on_red and link.turn == "r":
             chars[link.index] = "s"
     return "".join(chars)

@@ -7,7 +7,7 @@ import numpy as np
 SPEEDS_MS = (8.33, 11.11, 13.89, 16.67, 19.44)
 """30, 40, 50, 60 and 70 km/h."""
 PLANS = ("permissive", "protected_permissive", "protected", "split", "pairs")
-"""Kinds of signal plans, see `programs`."""
+"""Kinds of signal plans, see `signal_plans`."""
 PROFILE_PARTS = 6
 
 
@@ -64,7 +64,7 @@ def draw(seed: int) -> Recipe:
         uneven=float(rng.choice([0, 0.15, 0.3])),
         one_way=float(rng.choice([0, 0.15, 0.35], p=[0.5, 0.3, 0.2])),
         signals=float(rng.choice([1, 0.8, 0.55], p=[0.5, 0.3, 0.2])),
-        pockets=float(rng.choice([0, 0.4, 1], p=[0.35, 0.4, 0.25])),
+        pockets=float(rng.choice([0, 0.4, 1], p=[0.3, 0.3, 0.4])),
         pocket_m=float(rng.uniform(25, 80)),
         stubs=float(rng.choice([0, 0.4], p=[0.65, 0.35])),
         turnarounds=bool(rng.random() < 0.2),
@@ -82,7 +82,7 @@ def draw(seed: int) -> Recipe:
 
 def _plans(rng: np.random.Generator) -> tuple[float, ...]:
     """Return one kind of plan for all signals, or a mixture."""
-    popular = [0.2, 0.2, 0.2, 0.1, 0.3]
+    popular = [0.2, 0.2, 0.15, 0.1, 0.35]
     if rng.random() < 0.6:
         return tuple(np.eye(len(PLANS))[rng.choice(len(PLANS), p=popular)].tolist())
     return tuple(rng.dirichlet(np.array(popular) * len(PLANS)).tolist())

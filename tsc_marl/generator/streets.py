@@ -1,27 +1,22 @@
 """From a layout to a SUMO network file: lanes, speeds, one-way streets, turn lanes, signals and their programs."""
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
-import sumolib
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from tsc_marl.errors import UserError
-from tsc_marl.generator import phase_sets, sumo_programs
+from tsc_marl.generator import signal_plans, sumo_programs
 from tsc_marl.generator.layouts import Layout, Rng, Street
-from tsc_marl.generator.recipes import PLANS, Recipe
+from tsc_marl.generator.recipes import Recipe
 
 MOST_LANES = 4
-NETCONVERT = {
-    "permissive": {"tls.left-green.time": "0", "tls.minor-left.max-speed": "100"},
-    "protected_permissive": {"tls.left-green.time": "6", "tls.minor-left.max-speed": "100"},
-    "protected": {"tls.left-green.time": "6", "tls.minor-left.max-speed": "0"},
-    "split": {"tls.layout": "incoming"},
-}
-"""Options by kind of plan. Plans of pairs are ours (`phase_sets`)."""
+JUNCTION_M, LANE_M = 6.0, 3.2
+"""A junction ends about so far from its centre: the first, and the second for each lane."""
 
 
 def build(layout: Layout, recipe: Recipe, rng: Rng, path: Path) -> None:
@@ -33,19 +28,19 @@ def build(layout: Layout, recipe: Recipe, rng: Rng, path: Path) -> None:
     directions = _directions(layout, recipe, rng)
     signals = _signals(layout, directions, recipe, rng)
     nodes, edges = path.with_name("nodes.xml"), path.with_name("edges.xml")
-    _write_nodes(layout, signals, nodes)
     _write_edges(layout, directions, signals, recipe, rng, edges)
-    kinds = rng.choice(len(PLANS), len(signals), p=recipe.plans)
-    plans = {signal: PLANS[kind] for signal, kind in zip(sorted(signals), kinds.tolist(), strict=True)}
-    variants = {kind: path.with_name(f"{kind}.xml") for kind in NETCONVERT if kind in plans.values() or kind == "permissive"}
-    for kind, file in variants.items():
-        sumo_programs.call("netconvert", {
-            "node-files": str(nodes), "edge-files": str(edges), "output-file": str(file), **NETCONVERT[kind],
-            "no-turnarounds": str(not recipe.turnarounds).lower(), "no-warnings": "true",
-        })  # fmt: skip
-    _write_net(variants, plans, recipe, rng, path)
-    for file in (nodes, edges, *variants.values()):
-        file.unlink()
+    _write_nodes(layout, signals, nodes)
+    options = {"node-files": str(nodes), "edge-files": str(edges), "no-turnarounds": str(not recipe.turnarounds).lower()}
+    able = sorted(signals & signal_plans.with_choice(options, path))
+    if able:
+        _write_nodes(layout, able, nodes)
+        signal_plans.write(options, able, recipe, rng, path)
+        nodes.unlink()
+        edges.unlink()
+    elif recipe.one_way:
+        build(layout, dataclasses.replace(recipe, one_way=0.0), rng, path)
+    else:
+        raise UserError("no streets of its layout cross; use another seed")
 
 
 def _directions(layout: Layout, recipe: Recipe, rng: Rng) -> list[tuple[Street, str, str]]:
@@ -78,13 +73,12 @@ def _signals(layout: Layout, directions: Sequence[tuple[Street, str, str]], reci
         out = [end for _, start, end in directions if start == place]
         if len(into) >= 2 and len(out) >= 1 and len({*into, *out}) >= 3:
             able.append(place)
-    if not able:
-        raise UserError("no junction can have a signal; use another seed")
-    chosen = {place for place in able if rng.random() < recipe.signals}
-    return chosen or {max(able, key=lambda place: len(layout.at(place)))}
+    crossings = {place for place in able if len({street.line for street in layout.at(place)} & layout.main) > 1}
+    chosen = {place for place in able if rng.random() < recipe.signals or place in crossings}
+    return chosen or set(able)
 
 
-def _write_nodes(layout: Layout, signals: set[str], path: Path) -> None:
+def _write_nodes(layout: Layout, signals: Collection[str], path: Path) -> None:
     root = ElementTree.Element("nodes")
     for place, (x, y) in layout.places.items():
         kind = "traffic_light" if place in signals else "priority"
@@ -97,48 +91,28 @@ def _write_edges(
 ) -> None:
     root, pairs = ElementTree.Element("edges"), {(start, end) for _, start, end in directions}
     for street, start, end in directions:
-        main = street.line in layout.main
-        lanes = recipe.main_lanes if main else recipe.side_lanes
+        lanes, speed = (
+            (recipe.main_lanes, recipe.main_speed_ms) if street.line in layout.main else (recipe.side_lanes, recipe.side_speed_ms)
+        )
         if rng.random() < recipe.uneven:
             lanes = int(np.clip(lanes + rng.choice([-1, 1]), 1, MOST_LANES))
-        speed = recipe.main_speed_ms if main else recipe.side_speed_ms
         left, right, stub = rng.random(3) < np.array([recipe.pockets, recipe.pockets / 2, recipe.stubs])
-        room = end in signals and layout.length_m(street) > recipe.pocket_m + 50
-        extra = (int(room and left), int(room and right and lanes > 1))
+        junction_m = JUNCTION_M + LANE_M * max(recipe.main_lanes, recipe.side_lanes)
+        room_m = layout.length_m(street) - 2 * junction_m if end in signals else 0.0
+        extra = (int(left and room_m > recipe.pocket_m), int(right and lanes > 1 and room_m > recipe.pocket_m))
         edge = ElementTree.SubElement(root, "edge", {
             "id": f"{start}to{end}", "from": start, "to": end, "numLanes": str(lanes + sum(extra)), "speed": f"{speed:.2f}",
-            "priority": "3" if main else "1", "spreadType": "right" if (end, start) in pairs else "center",
+            "priority": "3" if street.line in layout.main else "1", "spreadType": "right" if (end, start) in pairs else "center",
         })  # fmt: skip
         through = " ".join(map(str, range(extra[1], extra[1] + lanes)))
         if any(extra):
             _split(edge, 0, through)
-            _split(edge, -recipe.pocket_m, " ".join(map(str, range(lanes + sum(extra)))))
-        elif stub and end in signals and layout.length_m(street) > 80:
+            _split(edge, -recipe.pocket_m - junction_m, " ".join(map(str, range(lanes + sum(extra)))))
+        elif stub and room_m > 40:
             _split(edge, 0, through)
-            _split(edge, -float(rng.uniform(15, 35)), through)
+            _split(edge, -junction_m - float(rng.uniform(3, 20)), through)
     sumo_programs.write(root, path)
 
 
 def _split(edge: ElementTree.Element, at_m: float, lanes: str) -> None:
     ElementTree.SubElement(edge, "split", {"pos": f"{at_m:.1f}", "lanes": lanes})
-
-
-def _write_net(variants: dict[str, Path], plans: dict[str, str], recipe: Recipe, rng: Rng, path: Path) -> None:
-    """Write the network file with the program that each signal is to have."""
-    programs = {
-        kind: {program.get("id"): program for program in ElementTree.parse(file).iter("tlLogic")}
-        for kind, file in variants.items()
-    }
-    tree = ElementTree.parse(variants["permissive"]).getroot()
-    net = sumolib.net.readNet(str(variants["permissive"])) if "pairs" in plans.values() else None
-    for k, element in enumerate(list(tree)):
-        if element.tag == "tlLogic":
-            name = element.attrib["id"]
-            kind = plans[name]
-            if kind == "pairs" and net is not None:
-                states = phase_sets.phases(net.getNode(name), recipe.most_phases, recipe.right_on_red, rng)
-                if len(states) > 1:
-                    phase_sets.replace(element, states, int(rng.integers(12, 31)))
-            elif kind != "permissive" and name in programs[kind]:
-                tree[k] = programs[kind][name]
-    sumo_programs.write(tree, path)
