@@ -105,7 +105,8 @@ def program(signal: str, states: Sequence[str], green_s: int) -> ElementTree.Ele
         ElementTree.SubElement(logic, "phase", {"duration": str(green_s), "state": state})
         pairs = zip(state, after, strict=True)
         change = "".join("y" if a in "Gg" and b not in "Gg" else a if a in "Gg" else "r" for a, b in pairs)
-        ElementTree.SubElement(logic, "phase", {"duration": str(YELLOW_S), "state": change})
+        if "y" in change:
+            ElementTree.SubElement(logic, "phase", {"duration": str(YELLOW_S), "state": change})
     return logic
 
 
