@@ -42,7 +42,7 @@ class Recipe:
     right_on_red: bool
     duration_s: int
     flow_ratio: float
-    """Of the busiest signals, on average over the window (Webster 1958)."""
+    """Of the busiest junction, on average over the window (Webster 1958); about 1 where it cannot serve more."""
     profile: tuple[float, ...]
     """Demand in equal parts of the window, 1 on average."""
     inner: float
@@ -73,7 +73,7 @@ def draw(seed: int) -> Recipe:
         right_on_red=bool(rng.random() < 0.25),
         duration_s=int(rng.choice([1800, 3600], p=[0.75, 0.25])),
         flow_ratio=float(
-            rng.choice([rng.uniform(0.02, 0.45), rng.uniform(0.45, 0.85), rng.uniform(0.85, 1.1)], p=[0.3, 0.5, 0.2])
+            rng.choice([rng.uniform(0.02, 0.45), rng.uniform(0.45, 0.8), rng.uniform(0.8, 1.1)], p=[0.35, 0.45, 0.2])
         ),
         profile=_profile(rng),
         inner=float(rng.choice([0, 0.15, 0.35])),

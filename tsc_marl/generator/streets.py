@@ -110,7 +110,7 @@ def _write_edges(
             _split(edge, -recipe.pocket_m - junction_m, " ".join(map(str, range(lanes + sum(extra)))))
         elif stub and room_m > 40:
             _split(edge, 0, through)
-            _split(edge, -junction_m - float(rng.uniform(3, 20)), through)
+            _split(edge, -junction_m - float(rng.uniform(6, 22)), through)
     sumo_programs.write(root, path)
 
 

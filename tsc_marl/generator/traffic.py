@@ -15,10 +15,8 @@ from tsc_marl.sim import road_network, turning_counts
 
 SAMPLED = 1500
 """Trips whose routes stand for all."""
-BUSY_SHARE = 0.1
-"""The drawn flow ratio is that of the signal with this share of busier ones."""
-GREEN_SHARE = 0.9
-"""Of a cycle; the rest is lost in changes."""
+USABLE = 0.75
+"""Share of Webster's capacity that is left by changes of phase and by turn lanes that are too short."""
 LEAST_VEHICLES, LEAST_M = 20, 50.0
 """A network has more vehicles, and an edge where trips start or end is longer."""
 
@@ -82,10 +80,20 @@ def _weighted(groups: tuple[list[str], ...], rng: Rng) -> list[tuple[list[str], 
 
 
 def _vehicles(net: Path, routes: list[tuple[str, ...]], recipe: Recipe) -> int:
-    """Return the number of vehicles that brings the busiest signals to the recipe's flow ratio."""
+    """Return the number of vehicles that brings the busiest junction to the recipe's flow ratio."""
     roads = road_network.read(net)
-    counts = turning_counts.count(roads, Counter(routes), 1.0)
-    ratios = [webster.flow_ratio(demand, range(len(demand.serves))) for demand in webster.demands(roads, counts)]
-    busy = sorted(ratios, reverse=True)[int(BUSY_SHARE * len(ratios))]
-    per_hour = len(routes) * recipe.flow_ratio * GREEN_SHARE / max(busy, 1e-3)
+    demands = webster.demands(roads, turning_counts.count(roads, Counter(routes), 1.0))
+    ratios = [webster.flow_ratio(demand, range(len(demand.serves))) for demand in demands]
+    busiest = max(*ratios, *_unsignalled(net, routes), 1e-3)
+    per_hour = len(routes) * recipe.flow_ratio * USABLE / busiest
     return max(LEAST_VEHICLES, round(per_hour * recipe.duration_s / 3600))
+
+
+def _unsignalled(net: Path, routes: list[tuple[str, ...]]) -> list[float]:
+    """Return the flow ratio of each junction without a signal, as if its approaches went one after the other."""
+    passed = Counter(edge for route in routes for edge in route[:-1])
+    return [
+        sum(passed[edge.getID()] / edge.getLaneNumber() / webster.SATURATION_VEH_H for edge in node.getIncoming())
+        for node in sumolib.net.readNet(str(net)).getNodes()
+        if node.getType() == "priority"
+    ]
