@@ -101,7 +101,7 @@ def is_safe(links: Sequence[JunctionLink], states: Sequence[str]) -> bool:
 def program(signal: str, states: Sequence[str], green_s: int) -> ElementTree.Element:
     """Return the `tlLogic` that shows these phases in turn, with yellow between them."""
     logic = ElementTree.Element("tlLogic", {"id": signal, "type": "static", "programID": "0", "offset": "0"})
-    for state, after in zip(states, [*states[1:], states[0]], strict=True):
+    for state, after in zip(states, [*states[1:], *states[:1]], strict=True):
         ElementTree.SubElement(logic, "phase", {"duration": str(green_s), "state": state})
         pairs = zip(state, after, strict=True)
         change = "".join("y" if a in "Gg" and b not in "Gg" else a if a in "Gg" else "r" for a, b in pairs)

@@ -28,7 +28,7 @@ class Recipe:
     one_way: float
     """Share of side lines."""
     signals: float
-    """Share of junctions with a signal; the others have priority to the right or signs."""
+    """Share of junctions with a signal; of those of main streets half of the others have one too. The rest has signs."""
     pockets: float
     """Share of approaches with a lane for left turns, and half as often one for right turns."""
     pocket_m: float

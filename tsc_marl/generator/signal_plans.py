@@ -43,11 +43,12 @@ def write(options: Mapping[str, str], signals: Sequence[str], recipe: Recipe, rn
     for signal, kind in zip(signals, kinds, strict=True):
         links = phase_sets.junction_links(net.getNode(signal), junctions[signal])
         states = phase_sets.phases(links, recipe.most_phases, recipe.right_on_red, rng)
-        pairs = phase_sets.program(signal, states, int(rng.integers(12, 31)))
+        choices = {choice: programs[signal] for choice, programs in made.items()}
+        choices["pairs"] = phase_sets.program(signal, states, int(rng.integers(12, 31)))
         for choice in (kind, "pairs", "permissive"):
-            program = pairs if choice == "pairs" else made[choice][signal]
-            if len(_greens(program)) > 1 and phase_sets.is_safe(links, _greens(program)):
-                root[place[signal]] = program
+            greens = _greens(choices[choice])
+            if len(greens) > 1 and phase_sets.is_safe(links, greens):
+                root[place[signal]] = choices[choice]
                 break
     sumo_programs.write(root, path)
 

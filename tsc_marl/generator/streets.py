@@ -73,8 +73,8 @@ def _signals(layout: Layout, directions: Sequence[tuple[Street, str, str]], reci
         out = [end for _, start, end in directions if start == place]
         if len(into) >= 2 and len(out) >= 1 and len({*into, *out}) >= 3:
             able.append(place)
-    crossings = {place for place in able if len({street.line for street in layout.at(place)} & layout.main) > 1}
-    chosen = {place for place in able if rng.random() < recipe.signals or place in crossings}
+    busy = {place for place in able if {street.line for street in layout.at(place)} & layout.main}
+    chosen = {place for place in able if rng.random() < (recipe.signals if place not in busy else (1 + recipe.signals) / 2)}
     return chosen or set(able)
 
 

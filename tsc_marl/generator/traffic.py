@@ -15,7 +15,7 @@ from tsc_marl.sim import road_network, turning_counts
 
 SAMPLED = 1500
 """Trips whose routes stand for all."""
-USABLE = 0.75
+USABLE = 0.85
 """Share of Webster's capacity that is left by changes of phase and by turn lanes that are too short."""
 LEAST_VEHICLES, LEAST_M = 20, 50.0
 """A network has more vehicles, and an edge where trips start or end is longer."""
@@ -90,10 +90,11 @@ def _vehicles(net: Path, routes: list[tuple[str, ...]], recipe: Recipe) -> int:
 
 
 def _unsignalled(net: Path, routes: list[tuple[str, ...]]) -> list[float]:
-    """Return the flow ratio of each junction without a signal, as if its approaches went one after the other."""
+    """Return the flow ratio of each junction without a signal: half of its approaches wait for the other half."""
     passed = Counter(edge for route in routes for edge in route[:-1])
-    return [
-        sum(passed[edge.getID()] / edge.getLaneNumber() / webster.SATURATION_VEH_H for edge in node.getIncoming())
-        for node in sumolib.net.readNet(str(net)).getNodes()
-        if node.getType() == "priority"
-    ]
+    ratios = []
+    for node in sumolib.net.readNet(str(net)).getNodes():
+        flows = [passed[edge.getID()] / edge.getLaneNumber() / webster.SATURATION_VEH_H for edge in node.getIncoming()]
+        if node.getType() == "priority" and len(flows) > 1:
+            ratios.append((sum(flows) + max(flows)) / 2)
+    return ratios
