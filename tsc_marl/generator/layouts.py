@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.sparse import coo_array
+from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components, shortest_path
 from scipy.spatial import Delaunay
 
@@ -164,12 +164,12 @@ def _fits(layout: Layout, street: Street) -> bool:
     return True
 
 
-def _graph(layout: Layout, weighted: bool = False) -> tuple[list[str], coo_array]:
+def _graph(layout: Layout, weighted: bool = False) -> tuple[list[str], csr_array]:
     names = list(layout.places)
     index = {name: k for k, name in enumerate(names)}
     ends = np.array([(index[street.start], index[street.end]) for street in layout.streets]).reshape(-1, 2)
     weights = np.array([layout.length_m(street) if weighted else 1.0 for street in layout.streets])
-    return names, coo_array((weights, (ends[:, 0], ends[:, 1])), shape=(len(names), len(names)))
+    return names, csr_array((weights, (ends[:, 0], ends[:, 1])), shape=(len(names), len(names)))
 
 
 def _connected(layout: Layout) -> bool:
@@ -187,7 +187,7 @@ def _keep_largest(layout: Layout) -> None:
 def _across(rng: Rng, layout: Layout) -> Iterator[Street]:
     """Yield the streets of shortest ways between far places."""
     names, graph = _graph(layout, weighted=True)
-    away_m, before = shortest_path(graph, directed=False, return_predecessors=True)
+    away_m, before = shortest_path(graph, method="D", directed=False, return_predecessors=True)
     between = {frozenset((street.start, street.end)): street for street in layout.streets}
     for _ in range(int(rng.integers(1, 4))):
         start = int(rng.integers(len(names)))

@@ -45,8 +45,8 @@ def _routes(net: Path, recipe: Recipe, rng: Rng, seed: int) -> list[tuple[str, .
     """Return the routes of sampled trips, ends drawn with uneven weights."""
     edges = sumolib.net.readNet(str(net)).getEdges()
     inner = sorted(edge.getID() for edge in edges if edge.getLength() > LEAST_M)
-    first = sorted(edge.getID() for edge in edges if not edge.getFromNode().getIncoming() or _turns(edge.getFromNode()))
-    last = sorted(edge.getID() for edge in edges if not edge.getToNode().getOutgoing() or _turns(edge.getToNode()))
+    first = sorted(edge.getID() for edge in edges if _is_end(edge.getFromNode()))
+    last = sorted(edge.getID() for edge in edges if _is_end(edge.getToNode()))
     trips = ElementTree.Element("routes")
     origins, ends = (_draw(outer or inner, inner, recipe.inner, rng) for outer in (first, last))
     for k, (origin, end) in enumerate(zip(origins, ends, strict=True)):
@@ -64,9 +64,10 @@ def _routes(net: Path, recipe: Recipe, rng: Rng, seed: int) -> list[tuple[str, .
     return routes
 
 
-def _turns(node: "sumolib.net.node.Node") -> bool:
-    """Return whether a node is the end of a street with both directions."""
-    return len({edge.getFromNode() for edge in node.getIncoming()} | {edge.getToNode() for edge in node.getOutgoing()}) == 1
+def _is_end(node: "sumolib.net.node.Node") -> bool:
+    """Return whether a street ends at a node; where turn lanes begin, its edge has a suffix (`0to1.-49`) and goes on."""
+    before = {edge.getID().split(".")[0].split("to")[0] for edge in node.getIncoming()}
+    return len(before | {edge.getID().split(".")[0].split("to")[1] for edge in node.getOutgoing()}) == 1
 
 
 def _draw(outer: list[str], inner: list[str], share: float, rng: Rng) -> list[str]:
