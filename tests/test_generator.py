@@ -53,6 +53,16 @@ def test_routes_follow_streets(network):
         assert all(after in edge.getOutgoing() for edge, after in itertools.pairwise(edges))
 
 
+def test_trips_start_at_every_street_from_outside(tmp_path):
+    """Streets with turn lanes, whose last metres are an edge of their own, have an end like all others."""
+    build.generate(75, tmp_path)
+    network = scenario.load(str(tmp_path / "generated-0075"))
+    first = {route.get("edges").split()[0] for route in ElementTree.parse(network.routes[0]).iter("route")}
+    edges = sumolib.net.readNet(str(network.net)).getEdges()
+    assert any("." in edge.getID() for edge in edges)
+    assert first >= {edge.getID() for edge in edges if edge.getFromNode().getType() == "dead_end"}
+
+
 def test_the_same_seed_gives_the_same_bytes(tmp_path, capsys):
     for out in ("a", "b"):
         assert main(f"generate --seeds 10 --count 2 --out {tmp_path / out} --workers 2".split()) == 0

@@ -8,6 +8,7 @@ import numpy as np
 import sumolib
 
 from tsc_marl.controllers import webster
+from tsc_marl.errors import UserError
 from tsc_marl.generator import sumo_programs
 from tsc_marl.generator.layouts import Rng
 from tsc_marl.generator.recipes import Recipe
@@ -61,6 +62,8 @@ def _routes(net: Path, recipe: Recipe, rng: Rng, seed: int) -> list[tuple[str, .
     routes = [tuple(route.get("edges", "").split()) for route in ElementTree.parse(routed).iter("route")]
     for path in (asked, routed, routed.with_suffix(".alt.xml")):
         path.unlink(missing_ok=True)
+    if not routes:
+        raise UserError("no trip between its streets has a route; use another seed")
     return routes
 
 
