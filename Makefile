@@ -19,12 +19,12 @@ option = $(if $(strip $(2)),--$(1) $(2))
 given = $(if $(filter file,$(origin $(2))),,--$(1) $($(2)))
 
 .DEFAULT_GOAL := help
-.PHONY: help install train study evaluate results compare explain probe report export import watch video ui networks nets doctor bench bench-mpe check-lights chaos test test-sumo test-slow lint docs package clean
+.PHONY: help install train study evaluate results compare explain probe report export import watch video ui networks generate nets doctor bench bench-mpe check-lights chaos test test-sumo test-slow lint docs package clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{printf "  make %-13s %s\n", $$1, $$2}'
 	@echo
-	@echo "  variables: NET ALGOS SEEDS EPISODES WORKERS RESUME POLICY EVAL_SEEDS OUT FROM TIMING SIGNAL_SECONDS ARGS"
+	@echo "  variables: NET ALGOS SEEDS COUNT EPISODES WORKERS RESUME POLICY EVAL_SEEDS OUT FROM TIMING SIGNAL_SECONDS ARGS"
 	@echo "  environment: TSC_MARL_HOME, the folder of runs/, mlflow.db and mlartifacts/ (default: here); MLFLOW_TRACKING_URI"
 	@echo "  example:   make train NET=cologne8 ALGOS=\"mappo mappo_ind jointq\" SEEDS=\"0 1\" EPISODES=100"
 
@@ -81,6 +81,9 @@ networks: .venv/installed  ## list the road networks
 
 nets: networks
 	@echo "make nets is now called make networks; the old name works until the next version"
+
+generate: .venv/installed  ## make networks to train on: one for each of SEEDS, or COUNT from a seed on, in OUT
+	$(TSC) generate --seeds $(SEEDS) $(call option,count,$(COUNT)) $(call option,out,$(OUT)) $(call option,workers,$(WORKERS)) $(ARGS)
 
 doctor: .venv/installed  ## check the installation, the store, the disk; say what to do
 	$(TSC) doctor $(ARGS)

@@ -459,6 +459,8 @@ LINES = {
     "watch NET=cross CONTROLLER=mappo": "watch --network cross --policy mappo",
     "explain NET=cross RUN=mappo": "explain --network cross --policy mappo",
     "networks": "networks",
+    "generate SEEDS='3 5' OUT=o WORKERS=1": "generate --seeds 3 5 --out o --workers 1",
+    "generate SEEDS=3 COUNT=4": "generate --seeds 3 --count 4",
     "ui ARGS='--port 5001'": "ui --port 5001",
     "bench ARGS='--only x'": "bench --only x",
     "check-lights": "check-lights",
@@ -486,8 +488,8 @@ def test_make_lists_its_verbs():
     text = "\n".join(make("help"))
     verbs = re.findall(r"^make (\S+)", text, re.M)
     expected = (
-        "help install train study evaluate results compare explain probe report export import watch video ui networks doctor "
-        "bench bench-mpe check-lights chaos test test-sumo test-slow lint docs package clean"
+        "help install train study evaluate results compare explain probe report export import watch video ui networks generate "
+        "doctor bench bench-mpe check-lights chaos test test-sumo test-slow lint docs package clean"
     )
     assert verbs == expected.split()
     assert all(make(f"-n {verb}") for verb in verbs)

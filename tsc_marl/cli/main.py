@@ -20,7 +20,7 @@ from tsc_marl.rollout import interrupts
 from tsc_marl.tracking import leftovers
 
 GROUPS: dict[str, tuple[Callable[[list[str]], None], ...]] = {
-    "start here": (verbs.networks, verbs.train, verbs.evaluate, verbs.study),
+    "start here": (verbs.networks, verbs.generate, verbs.train, verbs.evaluate, verbs.study),
     "look": (verbs.watch, verbs.video, verbs.explain, verbs.ui),
     "compare": (verbs.compare, verbs.report, verbs.probe),
     "share": (verbs.export, verbs.import_),

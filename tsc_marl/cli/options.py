@@ -214,6 +214,20 @@ class NetworksOptions:
 
 
 @dataclass(frozen=True)
+class GenerateOptions:
+    """Make road networks with demand to train on, named generated-<seed>."""
+
+    seeds: tuple[int, ...] = (0,)
+    """A network for each; the same seed gives the same network."""
+    count: Count = 1
+    """Networks to make from one seed on: those of seeds 64, 65 and 66 for a count of 3 and seed 64."""
+    out: Path = Path("networks")
+    """Folder; each network gets one in it."""
+    workers: Count = field(default_factory=lambda: os.cpu_count() or 1)
+    """Networks that are made side by side; by default one for each core."""
+
+
+@dataclass(frozen=True)
 class DoctorOptions:
     """Check the installation, the store, the disk and what killed processes left; say what to do."""
 

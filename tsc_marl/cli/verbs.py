@@ -14,6 +14,7 @@ from tsc_marl.cli.options import (
     EvaluateOptions,
     ExplainOptions,
     ExportOptions,
+    GenerateOptions,
     ImportOptions,
     NetworksOptions,
     ProbeOptions,
@@ -263,6 +264,21 @@ def networks(argv: list[str]) -> None:
         console.show(tables.networks_table(list(rows.values())), tables.NETWORK_MINOR)
     if refused:
         raise joined(refused, len(names), "networks cannot be listed")
+
+
+def generate(argv: list[str]) -> None:
+    """Make road networks to train on, from seeds."""
+    options = cli(GenerateOptions, argv, "generate")
+    check_list("seeds", options.seeds)
+    if options.count > 1 and len(options.seeds) > 1:
+        raise UserError(f"count {options.count} goes with one seed, the first; got seeds {' '.join(map(str, options.seeds))}")
+    from tsc_marl.generator import build as module
+
+    seeds = options.seeds if options.count == 1 else tuple(range(min(options.seeds), min(options.seeds) + options.count))
+    for seed in seeds:
+        _check_seed(seed)
+    make_folder(options.out)
+    module.run(seeds, options.out, options.workers)
 
 
 def doctor(argv: list[str]) -> None:

@@ -1,0 +1,1 @@
+"""Road networks with demand, made from a seed: streets, signal programs, vehicles."""
