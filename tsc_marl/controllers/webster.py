@@ -26,13 +26,11 @@ from scipy.optimize import linprog
 from tsc_marl.controllers import Controller
 from tsc_marl.sim import signal_programs
 from tsc_marl.sim.link_counts import LinkCounts
+from tsc_marl.sim.planned_counts import LEAST_VEH_H, PERMISSIVE, SATURATION_VEH_H
 from tsc_marl.sim.road_network import RoadNetwork, Signal, edge_of
 from tsc_marl.sim.signal_timing import Timing
 from tsc_marl.sim.turning_counts import PlanningContext, TurningCounts
 
-SATURATION_VEH_H = 1800.0
-PERMISSIVE = 0.4
-LEAST_VEH_H = 1.0
 LOST_S = 1.0
 LEAST_S, MOST_S = 30, 120
 MOST_SETS = 1000

@@ -230,8 +230,9 @@ class TrafficEnv:
             with self._blamed():
                 detected = episode.detectors.show(self.vehicles, self.now, self.engine.api)
         self.avail = legal_phases(self.timers, self.now)
-        failed = np.zeros(len(self.net.lane_length_m), dtype=bool)
-        self._view = SignalView(self.now, detected, self.timers, self.avail, failed, self._next_signals)
+        self._view = SignalView(
+            self.now, detected, self.timers, self.avail, episode.detectors.failed, self._next_signals
+        )  # fmt: skip
         self.obs = episode.feedback.observe(self._view)
         passed = (self.now - self.scenario.begin_s) / self.scenario.duration_s
         self.state = np.append(self.obs[episode.feedback.observation.real], np.float32(passed))
