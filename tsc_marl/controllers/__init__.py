@@ -32,6 +32,10 @@ class Controller:
     def __init__(self, context: PlanningContext) -> None:
         self.context = context
 
+    def programs_without(self, failed: np.ndarray) -> str:
+        """Return `programs` for an episode in which the detectors of some lanes are known to have failed, [L] bool."""
+        return self.programs
+
     def reset(self, seed: int, view: SignalView) -> None:
         """Start an episode, seen at its first second."""
 

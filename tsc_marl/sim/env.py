@@ -107,6 +107,12 @@ class TrafficEnv:
             raise RuntimeError("no episode was started; call reset first")
         return self._view
 
+    def failed_lanes(self, seed: int) -> np.ndarray:
+        """Return [L] bool, the lanes whose detectors are known to have failed when an episode starts."""
+        with self._blamed():
+            begin_s, duration_s = float(self.scenario.begin_s), self.scenario.duration_s
+            return self.disturbance.detectors(self.net, seed, begin_s, duration_s).failed
+
     def reset(
         self, seed: int, *, out: Path | None = None, sumo_controlled: bool = False, programs: str = "",
         gui: list[str] | None = None, detail: bool = False, extra_options: Sequence[str] = (),

@@ -58,6 +58,12 @@ class Disturbance:
         undisturbed = (self.blind, self.frozen, self.missed, self.loops, self.connected) == (0, 0, 0, 0, 1)
         return not undisturbed or type(self).detectors is not Disturbance.detectors
 
+    @property
+    def failures_are_known(self) -> bool:
+        """Whether every detector that does not work is known to have failed."""
+        others = (self.frozen, self.missed, self.loops, self.connected) == (0, 0, 0, 1)
+        return others and type(self).detectors is Disturbance.detectors
+
     def detectors(self, net: RoadNetwork, seed: int, begin_s: float, duration_s: float) -> FaultyDetectors:
         """Return the detectors of an episode.
 
