@@ -241,7 +241,7 @@ def at():
 def bound(*vehicles):
     """Return what a controller counts, vehicles given as (link, metres, halting)."""
     link, distance_m, halting = np.array(vehicles, dtype=float).reshape(-1, 3).T
-    return link_counts.ApproachingVehicles(link.astype(int), distance_m, halting.astype(bool))
+    return link_counts.ApproachingVehicles(link.astype(int), distance_m, halting.astype(bool), np.ones(len(link)))
 
 
 @pytest.mark.parametrize(("name", "expected"), [("longest_queue", [1, 1]), ("max_wave", [1, 0]), ("max_pressure", [2, 1])])

@@ -18,6 +18,7 @@ from tsc_marl import algos, controllers, old_options
 from tsc_marl.bounds import Count, check, check_list
 from tsc_marl.errors import UserError, unknown
 from tsc_marl.paths import CONFIGS, read_yaml
+from tsc_marl.rollout.stress import TrainStress
 from tsc_marl.rollout.task import MetricNames, Task
 from tsc_marl.sim import metrics, scenario
 from tsc_marl.sim.demand import Demand
@@ -57,6 +58,7 @@ class ExperimentConfig:
     sim: SimConfig = field(default_factory=SimConfig)
     demand: Demand = field(default_factory=Demand)
     """Demand of the training episodes; each can have its own."""
+    train_stress: TrainStress = field(default_factory=TrainStress)
     eval_demand: Demand = field(default_factory=Demand)
     """Demand of the evaluation; by default the vehicles of the route files."""
     eval_seeds: tuple[int, ...] = EVAL_SEEDS
@@ -92,6 +94,12 @@ class ExperimentConfig:
             if not 0 <= seed < 1000:
                 raise UserError(f"seeds must lie in 0 .. 999; got {seed}")
         check_eval_seeds(self.eval_seeds)
+        for name, timing in zip(self.train_stress.timing, self.stress_timings, strict=True):
+            if timing.decision_s != self.timing.decision_s:
+                raise UserError(
+                    f"train-stress.timing {name} decides every {timing.decision_s} s, this training every "
+                    f"{self.timing.decision_s} s; episodes of a training need as many decisions, so use another timing"
+                )
 
     @property
     def runs(self) -> "list[RunConfig[Any]]":
@@ -107,6 +115,20 @@ class ExperimentConfig:
     def task(self) -> Task:
         """Return the task of the training episodes."""
         return Task(self.network, self.timing, self.sim, self.demand, metrics=self.metrics)
+
+    @property
+    def stress_timings(self) -> list[Timing]:
+        """The timings that training episodes draw from."""
+        return [read_timing(name) for name in self.train_stress.timing]
+
+    def episode_task(self, task: Task, seed: int) -> Task:
+        """Return the task of the training episode with a SUMO seed."""
+        return self.train_stress.apply(task, seed, self.stress_timings)
+
+    def strongest_tasks(self) -> list[Task]:
+        """Return tasks at the limits of `train_stress`, one for each timing."""
+        stressed = replace(self.task(), disturbance=self.train_stress.strongest())
+        return [replace(stressed, timing=timing) for timing in self.stress_timings or [self.timing]]
 
     def eval_task(self) -> Task:
         """Return the task of the evaluation."""

@@ -6,7 +6,8 @@ from typing import ClassVar
 import numpy as np
 
 from tsc_marl import plugins
-from tsc_marl.sim.link_counts import ApproachingVehicles, LinkCounts
+from tsc_marl.sim.link_counts import ApproachingVehicles
+from tsc_marl.sim.planned_counts import PlannedCounts
 from tsc_marl.sim.signal_view import SignalView
 from tsc_marl.sim.turning_counts import PlanningContext
 
@@ -31,6 +32,10 @@ class Controller:
     def __init__(self, context: PlanningContext) -> None:
         self.context = context
 
+    def programs_without(self, failed: np.ndarray) -> str:
+        """Return `programs` for an episode in which the detectors of some lanes are known to have failed, [L] bool."""
+        return self.programs
+
     def reset(self, seed: int, view: SignalView) -> None:
         """Start an episode, seen at its first second."""
 
@@ -39,9 +44,14 @@ class Controller:
         return np.zeros(len(view.timers), dtype=int)
 
 
+TRAFFIC_VEH = 0.5
+"""A link with so many vehicles, seen or expected, has traffic."""
+
+
 class Greedy(Controller):
     """Serves, at every decision, the phase whose green links score highest together; stays on a tie.
 
+    Where detectors are known to have failed, vehicles are expected as planned (`PlannedCounts`).
     A link with traffic that has been red for `MAX_RED_S` comes first. Without that guard, all of these rules starve a side road
     with few vehicles.
     """
@@ -50,10 +60,11 @@ class Greedy(Controller):
 
     def __init__(self, context: PlanningContext) -> None:
         super().__init__(context)
-        self.links = LinkCounts(context.network)
+        self.links = PlannedCounts(context)
 
     def reset(self, seed: int, view: SignalView) -> None:
         """Forget the reds of the last episode."""
+        self.links.reset(view)
         self._served_s = np.full(self.links.size, view.now_s)
 
     def scores(self, bound: ApproachingVehicles) -> np.ndarray:
@@ -73,7 +84,7 @@ class Greedy(Controller):
     def _choose(self, i: int, view: SignalView, near: np.ndarray, worth: np.ndarray) -> int:
         green, present = self.links.green[i], view.timers[i].phase
         served_s = self.links.for_signal(self._served_s, i)
-        served_s[green[present] | (near == 0)] = view.now_s
+        served_s[green[present] | (near < TRAFFIC_VEH)] = view.now_s
         score = np.round(green @ worth, 6) + 1e6 * (green @ (view.now_s - served_s >= self.MAX_RED_S))
         score = np.where(view.legal[i, : len(green)], score, -np.inf)
         return present if score[present] == score.max() else int(score.argmax())

@@ -12,7 +12,7 @@ Information used: vehicles per controlled lane and per lane behind the signal; a
 import numpy as np
 
 from tsc_marl.controllers import Controller
-from tsc_marl.sim.link_counts import LinkCounts
+from tsc_marl.sim.planned_counts import PlannedCounts
 from tsc_marl.sim.signal_view import SignalView
 from tsc_marl.sim.turning_counts import PlanningContext
 
@@ -22,20 +22,26 @@ class MaxPressureLane(Controller):
 
     def __init__(self, context: PlanningContext) -> None:
         super().__init__(context)
-        links, index = LinkCounts(context.network), context.network.lane_index
+        self.links, index = PlannedCounts(context), context.network.lane_index
         self._weight = []
         for i, signal in enumerate(context.network.signals):
             weight = np.zeros((len(signal.phases), len(index)))
-            for phase, green in enumerate(links.green[i]):
+            for phase, green in enumerate(self.links.green[i]):
                 for movement in signal.links:
                     if green[movement.link]:
                         weight[phase, index[movement.in_lane]] += 1
                         weight[phase, index[movement.out_lane]] -= 1
             self._weight.append(weight)
 
+    def reset(self, seed: int, view: SignalView) -> None:
+        """Forget the queues of the last episode."""
+        self.links.reset(view)
+
     def act(self, view: SignalView) -> np.ndarray:
         """Return [N] int."""
-        on_lane = np.bincount(view.vehicles.lane, minlength=len(self.context.network.lane_index))
+        lanes = len(self.context.network.lane_index)
+        expected = np.bincount(self.links.lane, self.links.expected(view), minlength=lanes)
+        on_lane = np.bincount(view.vehicles.lane, minlength=lanes) + expected
         chosen = []
         for weight, legal, timer in zip(self._weight, view.legal, view.timers, strict=True):
             score = np.where(legal[: len(weight)], weight @ on_lane, -np.inf)

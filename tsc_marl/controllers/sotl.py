@@ -8,7 +8,7 @@ at most `PLATOON_VEH` moving vehicles within `PLATOON_M`. Information used: vehi
 import numpy as np
 
 from tsc_marl.controllers import Controller
-from tsc_marl.sim.link_counts import LinkCounts
+from tsc_marl.sim.planned_counts import PlannedCounts
 from tsc_marl.sim.signal_view import SignalView
 from tsc_marl.sim.turning_counts import PlanningContext
 
@@ -23,10 +23,11 @@ class Sotl(Controller):
 
     def __init__(self, context: PlanningContext) -> None:
         super().__init__(context)
-        self.links = LinkCounts(context.network)
+        self.links = PlannedCounts(context)
 
     def reset(self, seed: int, view: SignalView) -> None:
         """Forget who waited in the last episode."""
+        self.links.reset(view)
         self._waited_veh_s = np.zeros(self.links.size)
 
     def act(self, view: SignalView) -> np.ndarray:

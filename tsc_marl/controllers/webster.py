@@ -26,13 +26,11 @@ from scipy.optimize import linprog
 from tsc_marl.controllers import Controller
 from tsc_marl.sim import signal_programs
 from tsc_marl.sim.link_counts import LinkCounts
+from tsc_marl.sim.planned_counts import LEAST_VEH_H, PERMISSIVE, SATURATION_VEH_H
 from tsc_marl.sim.road_network import RoadNetwork, Signal, edge_of
 from tsc_marl.sim.signal_timing import Timing
 from tsc_marl.sim.turning_counts import PlanningContext, TurningCounts
 
-SATURATION_VEH_H = 1800.0
-PERMISSIVE = 0.4
-LEAST_VEH_H = 1.0
 LOST_S = 1.0
 LEAST_S, MOST_S = 30, 120
 MOST_SETS = 1000
@@ -88,20 +86,30 @@ def demand(signal: Signal, green: np.ndarray, protected: np.ndarray, flows: Turn
 
 def best_plan(demand: PhaseDemand, timing: Timing) -> signal_programs.Plan:
     """Return the plan with Webster's cycle."""
+    lengths = {phases: _exact_cycle_s(demand, phases, timing) for phases in candidates(demand)}
+    phases = min(lengths, key=lengths.__getitem__)
+    return plan_of(demand, phases, lengths[phases], timing)
+
+
+def planned_greens(demand: PhaseDemand, phases: tuple[int, ...], timing: Timing) -> tuple[int, ...]:
+    """Return the greens [s] of these phases with Webster's cycle."""
+    return plan_of(demand, phases, _exact_cycle_s(demand, phases, timing), timing).green_s
+
+
+def _exact_cycle_s(demand: PhaseDemand, phases: tuple[int, ...], timing: Timing) -> float:
+    """Return Webster's cycle before it is bounded."""
+    ratio = flow_ratio(demand, phases)
     lost_s = timing.change_s + LOST_S
-    shortest: tuple[float, tuple[int, ...]] | None = None
-    for phases in candidates(demand):
-        ratio = flow_ratio(demand, phases)
-        length = (1.5 * lost_s * len(phases) + 5) / (1 - ratio) if ratio < SATURATED else 1e3 * ratio + len(phases)
-        if shortest is None or length < shortest[0]:
-            shortest = length, phases
-    assert shortest is not None
-    phases = shortest[1]
+    return (1.5 * lost_s * len(phases) + 5) / (1 - ratio) if ratio < SATURATED else 1e3 * ratio + len(phases)
+
+
+def plan_of(demand: PhaseDemand, phases: tuple[int, ...], exact_s: float, timing: Timing) -> signal_programs.Plan:
+    """Return the plan whose cycle is the exact one, within bounds and in whole seconds."""
     least_s = max(LEAST_S, len(phases) * (timing.change_s + timing.min_green_s))
     most_s = max(least_s, MOST_S)
     if timing.max_red_s is not None:  # a link that is green in one phase is red for the rest, less one yellow
         most_s = max(least_s, min(most_s, timing.max_red_s + timing.min_green_s + timing.yellow_s))
-    cycle_s = round(min(max(shortest[0], least_s), most_s))
+    cycle_s = round(min(max(exact_s, least_s), most_s))
     return signal_programs.Plan(phases, splits(demand, phases, cycle_s, timing))
 
 

@@ -119,14 +119,14 @@ class EvaluationSession:
         return results
 
     def stress(self, task: Task, policies: Mapping[str, Policy], undisturbed: Results, disturbances: Sequence[str]) -> None:
-        """Measure policies under disturbances and print a table; SUMO's own detectors cannot be disturbed."""
+        """Measure policies under disturbances and print a table; SUMO's own detectors can only fail for good."""
         results: dict[str, Results] = {UNDISTURBED: undisturbed}
         for name in disturbances:
             disturbed = replace(task, disturbance=find_disturbance(name))
             able = {
                 label: policy
                 for label, policy in policies.items()
-                if label in undisturbed and not (disturbed.disturbance.affects_detectors and policy.hides_detectors)
+                if label in undisturbed and policy.plays_under(disturbed.disturbance)
             }
             results[name] = self._play(disturbed, able, None, f"{task.network}, {name}")
             path = self.out / file_name(task.network) / f"disturbance_{file_name(name)}.json"

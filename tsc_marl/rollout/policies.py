@@ -12,6 +12,7 @@ from tsc_marl.errors import UserError
 from tsc_marl.plugins import blamed
 from tsc_marl.rollout.task import Task, spec_from_env
 from tsc_marl.sim import fingerprint, road_network
+from tsc_marl.sim.disturbances import Disturbance
 from tsc_marl.sim.env import TrafficEnv
 from tsc_marl.sim.feedback import SimConfig
 from tsc_marl.sim.turning_counts import planning_context
@@ -43,10 +44,12 @@ class ControllerPolicy:
     sim: ClassVar[SimConfig | None] = None
     """Controllers play with the observation and reward of the task."""
 
-    @property
-    def hides_detectors(self) -> bool:
-        """Whether SUMO's own programs drive: their detectors cannot be disturbed."""
-        return controllers.find(self.name).sumo_controlled
+    def plays_under(self, disturbance: Disturbance) -> bool:
+        """Return whether it uses detectors that can be disturbed so; those of SUMO's own programs can only be known to fail."""
+        kind = controllers.find(self.name)
+        has_fallback = kind.programs_without is not controllers.Controller.programs_without
+        free = not (kind.sumo_controlled and disturbance.affects_detectors)
+        return free or (has_fallback and disturbance.failures_are_known)
 
     def task_for(self, task: Task) -> Task:
         """Return the task with the observation and reward of this policy."""
@@ -61,7 +64,9 @@ class ControllerPolicy:
         kind = controllers.find(self.name)
         with blamed("controller", self.name, kind):
             controller = kind(planning_context(env))
-        env.reset(seed, sumo_controlled=controller.sumo_controlled, programs=controller.programs, **options)
+        with blamed("controller", self.name, kind):
+            programs = controller.programs_without(env.failed_lanes(seed))
+        env.reset(seed, sumo_controlled=controller.sumo_controlled, programs=programs, **options)
         return ControllerDriver(self.name, controller, env, seed)
 
 
@@ -78,7 +83,10 @@ class TrainedPolicy:
     """Observation and reward of the training; None for those of the task."""
     signals: fingerprint.Signals | None = None
     """The signals of the training (`fingerprint.of_signals`); None where unknown, as in files of earlier versions."""
-    hides_detectors: ClassVar[bool] = False
+
+    def plays_under(self, disturbance: Disturbance) -> bool:
+        """Return True: every disturbance reaches what it observes."""
+        return True
 
     def task_for(self, task: Task) -> Task:
         """Return the task with the observation and reward of this policy.

@@ -6,14 +6,14 @@ from typing import Annotated
 import torch
 import tyro
 
-from tsc_marl.sim import metrics, road_network
+from tsc_marl.sim import metrics
 from tsc_marl.sim import scenario as scenarios
 from tsc_marl.sim.demand import Demand
 from tsc_marl.sim.disturbances import Disturbance
 from tsc_marl.sim.env import TrafficEnv
 from tsc_marl.sim.feedback import SimConfig
 from tsc_marl.sim.observations.movements import LINK_FEATURES, PHASE_FEATURES, SIGNAL_FEATURES, MovementsObservation
-from tsc_marl.sim.signal_timing import Timing
+from tsc_marl.sim.signal_timing import SignalTimer, Timing
 from tsc_marl.types import Movements, Spec
 
 MetricNames = Annotated[
@@ -58,10 +58,13 @@ def check_task(task: Task) -> tuple[str, ...]:
     """Read a task's files before anything starts; return notes on its signals, a line each.
 
     Raises:
-        UserError: for files that cannot be used.
+        UserError: for files that cannot be used, and a timing or an observation that the network or the disturbance refuses.
     """
     scenarios.scheduled(task.scenario)
-    return road_network.of(task.scenario, task.sim.detection_m).notes
+    net = task.env().net
+    for signal in net.signals:
+        SignalTimer(signal.name, signal.phases, task.timing, 0.0)
+    return net.notes
 
 
 def spec_from_env(env: TrafficEnv) -> Spec:

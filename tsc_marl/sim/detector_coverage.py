@@ -23,6 +23,18 @@ class DetectorCoverage:
     weight: np.ndarray
     """[L, K] share of a vehicle."""
 
+    def covered_share(self, lanes: np.ndarray, length_m: np.ndarray, reach_m: float) -> np.ndarray:
+        """Return, per signal lane, the share of the road within `reach_m` of its stop line that lies on some lanes.
+
+        Args:
+            lanes: [L] bool.
+            length_m: [L] of the lanes.
+            reach_m: upstream of the stop line.
+        """
+        metres = np.clip(reach_m - self.offset_m, 0.0, length_m[:, None]).ravel()
+        slot, on_lanes = self.slot.ravel(), np.repeat(lanes, self.slot.shape[1])
+        return np.bincount(slot, metres * on_lanes) / np.bincount(slot, metres)
+
 
 def interior(net: "sumolib.net.Net", connection: "sumolib.net.connection.Connection") -> list:
     """Return the lanes inside the junction that a connection passes, in driving order."""

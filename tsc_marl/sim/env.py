@@ -107,6 +107,12 @@ class TrafficEnv:
             raise RuntimeError("no episode was started; call reset first")
         return self._view
 
+    def failed_lanes(self, seed: int) -> np.ndarray:
+        """Return [L] bool, the lanes whose detectors are known to have failed when an episode starts."""
+        with self._blamed():
+            begin_s, duration_s = float(self.scenario.begin_s), self.scenario.duration_s
+            return self.disturbance.detectors(self.net, seed, begin_s, duration_s).failed
+
     def reset(
         self, seed: int, *, out: Path | None = None, sumo_controlled: bool = False, programs: str = "",
         gui: list[str] | None = None, detail: bool = False, extra_options: Sequence[str] = (),
@@ -230,8 +236,9 @@ class TrafficEnv:
             with self._blamed():
                 detected = episode.detectors.show(self.vehicles, self.now, self.engine.api)
         self.avail = legal_phases(self.timers, self.now)
-        failed = np.zeros(len(self.net.lane_length_m), dtype=bool)
-        self._view = SignalView(self.now, detected, self.timers, self.avail, failed, self._next_signals)
+        self._view = SignalView(
+            self.now, detected, self.timers, self.avail, episode.detectors.failed, self._next_signals
+        )  # fmt: skip
         self.obs = episode.feedback.observe(self._view)
         passed = (self.now - self.scenario.begin_s) / self.scenario.duration_s
         self.state = np.append(self.obs[episode.feedback.observation.real], np.float32(passed))

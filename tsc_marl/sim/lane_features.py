@@ -22,6 +22,10 @@ class LaneFeatures:
         self.lanes = [len(signal.lanes) for signal in context.network.signals]
         self._slots = sum(self.lanes)
 
+    def failed(self, lanes: np.ndarray) -> np.ndarray:
+        """Return, per signal lane, the share of its detection distance on failed lanes; `lanes` is [L] bool."""
+        return self._network.detector_coverage.covered_share(lanes, self._network.lane_length_m, self._detection_m)
+
     def __call__(self, vehicles: Vehicles) -> np.ndarray:
         """Return [features, all signal lanes]."""
         detection, length_m = self._network.detector_coverage, self._network.lane_length_m

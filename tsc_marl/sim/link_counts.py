@@ -20,6 +20,8 @@ class ApproachingVehicles:
     """[K] to its stop line."""
     halting: np.ndarray
     """[K] bool."""
+    weight: np.ndarray
+    """[K] 1 for a detected vehicle; for one that is only expected, less (`PlannedCounts`)."""
 
 
 class LinkCounts:
@@ -63,8 +65,8 @@ class LinkCounts:
                 signal, link, distance_m, _ = ahead[0]
                 rows.append((self._first[signal] + link, distance_m, speed_ms < HALTING_MS))
         link, distance_m, halting = np.array(rows).reshape(-1, 3).T
-        return ApproachingVehicles(link.astype(int), distance_m, halting.astype(bool))
+        return ApproachingVehicles(link.astype(int), distance_m, halting.astype(bool), np.ones(len(link)))
 
     def count(self, bound: ApproachingVehicles, which: np.ndarray) -> np.ndarray:
         """Return [L] veh: the vehicles `which` [K] bool picks, by their link."""
-        return np.bincount(bound.link[which], minlength=self.size).astype(float)
+        return np.bincount(bound.link[which], bound.weight[which], minlength=self.size)

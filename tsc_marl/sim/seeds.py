@@ -19,7 +19,7 @@ TRAIN_SEEDS = 1_000_000
 WARM_UP_SEED = 2_000_000_000
 """SUMO seed of the warm-up in which a controller counts turning vehicles."""
 
-DEMAND, DETECTOR_FAULTS, STUCK_SIGNALS = 1, 2, 3
+DEMAND, DETECTOR_FAULTS, STUCK_SIGNALS, LOOPS, CONNECTED, TRAIN_STRESS = range(1, 7)
 """Streams of random numbers of one episode."""
 
 
@@ -33,6 +33,6 @@ def stream(seed: int, number: int) -> np.random.Generator:
 
     Args:
         seed: SUMO seed of the episode.
-        number: DEMAND, DETECTOR_FAULTS or STUCK_SIGNALS.
+        number: one of those above, such as DEMAND.
     """
     return np.random.default_rng([seed, number])

@@ -1,6 +1,6 @@
 """Signal programs that SUMO runs by itself: cyclic plans with our timing, written as SUMO's own `tlLogic`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from xml.sax.saxutils import quoteattr
 
@@ -20,15 +20,15 @@ class Plan:
     phases: tuple[int, ...]
     """Numbers in `Signal.phases`."""
     green_s: tuple[int, ...]
-    """Duration of each green; the first guess where SUMO chooses it."""
+    """Duration of each green; the shortest where SUMO chooses it."""
     offset_s: int = 0
     """The first green starts at this time, and every cycle later."""
     kind: str = "static"
     """SUMO's type: static, actuated or delay_based."""
-    most_s: int = 0
-    """Longest green, where SUMO chooses it."""
-    parameters: dict[str, float] = field(default_factory=dict)
-    """SUMO's parameters of that type."""
+    most_s: tuple[int, ...] = ()
+    """Longest greens, where SUMO chooses them."""
+    parameters: Mapping[str, float | str] = field(default_factory=dict)
+    """SUMO's parameters of that type, and by its name what detects on a lane."""
 
     def cycle_s(self, timing: Timing) -> int:
         """Return the cycle with these greens."""
@@ -47,10 +47,11 @@ def xml(signals: Sequence[Signal], plans: Sequence[Plan], timing: Timing) -> str
 
 def _logic(signal: Signal, plan: Plan, timing: Timing) -> str:
     rows = [f'    <param key="{key}" value="{value}"/>\n' for key, value in plan.parameters.items()]
-    for phase, green_s, after in zip(plan.phases, plan.green_s, (*plan.phases[1:], plan.phases[0]), strict=True):
+    bounds = [f' minDur="{least}" maxDur="{most}"' for least, most in zip(plan.green_s, plan.most_s, strict=False)]
+    onwards, bounds = (*plan.phases[1:], plan.phases[0]), bounds or [""] * len(plan.phases)
+    for phase, green_s, after, bound in zip(plan.phases, plan.green_s, onwards, bounds, strict=True):
         state, onward = signal.phases[phase], signal.phases[after]
-        bounds = f' minDur="{timing.min_green_s}" maxDur="{plan.most_s}"' if plan.kind != "static" else ""
-        rows.append(f'    <phase duration="{green_s}" state="{state}"{bounds}/>\n')
+        rows.append(f'    <phase duration="{green_s}" state="{state}"{bound}/>\n')
         for seconds, char in ((timing.yellow_s, "y"), (timing.all_red_s, "r")):
             if seconds:
                 rows.append(f'    <phase duration="{seconds}" state="{transition(state, onward, char)}"/>\n')

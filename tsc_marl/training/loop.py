@@ -52,6 +52,8 @@ def train(argv: list[str]) -> Path:
         experiment, folder = _resumed(experiment, argv)
     for note in check_task(experiment.task()):
         logger.info(note)
+    for stressed in experiment.strongest_tasks():
+        check_task(stressed)
     tracker = Tracker(experiment.network)
     with contextlib.ExitStack() as held:
         if folder is not None:

@@ -182,8 +182,9 @@ def _play(
     """Return the next rollout of each episode of the iteration."""
     numbers = range(run.episode, run.episode + run.experiment.episodes_per_update)
     sumo_seeds = {n: seeds.train_seed(run.config.seed, n) for n in numbers}
+    tasks = {n: run.experiment.episode_task(run.task, seed) for n, seed in sumo_seeds.items()}
     jobs = [
-        Job(n, run.task, policy, seed, explore_seed=seed, rollout_length=length, previous_policies=earlier)
+        Job(n, tasks[n], policy, seed, explore_seed=seed, rollout_length=length, previous_policies=earlier)
         for n, seed in sumo_seeds.items()
     ]
     return sorted(pool.run(jobs), key=lambda result: result.job.episode)

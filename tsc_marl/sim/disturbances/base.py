@@ -29,6 +29,10 @@ class Disturbance:
     """Probability that a vehicle is not seen at a decision."""
     stuck: NaturalNumber = 0
     """Signals that run their fixed program whatever is asked."""
+    loops: Share = 0.0
+    """Share of the signals whose detectors are loops at the stop line and 40 m before it: vehicles elsewhere are not seen."""
+    connected: Share = 1.0
+    """Share of the vehicles that are seen at all."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be."""
@@ -51,7 +55,14 @@ class Disturbance:
     @property
     def affects_detectors(self) -> bool:
         """Whether detectors are disturbed: by a share, or by a subclass with detectors of its own."""
-        return bool(self.blind or self.frozen or self.missed) or type(self).detectors is not Disturbance.detectors
+        undisturbed = (self.blind, self.frozen, self.missed, self.loops, self.connected) == (0, 0, 0, 0, 1)
+        return not undisturbed or type(self).detectors is not Disturbance.detectors
+
+    @property
+    def failures_are_known(self) -> bool:
+        """Whether every detector that does not work is known to have failed."""
+        others = (self.frozen, self.missed, self.loops, self.connected) == (0, 0, 0, 1)
+        return others and type(self).detectors is Disturbance.detectors
 
     def detectors(self, net: RoadNetwork, seed: int, begin_s: float, duration_s: float) -> FaultyDetectors:
         """Return the detectors of an episode.
@@ -62,7 +73,8 @@ class Disturbance:
             begin_s: start of the window [s].
             duration_s: its length [s].
         """
-        return FaultyDetectors(net, seed, begin_s, duration_s, self.blind, self.frozen, self.missed)
+        shares = (self.blind, self.frozen, self.missed, self.loops, self.connected)
+        return FaultyDetectors(net, seed, begin_s, duration_s, *shares)
 
     def incident(self, net: RoadNetwork, from_s: float) -> Breakdown | None:
         """Return what happens on the road in an episode; its `apply` is called before each decision. None: nothing.

@@ -37,7 +37,7 @@ class MovementsObservation(Observation):
     | green_behind | share of the links behind the receiving lane that have green at the next signal | - |
     | green | whether the phase shown gives it green | - |
     | since_green | time since it last had green, at most 3 | 120 s |
-    | failed, failed_behind | whether the detectors of the incoming and receiving lanes are known to have failed | - |
+    | failed, failed_behind | share of the detection distance, and of the receiving lanes, whose detectors have failed | - |
 
     then per phase whether it is shown, and whether it may be chosen; then per signal the time since the last change was decided
     [60 s], whether it may change now, and the timing: time between decisions, from green to green, and least green [10 s each].
@@ -80,7 +80,7 @@ class MovementsObservation(Observation):
         self._green_s = np.where(np.isnan(self._green_s) | green, view.now_s, self._green_s)
         since_green = np.minimum(3.0, (view.now_s - self._green_s) / RED_S).ravel()[structure.links]
         parts = [upstream, self._behind(view.vehicles), ahead, green.ravel()[structure.links], since_green]
-        flat[structure.links] = np.column_stack([*parts, view.failed[structure.lane], failed_behind])
+        flat[structure.links] = np.column_stack([*parts, self._lanes.failed(view.failed)[structure.slot], failed_behind])
         phases = np.zeros((*structure.phase_real.shape, len(PHASE_FEATURES)), dtype=np.float32)
         phases[rows, shown, 0] = 1
         phases[..., 1] = view.legal
@@ -109,7 +109,6 @@ class Structure:
         phase_real: [N, A] bool.
         onward: [E, 2] pairs of links n L + l: vehicles of the first go on to the second.
         links: [M] number n L + l of each link.
-        lane: [M] number of its incoming lane in the network.
         slot: [M] its incoming lane among the lanes of all signals.
         lane_links: [M] number of links of that lane.
         receiving, receiver: pairs of a receiving lane and the position of its link in `links`.
@@ -138,8 +137,8 @@ class Structure:
         onward = [(flat[k][0], other) for k, lanes in enumerate(near) for lane in lanes for other in leaving.get(lane, ())]
         self.onward = np.array(onward, dtype=int).reshape(-1, 2)
         self._set_receiving(net, flat)
-        self.lane = np.array([net.lane_index[link.in_lane] for _, _, link in flat])
-        length_m, limit_ms = net.lane_length_m[self.lane], net.lane_limit_ms[self.lane]
+        lane = [net.lane_index[link.in_lane] for _, _, link in flat]
+        length_m, limit_ms = net.lane_length_m[lane], net.lane_limit_ms[lane]
         away_m = [min(link.next_lanes.values(), default=ONWARD_M) for _, _, link in flat]
         turn = np.array([[link.turn.lower() == turn for turn in TURNS] for _, _, link in flat], dtype=float)
         columns = [
