@@ -122,6 +122,8 @@ def command(
         "--summary-output": str(out / f"summary_{seed}.xml"),
         "--summary-output.period": "5",
     }
+    if scenario.ignore_junction_blocker_s is not None:
+        options["--ignore-junction-blocker"] = f"{scenario.ignore_junction_blocker_s:g}"
     orders = [f"<timedEvent type='SaveTLSStates' source={quoteattr(s)} dest='tls_{seed}.xml'/>" for s in tls]
     if detail:
         orders.append(

@@ -58,7 +58,7 @@ def of_scenario(scenario: Scenario) -> dict[str, str]:
     Raises:
         UserError: when a file cannot be read.
     """
-    return of_files(scenario) | {"sumo_options": _sumo_options(scenario.collision_action)}
+    return of_files(scenario) | {"sumo_options": _sumo_options(scenario.collision_action, scenario.ignore_junction_blocker_s)}
 
 
 def of_training(scenario: Scenario, detection_m: float) -> dict[str, Any]:
@@ -149,8 +149,10 @@ def _file_digest(path: Path, _changed_ns: int) -> str:
 
 
 @functools.cache
-def _sumo_options(collision_action: str) -> str:
+def _sumo_options(collision_action: str, ignore_junction_blocker_s: float | None) -> str:
     """Return SUMO's options that concern the traffic, as `--name value`."""
-    nothing = Scenario("", Path(), (), 0, 1, "", "", collision_action=collision_action)
+    nothing = Scenario(
+        "", Path(), (), 0, 1, "", "", collision_action=collision_action, ignore_junction_blocker_s=ignore_junction_blocker_s
+    )
     options = f" {' '.join(engine.command(nothing, 0, Path()))}".split(" --")[1:]
     return " ".join(f"--{option}" for option in options if not any(part in f"--{option} " for part in NOT_TRAFFIC))

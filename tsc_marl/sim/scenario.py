@@ -2,21 +2,24 @@
 
 import functools
 import importlib.util
+import math
 from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
+from typing import Any
 from xml.etree.ElementTree import Element
 
 from tsc_marl.errors import UserError, unknown
 from tsc_marl.paths import NETWORKS, read_yaml
 from tsc_marl.sim import output_files, route_files, sumocfg, xml_files
+from tsc_marl.sim.legal_values import seconds
 
 FILE = "scenario.yaml"
 LONGEST_S = 366 * 86400
 """Of a window."""
 COLLISION_ACTIONS = ("teleport", "warn", "remove", "none")
 """Values of SUMO's option `collision.action`, its default first."""
-OPTIONAL = ("additional", "collision_action")
+OPTIONAL = ("additional", "collision_action", "ignore_junction_blocker_s")
 """Fields that a scenario.yaml may leave out."""
 _elsewhere: dict[str, Path] = {}
 """Scenario files outside `networks/` that this process uses, by the plain name of the network."""
@@ -40,6 +43,9 @@ class Scenario:
     """SUMO additional files without vehicles, such as bus stops and vehicle types."""
     collision_action: str = COLLISION_ACTIONS[0]
     """What SUMO does with vehicles that collide: move them away, warn, remove them, or nothing."""
+    ignore_junction_blocker_s: float | None = None
+    """SUMO's option `ignore-junction-blocker`: others pass through a vehicle that has stood so long inside a junction [s]; None:
+    never."""
 
     @property
     def duration_s(self) -> int:
@@ -111,12 +117,27 @@ def load(network: str, networks: Path = NETWORKS) -> Scenario:
         raise UserError(f"{path}: end_s {raw['end_s']} must be at most {LONGEST_S} s, a year, after begin_s {raw['begin_s']}")
     if (action := raw.get("collision_action", COLLISION_ACTIONS[0])) not in COLLISION_ACTIONS:
         raise UserError(f"{path}: collision_action must be one of {', '.join(COLLISION_ACTIONS)}; got {action!r}")
+    raw.update(_junction_blocker(path, raw))
     files = {
         "net": _resolve(path, "net", raw["net"]),
         "routes": _resolve_all(path, "routes", raw["routes"]),
         "additional": _resolve_all(path, "additional", raw.get("additional", ())),
     }
     return Scenario(name=name, **{**raw, **files})
+
+
+def _junction_blocker(path: Path, raw: dict[str, Any]) -> dict[str, float]:
+    """Return the checked value of `ignore_junction_blocker_s`; none where SUMO's value is negative, which is its `never`."""
+    given = raw.pop("ignore_junction_blocker_s", None)
+    if given is None:
+        return {}
+    try:
+        value = seconds(str(given))
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value) or isinstance(given, bool):
+        raise UserError(f"{path}: ignore_junction_blocker_s must be a number of seconds, or be left out; got {given!r}")
+    return {"ignore_junction_blocker_s": value} if value >= 0 else {}
 
 
 def _scenario_file(network: str, networks: Path) -> Path:
