@@ -9,10 +9,12 @@ from helpers.cli import one_line
 
 from tsc_marl.analysis import locks as report
 from tsc_marl.cli.main import main
+from tsc_marl.errors import UserError
 from tsc_marl.sim import fingerprint, scenario
 from tsc_marl.sim.blockers import circles
 from tsc_marl.sim.env import TrafficEnv
 from tsc_marl.sim.locks import CIRCLE, NO_GAP, STARVED, STOP, LockTracker
+from tsc_marl.sim.scenario import PATIENCE
 
 SEED = 1
 LAP = [f"{edge}{part}" for edge in ("A0B0", "B0B1", "B1A1", "A1A0") for part in ("", ".110.00")]
@@ -142,30 +144,38 @@ def test_bad_input(capsys):
     assert "standing_s must be positive" in one_line(capsys.readouterr().err)
 
 
-# vehicles that block each other inside a junction
+# vehicles that block each other for good
 
 
-def test_ignored_blockers_are_an_option_of_the_scenario(tmp_path):
-    given = scenario.load("cross")
-    name, written = scenario.FILE, (scenario.NETWORKS / "cross" / scenario.FILE).read_text(encoding="utf-8")
-    lines = written.replace('"cross.', f'"{scenario.NETWORKS}/cross/cross.')
-    for text, value in (("", None), ("ignore_junction_blocker_s: 60", 60.0), ("ignore_junction_blocker_s: -1", None)):
-        (tmp_path / name).write_text(f"{lines}\n{text}\n", encoding="utf-8")
-        assert scenario.load(str(tmp_path)).ignore_junction_blocker_s == value
-    tags = [
-        fingerprint.of_scenario(dataclasses.replace(given, ignore_junction_blocker_s=s))["sumo_options"]
-        for s in (None, 60.0, 30.0)
-    ]
-    assert "ignore-junction-blocker" not in tags[0]
-    assert [tag.replace(f" --ignore-junction-blocker {s}", "") for tag, s in zip(tags[1:], (60, 30), strict=True)] == tags[:1] * 2
-    assert len(set(tags)) == 3
-
-
-@pytest.mark.parametrize("value", ["soon", "true", ".nan", "[1]"])
-def test_what_is_no_time_to_ignore_blockers_after(value, tmp_path):
-    (tmp_path / scenario.FILE).write_text(
-        f"net: x\nroutes: [y]\nbegin_s: 0\nend_s: 1\nlicence: a\nsource: b\nignore_junction_blocker_s: {value}\n",
+def one(folder, text):
+    (folder / scenario.FILE).write_text(
+        f"net: {scenario.NETWORKS}/cross/cross.net.xml\nroutes: [{scenario.NETWORKS}/cross/cross.rou.xml]\n"
+        f"begin_s: 0\nend_s: 60\nlicence: a\nsource: b\n{text}\n",
         encoding="utf-8",
     )
-    with pytest.raises(scenario.UserError, match="ignore_junction_blocker_s must be a number of seconds"):
-        scenario.load(str(tmp_path))
+    return scenario.load(str(folder))
+
+
+@pytest.mark.parametrize(("field", "option"), [(name, f"--{name.removesuffix('_s').replace('_', '-')}") for name in PATIENCE])
+def test_a_scenario_ends_waits_that_are_for_good(field, option, tmp_path):
+    """By an option of SUMO, which the tags of runs tell; without it they have not changed."""
+    given = [one(tmp_path, text) for text in ("", f"{field}: -1", f"{field}: 60", f"{field}: 0:01:30")]
+    assert [getattr(each, field) for each in given] == [None, None, 60, 90]
+    before, never, *tags = (fingerprint.of_scenario(each)["sumo_options"].split(" --") for each in given)
+    assert before == never == fingerprint.of_scenario(scenario.load("cross"))["sumo_options"].split(" --")
+    assert "ignore-junction-blocker" not in " ".join(before)
+    assert "time-to-teleport -1" in before
+    for tag, value in zip(tags, ("60", "90"), strict=True):
+        assert set(tag) - set(before) == {f"{option[2:]} {value}"}
+
+
+@pytest.mark.parametrize("field", PATIENCE)
+@pytest.mark.parametrize("value", ["soon", "true", ".nan", "[1]"])
+def test_what_is_no_time_to_end_waits_after(field, value, tmp_path):
+    with pytest.raises(UserError, match=f"{field} must be a number of seconds, or be left out"):
+        one(tmp_path, f"{field}: {value}")
+
+
+def test_waits_that_are_for_good_end(tmp_path):
+    given = dataclasses.replace(ring(tmp_path), time_to_teleport_s=60.0)
+    assert not [lock for lock in watch(given, alternating, 120) if lock.until_s is None and lock.cause == CIRCLE]

@@ -97,6 +97,11 @@ class RolloutResult:
     locks: tuple[Lock, ...] = ()
 
     @property
+    def starts_jammed(self) -> bool:
+        """Whether the episode started from a jam."""
+        return bool(self.job.task.disturbance.jam_s)
+
+    @property
     def finished(self) -> bool:
         """Whether the episode has ended."""
         return self.metrics is not None

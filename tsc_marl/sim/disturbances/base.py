@@ -29,6 +29,9 @@ class Disturbance:
     """Probability that a vehicle is not seen at a decision."""
     stuck: NaturalNumber = 0
     """Signals that run their fixed program whatever is asked."""
+    jam_s: NaturalNumber = 0
+    """Every signal holds one phase for so long, before the first decision: the episode starts from a jam. The window ends as much
+    later. SUMO's own programs hold nothing."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be."""
