@@ -27,8 +27,8 @@ def draw(path: Path, net: Path, lock: Lock, title: str) -> None:
         title: of the picture.
     """
     ways = junction_ways(net)
-    figure = new_figure(figsize=(11, 5.6), layout="constrained")
-    whole, close = figure.subplots(1, 2)
+    figure = new_figure(figsize=(11, 5.4), layout="constrained")
+    whole, close = figure.subplots(1, 2, width_ratios=(1.0, 1.3))
     first = [lock.vehicles[name] for name in lock.first]
     fronts = np.array([vehicle.body[-1] for vehicle in first])
     low, high = fronts.min(axis=0) - NEAR_M, fronts.max(axis=0) + NEAR_M
@@ -42,12 +42,14 @@ def draw(path: Path, net: Path, lock: Lock, title: str) -> None:
     whole.add_patch(_frame(low, high))
     close.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]))
     _arrows(close, lock)
-    for vehicle in first[:LABELLED]:
-        close.annotate(vehicle.name, vehicle.body[-1], (4, 4), textcoords="offset points", fontsize=8, zorder=6, clip_on=True)
+    for i, vehicle in enumerate(first[:LABELLED]):
+        close.annotate(
+            vehicle.name, vehicle.body[-1], (6, 16 - 24 * (i % 2)), textcoords="offset points", fontsize=8, zorder=6, clip_on=True
+        )
     whole.set_title("vehicles that stand; red: those that hold up all others")
     close.set_title("who blocks whom: from a vehicle to the one in its way")
     figure.suptitle(title, wrap=True)
-    figure.savefig(path, dpi=130)
+    figure.savefig(path, dpi=110)
 
 
 def _roads(axis, ways: JunctionWays, close_up: bool) -> None:
