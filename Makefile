@@ -19,7 +19,7 @@ option = $(if $(strip $(2)),--$(1) $(2))
 given = $(if $(filter file,$(origin $(2))),,--$(1) $($(2)))
 
 .DEFAULT_GOAL := help
-.PHONY: help install train study evaluate results compare explain probe report export import watch video ui networks generate nets doctor bench bench-mpe check-lights chaos test test-sumo test-slow lint docs package clean
+.PHONY: help install train study evaluate results compare explain locks probe report export import watch video ui networks generate nets doctor bench bench-mpe check-lights chaos test test-sumo test-slow lint docs package clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -54,6 +54,9 @@ compare: .venv/installed  ## compare the finished trainings of NET
 
 explain: .venv/installed  ## show how POLICY values the phases at each decision
 	$(TSC) explain --network $(NET) $(call option,policy,$(POLICY)) $(call option,out,$(OUT)) $(call option,timing-preset,$(TIMING)) $(ARGS)
+
+locks: .venv/installed  ## show which vehicles stand for minutes under POLICY, who blocks whom, and why
+	$(TSC) locks --network $(NET) $(call option,policy,$(POLICY)) $(call option,eval-seeds,$(EVAL_SEEDS)) $(call option,out,$(OUT)) $(call option,timing-preset,$(TIMING)) $(call option,workers,$(WORKERS)) $(ARGS)
 
 probe: .venv/installed  ## bias and variance of the policy gradients at POLICY="a b"
 	$(TSC) probe --network $(NET) $(call option,policy,$(POLICY)) $(call option,episodes,$(EPISODES)) $(call option,out,$(OUT)) $(call option,workers,$(WORKERS)) $(ARGS)

@@ -458,6 +458,7 @@ LINES = {
     ),
     "watch NET=cross CONTROLLER=mappo": "watch --network cross --policy mappo",
     "explain NET=cross RUN=mappo": "explain --network cross --policy mappo",
+    "locks NET=cross POLICY=mappo EVAL_SEEDS='1 2' OUT=o": "locks --network cross --policy mappo --eval-seeds 1 2 --out o",
     "networks": "networks",
     "generate SEEDS='3 5' OUT=o WORKERS=1": "generate --seeds 3 5 --out o --workers 1",
     "generate SEEDS=3 COUNT=4": "generate --seeds 3 --count 4",
@@ -488,8 +489,8 @@ def test_make_lists_its_verbs():
     text = "\n".join(make("help"))
     verbs = re.findall(r"^make (\S+)", text, re.M)
     expected = (
-        "help install train study evaluate results compare explain probe report export import watch video ui networks generate "
-        "doctor bench bench-mpe check-lights chaos test test-sumo test-slow lint docs package clean"
+        "help install train study evaluate results compare explain locks probe report export import watch video ui "
+        "networks generate doctor bench bench-mpe check-lights chaos test test-sumo test-slow lint docs package clean"
     )
     assert verbs == expected.split()
     assert all(make(f"-n {verb}") for verb in verbs)

@@ -18,6 +18,7 @@ from tsc_marl import algos, controllers, old_options
 from tsc_marl.bounds import Count, check, check_list
 from tsc_marl.errors import UserError, unknown
 from tsc_marl.paths import CONFIGS, read_yaml
+from tsc_marl.rollout.jam_start import JamStart
 from tsc_marl.rollout.stress import TrainStress
 from tsc_marl.rollout.task import MetricNames, Task
 from tsc_marl.sim import metrics, scenario
@@ -59,6 +60,7 @@ class ExperimentConfig:
     demand: Demand = field(default_factory=Demand)
     """Demand of the training episodes; each can have its own."""
     train_stress: TrainStress = field(default_factory=TrainStress)
+    jam_start: JamStart = field(default_factory=JamStart)
     eval_demand: Demand = field(default_factory=Demand)
     """Demand of the evaluation; by default the vehicles of the route files."""
     eval_seeds: tuple[int, ...] = EVAL_SEEDS
@@ -87,6 +89,11 @@ class ExperimentConfig:
         if self.episodes % self.episodes_per_update:
             raise UserError(
                 f"episodes {self.episodes} is not a multiple of episodes-per-update {self.episodes_per_update}; change one"
+            )
+        check(self.jam_start, "jam-start.")
+        if self.jam_start.share and self.episodes_per_update < 2:
+            raise UserError(
+                "jam-start.share needs at least 2 episodes-per-update, the first of which starts on empty roads; got 1"
             )
         check_list("algos", self.algos)
         check_list("seeds", self.seeds)

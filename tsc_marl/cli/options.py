@@ -178,6 +178,26 @@ class ExplainOptions:
 
 
 @dataclass(frozen=True)
+class LocksOptions:
+    """Look for vehicles that stand for minutes, and for what holds them."""
+
+    network: str = "grid4x4"
+    """Road network."""
+    policy: str = "max_pressure"
+    """Classical controller, algorithm (the newest finished run), run id, or checkpoint file."""
+    eval_seeds: tuple[int, ...] = EVAL_SEEDS
+    """SUMO seeds of the episodes, 0 .. 999999."""
+    standing_s: Positive = 300.0
+    """How long a vehicle stands before that is a lock [s]."""
+    out: Path = Path("results/locks")
+    """Folder of the table, locks_<network>_<policy>.csv, and a map of each lock."""
+    timing_preset: str = "sumo-rl"
+    """Signal timing: a file of configs/timing/."""
+    workers: Count = field(default_factory=lambda: os.cpu_count() or 1)
+    """Processes that simulate; by default all cores."""
+
+
+@dataclass(frozen=True)
 class VideoOptions:
     """Draw a clip of an episode as a video, one policy or two side by side."""
 

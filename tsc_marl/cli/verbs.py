@@ -16,6 +16,7 @@ from tsc_marl.cli.options import (
     ExportOptions,
     GenerateOptions,
     ImportOptions,
+    LocksOptions,
     NetworksOptions,
     ProbeOptions,
     ReportOptions,
@@ -226,6 +227,32 @@ def explain(argv: list[str]) -> None:
     module.draw(path.with_suffix(".png"), task, trace, f"{title}; effect of each signal's choice")
     console.show(module.table(title, trace), module.MINOR)
     console.say(f"{module.legend(trace)}\nevery decision: {path}; map: {path.with_suffix('.png')}")
+
+
+def locks(argv: list[str]) -> None:
+    """Show which vehicles stand for minutes, who blocks whom, and why."""
+    options = cli(LocksOptions, argv, "locks")
+    from tsc_marl.analysis import locks as module
+    from tsc_marl.tracking.policies import find_policy, policy_labels
+    from tsc_marl.viz import lock_map
+
+    task = _task(options.network, options.timing_preset)
+    check_eval_seeds(options.eval_seeds)
+    policy = find_policy(options.policy, task)
+    make_folder(options.out)
+    results = module.play(task, policy, options.eval_seeds, options.standing_s, options.workers)
+    stem = file_name(f"locks_{task.network}_{policy_labels([options.policy])[options.policy]}")
+    path = options.out / f"{stem}.csv"
+    module.write(path, results)
+    found = [(result.job.sumo_seed, i, lock) for result in results for i, lock in enumerate(result.locks, 1)]
+    for seed, i, lock in found:
+        text = module.sentence(seed, lock)
+        picture = options.out / f"{stem}_{seed}_{i}.png"
+        lock_map.draw(picture, task.scenario.net, lock, f"{policy.name} on {task.network}, {text}")
+        console.show(module.table(seed, lock, module.rows_each(len(found))))
+        console.say(f"{text}; map: {picture}")
+    locked = len({seed for seed, _, _ in found})
+    console.say(f"{locked} of {len(results)} episodes have vehicles that stand {options.standing_s:.0f} s: {path}")
 
 
 def video(argv: list[str]) -> None:

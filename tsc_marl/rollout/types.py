@@ -10,6 +10,7 @@ import numpy as np
 
 from tsc_marl.rollout.policies import Policy
 from tsc_marl.rollout.task import Task
+from tsc_marl.sim.locks import Lock
 from tsc_marl.types import Batch
 
 
@@ -52,6 +53,8 @@ class Job:
     """Folder for SUMO's files; None keeps none."""
     measure_approaches: bool = False
     """Whether approaches, gridlock and emissions are measured too."""
+    locks_after_s: float = 0.0
+    """Watch an episode that is played as a whole for vehicles that stand so long (`sim.locks`); 0 does not."""
     rollout_length: int = 0
     """Approximate number of decisions of a rollout: the episode is cut into equal parts. 0 plays to the end."""
     previous_policies: tuple[Policy, ...] = ()
@@ -91,6 +94,12 @@ class RolloutResult:
     seconds: dict[str, float]
     """Wall time [s] of `simulation` and `acting`."""
     batch: Batch | None = None
+    locks: tuple[Lock, ...] = ()
+
+    @property
+    def starts_jammed(self) -> bool:
+        """Whether the episode started from a jam."""
+        return bool(self.job.task.disturbance.jam_s)
 
     @property
     def finished(self) -> bool:

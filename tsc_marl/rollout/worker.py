@@ -10,6 +10,7 @@ from tsc_marl.rollout.policies import Driver, Policy, TrainedDriver, TrainedPoli
 from tsc_marl.rollout.task import Task
 from tsc_marl.rollout.types import EpisodeMetrics, Job, RolloutResult
 from tsc_marl.sim.env import TrafficEnv
+from tsc_marl.sim.locks import LockTracker
 
 
 @dataclass
@@ -41,13 +42,14 @@ class Worker:
             _follow(driver, job.policy)
         else:
             driver = _start(env, job)
-        rollout = collect_rollout(env, driver, job.lengths(env.horizon)[-1])
+        tracker = LockTracker(env, job.locks_after_s) if job.locks_after_s else None
+        rollout = collect_rollout(env, driver, job.lengths(env.horizon)[-1], tracker and tracker.update)
         light = job.without_weights()
         if not rollout.finished:
             self._paused = PausedEpisode(light, driver)
         metrics = _end_episode(env, job) if rollout.finished else None
         seconds = {"simulation": time.perf_counter() - begun - rollout.acting_s, "acting": rollout.acting_s}
-        return RolloutResult(light, metrics, rollout.reward, seconds, rollout.batch)
+        return RolloutResult(light, metrics, rollout.reward, seconds, rollout.batch, tuple(tracker.locks) if tracker else ())
 
     def close(self) -> None:
         """End the simulation, if any."""

@@ -97,8 +97,8 @@ def command(
 ) -> list[str]:
     """Return SUMO's options for one episode; its output files go to the folder `out`.
 
-    No vehicle is teleported for its waiting, and vehicles wait to be inserted for as long as it takes. Each of them, inserted
-    or not, has a line in the trip output, but those that SUMO drops (`sim.dropped`).
+    No vehicle is teleported for its waiting unless the scenario says so. Vehicles wait to be inserted for as long as it takes.
+    Each of them, inserted or not, has a line in the trip output, but those that SUMO drops (`sim.dropped`).
 
     Args:
         scenario: what to simulate.
@@ -115,13 +115,15 @@ def command(
         "--end": str(scenario.end_s),
         "--seed": str(seed),
         "--max-depart-delay": "-1",
-        "--time-to-teleport": "-1",
+        "--time-to-teleport": "-1" if scenario.time_to_teleport_s is None else f"{scenario.time_to_teleport_s:g}",
         "--collision.action": scenario.collision_action,
         "--waiting-time-memory": "1000",
         "--tripinfo-output": str(out / f"tripinfo_{seed}.xml"),
         "--summary-output": str(out / f"summary_{seed}.xml"),
         "--summary-output.period": "5",
     }
+    if scenario.ignore_junction_blocker_s is not None:
+        options["--ignore-junction-blocker"] = f"{scenario.ignore_junction_blocker_s:g}"
     orders = [f"<timedEvent type='SaveTLSStates' source={quoteattr(s)} dest='tls_{seed}.xml'/>" for s in tls]
     if detail:
         orders.append(

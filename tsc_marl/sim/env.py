@@ -69,6 +69,9 @@ class TrafficEnv:
         self.names = tuple(signal.name for signal in self.net.signals)
         self.n_phases = tuple(len(signal.phases) for signal in self.net.signals)
         self.horizon = -(-scenario.duration_s // self.timing.decision_s)
+        self._jam_s = -(-self.disturbance.jam_s // self.timing.decision_s) * self.timing.decision_s
+        if self._jam_s:
+            self.scenario = replace(scenario, end_s=scenario.end_s + self._jam_s)
         rewards.find(self.config.reward)
         if observations.find(self.config.observation).reads_sumo and self.disturbance.affects_detectors:
             raise UserError(f"observation {self.config.observation} reads SUMO itself: its detectors cannot fail; use lanes")
@@ -152,7 +155,15 @@ class TrafficEnv:
             detectors, incident, obeying,
         )  # fmt: skip
         self._measure(self._episode)
+        if self._jam_s:
+            self._jam(seed)
         return self.obs
+
+    def _jam(self, seed: int) -> None:
+        """Hold a phase at each signal, drawn by the seed, until the jam has formed."""
+        held = seeds.stream(seed, seeds.JAM_PHASES).integers(self.n_phases)
+        while self.now < self.scenario.begin_s + self._jam_s:
+            self.step(held)
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, bool]:
         """Ask for a phase [N] int at each signal and simulate until the next decision.

@@ -11,7 +11,7 @@ from xml.parsers import expat
 from tsc_marl.errors import UserError
 from tsc_marl.sim import engine, road_network
 from tsc_marl.sim.road_network import RoadNetwork
-from tsc_marl.sim.scenario import Scenario
+from tsc_marl.sim.scenario import PATIENCE, Scenario
 from tsc_marl.sim.xml_files import open_xml
 
 Signals = dict[str, dict[str, list[str]]]
@@ -21,6 +21,8 @@ NAMED = 3
 """Longest list in a message."""
 PREFIX = "scenario."
 """First part of the tags of a run."""
+TRAFFIC_FIELDS = ("collision_action", *PATIENCE)
+"""Fields of a scenario that are options of SUMO."""
 NOT_TRAFFIC = ("-file", "-output", "--begin ", "--end ", "--seed ", "--no-")
 """Parts of SUMO's options that name files, seeds and outputs: they are no setting of the traffic."""
 
@@ -58,7 +60,7 @@ def of_scenario(scenario: Scenario) -> dict[str, str]:
     Raises:
         UserError: when a file cannot be read.
     """
-    return of_files(scenario) | {"sumo_options": _sumo_options(scenario.collision_action)}
+    return of_files(scenario) | {"sumo_options": _sumo_options(*(getattr(scenario, name) for name in TRAFFIC_FIELDS))}
 
 
 def of_training(scenario: Scenario, detection_m: float) -> dict[str, Any]:
@@ -149,8 +151,8 @@ def _file_digest(path: Path, _changed_ns: int) -> str:
 
 
 @functools.cache
-def _sumo_options(collision_action: str) -> str:
-    """Return SUMO's options that concern the traffic, as `--name value`."""
-    nothing = Scenario("", Path(), (), 0, 1, "", "", collision_action=collision_action)
+def _sumo_options(*fields: Any) -> str:
+    """Return SUMO's options that concern the traffic, as `--name value`; the fields are those of `TRAFFIC_FIELDS`."""
+    nothing = Scenario("", Path(), (), 0, 1, "", "", **dict(zip(TRAFFIC_FIELDS, fields, strict=True)))
     options = f" {' '.join(engine.command(nothing, 0, Path()))}".split(" --")[1:]
     return " ".join(f"--{option}" for option in options if not any(part in f"--{option} " for part in NOT_TRAFFIC))

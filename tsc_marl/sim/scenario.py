@@ -2,21 +2,26 @@
 
 import functools
 import importlib.util
+import math
 from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
+from typing import Any
 from xml.etree.ElementTree import Element
 
 from tsc_marl.errors import UserError, unknown
 from tsc_marl.paths import NETWORKS, read_yaml
 from tsc_marl.sim import output_files, route_files, sumocfg, xml_files
+from tsc_marl.sim.legal_values import seconds
 
 FILE = "scenario.yaml"
 LONGEST_S = 366 * 86400
 """Of a window."""
 COLLISION_ACTIONS = ("teleport", "warn", "remove", "none")
 """Values of SUMO's option `collision.action`, its default first."""
-OPTIONAL = ("additional", "collision_action")
+PATIENCE = ("ignore_junction_blocker_s", "time_to_teleport_s")
+"""Fields with a time after which SUMO ends a wait that is for good."""
+OPTIONAL = ("additional", "collision_action", *PATIENCE)
 """Fields that a scenario.yaml may leave out."""
 _elsewhere: dict[str, Path] = {}
 """Scenario files outside `networks/` that this process uses, by the plain name of the network."""
@@ -40,6 +45,11 @@ class Scenario:
     """SUMO additional files without vehicles, such as bus stops and vehicle types."""
     collision_action: str = COLLISION_ACTIONS[0]
     """What SUMO does with vehicles that collide: move them away, warn, remove them, or nothing."""
+    ignore_junction_blocker_s: float | None = None
+    """SUMO's option `ignore-junction-blocker`: others pass through a vehicle that has stood so long inside a junction [s]; None:
+    never."""
+    time_to_teleport_s: float | None = None
+    """SUMO's option `time-to-teleport`: a vehicle that has waited so long in front of others is moved on [s]; None: never."""
 
     @property
     def duration_s(self) -> int:
@@ -111,12 +121,24 @@ def load(network: str, networks: Path = NETWORKS) -> Scenario:
         raise UserError(f"{path}: end_s {raw['end_s']} must be at most {LONGEST_S} s, a year, after begin_s {raw['begin_s']}")
     if (action := raw.get("collision_action", COLLISION_ACTIONS[0])) not in COLLISION_ACTIONS:
         raise UserError(f"{path}: collision_action must be one of {', '.join(COLLISION_ACTIONS)}; got {action!r}")
+    raw.update({name: _patience_s(path, name, raw[name]) for name in PATIENCE if name in raw})
     files = {
         "net": _resolve(path, "net", raw["net"]),
         "routes": _resolve_all(path, "routes", raw["routes"]),
         "additional": _resolve_all(path, "additional", raw.get("additional", ())),
     }
     return Scenario(name=name, **{**raw, **files})
+
+
+def _patience_s(path: Path, name: str, given: Any) -> float | None:
+    """Return a time [s]; None for a negative one, which is SUMO's `never`."""
+    try:
+        value = seconds(str(given))
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise UserError(f"{path}: {name} must be a number of seconds, or be left out; got {given!r}")
+    return value if value >= 0 else None
 
 
 def _scenario_file(network: str, networks: Path) -> Path:

@@ -21,6 +21,8 @@ WARM_UP_SEED = 2_000_000_000
 
 DEMAND, DETECTOR_FAULTS, STUCK_SIGNALS, LOOPS, CONNECTED, TRAIN_STRESS = range(1, 7)
 """Streams of random numbers of one episode."""
+JAM_START, JAM_PHASES = 7, 8
+"""Further streams: whether an episode starts jammed, and the phases that are held then."""
 
 
 def train_seed(run_seed: int, episode: int) -> int:

@@ -23,6 +23,7 @@ FIELDS = {
     "begin_s": ("begin", "b"),
     "end_s": ("end", "e"),
     "collision_action": ("collision.action",),
+    "ignore_junction_blocker_s": ("ignore-junction-blocker",),
 }
 """Fields of a scenario, and SUMO's names of the options behind them."""
 

@@ -183,6 +183,8 @@ def _play(
     numbers = range(run.episode, run.episode + run.experiment.episodes_per_update)
     sumo_seeds = {n: seeds.train_seed(run.config.seed, n) for n in numbers}
     tasks = {n: run.experiment.episode_task(run.task, seed) for n, seed in sumo_seeds.items()}
+    jam_start = run.experiment.jam_start
+    tasks |= {n: jam_start.apply(tasks[n], seed) for n, seed in sumo_seeds.items() if n != run.episode}
     jobs = [
         Job(n, tasks[n], policy, seed, explore_seed=seed, rollout_length=length, previous_policies=earlier)
         for n, seed in sumo_seeds.items()
@@ -191,19 +193,23 @@ def _play(
 
 
 def _account(run: TrainingRun, rollouts: list[list[RolloutResult]], took_s: float, learning_s: float) -> dict[str, float]:
-    """Add the episodes of the iteration to the run's history; return their metrics."""
-    last, parts = rollouts[-1], [part for rollout in rollouts for part in rollout]
-    run.episode += len(last)
+    """Add the episodes of the iteration to the run's history; return their metrics, those that start from a jam apart."""
+    parts = [part for rollout in rollouts for part in rollout]
+    last, jammed = ([part for part in rollouts[-1] if part.starts_jammed == jam] for jam in (False, True))
+    run.episode += len(last) + len(jammed)
     before = run.history[-1] if run.history else {"steps": 0.0, "minutes": 0.0}
     episodes = [result.metrics for result in last if result.metrics is not None]
     traffic = {f"traffic/{key}": float(np.mean([episode[key] for episode in episodes])) for key in episodes[0].values}
-    reward = np.sum([part.reward for part in parts], axis=0) / len(last)
+    reward = np.sum([part.reward for part in parts if not part.starts_jammed], axis=0) / len(last)
     steps = sum(len(part.batch.reward) for part in parts if part.batch is not None)
     run.history.append({
         "episode": float(run.episode), "delay": traffic["traffic/delay"], "reward": float(reward.sum()),
         "steps": before["steps"] + steps, "minutes": before["minutes"] + took_s / 60,
     })  # fmt: skip
-    seconds = {f"seconds/{key}": sum(part.seconds[key] for part in parts) / len(last) for key in parts[0].seconds}
-    seconds |= {"seconds/learning": learning_s / len(last), "seconds/total": took_s / len(last)}
+    played = len(rollouts[-1])
+    seconds = {f"seconds/{key}": sum(part.seconds[key] for part in parts) / played for key in parts[0].seconds}
+    seconds |= {"seconds/learning": learning_s / played, "seconds/total": took_s / played}
+    delays = [part.metrics["delay"] for part in jammed if part.metrics is not None]
+    from_jams = {"jam_start/episodes": float(len(delays)), "jam_start/delay": float(np.mean(delays))} if delays else {}
     per_agent = run.learner.algorithm.spec.per_agent({"reward": torch.from_numpy(reward)})
-    return run.history[-1] | traffic | seconds | per_agent
+    return run.history[-1] | traffic | seconds | from_jams | per_agent

@@ -33,6 +33,9 @@ class Disturbance:
     """Share of the signals whose detectors are loops at the stop line and 40 m before it: vehicles elsewhere are not seen."""
     connected: Share = 1.0
     """Share of the vehicles that are seen at all."""
+    jam_s: NaturalNumber = 0
+    """Every signal holds one phase for so long, before the first decision: the episode starts from a jam. The window ends as much
+    later. SUMO's own programs hold nothing."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be."""
