@@ -14,7 +14,7 @@ from tsc_marl.sim.observations.movements import ONWARD_M, TURNS, Structure
 RESCO = ("grid4x4", "arterial4x4", "cologne1", "cologne3", "cologne8", "ingolstadt1", "ingolstadt7", "ingolstadt21")
 NETWORKS = (*RESCO, "cross", "grid2x2")
 STUB_M = 50.0
-MASK = str.maketrans("Ggrs", "2100")
+MASK = str.maketrans("Ggrs", "2101")
 
 NO_LINK = ("cluster_1427494838_273472399", 2)
 """Its only greens, links 0 and 1, belong to no connection of the file."""
@@ -138,7 +138,7 @@ class Read:
         return self.row[signal] * self.n_links + link
 
     def lane(self, number):
-        return self.lanes[self.structure.lane[self.position[number]]]
+        return [lane for signal in self.net.signals for lane in signal.lanes][self.structure.slot[self.position[number]]]
 
     def receiving(self, number):
         structure = self.structure

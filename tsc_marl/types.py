@@ -27,7 +27,7 @@ class Movements:
     """Features of the links that never change."""
     real: Bool[Tensor, "N L"]
     serves: Int[Tensor, "N A L"]
-    """2 where a phase gives a link a green that yields to nobody, 1 where it yields, else 0."""
+    """2 where a phase gives a link a green that yields to nobody, 1 where it yields or passes after a stop, else 0."""
     phase_real: Bool[Tensor, "N A"]
     onward: Int[Tensor, "E 2"]
     """Pairs of links, numbered n L + l: vehicles of the first go on to the second."""

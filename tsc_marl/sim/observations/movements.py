@@ -8,7 +8,6 @@ from tsc_marl.sim.engine import HALTING_MS, Vehicles
 from tsc_marl.sim.lane_features import LaneFeatures
 from tsc_marl.sim.observations.base import Observation
 from tsc_marl.sim.road_network import RoadNetwork, Signal
-from tsc_marl.sim.signal_timing import GREEN
 from tsc_marl.sim.signal_view import SignalContext, SignalView
 
 LINK_FEATURES = (
@@ -18,6 +17,8 @@ LINK_FEATURES = (
 PHASE_FEATURES = ("shown", "legal")
 SIGNAL_FEATURES = ("since_change", "may_change", "decision", "change", "min_green")
 TURNS = "slrt"
+PASSING = {"G": 2, "g": 1, "s": 1}
+"""States in which vehicles pass: protected, yielding, and after a stop."""
 VERSION = 1
 """Of the columns and their scales; a policy relies on them."""
 VEHICLE_M, ONWARD_M = 7.5, 500.0
@@ -127,7 +128,7 @@ class Structure:
         for i, signal in enumerate(signals):
             for p, state in enumerate(signal.phases):
                 given = [state[link.link] for link in signal.links]
-                self.serves[i, p, : len(given)] = [(c == "G") + (c in GREEN) for c in given]
+                self.serves[i, p, : len(given)] = [PASSING.get(char, 0) for char in given]
         self.slot = np.array([order[link.in_lane] for _, _, link in flat])
         self.lane_links = np.bincount(self.slot)[self.slot]
         leaving: dict[str, list[int]] = {}
