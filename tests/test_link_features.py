@@ -85,7 +85,7 @@ def test_phases_show_what_is_on_and_what_may_be_chosen(cross):
 def test_failed_detectors_are_shown_as_failed(cross):
     lane, out = cross.links[0].in_lane, cross.links[0].receiving
     links, _, _ = cross.see(failed=(lane,))
-    assert [link["failed"] for link in links] == [other.in_lane == lane for other in cross.links]
+    assert [0 < link["failed"] <= 1 for link in links] == [other.in_lane == lane for other in cross.links]
     links, _, _ = cross.see(failed=out)
     assert links[0]["failed_behind"] == 1
     assert links[0]["failed"] == 0
