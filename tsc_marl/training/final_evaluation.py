@@ -104,7 +104,8 @@ def _log_evaluation(tracker: Tracker, run: TrainingRun, results: Results, baseli
 def _log_policy_model(tracker: Tracker, run: TrainingRun) -> None:
     """Keep the policy for other programs."""
     spec, path, experiment = run.learner.algorithm.spec, run.folder.policy, run.experiment
-    policy = replace(run.policy(), sim=experiment.sim, signals=run.fingerprint.get("signals"))
+    signals, version = run.fingerprint.get("signals"), experiment.sim.observation_version
+    policy = replace(run.policy(), sim=experiment.sim, signals=signals, observation_version=version)
     deploy.save(path, policy, spec, experiment.timing)
     obs, avail = (-1, spec.n_agents, spec.obs_dim), (-1, spec.n_agents, spec.n_actions)
     tensors = {"obs": ("float32", obs), "avail": ("bool", avail), "action": ("int64", avail[:2])}
