@@ -110,22 +110,23 @@ class Start:
     def give(self, algorithm: Algorithm, task: Task) -> str:
         """Copy the weights into a new algorithm, and return what was taken, in one line.
 
-        Weights of the critic that have another shape stay as they are. Buffers, such as normalisers, do so too.
+        A part of the algorithm, such as the critic, is taken whole or not at all. Buffers, such as normalisers, stay new.
 
         Raises:
             UserError: when weights of the actor do not fit, or when the policy learned on other signals.
         """
         self.policy(task.network).task_for(task)
-        own, parameters = algorithm.state_dict(), dict(algorithm.named_parameters(remove_duplicate=False))
-        given = {name: weight for name, weight in self.saved.training["weights"].items() if name in parameters}
-        fitting = {name: weight for name, weight in given.items() if own[name].shape == weight.shape}
-        acting = [name for name in algorithm.policy_state() if name in parameters]
-        if missing := sorted(set(acting) - fitting.keys()):
-            shapes = f"{list(given[missing[0]].shape)} there" if missing[0] in given else "not there"
-            raise UserError(f"{self.name} does not fit: {missing[0]} is {list(own[missing[0]].shape)} here, {shapes}; train anew")
-        algorithm.load_state_dict(own | fitting)
-        rest = len(parameters.keys() - acting)
+        given, own = self.saved.training["weights"], algorithm.state_dict()
+        parameters = [name for name, _ in algorithm.named_parameters(remove_duplicate=False)]
+        other = [name for name in parameters if name not in given or given[name].shape != own[name].shape]
+        if misfits := [name for name in other if name in algorithm.policy_state()]:
+            raise UserError(
+                f"the weights of {self.name} do not fit ({misfits[0]} of shape {list(own[misfits[0]].shape)}); train anew"
+            )
+        new = {name.partition(".")[0] for name in other}
+        taken = {name: given[name] for name in parameters if name.partition(".")[0] not in new}
+        algorithm.load_state_dict(own | taken)
+        parts = ", ".join(dict.fromkeys(name.partition(".")[0] for name in taken))
         return (
-            f"starts from {self.name} ({self.saved.origin}): all {len(acting)} tensors of the actor, "
-            f"{len(fitting.keys() - acting)} of the {rest} others; optimisers, normalisers and schedules are new"
+            f"starts from {self.name} ({self.saved.origin}): {parts} taken; all else, such as optimisers and normalisers, is new"
         )
