@@ -145,7 +145,7 @@ def test_a_policy_of_one_network_is_refused_elsewhere(home, tmp_path, capsys, ve
     assert not (home.folder / "runs").exists()
 
 
-def test_another_version_of_the_observation_is_refused(home, tmp_path, capsys, monkeypatch):
+def test_another_version_of_the_observation_is_refused(home, tmp_path, capsys):
     new, old = tmp_path / "new.pt", tmp_path / "old.pt"
     checkpoint.save(replace(SHIPPED, observation_version=2), new)
     content = {name: value for name, value in vars(SHIPPED).items() if name != "observation_version"}
@@ -159,14 +159,11 @@ def test_another_version_of_the_observation_is_refused(home, tmp_path, capsys, m
     deploy.save(tmp_path / "policy.pt", checkpoint.load(new).policy("cross"), Spec("x", ("a",), 2, 3, 4, ((),)))
     with pytest.raises(UserError, match=says):
         deploy.load(tmp_path / "policy.pt")
-    assert home.main(f"train --network cross --start-from pretrained {QUICK}") == 0
-    monkeypatch.setattr(MovementsObservation, "version", 2)
-    assert home.main(f"train --resume {home.training.name}") == 2
-    assert "has observation_version 1, this run 2; remove it to start anew" in one_line(capsys.readouterr().err)
 
 
 def test_a_training_starts_at_the_given_weights(home, capsys, caplog, tmp_path):
-    assert home.main(f"train --network grid2x2 --start-from pretrained {QUICK}") == 0
+    assert home.main(f"train --network grid2x2 --start-from pretrained {QUICK} --baselines pretrained") == 0
+    assert re.search(r"│ pretrained +│ +\d", capsys.readouterr().out)
     assert "ippo starts from pretrained (" in caplog.text
     assert "actor, critic taken; all else, such as optimisers and normalisers, is new" in caplog.text
     folder = RunFolder(home.training).training("ippo", 0)
@@ -193,7 +190,8 @@ def test_a_training_starts_at_the_given_weights(home, capsys, caplog, tmp_path):
     assert all(torch.equal(small.training["weights"][name], weight) for name, weight in last.training["weights"].items())
 
 
-def test_a_resumed_training_starts_from_the_same_file(home, tmp_path, capsys):
+@pytest.mark.sumo
+def test_a_resumed_training_starts_from_the_same_file(home, tmp_path, capsys, monkeypatch):
     path = tmp_path / "mine.pt"
     checkpoint.save(SHIPPED, path)
     assert home.main(f"train --network cross --start-from {path} {QUICK}") == 0
@@ -204,12 +202,17 @@ def test_a_resumed_training_starts_from_the_same_file(home, tmp_path, capsys):
     assert home.main(f"train --resume {folder.name}") == 0
     again = checkpoint.load(folder.training("ippo", 0).checkpoint)
     assert all(torch.equal(again.training["weights"][name], weight) for name, weight in whole.training["weights"].items())
+    with monkeypatch.context() as patch:
+        patch.setattr(MovementsObservation, "version", 2)
+        assert home.main(f"train --resume {folder.name}") == 2
+    assert "has observation_version 1, this run 2; remove it to start anew" in one_line(capsys.readouterr().err)
     folder.training("ippo", 0).checkpoint.unlink()
     checkpoint.save(replace(SHIPPED, seed=9), folder.start)
     assert home.main(f"train --resume {folder.name}") == 2
     assert re.search(r"start.pt has sha256 \w+…; expected \w+…", one_line(capsys.readouterr().err))
 
 
+@pytest.mark.sumo
 def test_a_critic_of_other_widths_starts_anew(home, caplog):
     assert home.main(f"train --network cross --start-from pretrained {QUICK} --algo.critic-hidden 32 32") == 0
     assert "actor taken; all else" in caplog.text

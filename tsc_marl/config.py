@@ -24,6 +24,7 @@ from tsc_marl.sim.demand import Demand
 from tsc_marl.sim.feedback import SimConfig
 from tsc_marl.sim.seeds import EVAL_SEEDS, TRAIN_SEEDS
 from tsc_marl.sim.signal_timing import Timing
+from tsc_marl.tracking.policies import SHIPPED
 from tsc_marl.tracking.start import Start
 
 A = TypeVar("A")
@@ -65,7 +66,7 @@ class ExperimentConfig:
     eval_seeds: tuple[int, ...] = EVAL_SEEDS
     """SUMO seeds of the evaluation, 0 .. 999999; training uses the seeds above."""
     baselines: tuple[str, ...] = ("fixed_time", "max_pressure")
-    """Classical controllers evaluated on the same seeds."""
+    """Classical controllers evaluated on the same seeds, and `pretrained`."""
     metrics: MetricNames = ()
     checkpoint_every: Count = 5
     """Updates between two checkpoints."""
@@ -86,7 +87,8 @@ class ExperimentConfig:
         for name in self.algos:
             algos.find(name)
         for name in self.baselines:
-            controllers.find(name)
+            if name != SHIPPED:
+                controllers.find(name)
         metrics.check(self.metrics)
         check(self)
         if self.episodes > TRAIN_SEEDS:

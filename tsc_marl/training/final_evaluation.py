@@ -16,6 +16,7 @@ from tsc_marl.rollout.policies import ControllerPolicy, Policy
 from tsc_marl.rollout.pool import Pool
 from tsc_marl.rollout.task import Task
 from tsc_marl.sim.scenario import typed
+from tsc_marl.tracking.policies import find_policy
 from tsc_marl.tracking.run_folder import RunFolder
 from tsc_marl.tracking.store import Tracker
 from tsc_marl.training.run import TrainingRun
@@ -29,7 +30,7 @@ def evaluate_and_report(pool: Pool, tracker: Tracker, trainings: list[TrainingRu
     experiment = trainings[0].experiment
     task = experiment.eval_task()
     measured = load_matching_results(folder.measured, task, experiment.baselines, experiment.eval_seeds)
-    controllers = {name: ControllerPolicy(name) for name in experiment.baselines if name not in measured}
+    controllers = {name: find_policy(name, task) for name in experiment.baselines if name not in measured}
     policies = controllers | {run.label: run.policy() for run in trainings}
     results = measured | _evaluate(pool, task, policies, experiment.eval_seeds)
     write_results(folder.evaluation, task, results)
