@@ -19,7 +19,7 @@ option = $(if $(strip $(2)),--$(1) $(2))
 given = $(if $(filter file,$(origin $(2))),,--$(1) $($(2)))
 
 .DEFAULT_GOAL := help
-.PHONY: help install train study evaluate results compare explain locks probe report export import watch video ui networks generate nets doctor bench bench-mpe check-lights chaos test test-sumo test-slow lint docs package clean
+.PHONY: help install train study evaluate results compare explain locks probe report export import release pretrained watch video ui networks generate nets doctor bench bench-mpe check-lights chaos test test-sumo test-slow lint docs package clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -37,11 +37,11 @@ help:  ## this list
 
 install: .venv/installed  ## make .venv from the lock file
 
-train: .venv/installed  ## train ALGOS on NET and evaluate them (RESUME=run continues)
-	$(TSC) train $(if $(RESUME),--resume $(RESUME) $(call given,network,NET) $(call given,algos,ALGOS) $(call given,seeds,SEEDS),--network $(NET) --algos $(ALGOS) --seeds $(SEEDS)) $(call option,episodes,$(EPISODES)) $(call option,timing-preset,$(TIMING)) $(call option,workers,$(WORKERS)) $(ARGS)
+train: .venv/installed  ## train ALGOS on NET and evaluate them (RESUME=run continues, FROM=policy fine-tunes)
+	$(TSC) train $(if $(RESUME),--resume $(RESUME) $(call given,network,NET) $(call given,algos,ALGOS) $(call given,seeds,SEEDS),--network $(NET) $(if $(FROM),--start-from $(FROM) $(call given,algos,ALGOS),--algos $(ALGOS)) --seeds $(SEEDS)) $(call option,episodes,$(EPISODES)) $(call option,timing-preset,$(TIMING)) $(call option,workers,$(WORKERS)) $(ARGS)
 
 study: .venv/installed  ## train ALGOS on every NET with all SEEDS, side by side
-	$(TSC) study $(call given,network,NET) $(call given,algos,ALGOS) $(call given,seeds,SEEDS) $(call option,episodes,$(EPISODES)) $(call option,timing-preset,$(TIMING)) $(ARGS)
+	$(TSC) study $(call given,network,NET) $(call option,start-from,$(FROM)) $(call given,algos,ALGOS) $(call given,seeds,SEEDS) $(call option,episodes,$(EPISODES)) $(call option,timing-preset,$(TIMING)) $(ARGS)
 
 evaluate: .venv/installed  ## measure POLICY="a b" on NET with EVAL_SEEDS, SUMO's files in OUT
 	$(TSC) evaluate --network $(NET) $(call option,policy,$(POLICY)) $(call option,eval-seeds,$(EVAL_SEEDS)) $(call option,out,$(OUT)) $(call option,timing-preset,$(TIMING)) $(call option,workers,$(WORKERS)) $(ARGS)
@@ -70,7 +70,13 @@ export: .venv/installed  ## write the finished trainings of NET (default: all) a
 import: .venv/installed  ## read exported trainings in FROM (default: docs/trainings)
 	$(TSC) import $(call option,folder,$(FROM)) $(ARGS)
 
-watch: .venv/installed  ## show POLICY (algorithm, run id, controller) in sumo-gui
+release: .venv/installed  ## write the weights of POLICY alone as a small file OUT
+	$(TSC) release --network $(NET) $(call option,policy,$(POLICY)) $(call option,out,$(OUT)) $(ARGS)
+
+pretrained: .venv/installed  ## make the policy that comes with the program from the finished run FROM
+	$(TSC) release --policy $(FROM) --out tsc_marl/pretrained/policy.safetensors
+
+watch: .venv/installed  ## show POLICY (algorithm, run id, controller, pretrained) in sumo-gui
 	$(TSC) watch --network $(NET) $(call option,policy,$(POLICY)) $(call option,timing-preset,$(TIMING)) $(ARGS)
 
 video: .venv/installed  ## draw a clip of POLICY="a b" side by side as GIF or MP4 file OUT

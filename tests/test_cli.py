@@ -489,8 +489,8 @@ def test_make_lists_its_verbs():
     text = "\n".join(make("help"))
     verbs = re.findall(r"^make (\S+)", text, re.M)
     expected = (
-        "help install train study evaluate results compare explain locks probe report export import watch video ui "
-        "networks generate doctor bench bench-mpe check-lights chaos test test-sumo test-slow lint docs package clean"
+        "help install train study evaluate results compare explain locks probe report export import release pretrained watch "
+        "video ui networks generate doctor bench bench-mpe check-lights chaos test test-sumo test-slow lint docs package clean"
     )
     assert verbs == expected.split()
     assert all(make(f"-n {verb}") for verb in verbs)

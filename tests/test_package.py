@@ -54,7 +54,12 @@ def run(installed, tmp_path):
 def test_wheel_has_networks_settings_and_types_but_no_trainings(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     networks = {f"tsc_marl/networks/{path.relative_to(NETWORKS).as_posix()}" for path in NETWORKS.rglob("*") if path.is_file()}
-    assert names >= networks | {"tsc_marl/py.typed", "tsc_marl/configs/train.yaml", "tsc_marl/report/page.html"}
+    assert names >= networks | {
+        "tsc_marl/py.typed",
+        "tsc_marl/configs/train.yaml",
+        "tsc_marl/report/page.html",
+        "tsc_marl/pretrained/policy.safetensors",
+    }
     assert not any("trainings" in name or name.startswith(("tests", "docs")) for name in names)
     assert tsc_marl.__version__ in wheel.name
 

@@ -26,6 +26,8 @@ from tsc_marl.sim.demand import Demand
 from tsc_marl.sim.feedback import SimConfig
 from tsc_marl.sim.seeds import EVAL_SEEDS, TRAIN_SEEDS
 from tsc_marl.sim.signal_timing import Timing
+from tsc_marl.tracking.policies import SHIPPED
+from tsc_marl.tracking.start import Start
 
 A = TypeVar("A")
 Options = TypeVar("Options")
@@ -35,6 +37,8 @@ SCRIPT = "tsc-marl"
 """Console script of an installed package."""
 COMMAND_ONLY = ("algos", "seeds", "resume")
 """Settings of a command that a single training does not have."""
+OF_START = ("start_from", "start_digest")
+"""Settings of trainings that start from given weights; the others do not have them."""
 
 
 @dataclass(frozen=True)
@@ -66,12 +70,18 @@ class ExperimentConfig:
     eval_seeds: tuple[int, ...] = EVAL_SEEDS
     """SUMO seeds of the evaluation, 0 .. 999999; training uses the seeds above."""
     baselines: tuple[str, ...] = ("fixed_time", "max_pressure")
-    """Classical controllers evaluated on the same seeds."""
+    """Classical controllers evaluated on the same seeds, and `pretrained`."""
     metrics: MetricNames = ()
     checkpoint_every: Count = 5
     """Updates between two checkpoints."""
     resume: str | None = None
     """Continue this run: a folder of runs/."""
+    start_from: str | None = None
+    """Start from a policy's weights: `pretrained`, an algorithm (newest finished run), a run id, or a checkpoint file.
+
+    Its settings are the defaults of this training."""
+    start_digest: tyro.conf.Suppress[str] = ""
+    """First digits of the sha256 of that file."""
     algo: tyro.conf.Suppress[Mapping[str, Any]] = field(default_factory=dict)
     """Settings of each algorithm, by its name in `algos`."""
 
@@ -81,7 +91,8 @@ class ExperimentConfig:
         for name in self.algos:
             algos.find(name)
         for name in self.baselines:
-            controllers.find(name)
+            if name != SHIPPED:
+                controllers.find(name)
         metrics.check(self.metrics)
         check(self)
         if self.episodes > TRAIN_SEEDS:
@@ -143,7 +154,8 @@ class ExperimentConfig:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the settings of the command, flat as `timing.yellow_s: value`, without those of single algorithms."""
-        return _flat({name: value for name, value in asdict(self).items() if name != "algo"})
+        left_out = ("algo",) if self.start_from else ("algo", *OF_START)
+        return _flat({name: value for name, value in asdict(self).items() if name not in left_out})
 
 
 @dataclass(frozen=True)
@@ -211,7 +223,7 @@ def _words(raw: dict[str, Any], prefix: str) -> list[str]:
         if isinstance(value, dict):
             argv += _words(value, f"{prefix}{name}.")
         else:
-            argv += [f"--{option}", *map(str, value if isinstance(value, list) else [value])]
+            argv += [f"--{option}", *map(str, value if isinstance(value, list | tuple) else [value])]
     return argv
 
 
@@ -250,22 +262,38 @@ def parse(argv: Sequence[str], configs: Path = CONFIGS) -> ExperimentConfig:
     """Read the options of `train`, in their names of today, into the settings of the command and its trainings.
 
     configs/train.yaml, configs/algos/<algorithm>.yaml, for a variant its own file too, and configs/timing/<timing>.yaml come
-    first, so that the command line wins.
+    first, then those of the policy to start from, so that the command line wins.
 
     Raises:
         UserError: for values that cannot be, and for unknown options.
     """
     base = from_yaml(configs / "train.yaml")
-    names = _values([*base, *argv], "--algos") or list(ExperimentConfig.algos)
+    start, given = _start([*base, *argv])
+    names = _values([*base, *given, *argv], "--algos") or list(ExperimentConfig.algos)
     preset = (_values([*base, *argv], "--timing-preset") or [ExperimentConfig.timing_preset])[-1]
     read_timing(preset, configs)
     timed = from_yaml(configs / "timing" / f"{preset}.yaml", "timing.")
     options = {}
     for name in names:
         files = {configs / "train.yaml": base} | _own(name, configs)
-        options[name] = _train_options(name, files, [*timed, *argv])
+        if start:
+            start.check_algorithm(name)
+        options[name] = _train_options(name, files, [*given, *timed, *argv])
+        if start:
+            start.check_settings(options[name].algo, options[name].experiment.sim)
     shared = options[names[0]].experiment
-    return replace(shared, algo={name: own.algo for name, own in options.items()})
+    digest = start.digest if start else ""
+    return replace(shared, algo={name: own.algo for name, own in options.items()}, start_digest=digest)
+
+
+def _start(argv: list[str]) -> tuple[Start | None, list[str]]:
+    """Return the policy whose weights a training starts from, and its settings as words of a command line."""
+    names = _values(argv, "--start-from")
+    if not names:
+        return None, []
+    network = scenario.plain_name((_values(argv, "--network") or [ExperimentConfig.network])[-1])
+    start = Start.find(names[-1], network)
+    return start, ["--algos", start.algorithm, *_words(start.settings(network), "")]
 
 
 def _train_options(name: str, files: Mapping[Path, list[str]], argv: Sequence[str]) -> _TrainOptions[Any]:

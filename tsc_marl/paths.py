@@ -33,6 +33,8 @@ def shipped(name: str) -> Path:
 
 
 NETWORKS, CONFIGS = shipped("networks"), shipped("configs")
+PRETRAINED = shipped("pretrained") / "policy.safetensors"
+"""Checkpoint of the policy that comes with the program."""
 
 
 LONGEST_NAME = 150

@@ -238,7 +238,7 @@ def group_names(trainings: Sequence[Training]) -> list[str]:
     """Return each training's group: its algorithm, with the settings in which trainings of that algorithm differ."""
     own: dict[str, list[dict[str, str]]] = defaultdict(list)
     for training in trainings:
-        own[training.algorithm].append({k: v for k, v in training.settings.items() if k.startswith("algo.")})
+        own[training.algorithm].append({k: v for k, v in training.settings.items() if k.startswith(("algo.", "start_"))})
     names = []
     for training in trainings:
         keys = sorted({key for settings in own[training.algorithm] for key in settings})

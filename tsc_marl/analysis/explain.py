@@ -77,6 +77,8 @@ def play(task: Task, policy: Policy, seed: int) -> EpisodeTrace:
 def _play(env: TrafficEnv, policy: TrainedPolicy, seed: int) -> EpisodeTrace:
     driver, done = policy.start(env, seed), False
     algorithm, spec = driver.algorithm, driver.algorithm.spec
+    if policy.portable and not policy.fits_wholly(algorithm):
+        raise UserError(f"the critic of {policy.name} has the size of the network of its training; explain the policy there")
     steps: list[tuple[np.ndarray, ...]] = []
     recorded: list[dict[str, Tensor]] = []
     while True:

@@ -123,7 +123,7 @@ def evaluate(
 
 
 def train(
-    network: str | Path, algos: "Sequence[str | type]" = ("mappo", "jointq"), seeds: Sequence[int] = (0,), episodes: int = 100,
+    network: str | Path, algos: "Sequence[str | type] | None" = None, seeds: Sequence[int] = (0,), episodes: int = 100,
     **settings: Any,
 ) -> "TrainingResult":  # fmt: skip
     """Train algorithms, evaluate them beside classical controllers, and return the folder with the results.
@@ -134,17 +134,18 @@ def train(
     Args:
         network: as in `make`.
         algos: names of algorithms or variants, or `Algorithm` classes. A class of the running script needs the guard
-            `if __name__ == "__main__":` there.
+            `if __name__ == "__main__":` there. None for mappo and jointq, or for the algorithm of the policy to start from.
         seeds: training seeds, 0 .. 999.
         episodes: training episodes for each algorithm and seed.
-        settings: further options of `tsc-marl train`: `workers=2`, `eval_seeds=(1, 2)`, `algo={"gamma": 0.98}`.
+        settings: further options of `tsc-marl train`: `workers=2`, `eval_seeds=(1, 2)`, `algo={"gamma": 0.98}`,
+            `start_from="pretrained"`.
     """
     from tsc_marl import old_options
     from tsc_marl.api.results import TrainingResult
     from tsc_marl.training import loop
 
-    names = [_import_path(algorithm) if isinstance(algorithm, type) else algorithm for algorithm in algos]
-    options = {"network": network, "algos": names, "seeds": seeds, "episodes": episodes, **settings}
+    names = [_import_path(algorithm) if isinstance(algorithm, type) else algorithm for algorithm in algos or ()]
+    options = {"network": network, "seeds": seeds, "episodes": episodes, **({"algos": names} if names else {}), **settings}
     return TrainingResult(loop.train(old_options.replace(_arguments(options))))
 
 
@@ -191,8 +192,8 @@ def _policy(policy: Any, task: "Task") -> "Policy":
 
     if isinstance(policy, type):
         return ControllerPolicy(_import_path(policy))
-    if isinstance(policy, SavedPolicy) and policy.network != task.network:
-        raise UserError(f"the policy of {policy.name} was trained on {policy.network}, not {task.network}; use the same")
+    if isinstance(policy, SavedPolicy):
+        policy.policy.check_network(policy.network, task.network)
     return policy.policy if isinstance(policy, SavedPolicy) else find_policy(str(policy), task)
 
 

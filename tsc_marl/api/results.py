@@ -1,7 +1,7 @@
 """What the Python interface returns: policies, evaluations, trainings."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,18 +16,19 @@ from tsc_marl.evaluation import statistics
 from tsc_marl.evaluation.evaluate import Results, results_from
 from tsc_marl.rollout.policies import TrainedPolicy
 from tsc_marl.rollout.pool import Pool
-from tsc_marl.rollout.task import Task
+from tsc_marl.rollout.task import Task, spec_of
 from tsc_marl.sim import scenario
+from tsc_marl.sim.feedback import SimConfig
+from tsc_marl.sim.observations import Observation
+from tsc_marl.sim.road_network import RoadNetwork
 from tsc_marl.sim.signal_timing import Timing
+from tsc_marl.sim.traci_driver import Choice
 from tsc_marl.tracking import checkpoint, sealed
 from tsc_marl.tracking.evaluation_file import Evaluation
-from tsc_marl.tracking.policies import find_checkpoint
+from tsc_marl.tracking.policies import ALL_NETWORKS, SHIPPED, find_checkpoint
 from tsc_marl.tracking.run_folder import CHECKPOINT, RunFolder
 from tsc_marl.tracking.stored_runs import IMPORTED, StoredRuns
 from tsc_marl.types import Spec
-
-STORE_DEFAULT = "Default"
-"""Experiment that every MLflow store has."""
 
 
 @dataclass
@@ -41,7 +42,7 @@ class SavedPolicy:
     name: str
     """Of the algorithm."""
     network: str
-    """Plain name of the network on which it was trained."""
+    """Plain name of the network that it drives: that of its training, or of `load_policy`."""
     timing: Timing
     """Signal timing of the training."""
     policy: TrainedPolicy = field(repr=False)
@@ -56,6 +57,27 @@ class SavedPolicy:
                 self.spec = pool.read_spec(self.policy.task_for(Task(self.network, self.timing)))
         return deploy.Trained(self.policy, self.spec)
 
+    @property
+    def observed(self) -> SimConfig:
+        """Observation and detection distance of the training."""
+        return self.policy.sim or SimConfig()
+
+    def choice(self, net: RoadNetwork, path: Path, observation: Observation) -> Choice:
+        """Return what chooses phases `[N]` for the signals of a network from `obs` `[N, F]` and `avail` `[N, A]`.
+
+        Args:
+            net: a road network.
+            path: its file.
+            observation: the policy's, of that network.
+
+        Raises:
+            UserError: when the policy learned on other signals.
+        """
+        self.policy.check_version()
+        self.policy.check_signals(net, path)
+        n, f = len(net.signals), observation.size
+        return replace(self, network=path.stem, spec=spec_of(path.stem, net, observation, n * f + 1)).act
+
     def reset(self) -> None:
         """Forget the decisions so far; call it at the start of an episode."""
         self.__dict__.pop("_actor", None)
@@ -68,7 +90,16 @@ class SavedPolicy:
             avail: `[N, A]` bool, the legal phases; False for phases that a signal does not have.
 
         Returns the numbers of the phases, `[N]` int64.
+
+        Raises:
+            UserError: for observations of another network, or of another kind than the policy's.
         """
+        spec = self._actor.spec
+        if obs.shape != (expected := (spec.n_agents, spec.obs_dim)):
+            raise UserError(
+                f"the policy of {self.name} reads observation {self.observed.observation} of {spec.network}, {expected}; "
+                f"got {obs.shape}; load it with load_policy(…, network=…) for another network"
+            )
         return self._actor.predict({"obs": obs[None], "avail": avail[None]})[0]
 
     def choose(self, observations: Mapping[str, np.ndarray], infos: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
@@ -83,25 +114,28 @@ def load_policy(policy: str | Path, network: str | Path | None = None) -> SavedP
     """Return a trained policy.
 
     Args:
-        policy: an algorithm (its newest finished run), a run id, a folder of a run, `checkpoint.pt`, or `policy.pt`.
-        network: where it was trained; None: as the file says, for an algorithm the network of its newest run.
+        policy: `pretrained`, an algorithm (its newest finished run), a run id, a folder of a run, `checkpoint.pt` or `policy.pt`.
+        network: which it drives; only a portable policy drives another than that of its training. None for that one, for an
+            algorithm the network of its newest run.
+
+    Raises:
+        UserError: when there is none, or when it cannot drive the network.
     """
     path = Path(policy) / CHECKPOINT if Path(policy).is_dir() else Path(policy)
     if path.name == "policy.pt" and path.is_file():
-        return _from_policy_file(path)
+        return _from_policy_file(path, network)
     place = scenario.plain_name(str(network)) if network is not None else None
     if path.suffix != ".pt":
         path = find_checkpoint(str(policy), place or _newest_network(str(policy)))
     saved = checkpoint.load(path)
-    trained = saved.policy(place or saved.network)
-    return SavedPolicy(trained.name, saved.network, Timing(**saved.timing), trained)
+    return SavedPolicy(saved.algorithm, place or saved.network, Timing(**saved.timing), saved.policy(place or saved.network))
 
 
 def _newest_network(policy: str) -> str:
     """Return where the newest finished run of an algorithm was trained; a run id needs no network."""
-    store = StoredRuns(STORE_DEFAULT)
-    if len(policy) == 32:
-        return STORE_DEFAULT
+    if len(policy) == 32 or policy == SHIPPED:
+        return ALL_NETWORKS
+    store = StoredRuns(ALL_NETWORKS)
     runs = {
         run.info.start_time: network
         for network in store.experiments()
@@ -110,12 +144,14 @@ def _newest_network(policy: str) -> str:
     }
     if not runs and policy in algorithms():
         raise UserError(f"no finished run of {policy} on any network; train one: tsc-marl train --algos {policy}")
-    return runs[max(runs)] if runs else STORE_DEFAULT
+    return runs[max(runs)] if runs else ALL_NETWORKS
 
 
-def _from_policy_file(path: Path) -> SavedPolicy:
+def _from_policy_file(path: Path, network: str | Path | None) -> SavedPolicy:
     policy, spec, timing = deploy.load(path)
-    return SavedPolicy(policy.name, spec.network, timing, policy, spec)
+    place = spec.network if network is None else scenario.plain_name(str(network))
+    policy.check_network(spec.network, place)
+    return SavedPolicy(policy.name, place, timing, policy, spec if place == spec.network else None)
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,10 @@ from packaging.requirements import Requirement
 from rich.table import Table
 
 from tsc_marl.errors import UserError
-from tsc_marl.paths import TEMPORARY, home
+from tsc_marl.paths import PRETRAINED, TEMPORARY, home
 from tsc_marl.sim import road_network, scenario
 from tsc_marl.sim.engine import binary
-from tsc_marl.tracking import connection, leftovers
+from tsc_marl.tracking import checkpoint, connection, leftovers
 
 PYTHON = (3, 11)
 """Oldest Python that the program runs on."""
@@ -52,7 +52,11 @@ class Check:
 
 def checks() -> list[Check]:
     """Return all findings, in the order of the table."""
-    return [check for part in (_python, _sumo, _packages, _disks, _store, _display, _leftovers, _networks) for check in part()]
+    return [
+        check
+        for part in (_python, _sumo, _packages, _disks, _store, _display, _leftovers, _networks, _policy)
+        for check in part()
+    ]
 
 
 def table(found: list[Check]) -> Table:
@@ -155,6 +159,15 @@ def _networks() -> Iterator[Check]:
         except UserError as error:
             wrong.append(str(error))
     yield Check("networks", f"{len(names) - len(wrong)} of {len(names)} can be read", "; ".join(wrong))
+
+
+def _policy() -> Iterator[Check]:
+    try:
+        saved = checkpoint.load(PRETRAINED)
+        saved.policy(saved.network).check_version()
+        yield Check("pretrained", f"{saved.origin}, drives any network: make evaluate POLICY=pretrained")
+    except UserError as error:
+        yield Check("pretrained", str(error), "make install")
 
 
 def _version(name: str) -> str | None:

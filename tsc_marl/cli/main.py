@@ -23,7 +23,7 @@ GROUPS: dict[str, tuple[Callable[[list[str]], None], ...]] = {
     "start here": (verbs.networks, verbs.generate, verbs.train, verbs.evaluate, verbs.study),
     "look": (verbs.watch, verbs.video, verbs.explain, verbs.locks, verbs.ui),
     "compare": (verbs.compare, verbs.report, verbs.probe),
-    "share": (verbs.export, verbs.import_),
+    "share": (verbs.export, verbs.import_, verbs.release),
     "maintain": (verbs.doctor, verbs.results, verbs.bench, verbs.check_lights),
 }
 

@@ -38,7 +38,7 @@ class EvaluateOptions:
     network: tuple[str, ...] = ("grid4x4",)
     """Road networks: names, folders with scenario.yaml, .sumocfg files; `all` for all names."""
     policy: tuple[str, ...] = ("max_pressure", "fixed_time")
-    """Policies: controllers, algorithms (newest finished run), run ids, checkpoint files; `classical` for all controllers."""
+    """Policies: controllers, `pretrained`, algorithms (newest run), run ids, checkpoint files; `classical`: all controllers."""
     eval_seeds: tuple[int, ...] = EVAL_SEEDS
     """SUMO seeds, 0 .. 999999; training uses the seeds above."""
     baseline: str = "fixed_time"
@@ -136,6 +136,18 @@ class ExportOptions:
 
 
 @dataclass(frozen=True)
+class ReleaseOptions:
+    """Write the weights of a policy alone, as a small file to share. `--policy` and `--start-from` take it."""
+
+    network: str = "grid4x4"
+    """Road network on which to look for an algorithm's newest run."""
+    policy: str = "jointq"
+    """Trained policy: algorithm (the newest finished run), run id, or checkpoint file."""
+    out: Path = Path("results/policy.safetensors")
+    """File to write."""
+
+
+@dataclass(frozen=True)
 class ImportOptions:
     """Take exported trainings into the store."""
 
@@ -150,7 +162,7 @@ class WatchOptions:
     network: str = "grid4x4"
     """Road network."""
     policy: str = "jointq"
-    """Classical controller, algorithm (the newest finished run), run id, or checkpoint file."""
+    """Classical controller, `pretrained`, algorithm (the newest finished run), run id, or checkpoint file."""
     seed: int = 1000
     """SUMO seed, 0 .. 2147483647."""
     delay_ms: NaturalNumber = 100
@@ -168,7 +180,7 @@ class ExplainOptions:
     network: str = "grid4x4"
     """Road network."""
     policy: str = "jointq"
-    """Trained policy: algorithm (the newest finished run), run id, or checkpoint file."""
+    """Trained policy: `pretrained`, algorithm (the newest finished run), run id, or checkpoint file."""
     seed: int = 1000
     """SUMO seed of the episode."""
     out: Path = Path("results/explain")
@@ -204,7 +216,7 @@ class VideoOptions:
     network: str = "grid4x4"
     """Road network."""
     policy: tuple[str, ...] = ("jointq", "fixed_time")
-    """One or two policies: classical controllers, algorithms (the newest finished run), run ids, checkpoint files."""
+    """One or two policies: classical controllers, `pretrained`, algorithms (newest run), run ids, checkpoint files."""
     from_s: int = 600
     """Start of the clip [s], counted from the start of the episode."""
     to_s: int = 780

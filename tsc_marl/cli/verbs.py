@@ -19,6 +19,7 @@ from tsc_marl.cli.options import (
     LocksOptions,
     NetworksOptions,
     ProbeOptions,
+    ReleaseOptions,
     ReportOptions,
     ResultsOptions,
     StudyOptions,
@@ -185,6 +186,18 @@ def export(argv: list[str]) -> None:
     line = console.make_line("import", FROM=str(options.out))
     number = archive.write(names, RunFilter(options.where, options.algos), options.out, command_line("export", argv))
     console.say(f"{number} files of trainings: {options.out}; to read them elsewhere: {line}")
+
+
+def release(argv: list[str]) -> None:
+    """Write a policy's weights alone, as a small file to share."""
+    options = cli(ReleaseOptions, argv, "release")
+    from tsc_marl.sim import scenario
+    from tsc_marl.tracking import checkpoint
+    from tsc_marl.tracking.policies import find_checkpoint
+
+    saved = checkpoint.load(find_checkpoint(options.policy, scenario.plain_name(options.network)))
+    checkpoint.save(saved.weights_only(), options.out)
+    console.say(f"{options.out}: {options.out.stat().st_size / 1e3:.0f} kB, {saved.origin}")
 
 
 def import_(argv: list[str]) -> None:

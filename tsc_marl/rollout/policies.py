@@ -1,6 +1,7 @@
 """Policies: a trained one, or a classical controller. `start` begins an episode and returns the driver of its signals."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -11,12 +12,27 @@ from tsc_marl import algos, controllers
 from tsc_marl.errors import UserError
 from tsc_marl.plugins import blamed
 from tsc_marl.rollout.task import Task, spec_from_env
-from tsc_marl.sim import fingerprint, road_network
+from tsc_marl.sim import fingerprint, observations, road_network
 from tsc_marl.sim.disturbances import Disturbance
 from tsc_marl.sim.env import TrafficEnv
 from tsc_marl.sim.feedback import SimConfig
+from tsc_marl.sim.road_network import RoadNetwork
 from tsc_marl.sim.turning_counts import planning_context
 from tsc_marl.types import Algorithm, Spec
+
+ANY_NETWORK = "a policy for any network has --sim.observation movements and --algo.sharing full"
+"""What a training needs for a policy that drives other networks than its own."""
+
+
+def is_portable(observation: str, sharing: str) -> bool:
+    """Return whether policies with an observation and a sharing of parameters drive any network.
+
+    Columns mean the same everywhere, and all signals have the same weights. Weights of a network's size are refused by `fill`.
+
+    Raises:
+        UserError: when the observation is a user's own and cannot be imported.
+    """
+    return sharing in ("full", "full_no_id") and observations.find(observation).portable
 
 
 class Driver(Protocol):
@@ -83,6 +99,8 @@ class TrainedPolicy:
     """Observation and reward of the training; None for those of the task."""
     signals: fingerprint.Signals | None = None
     """The signals of the training (`fingerprint.of_signals`); None where unknown, as in files of earlier versions."""
+    observation_version: int = 1
+    """Of the training's observation."""
 
     def plays_under(self, disturbance: Disturbance) -> bool:
         """Return True: every disturbance reaches what it observes."""
@@ -92,17 +110,61 @@ class TrainedPolicy:
         """Return the task with the observation and reward of this policy.
 
         Raises:
-            UserError: when the policy learned on other signals than the task has.
+            UserError: when the policy learned with another version of the observation, or on other signals than the task has.
         """
-        if self.signals is not None:
-            here = fingerprint.of_signals(road_network.of(task.scenario, task.sim.detection_m))
-            parts = fingerprint.PARTS if self._uses_neighbours else fingerprint.PARTS[:-1]
-            if differences := fingerprint.signal_differences(self.signals, here, parts):
-                raise UserError(
-                    f"the policy of {self.name} learned on other signals than {task.scenario.net} has: "
-                    f"{fingerprint.shortened(differences)}; put that file back, or train again"
-                )
+        self.check_version()
+        self.check_signals(road_network.of(task.scenario, task.sim.detection_m), task.scenario.net)
         return replace(task, sim=self.sim or task.sim)
+
+    @property
+    def portable(self) -> bool:
+        """Whether it drives any network, not only that of its training."""
+        return self.sim is not None and is_portable(self.sim.observation, getattr(self.config, "sharing", ""))
+
+    def check_network(self, learned: str, network: str) -> None:
+        """Refuse another network than that of the training, unless the policy is portable.
+
+        Raises:
+            UserError: with both.
+        """
+        if learned != network and not self.portable:
+            raise UserError(
+                f"the policy of {self.name} was trained on {learned}, not {network}; use the same, or train there ({ANY_NETWORK})"
+            )
+
+    def check_version(self) -> None:
+        """Refuse to play with another version of the observation than that of the training.
+
+        Raises:
+            UserError: with both versions.
+        """
+        if self.sim is None:
+            return
+        here, own = self.sim.observation_version, self.observation_version
+        if here != own:
+            raise UserError(
+                f"the policy of {self.name} learned with version {own} of observation {self.sim.observation}; "
+                f"expected version {here}; train again"
+            )
+
+    def check_signals(self, net: RoadNetwork, path: Path) -> None:
+        """Refuse other signals than those of the training, unless the policy is portable, or they are unknown.
+
+        Args:
+            net: the signals to drive.
+            path: its file, for the message.
+
+        Raises:
+            UserError: with the differences.
+        """
+        if self.signals is None or self.portable:
+            return
+        parts = fingerprint.PARTS if self._uses_neighbours else fingerprint.PARTS[:-1]
+        if differences := fingerprint.signal_differences(self.signals, fingerprint.of_signals(net), parts):
+            raise UserError(
+                f"the policy of {self.name} learned on other signals than {path} has: {fingerprint.shortened(differences)}; "
+                f"put that file back, or train again ({ANY_NETWORK})"
+            )
 
     @property
     def _uses_neighbours(self) -> bool:
@@ -124,8 +186,8 @@ class TrainedPolicy:
         return algorithm
 
     def fill(self, algorithm: Algorithm) -> None:
-        """Load these weights into an algorithm of the same settings."""
-        weights = self.weights or {}
+        """Load these weights into an algorithm of the same settings; critics of another network's size keep their own."""
+        weights = self._fitting(algorithm) if self.portable else self.weights or {}
         missing = sorted(algorithm.policy_state().keys() - weights.keys())
         try:
             algorithm.load_state_dict({} if missing else weights, strict=False)
@@ -133,6 +195,14 @@ class TrainedPolicy:
             missing = [" ".join(str(error).split())]
         if missing:
             raise UserError(f"the weights of this {self.name} do not fit {algorithm.spec.network} ({missing[0]}); train again")
+
+    def fits_wholly(self, algorithm: Algorithm) -> bool:
+        """Return whether no weight is of another network's size, as those of some critics are."""
+        return len(self._fitting(algorithm)) == len(self.weights or {})
+
+    def _fitting(self, algorithm: Algorithm) -> dict[str, Tensor]:
+        shapes = {name: own.shape for name, own in algorithm.state_dict().items()}
+        return {name: weight for name, weight in (self.weights or {}).items() if shapes.get(name) == weight.shape}
 
     def start(self, env: TrafficEnv, seed: int, generator: torch.Generator | None = None, **options: Any) -> "TrainedDriver":
         """Reset an environment in which no simulation runs, and return the driver.
@@ -196,7 +266,12 @@ class TrainedDriver:
         self._policy = policy
 
     def value_estimates(self) -> dict[str, Tensor]:
-        """Return the algorithm's estimates for this decision, as `Algorithm.value_estimates` does for B = 1."""
+        """Return the algorithm's estimates for this decision, as `Algorithm.value_estimates` does for B = 1.
+
+        There are none on another network where the critic has the size of that of its training.
+        """
+        if self._policy.portable and not self._policy.fits_wholly(self.algorithm):
+            return {}
         arrays = (self._env.obs, self._env.avail, self._env.state)
         obs, avail, state = (torch.from_numpy(array)[None] for array in arrays)
         with torch.inference_mode():

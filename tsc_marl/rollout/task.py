@@ -12,7 +12,9 @@ from tsc_marl.sim.demand import Demand
 from tsc_marl.sim.disturbances import Disturbance
 from tsc_marl.sim.env import TrafficEnv
 from tsc_marl.sim.feedback import SimConfig
+from tsc_marl.sim.observations import Observation
 from tsc_marl.sim.observations.movements import LINK_FEATURES, PHASE_FEATURES, SIGNAL_FEATURES, MovementsObservation
+from tsc_marl.sim.road_network import RoadNetwork
 from tsc_marl.sim.signal_timing import SignalTimer, Timing
 from tsc_marl.types import Movements, Spec
 
@@ -69,14 +71,19 @@ def check_task(task: Task) -> tuple[str, ...]:
 
 def spec_from_env(env: TrafficEnv) -> Spec:
     """Return the sizes and neighbours of an environment that has been reset once; no simulation needs to run."""
-    rank = {name: i for i, name in enumerate(env.names)}
-    neighbours = tuple(tuple(rank[other] for other in signal.neighbours) for signal in env.net.signals)
-    n_actions, state_dim = max(env.n_phases), env.state.shape[0]
-    return Spec(env.scenario.name, env.names, n_actions, env.obs.shape[1], state_dim, neighbours, _movements(env))
+    return spec_of(env.scenario.name, env.net, env.episode.feedback.observation, env.state.shape[0])
 
 
-def _movements(env: TrafficEnv) -> Movements | None:
-    observation = env.episode.feedback.observation
+def spec_of(name: str, net: RoadNetwork, observation: Observation, state_dim: int) -> Spec:
+    """Return the sizes and neighbours of a network's signals under an observation."""
+    names = tuple(signal.name for signal in net.signals)
+    rank = {signal: i for i, signal in enumerate(names)}
+    neighbours = tuple(tuple(rank[other] for other in signal.neighbours) for signal in net.signals)
+    n_actions = max(len(signal.phases) for signal in net.signals)
+    return Spec(name, names, n_actions, observation.size, state_dim, neighbours, _movements(observation))
+
+
+def _movements(observation: Observation) -> Movements | None:
     if not isinstance(observation, MovementsObservation):
         return None
     structure = observation.structure

@@ -31,6 +31,11 @@ class SimConfig:
         observations.check(self.observation)
         rewards.check(self.reward)
 
+    @property
+    def observation_version(self) -> int:
+        """Version of the observation in this program."""
+        return observations.find(self.observation).version
+
 
 class Feedback:
     """Observation and reward of one episode. A user's own class that fails, or returns another shape, is named in one line.

@@ -2,16 +2,41 @@
 
 from collections.abc import Callable, Collection
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
 from tsc_marl.errors import UserError, unknown
-from tsc_marl.sim import road_network
+from tsc_marl.sim import observations, road_network
 from tsc_marl.sim.engine import read_vehicles, vehicle_getters
-from tsc_marl.sim.observations.lanes import LanesObservation
+from tsc_marl.sim.feedback import SimConfig
+from tsc_marl.sim.observations import Observation
+from tsc_marl.sim.road_network import RoadNetwork
 from tsc_marl.sim.signal_timing import SignalTimer, Timing, legal_phases
 from tsc_marl.sim.signal_view import SignalContext, SignalView
 from tsc_marl.sim.simulation import Simulation
+
+Choice = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""Returns phases `[N]` from `obs` `[N, F]` float32 and `avail` `[N, A]` bool."""
+
+
+class Drives(Protocol):
+    """A policy with what it observes, as `SavedPolicy` is one."""
+
+    timing: Timing
+
+    @property
+    def observed(self) -> SimConfig:
+        """Its observation and detection distance."""
+        ...
+
+    def choice(self, net: RoadNetwork, path: Path, observation: Observation) -> Choice:
+        """Return what chooses the phases of a network's signals.
+
+        Raises:
+            UserError: when the policy learned on other signals.
+        """
+        ...
 
 
 class TraciDriver:
@@ -23,20 +48,27 @@ class TraciDriver:
     Args:
         api: the connection: the module `traci` or `libsumo`, or what `traci.getConnection` returns.
         net: SUMO network file of the running simulation.
-        choose: returns phases `[N]` from `obs` `[N, F]` float32 and `avail` `[N, A]` bool; such as `SavedPolicy.act`.
-        timing: signal timing, as in the policy's training.
+        choose: a `SavedPolicy`, which brings its observation; or a function of your own that returns phases `[N]` from the
+            observation `lanes`, `obs` `[N, F]` float32, and `avail` `[N, A]` bool.
+        timing: signal timing; None for that of the policy's training.
         signals: names of the signals to control; None for all that have a choice.
-        detection_m: how far upstream of the stop line vehicles are detected, in metres, as in the training.
+        detection_m: how far upstream of the stop line vehicles are detected, in metres; None for that of the training.
 
     Raises:
-        UserError: when the network file cannot be used, has no such signal, or SUMO's step is not one second.
+        UserError: when the network file cannot be used, has no such signal or other signals than the policy's, when the
+            observation needs more than detectors, or when SUMO's step is not one second.
     """
 
     def __init__(
-        self, api: Simulation, net: Path, choose: Callable[[np.ndarray, np.ndarray], np.ndarray], timing: Timing | None = None,
-        signals: Collection[str] | None = None, detection_m: float = road_network.DETECTION_M,
+        self, api: Simulation, net: Path, choose: Drives | Choice, timing: Timing | None = None,
+        signals: Collection[str] | None = None, detection_m: float | None = None,
     ) -> None:  # fmt: skip
-        self._api, self._choose, self.timing = api, choose, timing or Timing()
+        own = SimConfig() if callable(choose) else choose.observed
+        observation = observations.find(own.observation)
+        if observation.reads_sumo:
+            raise UserError(f"observation {own.observation} reads SUMO itself, which this driver does not offer; use lanes")
+        self._api, detection_m = api, detection_m or own.detection_m
+        self.timing = timing or (Timing() if callable(choose) else choose.timing)
         self.net = road_network.read(Path(net), detection_m)
         names = [signal.name for signal in self.net.signals]
         self.controlled = frozenset(names if signals is None else signals)
@@ -46,7 +78,8 @@ class TraciDriver:
             raise UserError(f"SUMO's step is {api.simulation.getDeltaT()} s; the driver needs --step-length 1")
         now = api.simulation.getTime()
         self._timers = [SignalTimer(signal.name, signal.phases, self.timing, now) for signal in self.net.signals]
-        self._observe = LanesObservation(SignalContext(self.net, self.timing, detection_m))
+        self._observe = observation(SignalContext(self.net, self.timing, detection_m))
+        self._choose = choose if callable(choose) else choose.choice(self.net, Path(net), self._observe)
         self._failed = np.zeros(len(self.net.lane_length_m), dtype=bool)
         self._next_decision_s = now
 

@@ -1,7 +1,7 @@
 """Checkpoints: the file with the state of a training, its format, how it is checked, and how older formats load."""
 
 import math
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -68,16 +68,28 @@ class Checkpoint:
     """State of the replay buffer."""
     fingerprint: dict[StrictStr, Any] = field(default_factory=dict)
     """The signals and files of the training (`sim.fingerprint.of_training`); empty in files of earlier versions."""
+    observation_version: Natural = 1
+    """`Observation.version` of the training."""
+
+    def weights_only(self) -> "Checkpoint":
+        """Return what acting and fine-tuning need; a training cannot go on from it."""
+        signals = {} if self.policy(self.network).portable else self.fingerprint
+        weights = {"weights": self.training["weights"]}
+        last = self.history[-1:]
+        return replace(self, training=weights, history=last, mlflow_id="", replay=None, fingerprint=signals)
+
+    @property
+    def origin(self) -> str:
+        """What the weights learned from, as part of a sentence."""
+        return f"{self.episode} episodes with {self.algorithm} on {self.network}"
 
     def policy(self, network: str) -> TrainedPolicy:
         """Return the trained policy.
 
         Raises:
-            UserError: when it was trained on another network, or has settings unknown here.
+            UserError: when it was trained on another network and is not portable, or has settings unknown here.
         """
         name, kind = self.algorithm, algos.find(self.algorithm).Config
-        if self.network != network:
-            raise UserError(f"the policy of {name} was trained on {self.network}, not {network}; use the same")
         for settings, expected in ((self.config, kind), (self.sim, SimConfig), (self.timing, Timing)):
             unknown = settings.keys() - {field.name for field in fields(expected)}
             if unknown:
@@ -86,7 +98,10 @@ class Checkpoint:
             config, sim = sealed.dataclass_from(kind, self.config), sealed.dataclass_from(SimConfig, self.sim)
         except ValueError as error:
             raise UserError(f"the policy of {name} has a setting of another type ({error}); train again") from None
-        return TrainedPolicy(name, config, self.training["weights"], sim, self.fingerprint.get("signals"))
+        signals = self.fingerprint.get("signals")
+        policy = TrainedPolicy(name, config, self.training["weights"], sim, signals, self.observation_version)
+        policy.check_network(self.network, network)
+        return policy
 
 
 _SCHEMA = TypeAdapter(Checkpoint)

@@ -1,31 +1,41 @@
-"""Policies by name: a classical controller, an algorithm with its newest finished run, a run id, or a checkpoint file."""
+"""Policies by name: a classical controller, `pretrained`, an algorithm with its newest finished run, a run id, or a file."""
 
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from tsc_marl import algos, controllers
 from tsc_marl.console import make_line
 from tsc_marl.errors import UserError, unknown
-from tsc_marl.rollout.policies import ControllerPolicy, Policy
+from tsc_marl.paths import PRETRAINED
+from tsc_marl.rollout.policies import ControllerPolicy, Policy, is_portable
 from tsc_marl.rollout.task import Task
+from tsc_marl.sim import observations
 from tsc_marl.sim.scenario import typed
 from tsc_marl.tracking import checkpoint, renames
 from tsc_marl.tracking.run_folder import CHECKPOINT
 from tsc_marl.tracking.stored_runs import IMPORTED, StoredRuns
 
 logger = logging.getLogger(__name__)
+SHIPPED = "pretrained"
+"""Name of the policy that comes with the program."""
+ALL_NETWORKS = "Default"
+"""Experiment that every MLflow store has."""
+LISTED = 3
+"""Runs in a message."""
 
 
 def find_policy(name: str, task: Task) -> Policy:
     """Return a policy by name.
 
     Other signal timing than that of the training is a note: whoever chooses a timing may measure it. Other signals are an
-    error: the numbers of phases and lanes would mean something else. Files of earlier versions do not say their signals.
+    error, unless the policy is portable: the numbers of phases and lanes would mean something else. Files of earlier versions
+    do not say their signals.
 
     Args:
-        name: a controller, an algorithm, a run id, or a checkpoint file.
+        name: a controller, `pretrained`, an algorithm, a run id, or a checkpoint file.
         task: network and signal timing of the episodes.
 
     Raises:
@@ -34,33 +44,40 @@ def find_policy(name: str, task: Task) -> Policy:
     if controllers.exists(name):
         return ControllerPolicy(name)
     saved = checkpoint.load(find_checkpoint(name, task.network))
-    here = asdict(task.timing)
-    differences = ", ".join(
-        f"{key} {value} (here {here.get(key)})" for key, value in saved.timing.items() if value != here.get(key)
-    )
-    if differences:
-        logger.warning(f"note: the policy of {name} learned with other signal timing: {differences}; --timing chooses it")
     policy = saved.policy(task.network)
+    policy.task_for(task)
+    here = asdict(task.timing)
+    values = {key: f"{key} {value}" for key, value in saved.timing.items()}
+    differ = {key: f"{values[key]} (here {here.get(key)})" for key, value in saved.timing.items() if value != here.get(key)}
+    if policy.portable:
+        learned = f"{task.network}: the policy of {name} learned in {saved.origin}: {', '.join((values | differ).values())}"
+        logger.log(logging.WARNING if differ else logging.INFO, learned)
+        return policy
+    if differ:
+        logger.warning(
+            f"note: the policy of {name} learned with other signal timing: {', '.join(differ.values())}; --timing chooses it"
+        )
     if policy.signals is None:
         logger.warning(f"note: the policy of {name} is of an earlier version, so nobody knows whether its signals were the same")
-    policy.task_for(task)
     return policy
 
 
 def find_checkpoint(name: str, network: str) -> Path:
-    """Return a checkpoint by name: of an algorithm (its newest finished run on the network), a run id, or a file.
+    """Return a checkpoint by name: `pretrained`, an algorithm (its newest finished run on the network), a run id, or a file.
 
     Raises:
         UserError: when there is none, with the names that exist.
     """
     if controllers.exists(name):
         raise UserError(f"{name} is a classical controller, which has no checkpoint; give a trained policy, such as jointq")
+    if name == SHIPPED:
+        return PRETRAINED
     if Path(name).is_file() or Path(name).suffix == ".pt":
         return Path(name)
     if ":" in name or name.partition("-")[0] in algos.available():
         return _newest(renames.variant(name), network)
     if len(name) != 32 or set(name) - set("0123456789abcdef"):
-        raise unknown("controller", name, [*controllers.available(), *algos.available()])
+        raise unknown("controller", name, [*controllers.available(), SHIPPED, *algos.available()])
     return StoredRuns(network).download(name, CHECKPOINT)
 
 
@@ -73,8 +90,26 @@ def _newest(algorithm: str, network: str) -> Path:
     if not with_checkpoint:
         what = "no run with a checkpoint, only imported ones," if finished else "no finished run"
         line = make_line("train", NET=typed(network), ALGOS=algorithm)
-        raise UserError(f"{what} of {algorithm} on {network}; train one: {line}")
+        raise UserError(f"{what} of {algorithm} on {network}; train one: {line}{_elsewhere(names)}")
     return store.download(with_checkpoint[0].info.run_id, CHECKPOINT)
+
+
+def _elsewhere(names: Sequence[str]) -> str:
+    """Return the end of a message: the newest runs of some algorithms on other networks whose policies drive any."""
+    store = StoredRuns(ALL_NETWORKS)
+    runs = [f"{run.info.run_id} ({network})" for network in store.experiments() for run in _portable(network, names)]
+    return f"; or give the id of a run that drives any network: {', '.join(runs[:LISTED])}" if runs else ""
+
+
+def _portable(network: str, names: Sequence[str]) -> list[Any]:
+    """Return the finished runs on a network whose policies drive any network."""
+    runs = [run for run in StoredRuns(network).finished() if run.data.tags.get("algorithm") in names]
+    settings = [(run, run.data.params.get("sim.observation", ""), run.data.params.get("algo.sharing", "")) for run in runs]
+    return [
+        run
+        for run, observation, sharing in settings
+        if observation in observations.available() and is_portable(observation, sharing) and IMPORTED not in run.data.tags
+    ]
 
 
 def policy_labels(names: Sequence[str]) -> dict[str, str]:

@@ -82,6 +82,11 @@ class RunFolder:
         return self.path / "config.json"
 
     @property
+    def start(self) -> Path:
+        """Checkpoint whose weights the trainings start from, where the command names one."""
+        return self.path / "start.pt"
+
+    @property
     def old_configs(self) -> Path:
         """Copy of configs/ in runs of earlier versions, which have no `config`."""
         return self.path / "configs"

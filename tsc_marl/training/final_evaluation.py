@@ -16,6 +16,7 @@ from tsc_marl.rollout.policies import ControllerPolicy, Policy
 from tsc_marl.rollout.pool import Pool
 from tsc_marl.rollout.task import Task
 from tsc_marl.sim.scenario import typed
+from tsc_marl.tracking.policies import find_policy
 from tsc_marl.tracking.run_folder import RunFolder
 from tsc_marl.tracking.store import Tracker
 from tsc_marl.training.run import TrainingRun
@@ -29,7 +30,7 @@ def evaluate_and_report(pool: Pool, tracker: Tracker, trainings: list[TrainingRu
     experiment = trainings[0].experiment
     task = experiment.eval_task()
     measured = load_matching_results(folder.measured, task, experiment.baselines, experiment.eval_seeds)
-    controllers = {name: ControllerPolicy(name) for name in experiment.baselines if name not in measured}
+    controllers = {name: find_policy(name, task) for name in experiment.baselines if name not in measured}
     policies = controllers | {run.label: run.policy() for run in trainings}
     results = measured | _evaluate(pool, task, policies, experiment.eval_seeds)
     write_results(folder.evaluation, task, results)
@@ -104,7 +105,8 @@ def _log_evaluation(tracker: Tracker, run: TrainingRun, results: Results, baseli
 def _log_policy_model(tracker: Tracker, run: TrainingRun) -> None:
     """Keep the policy for other programs."""
     spec, path, experiment = run.learner.algorithm.spec, run.folder.policy, run.experiment
-    policy = replace(run.policy(), sim=experiment.sim, signals=run.fingerprint.get("signals"))
+    signals, version = run.fingerprint.get("signals"), experiment.sim.observation_version
+    policy = replace(run.policy(), sim=experiment.sim, signals=signals, observation_version=version)
     deploy.save(path, policy, spec, experiment.timing)
     obs, avail = (-1, spec.n_agents, spec.obs_dim), (-1, spec.n_agents, spec.n_actions)
     tensors = {"obs": ("float32", obs), "avail": ("bool", avail), "action": ("int64", avail[:2])}

@@ -23,6 +23,7 @@ from tsc_marl.rollout.pool import Pool, WorkerDiedError
 from tsc_marl.rollout.task import check_task
 from tsc_marl.sim import fingerprint
 from tsc_marl.tracking.run_folder import RunFolder, runs
+from tsc_marl.tracking.start import Start
 from tsc_marl.tracking.store import Tracker
 from tsc_marl.training import settings
 from tsc_marl.training.final_evaluation import evaluate_and_report
@@ -150,6 +151,8 @@ def prepare(folder: RunFolder, argv: Sequence[str], experiment: ExperimentConfig
         new = RunFolder(Path(scratch, "new"))
         new.path.mkdir()
         settings.write(new, argv, experiment)
+        if experiment.start_from:
+            Start.find(experiment.start_from, experiment.network).keep(new.start, experiment.start_digest)
         try:
             new.path.rename(folder.path)
         except OSError as error:
@@ -178,11 +181,15 @@ def _parent(tracker: Tracker, experiment: ExperimentConfig, folder: RunFolder) -
     if earlier and tracker.reopen(earlier):
         return earlier
     tags = {"kind": "comparison", "network": experiment.network, "folder": folder.name, "command": _command(folder)}
-    tags |= fingerprint.tags(experiment.task().scenario)
+    tags |= _start_tags(experiment) | fingerprint.tags(experiment.task().scenario)
     run_id = tracker.start(f"{' vs '.join(experiment.algos)} ({folder.name})", tags, experiment.as_dict())
     if run_id:
         settings.write_parent_id(folder, run_id)
     return run_id
+
+
+def _start_tags(experiment: ExperimentConfig) -> dict[str, str]:
+    return {"start_from": experiment.start_from, "start_digest": experiment.start_digest} if experiment.start_from else {}
 
 
 def _open_run(tracker: Tracker, config: RunConfig[Any], spec: Spec, folder: RunFolder, parent: str) -> TrainingRun:
@@ -193,7 +200,7 @@ def _open_run(tracker: Tracker, config: RunConfig[Any], spec: Spec, folder: RunF
         tags = {
             "kind": "training", "network": experiment.network, "algorithm": name, "seed": str(seed),
             "timing": experiment.timing_preset, "folder": folder.name, "command": _command(folder),
-        } | fingerprint.tags(run.task.scenario)  # fmt: skip
+        } | _start_tags(experiment) | fingerprint.tags(run.task.scenario)  # fmt: skip
         run_id = tracker.start(f"{name} seed {seed} ({folder.name})", tags, config.as_dict(), parent)
         run.mlflow_id = run_id or run.mlflow_id  # of a lost store that may come back
         run.stage_checkpoint()

@@ -16,9 +16,9 @@ from tsc_marl.rollout.policies import TrainedPolicy
 from tsc_marl.rollout.pool import Pool
 from tsc_marl.rollout.types import Job, RolloutResult
 from tsc_marl.sim import fingerprint, seeds
-from tsc_marl.tracking import checkpoint
+from tsc_marl.tracking import checkpoint, start
 from tsc_marl.tracking.checkpoint import Checkpoint
-from tsc_marl.tracking.run_folder import TrainingFolder
+from tsc_marl.tracking.run_folder import RunFolder, TrainingFolder
 from tsc_marl.tracking.tensor_file import first_not_finite
 from tsc_marl.training.learner import Learner
 from tsc_marl.types import Batch, Spec, mean_metrics
@@ -46,6 +46,10 @@ class TrainingRun:
         self.mlflow_id = ""
         if folder.checkpoint.exists():
             self._load(checkpoint.load(folder.checkpoint))
+        elif self.experiment.start_from:
+            kept = start.Start(self.experiment.start_from, RunFolder(folder.path.parent).start)
+            kept.check_digest(self.experiment.start_digest)
+            logger.info(f"{self.label} {kept.give(self.learner.algorithm, self.task)}")
         self.stage_checkpoint()
 
     @property
@@ -108,6 +112,7 @@ class TrainingRun:
         return {
             "network": shared.network, "algorithm": config.algorithm, "seed": config.seed, "sim": asdict(shared.sim),
             "timing": asdict(shared.timing), "config": asdict(config.algo),
+            "observation_version": shared.sim.observation_version,
         }  # fmt: skip
 
     def _load(self, saved: Checkpoint) -> None:

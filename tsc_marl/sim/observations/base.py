@@ -19,9 +19,10 @@ class Observation(abc.ABC):
     """Least value of a column."""
     reads_sumo: ClassVar[bool] = False
     """True: it reads SUMO directly, so failing detectors cannot affect it."""
-
     portable: ClassVar[bool] = False
     """True: a column means the same on every network, so that a policy plays on any (`Structure` of `movements`)."""
+    version: ClassVar[int] = 1
+    """Of the columns and their scales, on which a policy relies; raise it with every change of them."""
 
     size: int
     """F, the number of columns."""

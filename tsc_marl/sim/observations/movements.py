@@ -46,6 +46,7 @@ class MovementsObservation(Observation):
     """
 
     portable = True
+    version = VERSION
 
     def __init__(self, context: SignalContext) -> None:
         super().__init__(context)
