@@ -128,7 +128,7 @@ def test_the_command_line_wins_over_files(configs):
         "network: cross\nalgos: [ippo, mappo]\ntiming:\n  yellow_s: 4\ntiming_preset: field\n", encoding="utf-8"
     )
     config = parse(["--timing.yellow-s", "6"], configs)
-    assert (config.network, config.algos, config.timing.yellow_s, config.timing.all_red_s) == ("cross", ("ippo", "mappo"), 6, 2)
+    assert (*config.network, config.algos, config.timing.yellow_s, config.timing.all_red_s) == ("cross", ("ippo", "mappo"), 6, 2)
     assert parse(["--algos", "jointq"], configs).algos == ("jointq",)
 
 
