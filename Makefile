@@ -37,7 +37,7 @@ help:  ## this list
 
 install: .venv/installed  ## make .venv from the lock file
 
-train: .venv/installed  ## train ALGOS on NET and evaluate them (RESUME=run continues)
+train: .venv/installed  ## train ALGOS on NET, on several together, and evaluate them (RESUME=run continues)
 	$(TSC) train $(if $(RESUME),--resume $(RESUME) $(call given,network,NET) $(call given,algos,ALGOS) $(call given,seeds,SEEDS),--network $(NET) --algos $(ALGOS) --seeds $(SEEDS)) $(call option,episodes,$(EPISODES)) $(call option,timing-preset,$(TIMING)) $(call option,workers,$(WORKERS)) $(ARGS)
 
 study: .venv/installed  ## train ALGOS on every NET with all SEEDS, side by side

@@ -123,7 +123,7 @@ def evaluate(
 
 
 def train(
-    network: str | Path, algos: "Sequence[str | type]" = ("mappo", "jointq"), seeds: Sequence[int] = (0,), episodes: int = 100,
+    network: "str | Path | Sequence[str | Path]", algos: "Sequence[str | type]" = ("mappo", "jointq"), seeds: Sequence[int] = (0,), episodes: int = 100,
     **settings: Any,
 ) -> "TrainingResult":  # fmt: skip
     """Train algorithms, evaluate them beside classical controllers, and return the folder with the results.
@@ -132,11 +132,11 @@ def train(
     since the number of threads changes the sums.
 
     Args:
-        network: as in `make`.
+        network: as in `make`; one policy learns on several.
         algos: names of algorithms or variants, or `Algorithm` classes. A class of the running script needs the guard
             `if __name__ == "__main__":` there.
         seeds: training seeds, 0 .. 999.
-        episodes: training episodes for each algorithm and seed.
+        episodes: training episodes for each algorithm and seed, on each network.
         settings: further options of `tsc-marl train`: `workers=2`, `eval_seeds=(1, 2)`, `algo={"gamma": 0.98}`.
     """
     from tsc_marl import old_options

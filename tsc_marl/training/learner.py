@@ -19,15 +19,15 @@ def learners(name: str, config: Any, specs: Sequence[Spec]) -> list["Learner"]:
     Raises:
         UserError: when weights depend on the network.
     """
-    first, *others = made = [Learner(algos.find(name)(spec, config)) for spec in specs]
-    for other in others:
-        try:
-            other.share(first)
-        except ValueError as error:
-            pair = f"{first.algorithm.spec.network} and {other.algorithm.spec.network}"
-            raise UserError(
-                f"{name} cannot learn on {pair} together, its weights {error} depend on the network; train it on one"
-            ) from None
+    made = [Learner(algos.find(name)(spec, config)) for spec in specs]
+    if len(made) > 1:
+        part = max(specs, key=lambda spec: spec.n_agents).of_agent(0)  # networks may be of one size by chance
+        for other in (*made[1:], Learner(algos.find(name)(part, config))):
+            try:
+                other.share(made[0])
+            except ValueError as error:
+                reason = f"its weights {error} have the size of one; train it on each alone"
+                raise UserError(f"{name} cannot learn on several networks together: {reason}") from None
     return made
 
 
