@@ -378,7 +378,7 @@ def test_old_names_in_files(configs):
     (configs / "train.yaml").write_text("net: cross\nsignal:\n  yellow_s: 4\ntiming: field\n", encoding="utf-8")
     (configs / "algos" / "ippo.yaml").write_text("lam: 0.7\n", encoding="utf-8")
     config = parse(["--algos", "ippo"], configs)
-    assert (config.network, config.timing_preset, config.timing.yellow_s) == ("cross", "field", 3)
+    assert (*config.network, config.timing_preset, config.timing.yellow_s) == ("cross", "field", 3)
     assert config.algo["ippo"].gae_lambda == 0.7
 
 
