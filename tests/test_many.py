@@ -1,3 +1,5 @@
+# pyright: reportAttributeAccessIssue=false
+# Attributes of a torch module are those of its parts, which pyright does not know.
 """One training over several networks: shared weights, everything else of each network its own, the same numbers after a stop."""
 
 import json

@@ -123,8 +123,8 @@ def evaluate(
 
 
 def train(
-    network: "str | Path | Sequence[str | Path]", algos: "Sequence[str | type]" = ("mappo", "jointq"), seeds: Sequence[int] = (0,), episodes: int = 100,
-    **settings: Any,
+    network: "str | Path | Sequence[str | Path]", algos: "Sequence[str | type]" = ("mappo", "jointq"),
+    seeds: Sequence[int] = (0,), episodes: int = 100, **settings: Any,
 ) -> "TrainingResult":  # fmt: skip
     """Train algorithms, evaluate them beside classical controllers, and return the folder with the results.
 
