@@ -37,7 +37,7 @@ help:  ## this list
 
 install: .venv/installed  ## make .venv from the lock file
 
-train: .venv/installed  ## train ALGOS on NET and evaluate them (RESUME=run continues, FROM=policy fine-tunes)
+train: .venv/installed  ## train ALGOS on NET, on several together, and evaluate (RESUME=run continues, FROM=policy fine-tunes)
 	$(TSC) train $(if $(RESUME),--resume $(RESUME) $(call given,network,NET) $(call given,algos,ALGOS) $(call given,seeds,SEEDS),--network $(NET) $(if $(FROM),--start-from $(FROM) $(call given,algos,ALGOS),--algos $(ALGOS)) --seeds $(SEEDS)) $(call option,episodes,$(EPISODES)) $(call option,timing-preset,$(TIMING)) $(call option,workers,$(WORKERS)) $(ARGS)
 
 study: .venv/installed  ## train ALGOS on every NET with all SEEDS, side by side

@@ -128,7 +128,7 @@ def test_the_command_line_wins_over_files(configs):
         "network: cross\nalgos: [ippo, mappo]\ntiming:\n  yellow_s: 4\ntiming_preset: field\n", encoding="utf-8"
     )
     config = parse(["--timing.yellow-s", "6"], configs)
-    assert (config.network, config.algos, config.timing.yellow_s, config.timing.all_red_s) == ("cross", ("ippo", "mappo"), 6, 2)
+    assert (*config.network, config.algos, config.timing.yellow_s, config.timing.all_red_s) == ("cross", ("ippo", "mappo"), 6, 2)
     assert parse(["--algos", "jointq"], configs).algos == ("jointq",)
 
 
@@ -378,7 +378,7 @@ def test_old_names_in_files(configs):
     (configs / "train.yaml").write_text("net: cross\nsignal:\n  yellow_s: 4\ntiming: field\n", encoding="utf-8")
     (configs / "algos" / "ippo.yaml").write_text("lam: 0.7\n", encoding="utf-8")
     config = parse(["--algos", "ippo"], configs)
-    assert (config.network, config.timing_preset, config.timing.yellow_s) == ("cross", "field", 3)
+    assert (*config.network, config.timing_preset, config.timing.yellow_s) == ("cross", "field", 3)
     assert config.algo["ippo"].gae_lambda == 0.7
 
 

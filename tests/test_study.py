@@ -215,7 +215,7 @@ def test_classical_controllers_play_once_in_a_study(home, monkeypatch):
     contents = [json.loads(cell.folder.evaluation.read_text(encoding="utf-8"))["results"] for cell in (first, second)]
     assert [sorted(content) for content in contents] == [["ippo", "max_pressure"]] * 2
     assert not first.folder.measured.exists()
-    task, path = second.config.eval_task(), second.folder.measured
+    task, path = second.config.eval_tasks()[0], second.folder.measured
     assert load_matching_results(path, task, ("max_pressure", "sotl"), (1,)) == {
         "max_pressure": [EpisodeMetrics.from_row(row) for row in contents[1]["max_pressure"]]
     }

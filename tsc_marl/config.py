@@ -21,7 +21,7 @@ from tsc_marl.paths import CONFIGS, read_yaml
 from tsc_marl.rollout.jam_start import JamStart
 from tsc_marl.rollout.stress import TrainStress
 from tsc_marl.rollout.task import MetricNames, Task
-from tsc_marl.sim import metrics, scenario
+from tsc_marl.sim import metrics, observations, scenario
 from tsc_marl.sim.demand import Demand
 from tsc_marl.sim.feedback import SimConfig
 from tsc_marl.sim.seeds import EVAL_SEEDS, TRAIN_SEEDS
@@ -45,14 +45,15 @@ OF_START = ("start_from", "start_digest")
 class ExperimentConfig:
     """Settings of a command: the settings that its trainings share, and those of each algorithm."""
 
-    network: str = "grid4x4"
-    """Road network: a name (see the verb `networks`), a folder with a scenario.yaml, or a .sumocfg file."""
+    network: tuple[str, ...] = ("grid4x4",)
+    """Road network: a name (see the verb `networks`), a folder with a scenario.yaml, or a .sumocfg file. One policy learns on
+    several: this needs the observation `movements` and shared parameters."""
     algos: tuple[str, ...] = ("mappo", "jointq")
     """Algorithms to train, one after the other: files of tsc_marl/algos/, or variants in configs/algos/."""
     seeds: tuple[int, ...] = (0,)
     """Training seeds, 0 .. 999; each algorithm is trained once with each."""
     episodes: Count = 100
-    """Training episodes for each algorithm and seed."""
+    """Training episodes for each algorithm and seed, on each network."""
     episodes_per_update: Count = 2
     """Episodes that are simulated at the same time; their decisions form one batch."""
     workers: Count = field(default_factory=lambda: os.cpu_count() or 1)
@@ -68,7 +69,7 @@ class ExperimentConfig:
     eval_demand: Demand = field(default_factory=Demand)
     """Demand of the evaluation; by default the vehicles of the route files."""
     eval_seeds: tuple[int, ...] = EVAL_SEEDS
-    """SUMO seeds of the evaluation, 0 .. 999999; training uses the seeds above."""
+    """SUMO seeds of the evaluation, 0 .. 999999; training uses the seeds above. None: no evaluation."""
     baselines: tuple[str, ...] = ("fixed_time", "max_pressure")
     """Classical controllers evaluated on the same seeds, and `pretrained`."""
     metrics: MetricNames = ()
@@ -87,7 +88,8 @@ class ExperimentConfig:
 
     def __post_init__(self) -> None:
         """Refuse invalid settings, before anything starts."""
-        object.__setattr__(self, "network", scenario.plain_name(self.network))
+        object.__setattr__(self, "network", tuple(name for given in self.network for name in scenario.plain_names(given)))
+        check_list("network", self.network)
         for name in self.algos:
             algos.find(name)
         for name in self.baselines:
@@ -95,29 +97,61 @@ class ExperimentConfig:
                 controllers.find(name)
         metrics.check(self.metrics)
         check(self)
-        if self.episodes > TRAIN_SEEDS:
-            raise UserError(f"episodes must be at most {TRAIN_SEEDS}, each has a SUMO seed of its own; got {self.episodes}")
-        if self.episodes % self.episodes_per_update:
-            raise UserError(
-                f"episodes {self.episodes} is not a multiple of episodes-per-update {self.episodes_per_update}; change one"
-            )
         check(self.jam_start, "jam-start.")
-        if self.jam_start.share and self.episodes_per_update < 2:
-            raise UserError(
-                "jam-start.share needs at least 2 episodes-per-update, the first of which starts on empty roads; got 1"
-            )
+        self._check_episodes()
         check_list("algos", self.algos)
         check_list("seeds", self.seeds)
         for seed in self.seeds:
             if not 0 <= seed < 1000:
                 raise UserError(f"seeds must lie in 0 .. 999; got {seed}")
-        check_eval_seeds(self.eval_seeds)
+        if self.eval_seeds:
+            check_eval_seeds(self.eval_seeds)
+        if len(self.network) > 1:
+            self._check_portable()
+        self._check_stress()
+
+    def _check_episodes(self) -> None:
+        given = f"{self.episodes} on each of {len(self.network)} networks" if len(self.network) > 1 else self.episodes
+        if self.all_episodes > TRAIN_SEEDS:
+            raise UserError(f"episodes must be at most {TRAIN_SEEDS}, each has a SUMO seed of its own; got {given}")
+        if self.all_episodes % self.episodes_per_update:
+            raise UserError(f"episodes {given} is not a multiple of episodes-per-update {self.episodes_per_update}; change one")
+        if self.jam_start.share and self.episodes_per_update < 2:
+            raise UserError(
+                "jam-start.share needs at least 2 episodes-per-update, the first of which starts on empty roads; got 1"
+            )
+
+    def _check_stress(self) -> None:
+        """Refuse timings of training episodes with another number of decisions."""
         for name, timing in zip(self.train_stress.timing, self.stress_timings, strict=True):
             if timing.decision_s != self.timing.decision_s:
                 raise UserError(
                     f"train-stress.timing {name} decides every {timing.decision_s} s, this training every "
                     f"{self.timing.decision_s} s; episodes of a training need as many decisions, so use another timing"
                 )
+
+    def _check_portable(self) -> None:
+        """Refuse settings with which a policy belongs to one network."""
+        several, seen = f"a policy of {len(self.network)} networks", self.sim.observation
+        if not observations.find(seen).portable:
+            fitting = ", ".join(name for name in observations.available() if observations.find(name).portable)
+            raise UserError(f"{several} needs an observation that fits any network (--sim.observation {fitting}); got {seen}")
+        for name, algo in self.algo.items():
+            sharing = getattr(algo, "sharing", "full")
+            if not sharing.startswith("full"):
+                raise UserError(f"{several} needs algo.sharing full or full_no_id; {name} has {sharing}")
+            if getattr(algo, "popart", False):
+                raise UserError(f"{several} has a value normaliser for each, so algo.popart must be False; {name} has True")
+
+    @property
+    def network_name(self) -> str:
+        """Name under which the store files the trainings: the network's, or the names of several joined."""
+        return scenario.joined_name(self.network)
+
+    @property
+    def all_episodes(self) -> int:
+        """Training episodes of each training, on all networks together."""
+        return self.episodes * len(self.network)
 
     @property
     def runs(self) -> "list[RunConfig[Any]]":
@@ -130,9 +164,9 @@ class ExperimentConfig:
         pauses = any(getattr(algo, "rollout_length", 0) for algo in self.algo.values())
         return self.episodes_per_update if pauses else 1
 
-    def task(self) -> Task:
-        """Return the task of the training episodes."""
-        return Task(self.network, self.timing, self.sim, self.demand, metrics=self.metrics)
+    def tasks(self) -> list[Task]:
+        """Return the task of the training episodes on each network."""
+        return [Task(name, self.timing, self.sim, self.demand, metrics=self.metrics) for name in self.network]
 
     @property
     def stress_timings(self) -> list[Timing]:
@@ -144,18 +178,20 @@ class ExperimentConfig:
         return self.train_stress.apply(task, seed, self.stress_timings)
 
     def strongest_tasks(self) -> list[Task]:
-        """Return tasks at the limits of `train_stress`, one for each timing."""
-        stressed = replace(self.task(), disturbance=self.train_stress.strongest())
-        return [replace(stressed, timing=timing) for timing in self.stress_timings or [self.timing]]
+        """Return tasks at the limits of `train_stress`, one for each network and timing."""
+        disturbance = self.train_stress.strongest()
+        timings = self.stress_timings or [self.timing]
+        return [replace(task, disturbance=disturbance, timing=timing) for task in self.tasks() for timing in timings]
 
-    def eval_task(self) -> Task:
-        """Return the task of the evaluation."""
-        return Task(self.network, self.timing, self.sim, self.eval_demand, metrics=self.metrics)
+    def eval_tasks(self) -> list[Task]:
+        """Return the task of the evaluation on each network."""
+        return [Task(name, self.timing, self.sim, self.eval_demand, metrics=self.metrics) for name in self.network]
 
     def as_dict(self) -> dict[str, Any]:
         """Return the settings of the command, flat as `timing.yellow_s: value`, without those of single algorithms."""
         left_out = ("algo",) if self.start_from else ("algo", *OF_START)
-        return _flat({name: value for name, value in asdict(self).items() if name not in left_out})
+        network = self.network[0] if len(self.network) == 1 else self.network
+        return _flat({name: value for name, value in asdict(self).items() if name not in left_out} | {"network": network})
 
 
 @dataclass(frozen=True)
@@ -179,7 +215,7 @@ class RunConfig(Generic[A]):
 
 @dataclass(frozen=True)
 class _TrainOptions(Generic[A]):
-    """Train on a road network, then evaluate beside classical controllers."""
+    """Train on a road network, or one policy on several, then evaluate beside classical controllers."""
 
     algo: A
     """Settings of the algorithm; every algorithm of the command must have them."""
@@ -291,7 +327,7 @@ def _start(argv: list[str]) -> tuple[Start | None, list[str]]:
     names = _values(argv, "--start-from")
     if not names:
         return None, []
-    network = scenario.plain_name((_values(argv, "--network") or [ExperimentConfig.network])[-1])
+    network = scenario.plain_names((_values(argv, "--network") or list(ExperimentConfig.network))[0])[0]
     start = Start.find(names[-1], network)
     return start, ["--algos", start.algorithm, *_words(start.settings(network), "")]
 

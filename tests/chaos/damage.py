@@ -123,11 +123,12 @@ def _kinds(sandbox: Sandbox, algorithm: str) -> list[Kind]:
     (exported,) = (sandbox.folder / "out").rglob("*.json.gz")
     policy = next(artifacts.rglob("policy.*"))
 
-    whole = evaluate.load_matching_results(folder.evaluation, experiment.eval_task(), experiment.baselines, experiment.eval_seeds)
+    (task,) = experiment.eval_tasks()
+    whole = evaluate.load_matching_results(folder.evaluation, task, experiment.baselines, experiment.eval_seeds)
 
     def results(path: Path) -> Any:
         """Return the same where a file is not used: then everything is measured again, to the same values."""
-        read = evaluate.load_matching_results(path, experiment.eval_task(), experiment.baselines, experiment.eval_seeds)
+        read = evaluate.load_matching_results(path, task, experiment.baselines, experiment.eval_seeds)
         return read or whole
 
     resume = ("train", "--resume", folder.name)

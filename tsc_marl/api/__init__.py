@@ -123,8 +123,8 @@ def evaluate(
 
 
 def train(
-    network: str | Path, algos: "Sequence[str | type] | None" = None, seeds: Sequence[int] = (0,), episodes: int = 100,
-    **settings: Any,
+    network: "str | Path | Sequence[str | Path]", algos: "Sequence[str | type] | None" = None, seeds: Sequence[int] = (0,),
+    episodes: int = 100, **settings: Any,
 ) -> "TrainingResult":  # fmt: skip
     """Train algorithms, evaluate them beside classical controllers, and return the folder with the results.
 
@@ -132,11 +132,11 @@ def train(
     since the number of threads changes the sums.
 
     Args:
-        network: as in `make`.
+        network: as in `make`; one policy learns on several.
         algos: names of algorithms or variants, or `Algorithm` classes. A class of the running script needs the guard
             `if __name__ == "__main__":` there. None for mappo and jointq, or for the algorithm of the policy to start from.
         seeds: training seeds, 0 .. 999.
-        episodes: training episodes for each algorithm and seed.
+        episodes: training episodes for each algorithm and seed, on each network.
         settings: further options of `tsc-marl train`: `workers=2`, `eval_seeds=(1, 2)`, `algo={"gamma": 0.98}`,
             `start_from="pretrained"`.
     """
@@ -193,7 +193,7 @@ def _policy(policy: Any, task: "Task") -> "Policy":
     if isinstance(policy, type):
         return ControllerPolicy(_import_path(policy))
     if isinstance(policy, SavedPolicy):
-        policy.policy.check_network(policy.network, task.network)
+        policy.policy.check_network([policy.network], task.network)
     return policy.policy if isinstance(policy, SavedPolicy) else find_policy(str(policy), task)
 
 

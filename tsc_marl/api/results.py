@@ -150,7 +150,7 @@ def _newest_network(policy: str) -> str:
 def _from_policy_file(path: Path, network: str | Path | None) -> SavedPolicy:
     policy, spec, timing = deploy.load(path)
     place = spec.network if network is None else scenario.plain_name(str(network))
-    policy.check_network(spec.network, place)
+    policy.check_network([spec.network], place)
     return SavedPolicy(policy.name, place, timing, policy, spec if place == spec.network else None)
 
 

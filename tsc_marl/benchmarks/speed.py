@@ -35,7 +35,8 @@ from tsc_marl.rollout.types import Job
 from tsc_marl.sim import engine, metrics, scenario
 from tsc_marl.sim.env import TrafficEnv
 from tsc_marl.tracking.run_folder import TrainingFolder
-from tsc_marl.training.run import TrainingRun, train_iteration
+from tsc_marl.training.iteration import train_iteration
+from tsc_marl.training.run import TrainingRun
 from tsc_marl.types import Algorithm, Batch, Spec
 
 log = logging.getLogger(__name__)
@@ -166,7 +167,7 @@ def _training() -> dict[str, Measure]:
     """Acting, learning and the second worker, with jointq's first updates on grid4x4."""
     acting, learning, speedup = [], [], []
     experiment = parse(["--network", "grid4x4", "--algos", "jointq", "--workers", "2"])
-    task, paused = experiment.task(), experiment.concurrent_episodes
+    (task,), paused = experiment.tasks(), experiment.concurrent_episodes
     with tempfile.TemporaryDirectory() as folder, Pool(1) as one, Pool(2, concurrent_episodes=paused) as two:
         run = TrainingRun(experiment.runs[0], two.read_spec(task), TrainingFolder(Path(folder)))
         jobs = [Job(i, task, run.policy(), SEED + i, explore_seed=i) for i in range(4)]

@@ -22,7 +22,7 @@ class StudyOptions:
     """Train every algorithm on every network with every seed. All options of `train` are accepted too."""
 
     network: tuple[str, ...] = ("grid4x4", "cologne8")
-    """Road networks."""
+    """Road networks; `cross+grid2x2` is one training on both."""
     algos: tuple[str, ...] = ("mappo", "mappo_ind", "ippo", "jointq")
     """Algorithms to train: files of tsc_marl/algos/."""
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
@@ -78,7 +78,7 @@ class CompareOptions:
     """Compare the finished trainings of a network."""
 
     network: str = "grid4x4"
-    """Road network."""
+    """Road network; `cross+grid2x2` for trainings on both together."""
     reference: str | None = None
     """Algorithm that the others are compared with; by default mappo, if trained."""
     algos: tuple[str, ...] = ()

@@ -134,7 +134,7 @@ def _trained(net: str, options: CompareOptions | ReportOptions) -> "Comparison":
     from tsc_marl.analysis import compare as module
     from tsc_marl.sim import scenario
 
-    comparison = module.load(scenario.load(net).name, module.RunFilter(options.where, options.algos))
+    comparison = module.load(scenario.stored_name(net), module.RunFilter(options.where, options.algos))
     comparison.reference(options.reference)
     return comparison
 
@@ -182,7 +182,7 @@ def export(argv: list[str]) -> None:
     from tsc_marl.report import archive
     from tsc_marl.sim import scenario
 
-    names = tuple(scenario.load(net).name for net in options.network)
+    names = tuple(scenario.stored_name(net) for net in options.network)
     line = console.make_line("import", FROM=str(options.out))
     number = archive.write(names, RunFilter(options.where, options.algos), options.out, command_line("export", argv))
     console.say(f"{number} files of trainings: {options.out}; to read them elsewhere: {line}")

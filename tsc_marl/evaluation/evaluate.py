@@ -9,6 +9,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tsc_marl.errors import UserError
 from tsc_marl.paths import file_name
 from tsc_marl.rollout.policies import Policy
@@ -17,6 +19,7 @@ from tsc_marl.rollout.task import Task
 from tsc_marl.rollout.types import EpisodeMetrics, Job, RolloutResult
 from tsc_marl.sim import fingerprint, metrics
 from tsc_marl.sim.disturbances import Disturbance
+from tsc_marl.sim.scenario import joined_name
 from tsc_marl.tracking import renames, sealed
 from tsc_marl.tracking.evaluation_file import Evaluation
 
@@ -77,16 +80,40 @@ def is_refusal(error: Exception) -> bool:
     return isinstance(error, UserError) and not isinstance(error, WorkerDiedError)
 
 
-def write_results(path: Path, task: Task, results: Results) -> None:
+def mean_over(results: Sequence[Results]) -> Results:
+    """Return the mean over networks of each metric, seed by seed, of the policies that were measured on all of them."""
+    first, *others = results
+    if not others:
+        return first
+    means: Results = {}
+    for name in (name for name in first if all(name in other for other in others)):
+        rows = list(zip(*(of_network[name] for of_network in results), strict=True))
+        labels = [label for label in rows[0][0].values if all(label in episode.values for episode in rows[0])]
+        means[name] = [
+            EpisodeMetrics(row[0].seed, {label: float(np.mean([episode[label] for episode in row])) for label in labels})
+            for row in rows
+        ]
+    return means
+
+
+def write_results(path: Path, task: Task, results: Results, others: Sequence[Task] = ()) -> None:
     """Write the metrics of every episode, as JSON with the conditions of the evaluation and as CSV with a row for each.
+
+    Args:
+        path: the JSON file.
+        task: network and conditions.
+        results: by policy, the metrics of each episode.
+        others: further networks, where the metrics are means over all of them.
 
     Raises:
         UserError: when the disk does not take them.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     rows_by_policy = {name: [episode.as_row() for episode in episodes] for name, episodes in results.items()}
-    sealed.write(path, {**_conditions(task), "results": rows_by_policy})
-    rows = [{"network": task.network, "controller": name, **row} for name, rows in rows_by_policy.items() for row in rows]
+    conditions = _conditions(task, *others)
+    sealed.write(path, {**conditions, "results": rows_by_policy})
+    network = conditions["network"]
+    rows = [{"network": network, "controller": name, **row} for name, rows in rows_by_policy.items() for row in rows]
     with path.with_suffix(".csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)))
         writer.writeheader()
@@ -132,7 +159,9 @@ def conditions_today(content: Mapping[str, Any]) -> dict[str, Any]:
     return conditions | {"demand": renames.renamed(conditions.get("demand", {}), renames.DEMAND_SETTINGS)}
 
 
-def _conditions(task: Task) -> dict[str, Any]:
+def _conditions(task: Task, *others: Task) -> dict[str, Any]:
     parts = {"timing": task.timing, "sim": task.sim, "demand": task.demand, "disturbance": task.disturbance}
-    played = {"network": task.network, "scenario": fingerprint.of_scenario(task.scenario), "sumo": version("eclipse-sumo")}
+    scenarios = [one.scenario for one in (task, *others)]
+    network, files = joined_name([scenario.name for scenario in scenarios]), fingerprint.of_scenario(*scenarios)
+    played = {"network": network, "scenario": files, "sumo": version("eclipse-sumo")}
     return played | {name: asdict(part) for name, part in parts.items()}

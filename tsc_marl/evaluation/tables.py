@@ -207,6 +207,19 @@ def stress_table(title: str, results: Mapping[str, Results], undisturbed: str) -
     return terminal_table(title, [Column("disturbance", "disturbance"), *policies], rows)
 
 
+def delays_by_network(results: Mapping[str, Results]) -> tuple[list[Column], list[Row]]:
+    """Return columns and rows of a table with a row per network, then their mean: the mean delay of each policy."""
+    rows: list[dict[str, Any]] = [
+        {"network": network} | {name: statistics.mean(episodes, "delay") for name, episodes in of_policies.items()}
+        for network, of_policies in results.items()
+    ]
+    everywhere = [name for name in rows[0] if all(name in row for row in rows) and name != "network"]
+    mean = {name: float(np.mean([row[name] for row in rows])) for name in everywhere}
+    names = sorted(dict.fromkeys(name for row in rows for name in row if name != "network"), key=lambda n: mean.get(n, np.inf))
+    columns = [Column("network", "network"), *(Column(name, f"{name} [s]", number(".1f")) for name in names)]
+    return columns, [*rows, {"network": "mean", **mean}]
+
+
 NETWORK_COLUMNS = (
     Column("network", "network"),
     Column("signals", "signals"),

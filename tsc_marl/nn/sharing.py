@@ -1,6 +1,6 @@
 """Copies of networks, and networks that clusters of agents share."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from copy import deepcopy
 from typing import TypeVar
 
@@ -22,6 +22,22 @@ def polyak_update(target: nn.Module, online: nn.Module, share: float) -> None:
     """Move a target network: target <- (1 - share) target + share online; a share of 1 copies (arXiv 1509.02971)."""
     for old, new in zip(target.parameters(), online.parameters(), strict=True):
         old.lerp_(new, share)
+
+
+def tie(module: nn.Module, source: nn.Module, buffers: Collection[str] = ()) -> None:
+    """Let a module use the parameters of another from now on, and some of its buffers.
+
+    Raises:
+        ValueError: with the first parameter that only one of them has, or that has another shape there.
+    """
+    tensors, own = (dict(part.named_parameters(remove_duplicate=False)) for part in (source, module))
+    for name in (*tensors, *own):
+        if name not in tensors or name not in own or tensors[name].shape != own[name].shape:
+            raise ValueError(name)
+    tensors |= {name: buffer for name, buffer in source.named_buffers(remove_duplicate=False) if name in buffers}
+    for name, tensor in tensors.items():
+        path, _, leaf = name.rpartition(".")
+        setattr(module.get_submodule(path), leaf, tensor)
 
 
 def regroup(module: nn.Module, group: Sequence[int]) -> None:

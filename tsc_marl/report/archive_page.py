@@ -60,7 +60,7 @@ def _compared(comparison: Comparison) -> Section:
     results = summaries.summarise(comparison, comparison.reference())
     return {
         "network": comparison.network,
-        "episodes": first.settings["episodes"],
+        "episodes": f"{first.curve['episode'][-1]:.0f}",
         "decisions": f"{first.curve['steps'][-1]:.0f}",
         "eval_seeds": first.settings["eval_seeds"],
         "sumo": first.settings["SUMO"],

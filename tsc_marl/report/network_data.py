@@ -105,7 +105,9 @@ def band(trainings: Sequence[Training], axis: str) -> tuple[np.ndarray, np.ndarr
 
 
 def _agent_metrics(network: str) -> dict[str, str]:
-    """Return the real name of each metric of a signal, by its name in the store."""
+    """Return the real name of each metric of a signal, by its name in the store; trainings on several networks have none."""
+    if not scenario.is_one(network):
+        return {}
     signals = road_network.of(scenario.load(network)).signals
     keys = [f"agent/{signal.name}/{metric}" for signal in signals for metric in (*CREDIT, REWARD)]
     return {name: key for key, name in metric_names(keys).items()}

@@ -36,6 +36,8 @@ def change_map(results: NetworkResults) -> go.Figure | None:
     """
     rewards = {name: series.final(REWARD) for name, series in results.signals.items()}
     base = rewards.pop(results.reference)
+    if not any(rewards.values()):
+        return None
     loaded = scenario.load(results.network)
     signals = {signal.name: (signal.x, signal.y) for signal in road_network.of(loaded).signals}
     rewards = {name: rewards[name] for name in results.groups if signals.keys() <= rewards.get(name, {}).keys()}

@@ -1,5 +1,6 @@
 """Policies: a trained one, or a classical controller. `start` begins an episode and returns the driver of its signals."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -121,15 +122,16 @@ class TrainedPolicy:
         """Whether it drives any network, not only that of its training."""
         return self.sim is not None and is_portable(self.sim.observation, getattr(self.config, "sharing", ""))
 
-    def check_network(self, learned: str, network: str) -> None:
+    def check_network(self, learned: Sequence[str], network: str) -> None:
         """Refuse another network than that of the training, unless the policy is portable.
 
         Raises:
             UserError: with both.
         """
-        if learned != network and not self.portable:
+        if network not in learned and not self.portable:
             raise UserError(
-                f"the policy of {self.name} was trained on {learned}, not {network}; use the same, or train there ({ANY_NETWORK})"
+                f"the policy of {self.name} was trained on {' '.join(learned)}, not {network}; use the same, or train there "
+                f"({ANY_NETWORK})"
             )
 
     def check_version(self) -> None:

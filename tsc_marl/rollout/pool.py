@@ -3,7 +3,7 @@
 import contextlib
 import logging
 from collections import Counter, deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from typing import Any
@@ -64,24 +64,42 @@ class Pool:
         return [worker.process.pid or 0 for worker in self._workers]
 
     def read_spec(self, task: Task) -> Spec:
-        """Return the sizes and neighbours of a task's network, which an algorithm needs.
+        """Return the sizes and neighbours of a task's network, which an algorithm needs; errors as of `read_specs`."""
+        return self.read_specs([task])[0]
+
+    def read_specs(self, tasks: Sequence[Task], watch: Callable[[], None] = lambda: None) -> list[Spec]:
+        """Return the sizes and neighbours of each task's network, read side by side; `watch` is called after each.
 
         Raises:
             WorkerDiedError: after `MAX_DEATHS` deaths in a row, or when a disk is full.
-            UserError: when the network's files cannot be used.
+            UserError: when the files of a network cannot be used.
         """
-        worker = self._workers[0]
-        for _ in range(MAX_DEATHS):
-            try:
-                kind, value = worker.read_spec(task)
-            except (EOFError, OSError):
-                worker.restart()
-                logger.warning(f"a worker process died while reading {task.network}; restarted")
-            else:
-                if kind != "ok":
-                    raise _error(kind, value)
-                return value
-        raise _died(f"while reading {task.network}")
+        waiting, deaths = deque(range(len(tasks))), Counter[int]()
+        reading: dict[WorkerHandle, int] = {}
+        specs: dict[int, Spec] = {}
+        try:
+            while waiting or reading:
+                interrupts.check()
+                idle = [worker for worker in self._workers[: self._size] if worker not in reading]
+                for worker in idle[: len(waiting)]:
+                    reading[worker] = waiting.popleft()
+                    worker.ask_spec(tasks[reading[worker]])
+                for worker in _ready(reading):
+                    i = reading.pop(worker)
+                    answer = worker.spec()
+                    if answer is not None:
+                        specs[i] = _spec(answer)
+                        watch()
+                        continue
+                    deaths[i] += 1
+                    if deaths[i] == MAX_DEATHS:
+                        raise _died(f"while reading {tasks[i].network}")
+                    waiting.appendleft(i)
+                    logger.warning(f"a worker process died while reading {tasks[i].network}; restarted")
+        finally:
+            for worker in reading:
+                worker.stop()
+        return [specs[i] for i in range(len(tasks))]
 
     def run(self, jobs: Iterable[Job]) -> Iterator[RolloutResult]:
         """Play all jobs and yield their results as they end, in any order.
@@ -107,7 +125,7 @@ class Pool:
             while waiting or any(worker.job for worker in self._workers):
                 interrupts.check()
                 self._assign(waiting)
-                for worker in self._ready():
+                for worker in _ready([worker for worker in self._workers if worker.job is not None]):
                     job, answer = worker.result()
                     if answer is not None:
                         yield _outcome(job, answer)
@@ -139,16 +157,25 @@ class Pool:
         fitting = [self._workers[job.episode % len(self._workers)]] if job.rollout_length else free
         return next((worker for worker in fitting if worker in free), None)
 
-    def _ready(self) -> list["WorkerHandle"]:
-        busy = [worker for worker in self._workers if worker.job is not None]
-        done = set(wait([x for worker in busy for x in (worker.connection, worker.process.sentinel)], LOOK_S))
-        return [worker for worker in busy if {worker.connection, worker.process.sentinel} & done]
-
     def close(self) -> None:
         """End all workers."""
         for worker in self._workers:
             worker.stop()
         self._folder.cleanup()
+
+
+def _ready(busy: Iterable[WorkerHandle]) -> list[WorkerHandle]:
+    """Wait for answers, and return the workers that have one or have died; none after `LOOK_S`."""
+    busy = list(busy)
+    done = set(wait([x for worker in busy for x in (worker.connection, worker.process.sentinel)], LOOK_S))
+    return [worker for worker in busy if {worker.connection, worker.process.sentinel} & done]
+
+
+def _spec(answer: tuple[str, Any]) -> Spec:
+    kind, value = answer
+    if kind != "ok":
+        raise _error(kind, value)
+    return value
 
 
 def _outcome(job: Job, answer: tuple[str, Any]) -> RolloutResult | Failure:

@@ -64,13 +64,21 @@ class WorkerHandle:
             finally:
                 far_end.close()
 
-    def read_spec(self, task: Task) -> tuple[str, Any]:
-        """Return the worker's answer to a task: the sizes and neighbours (`Spec`), or an error."""
+    def ask_spec(self, task: Task) -> None:
+        """Ask for the sizes and neighbours of a task's network; `spec` returns the answer."""
         if self.connection.closed:
             self._start()
         self._fresh = False
-        send(self.connection, task)
-        return receive(self.connection)
+        with contextlib.suppress(OSError):  # it died while idle; spec() finds out
+            send(self.connection, task)
+
+    def spec(self) -> tuple[str, Any] | None:
+        """Return the answer to `ask_spec`, a `Spec` or an error; None when the process died, which is then replaced."""
+        try:
+            return receive(self.connection)
+        except (EOFError, OSError):
+            self.restart()
+            return None
 
     def submit(self, job: Job) -> None:
         """Send a job to the process, or to a new one if an episode begins with it; weights that the process has are left out."""

@@ -9,6 +9,7 @@ from typing import Any
 from xml.parsers import expat
 
 from tsc_marl.errors import UserError
+from tsc_marl.paths import digest
 from tsc_marl.sim import engine, road_network
 from tsc_marl.sim.road_network import RoadNetwork
 from tsc_marl.sim.scenario import PATIENCE, Scenario
@@ -54,13 +55,18 @@ def of_files(scenario: Scenario) -> dict[str, str]:
     }
 
 
-def of_scenario(scenario: Scenario) -> dict[str, str]:
+def of_scenario(*scenarios: Scenario) -> dict[str, str]:
     """Return all that decides the traffic beside the settings of a command: `of_files`, and SUMO's options.
+
+    Where several scenarios differ, one digest stands for all of them, in whatever order.
 
     Raises:
         UserError: when a file cannot be read.
     """
-    return of_files(scenario) | {"sumo_options": _sumo_options(*(getattr(scenario, name) for name in TRAFFIC_FIELDS))}
+    ordered = sorted(scenarios, key=lambda scenario: scenario.name)
+    parts = [of_files(one) | {"sumo_options": _sumo_options(*(getattr(one, name) for name in TRAFFIC_FIELDS))} for one in ordered]
+    values = {name: [part[name] for part in parts] for name in parts[0]}
+    return {name: own[0] if len(set(own)) == 1 else digest(" ".join(own)) for name, own in values.items()}
 
 
 def of_training(scenario: Scenario, detection_m: float) -> dict[str, Any]:
@@ -72,13 +78,13 @@ def of_training(scenario: Scenario, detection_m: float) -> dict[str, Any]:
     return {"signals": of_signals(road_network.of(scenario, detection_m)), "files": of_files(scenario)}
 
 
-def tags(scenario: Scenario) -> dict[str, str]:
+def tags(*scenarios: Scenario) -> dict[str, str]:
     """Return the tags of a run: `of_scenario` as `scenario.network`, `scenario.demand` and so on.
 
     Raises:
         UserError: when a file cannot be read.
     """
-    return {f"{PREFIX}{name}": value for name, value in of_scenario(scenario).items()}
+    return {f"{PREFIX}{name}": value for name, value in of_scenario(*scenarios).items()}
 
 
 def signal_differences(before: Signals, here: Signals, parts: Sequence[str] = PARTS) -> list[str]:

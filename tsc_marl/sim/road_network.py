@@ -106,7 +106,7 @@ def read(path: Path, detection_m: float = DETECTION_M, additional: tuple[Path, .
     return _read(path, detection_m, additional, tuple(file.stat().st_mtime_ns for file in (path, *additional)))
 
 
-@functools.lru_cache(maxsize=8)
+@functools.lru_cache(maxsize=128)
 def _read(path: Path, detection_m: float, additional: tuple[Path, ...], _changed_ns: tuple[int, ...]) -> RoadNetwork:
     net, switched = network_file.read(path, additional)
     signals_of_file = {tls.getID(): tls for tls in sorted(net.getTrafficLights(), key=lambda tls: tls.getID())}

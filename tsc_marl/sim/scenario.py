@@ -3,6 +3,7 @@
 import functools
 import importlib.util
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 from xml.etree.ElementTree import Element
 
 from tsc_marl.errors import UserError, unknown
-from tsc_marl.paths import NETWORKS, read_yaml
+from tsc_marl.paths import NETWORKS, digest, read_yaml
 from tsc_marl.sim import output_files, route_files, sumocfg, xml_files
 from tsc_marl.sim.legal_values import seconds
 
@@ -23,6 +24,10 @@ PATIENCE = ("ignore_junction_blocker_s", "time_to_teleport_s")
 """Fields with a time after which SUMO ends a wait that is for good."""
 OPTIONAL = ("additional", "collision_action", *PATIENCE)
 """Fields that a scenario.yaml may leave out."""
+TOGETHER = "+"
+"""Between the names of the networks of one training."""
+LONGEST_JOINED = 100
+"""Characters of the joined name of several networks; a longer one is cut."""
 _elsewhere: dict[str, Path] = {}
 """Scenario files outside `networks/` that this process uses, by the plain name of the network."""
 
@@ -84,6 +89,41 @@ def plain_name(network: str, networks: Path = NETWORKS) -> str:
         raise UserError(f"network {network} has the same name as {taken}, so their results would mix; rename {path}")
     _elsewhere[name] = path
     return name
+
+
+def plain_names(network: str) -> list[str]:
+    """Return the plain names of the networks of one training, such as `cross+grid2x2`.
+
+    Raises:
+        UserError: as `plain_name`.
+    """
+    return [plain_name(name) for name in ([network] if is_one(network) else network.split(TOGETHER))]
+
+
+def is_one(network: str) -> bool:
+    """Return whether a name or path stands for one network, not for several that one training has together."""
+    return TOGETHER not in network or network in (*available(), *_elsewhere) or Path(network).expanduser().exists()
+
+
+def joined_name(names: Sequence[str]) -> str:
+    """Return the name under which the store files trainings on these networks, in whatever order; of one, its own.
+
+    >>> joined_name(["grid2x2", "cross"]), joined_name([f"town{i:02}" for i in range(60)])
+    ('cross+grid2x2', 'town00+59others-ca5e2b8b')
+    """
+    first, *others = ordered = sorted(names)
+    joined = TOGETHER.join(ordered)
+    return joined if not others or len(joined) <= LONGEST_JOINED else f"{first}{TOGETHER}{len(others)}others-{digest(joined)}"
+
+
+def stored_name(network: str) -> str:
+    """Return the name under which the store files trainings: of a network, or of several, joined or as the store has it.
+
+    Raises:
+        UserError: as `plain_name`.
+    """
+    cut = re.search(r"\+\d+others-[0-9a-f]{8}$", network)
+    return network if cut else joined_name([load(name).name for name in plain_names(network)])
 
 
 def reference(network: str) -> str:

@@ -30,6 +30,12 @@ def train_seed(run_seed: int, episode: int) -> int:
     return TRAIN_SEEDS * (run_seed + 1) + episode
 
 
+def turn(run_seed: int, episode: int, networks: int) -> int:
+    """Return the number of the network of a training episode: each round goes through all, in an order of its own."""
+    number, place = divmod(episode, networks)
+    return int(np.random.default_rng([run_seed, number]).permutation(networks)[place])
+
+
 def stream(seed: int, number: int) -> np.random.Generator:
     """Return the random numbers of one stream of an episode.
 

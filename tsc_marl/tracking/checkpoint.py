@@ -34,12 +34,20 @@ def _check_history(rows: list[dict[str, float]]) -> list[dict[str, float]]:
     for row in rows:
         if not row.keys() >= {"episode", "steps", "delay", "reward", "minutes"}:
             raise ValueError(f"a row has {', '.join(row)}")
-        if not all(math.isfinite(value) for name, value in row.items() if name != "delay"):  # no vehicle, no delay
+        if not all(math.isfinite(value) for name, value in row.items() if not name.startswith("delay")):  # no vehicle, no delay
             raise ValueError("a row is not finite")
     for name in ("episode", "steps"):
         if any(after[name] <= before[name] for before, after in pairwise([{name: 0.0}, *rows])):
             raise ValueError(f"{name} does not rise from row to row")
     return rows
+
+
+def _check_others(others: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    for name, state in others.items():
+        if state.keys() != {"buffers", "replay", "fingerprint"} or not isinstance(state["fingerprint"], dict):
+            raise ValueError(f"the state of {name} has {', '.join(state)}")
+        _check_training({"weights": state["buffers"]})
+    return others
 
 
 @dataclass(frozen=True)
@@ -49,6 +57,7 @@ class Checkpoint:
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     network: StrictStr
+    """The network of the training; of several, the first."""
     algorithm: StrictStr
     seed: Natural
     sim: Settings
@@ -70,18 +79,27 @@ class Checkpoint:
     """The signals and files of the training (`sim.fingerprint.of_training`); empty in files of earlier versions."""
     observation_version: Natural = 1
     """`Observation.version` of the training."""
+    others: Annotated[dict[StrictStr, Settings], AfterValidator(_check_others)] = field(default_factory=dict)
+    """Of the further networks of the training by name: `buffers`, the state beside the weights, `replay` and `fingerprint`."""
 
     def weights_only(self) -> "Checkpoint":
         """Return what acting and fine-tuning need; a training cannot go on from it."""
         signals = {} if self.policy(self.network).portable else self.fingerprint
         weights = {"weights": self.training["weights"]}
         last = self.history[-1:]
-        return replace(self, training=weights, history=last, mlflow_id="", replay=None, fingerprint=signals)
+        others = {name: {} for name in self.others}
+        return replace(self, training=weights, history=last, mlflow_id="", replay=None, fingerprint=signals, others=others)
 
     @property
     def origin(self) -> str:
         """What the weights learned from, as part of a sentence."""
-        return f"{self.episode} episodes with {self.algorithm} on {self.network}"
+        more = f" and {len(self.networks) - 3} further networks" if len(self.networks) > 3 else ""
+        return f"{self.episode} episodes with {self.algorithm} on {', '.join(self.networks[:3])}{more}"
+
+    @property
+    def networks(self) -> list[str]:
+        """Names of the networks of the training."""
+        return [self.network, *self.others]
 
     def policy(self, network: str) -> TrainedPolicy:
         """Return the trained policy.
@@ -98,9 +116,9 @@ class Checkpoint:
             config, sim = sealed.dataclass_from(kind, self.config), sealed.dataclass_from(SimConfig, self.sim)
         except ValueError as error:
             raise UserError(f"the policy of {name} has a setting of another type ({error}); train again") from None
-        signals = self.fingerprint.get("signals")
+        signals = self.others.get(network, vars(self)).get("fingerprint", {}).get("signals")
         policy = TrainedPolicy(name, config, self.training["weights"], sim, signals, self.observation_version)
-        policy.check_network(self.network, network)
+        policy.check_network(self.networks, network)
         return policy
 
 
@@ -114,11 +132,12 @@ def save(checkpoint: Checkpoint, path: Path) -> None:
         UserError: when the disk does not take it, or when weights are not finite.
     """
     left = "the last one is whole" if path.exists() else "there is none yet"
-    damaged = tensor_file.first_not_finite(checkpoint.training["weights"])
+    damaged = _first_not_finite(checkpoint)
     if damaged:
         raise UserError(f"checkpoint {path} is not written, its weights {damaged} are not finite; {left}")
     path.parent.mkdir(parents=True, exist_ok=True)
-    tensor_file.save(path, {"format": FORMAT, **vars(checkpoint)}, f"{left}; free some disk space and resume")
+    content = {name: value for name, value in vars(checkpoint).items() if name != "others" or value}
+    tensor_file.save(path, {"format": FORMAT, **content}, f"{left}; free some disk space and resume")
 
 
 def load(path: Path) -> Checkpoint:
@@ -138,10 +157,15 @@ def load(path: Path) -> Checkpoint:
     except (ValueError, TypeError, KeyError, AttributeError) as error:  # an old format may lack any part
         reason = f"expected format {FORMAT}, 3 or 2; {sealed.first_line(error)}"
         raise UserError(f"checkpoint {path} is not of this program ({reason}); train again") from None
-    damaged = tensor_file.first_not_finite(saved.training["weights"])
+    damaged = _first_not_finite(saved)
     if damaged:
         raise UserError(f"checkpoint {path} has weights {damaged} that are not finite; use an earlier one, or train again")
     return saved
+
+
+def _first_not_finite(checkpoint: Checkpoint) -> str | None:
+    tensors = (checkpoint.training["weights"], *(state["buffers"] for state in checkpoint.others.values()))
+    return next(filter(None, map(tensor_file.first_not_finite, tensors)), None)
 
 
 def _checked(content: Any) -> Checkpoint:

@@ -8,7 +8,7 @@ from tsc_marl.paths import file_name, home
 CHECKPOINT = "checkpoint.pt"
 """File of a training's newest state, also as an artifact in the tracking store."""
 EVALUATION = "evaluation.json"
-"""File with the metrics of every evaluation episode, also as an artifact in the tracking store."""
+"""File with the metrics of every evaluation episode, over several networks their means; also an artifact in the store."""
 SNAPSHOTS = "snapshots"
 """Folder of a training's earlier policies, `<episodes played>.pt`."""
 
@@ -16,6 +16,10 @@ SNAPSHOTS = "snapshots"
 def runs() -> Path:
     """Return the folder of all runs."""
     return home() / "runs"
+
+
+def _evaluation_on(folder: Path, network: str) -> Path:
+    return folder / f"{Path(EVALUATION).stem}_{file_name(network)}.json"
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,10 @@ class TrainingFolder:
     @property
     def evaluation(self) -> Path:
         return self.path / EVALUATION
+
+    def evaluation_on(self, network: str) -> Path:
+        """Return the evaluation on one of several networks."""
+        return _evaluation_on(self.path, network)
 
     @property
     def config(self) -> Path:
@@ -103,6 +111,10 @@ class RunFolder:
     @property
     def evaluation(self) -> Path:
         return self.path / EVALUATION
+
+    def evaluation_on(self, network: str) -> Path:
+        """Return the evaluation on one of several networks."""
+        return _evaluation_on(self.path, network)
 
     @property
     def measured(self) -> Path:

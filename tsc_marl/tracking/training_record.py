@@ -114,6 +114,8 @@ class TrainingTags(BaseModel, frozen=True):
     seed: Annotated[str, StringConstraints(pattern=r"^[0-9]{1,3}$")]
     sumo_version: Text
     git_commit: Text
+    networks: Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,4}$")] = "1"
+    """Number of networks, each with as many episodes."""
 
 
 class TrainingRecord(BaseModel, frozen=True):
@@ -129,7 +131,7 @@ class TrainingRecord(BaseModel, frozen=True):
             raise ValueError(f"the curve of {missing[0]} is missing")
         if other := [name for name in CURVES if self.metrics[name][0] != self.metrics["episode"][0]]:
             raise ValueError(f"the curves of episode and {other[0]} have different steps")
-        played, planned = self.metrics["episode"][1], int(self.params["episodes"])
+        played, planned = self.metrics["episode"][1], int(self.params["episodes"]) * int(self.tags.networks)
         if played[-1] != planned:
             raise ValueError(f"the curves of {played[-1]:.0f} of {planned} episodes")
         if any(later <= earlier for name in ("episode", "steps") for earlier, later in pairwise(self.metrics[name][1])):

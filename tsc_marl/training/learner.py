@@ -1,9 +1,34 @@
 """Learner: gives an algorithm its data, new episodes or samples from the replay."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch.optim import Optimizer
+
+from tsc_marl import algos
 from tsc_marl.algos.base import OffPolicyConfig, PpoConfig
+from tsc_marl.errors import UserError
 from tsc_marl.nn import seps, sharing
 from tsc_marl.training.replay import Replay
-from tsc_marl.types import Algorithm, Batch, mean_metrics
+from tsc_marl.types import Algorithm, Batch, Spec, mean_metrics
+
+
+def learners(name: str, config: Any, specs: Sequence[Spec]) -> list["Learner"]:
+    """Return a learner of an algorithm for each network; all have the same weights.
+
+    Raises:
+        UserError: when weights depend on the network.
+    """
+    made = [Learner(algos.find(name)(spec, config)) for spec in specs]
+    if len(made) > 1:
+        part = max(specs, key=lambda spec: spec.n_agents).of_agent(0)  # networks may be of one size by chance
+        for other in (*made[1:], Learner(algos.find(name)(part, config))):
+            try:
+                other.share(made[0])
+            except ValueError as error:
+                reason = f"its weights {error} have the size of one; train it on each alone"
+                raise UserError(f"{name} cannot learn on several networks together: {reason}") from None
+    return made
 
 
 class Learner:
@@ -30,12 +55,41 @@ class Learner:
             return 0
         return config.rollout_length
 
-    def learn(self, batch: Batch, progress: float) -> dict[str, float]:
+    def share(self, other: "Learner") -> None:
+        """Learn the weights of another learner from now on, with its optimisers and all else that acting needs.
+
+        What else the algorithm knows stays its own: normalisers of values, and the replay.
+
+        Raises:
+            ValueError: with the name of weights that depend on the network.
+        """
+        algorithm, source = self.algorithm, other.algorithm
+        sharing.tie(algorithm, source, source.policy_state().keys())
+        for name, value in vars(source).items():
+            if isinstance(value, Optimizer):
+                setattr(algorithm, name, value)
+
+    def state(self) -> dict[str, Any]:
+        """Return what this learner has for itself beside the weights that it may share: buffers and replay."""
+        algorithm = self.algorithm
+        shared = {name for name, _ in algorithm.named_parameters(remove_duplicate=False)} | algorithm.policy_state().keys()
+        buffers = {name: value.clone() for name, value in algorithm.state_dict().items() if name not in shared}
+        return {"buffers": buffers, "replay": None if self.replay is None else self.replay.state()}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Load the result of `state`."""
+        self.algorithm.load_state_dict(state["buffers"], strict=False)
+        if self.replay is not None:
+            self.replay.load(state["replay"])
+
+    def learn(self, batch: Batch, progress: float, part: int = 0, parts: int = 1) -> dict[str, float]:
         """Learn from new episodes: once from them, or `gradient_steps` times from the replay.
 
         Args:
             batch: whole episodes, or parts of them on-policy.
             progress: share of training that is done, in [0, 1].
+            part: number of this batch among those of other networks, which divide the gradient steps.
+            parts: how many these are.
 
         Returns the metrics, means over the updates.
         """
@@ -45,7 +99,9 @@ class Learner:
             return clusters | self.algorithm.update(batch, progress)
         self.replay.add(batch)
         metrics = [self.algorithm.on_new_episodes(batch, progress)]
-        metrics += [self.algorithm.update(self.replay.sample(), progress) for _ in range(self.algorithm.config.gradient_steps)]
+        steps = self.algorithm.config.gradient_steps
+        times = steps * (part + 1) // parts - steps * part // parts
+        metrics += [self.algorithm.update(self.replay.sample(), progress) for _ in range(times)]
         return clusters | mean_metrics(metrics)
 
     @property

@@ -20,17 +20,22 @@ from tsc_marl.evaluation import notes
 from tsc_marl.paths import file_name, refused_by_system, temporary_folder
 from tsc_marl.rollout import interrupts
 from tsc_marl.rollout.pool import Pool, WorkerDiedError
-from tsc_marl.rollout.task import check_task
+from tsc_marl.rollout.task import Task, check_task
 from tsc_marl.sim import fingerprint
+from tsc_marl.sim.scenario import TOGETHER
 from tsc_marl.tracking.run_folder import RunFolder, runs
 from tsc_marl.tracking.start import Start
 from tsc_marl.tracking.store import Tracker
 from tsc_marl.training import settings
-from tsc_marl.training.final_evaluation import evaluate_and_report
-from tsc_marl.training.run import TrainingRun, train_iteration
+from tsc_marl.training.final_evaluation import evaluate_and_report, keep_without_evaluation
+from tsc_marl.training.iteration import newest_delays, train_iteration
+from tsc_marl.training.learner import learners
+from tsc_marl.training.run import TrainingRun
 from tsc_marl.types import Spec
 
 logger = logging.getLogger(__name__)
+SHOWN = 4
+"""Most networks whose delays stand beside the progress bar; of more, the mean does."""
 
 
 def train(argv: list[str]) -> Path:
@@ -51,21 +56,44 @@ def train(argv: list[str]) -> Path:
     experiment, folder = parse(argv), None
     if experiment.resume:
         experiment, folder = _resumed(experiment, argv)
-    for note in check_task(experiment.task()):
-        logger.info(note)
+    tasks = experiment.tasks()
+    _check(tasks)
     for stressed in experiment.strongest_tasks():
         check_task(stressed)
-    tracker = Tracker(experiment.network)
+    tracker = Tracker(experiment.network_name)
     with contextlib.ExitStack() as held:
         if folder is not None:
             held.enter_context(run_lock(folder))
         pool = held.enter_context(Pool(experiment.workers, experiment.concurrent_episodes))
-        spec = pool.read_spec(experiment.task())
+        specs = _read_specs(pool, tasks)
+        if len(specs) > 1:
+            for config in experiment.runs:
+                learners(config.algorithm, config.algo, specs)  # refused before there is a folder
         if folder is None:
             folder = _new_folder(argv, experiment)
             held.enter_context(run_lock(folder))
-        _train_all(pool, tracker, experiment, spec, folder)
+        _train_all(pool, tracker, experiment, specs, folder)
     return folder.path
+
+
+def _check(tasks: Sequence[Task]) -> None:
+    """Read the files of the networks, and show notes on their signals."""
+    several = len(tasks) > 1
+    with console.progress("networks", len(tasks), unit="network") if several else contextlib.nullcontext() as progress:
+        for task in tasks:
+            for note in check_task(task):
+                logger.info(f"{task.network}: {note}" if several else note)
+            if progress is not None:
+                progress.advance()
+
+
+def _read_specs(pool: Pool, tasks: Sequence[Task]) -> list[Spec]:
+    """Return the sizes of the networks."""
+    if len(tasks) == 1:
+        return [pool.read_spec(tasks[0])]
+    logger.info(f"reading the sizes of {len(tasks)} networks")
+    with console.progress("sizes", len(tasks), unit="network") as progress:
+        return pool.read_specs(tasks, progress.advance)
 
 
 @contextlib.contextmanager
@@ -82,16 +110,19 @@ def run_lock(folder: RunFolder) -> Iterator[None]:
         lock.release()
 
 
-def _train_all(pool: Pool, tracker: Tracker, experiment: ExperimentConfig, spec: Spec, folder: RunFolder) -> None:
+def _train_all(pool: Pool, tracker: Tracker, experiment: ExperimentConfig, specs: Sequence[Spec], folder: RunFolder) -> None:
     parent = _parent(tracker, experiment, folder)
     trainings: list[TrainingRun] = []
     status = "FAILED"
     try:
         for config in experiment.runs:
-            trainings.append(_open_run(tracker, config, spec, folder, parent))
+            trainings.append(_open_run(tracker, config, specs, folder, parent))
             _learn(pool, tracker, trainings[-1])
             _check_kept(folder, trainings)
-        evaluate_and_report(pool, tracker, trainings, folder, parent)
+        if experiment.eval_seeds:
+            evaluate_and_report(pool, tracker, trainings, folder, parent)
+        else:
+            keep_without_evaluation(tracker, trainings)
         _check_kept(folder, trainings)
         status = "FINISHED"
     except KeyboardInterrupt:
@@ -131,7 +162,8 @@ def _check_kept(folder: RunFolder, trainings: Sequence[TrainingRun]) -> None:
 
 
 def _new_folder(argv: Sequence[str], experiment: ExperimentConfig) -> RunFolder:
-    folder = RunFolder(runs() / file_name(f"{experiment.network}-{datetime.now():%Y%m%d-%H%M%S}"))
+    networks = experiment.network_name.replace(TOGETHER, "_") if len(experiment.network) > 1 else experiment.network_name
+    folder = RunFolder(runs() / file_name(f"{networks}-{datetime.now():%Y%m%d-%H%M%S}"))
     try:
         prepare(folder, argv, experiment)
     except FileExistsError:  # another training started in this second
@@ -152,7 +184,7 @@ def prepare(folder: RunFolder, argv: Sequence[str], experiment: ExperimentConfig
         new.path.mkdir()
         settings.write(new, argv, experiment)
         if experiment.start_from:
-            Start.find(experiment.start_from, experiment.network).keep(new.start, experiment.start_digest)
+            Start.find(experiment.start_from, experiment.network[0]).keep(new.start, experiment.start_digest)
         try:
             new.path.rename(folder.path)
         except OSError as error:
@@ -180,8 +212,8 @@ def _parent(tracker: Tracker, experiment: ExperimentConfig, folder: RunFolder) -
     earlier = settings.read_parent_id(folder)
     if earlier and tracker.reopen(earlier):
         return earlier
-    tags = {"kind": "comparison", "network": experiment.network, "folder": folder.name, "command": _command(folder)}
-    tags |= _start_tags(experiment) | fingerprint.tags(experiment.task().scenario)
+    tags = {"kind": "comparison", "network": experiment.network_name, "folder": folder.name, "command": _command(folder)}
+    tags |= _start_tags(experiment) | fingerprint.tags(*(task.scenario for task in experiment.tasks()))
     run_id = tracker.start(f"{' vs '.join(experiment.algos)} ({folder.name})", tags, experiment.as_dict())
     if run_id:
         settings.write_parent_id(folder, run_id)
@@ -192,15 +224,17 @@ def _start_tags(experiment: ExperimentConfig) -> dict[str, str]:
     return {"start_from": experiment.start_from, "start_digest": experiment.start_digest} if experiment.start_from else {}
 
 
-def _open_run(tracker: Tracker, config: RunConfig[Any], spec: Spec, folder: RunFolder, parent: str) -> TrainingRun:
+def _open_run(tracker: Tracker, config: RunConfig[Any], specs: Sequence[Spec], folder: RunFolder, parent: str) -> TrainingRun:
     """Start a run, or continue it from its checkpoint."""
     name, seed, experiment = config.algorithm, config.seed, config.experiment
-    run = TrainingRun(config, spec, folder.training(name, seed))
+    run = TrainingRun(config, specs[0], folder.training(name, seed), specs[1:])
     if not (run.mlflow_id and tracker.reopen(run.mlflow_id)):
         tags = {
-            "kind": "training", "network": experiment.network, "algorithm": name, "seed": str(seed),
+            "kind": "training", "network": experiment.network_name, "algorithm": name, "seed": str(seed),
             "timing": experiment.timing_preset, "folder": folder.name, "command": _command(folder),
-        } | _start_tags(experiment) | fingerprint.tags(run.task.scenario)  # fmt: skip
+        } | _start_tags(experiment) | fingerprint.tags(*(task.scenario for task in run.tasks.values()))  # fmt: skip
+        if len(run.tasks) > 1:
+            tags["networks"] = str(len(run.tasks))
         run_id = tracker.start(f"{name} seed {seed} ({folder.name})", tags, config.as_dict(), parent)
         run.mlflow_id = run_id or run.mlflow_id  # of a lost store that may come back
         run.stage_checkpoint()
@@ -214,10 +248,11 @@ def _learn(pool: Pool, tracker: Tracker, run: TrainingRun) -> None:
     for row in run.history:
         if row["steps"] > logged:  # the store was lost meanwhile, or the run deleted
             tracker.log(run.mlflow_id, row, int(row["steps"]))
-    quarters = {experiment.episodes * k // 4 // experiment.episodes_per_update * experiment.episodes_per_update for k in range(4)}
+    total, together = experiment.all_episodes, experiment.episodes_per_update
+    quarters = {total * k // 4 // together * together for k in range(4)}
     try:
-        with console.progress(run.label, experiment.episodes, run.episode) as progress:
-            while run.episode < experiment.episodes:
+        with console.progress(run.label, total, run.episode) as progress:
+            while run.episode < total:
                 interrupts.check()
                 _check_kept(RunFolder(run.folder.path.parent), [run])
                 if run.episode in quarters:
@@ -230,14 +265,16 @@ def _learn(pool: Pool, tracker: Tracker, run: TrainingRun) -> None:
                 step = int(run.history[-1]["steps"])
                 if step > logged:
                     tracker.log(run.mlflow_id, metrics, step)
-                progress.update(run.episode, _summary(metrics))
+                progress.update(run.episode, _summary(newest_delays(run), metrics))
                 if times % experiment.checkpoint_every == 0:
                     run.save()
     finally:
         run.save()
 
 
-def _summary(metrics: Mapping[str, float]) -> str:
-    """Return the metrics of an update that fit beside a progress bar."""
+def _summary(delays: Mapping[str, float], metrics: Mapping[str, float]) -> str:
+    """Return what fits beside a progress bar: the newest delays of the networks, and metrics of an update."""
     explores = [f"{name} {metrics[f'policy/{name}']:.2f}" for name in ("entropy", "epsilon") if f"policy/{name}" in metrics][:1]
-    return ", ".join([f"delay {metrics['delay']:.1f} s", *explores])
+    if len(delays) == 1 or len(delays) > SHOWN:
+        delays = {f"mean of {len(delays)}" if len(delays) > 1 else "": metrics["delay"]}
+    return ", ".join([f"delay {', '.join(f'{name} {delay:.1f} s'.strip() for name, delay in delays.items())}", *explores])

@@ -25,7 +25,7 @@ class _Command(BaseModel, extra="forbid"):
 class _Settings(BaseModel):
     """Settings that every version has written; others may be missing and have their defaults."""
 
-    network: str
+    network: str | list[str]
     algos: list[str]
     seeds: list[int]
     episodes: int
@@ -39,7 +39,8 @@ class _ParentId(BaseModel, extra="forbid"):
 def write(folder: RunFolder, argv: Sequence[str], experiment: ExperimentConfig) -> None:
     """Write the words of the command line, and the settings that they stand for."""
     sealed.write(folder.command, {"words": list(argv)})
-    sealed.write(folder.config, asdict(experiment) | {"network": reference(experiment.network)})
+    names = [reference(name) for name in experiment.network]
+    sealed.write(folder.config, asdict(experiment) | {"network": names[0] if len(names) == 1 else names})
 
 
 def read_command(folder: RunFolder) -> list[str]:
@@ -100,7 +101,9 @@ def _experiment(values: dict[str, Any]) -> ExperimentConfig:
     if own.keys() != set(values["algos"]):
         raise ValueError(f"settings of {', '.join(own) or 'no algorithm'}, not of {', '.join(values['algos'])}")
     algo = {name: sealed.dataclass_from(algos.find(name).Config, own[name], "algo.") for name in values["algos"]}
-    return replace(sealed.dataclass_from(ExperimentConfig, {**values, "algo": {}}), algo=algo)
+    network = values["network"]
+    names = [network] if isinstance(network, str) else network
+    return replace(sealed.dataclass_from(ExperimentConfig, {**values, "network": names, "algo": {}}), algo=algo)
 
 
 def _from_command(folder: RunFolder) -> ExperimentConfig:

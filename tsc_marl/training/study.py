@@ -21,7 +21,7 @@ from tsc_marl.paths import file_name
 from tsc_marl.rollout import interrupts
 from tsc_marl.rollout.task import check_task
 from tsc_marl.sim import fingerprint
-from tsc_marl.sim.scenario import reference
+from tsc_marl.sim.scenario import plain_names, reference
 from tsc_marl.tracking.connection import uri
 from tsc_marl.tracking.run_folder import RunFolder, runs
 from tsc_marl.training.loop import prepare, run_lock
@@ -72,7 +72,7 @@ class Trial:
     def episodes_done(self) -> int:
         """Return the number of training episodes in its log."""
         if self.finished:
-            return self.config.episodes
+            return self.config.all_episodes
         log = self.folder.log
         logged = re.findall(r"episode +(\d+)/", log.read_text(encoding="utf-8", errors="replace")) if log.exists() else []
         return int(logged[-1]) if logged else 0
@@ -107,13 +107,15 @@ def trials(nets: Sequence[str], algorithms: Sequence[str], seeds: Sequence[int],
 
 
 def _trial(net: str, algorithm: str, seed: int, options: Sequence[str]) -> Trial:
-    line = ("--network", reference(net), "--algos", algorithm, "--seeds", str(seed), *options)
+    line = ("--network", *map(reference, plain_names(net)), "--algos", algorithm, "--seeds", str(seed), *options)
     config = parse(line)
-    task = config.task()
-    check_task(task)
-    settings = replace(config, workers=1).runs[0].as_dict() | fingerprint.tags(task.scenario)  # workers change nothing
+    tasks = config.tasks()
+    for task in tasks:
+        check_task(task)
+    files = fingerprint.tags(*(task.scenario for task in tasks))
+    settings = replace(config, workers=1).runs[0].as_dict() | files  # workers change nothing
     digest = hashlib.sha256(repr(sorted(settings.items())).encode()).hexdigest()[:8]
-    return Trial(config.network, algorithm, seed, line, config, digest)
+    return Trial(config.network_name, algorithm, seed, line, config, digest)
 
 
 def run(study: Sequence[Trial], jobs: int) -> None:
@@ -130,7 +132,7 @@ def run(study: Sequence[Trial], jobs: int) -> None:
     ended: dict[str, Trial] = {}
     failed: list[str] = []
     try:
-        total, done = sum(trial.config.episodes for trial in study), sum(trial.episodes_done() for trial in study)
+        total, done = sum(trial.config.all_episodes for trial in study), sum(trial.episodes_done() for trial in study)
         with console.progress("study", total, done) as shown:
             while waiting or running:
                 interrupts.check()

@@ -15,7 +15,7 @@ def draw(
 
     Args:
         path: PNG to write.
-        histories: per run the metrics of each update: `episode`, `minutes`, `delay`.
+        histories: per run the metrics of each update: `episode`, `minutes`, `delay`, and `low` and `high` of a band.
         baseline_delays: delay [s] of each classical controller, a horizontal line each.
         title: above both plots.
     """
@@ -25,6 +25,9 @@ def draw(
         for i, (name, history) in enumerate(histories.items()):
             x, y = np.array([[row[key], row["delay"]] for row in history]).T
             axis.plot(x, y, color=f"C{i}", label=name, linewidth=1.3)
+            if "low" in history[0]:
+                low, high = np.array([[row["low"], row["high"]] for row in history]).T
+                axis.fill_between(x, low, high, color=f"C{i}", alpha=0.2, linewidth=0)
         for i, (name, delay) in enumerate(baseline_delays.items()):
             axis.axhline(delay, color="black", linestyle=("--", ":", "-.")[i % 3], linewidth=1, label=name)
         axis.set_xlabel(label)
