@@ -103,13 +103,16 @@ class TrainingRun:
         """
         checkpoint.save(self._staged, self.folder.checkpoint)
 
-    def check_finite(self, network: str) -> None:
+    def check_finite(self, network: str = "") -> None:
         """Refuse weights that are nan, infinite or beyond `LARGEST`; the staged state is still that before the update.
+
+        Args:
+            network: that whose state is checked too, beside the weights; by default the first.
 
         Raises:
             UserError: with the first of them.
         """
-        algorithm = self.learners[network].algorithm
+        algorithm = self.learners.get(network, self.learner).algorithm
         huge = (name for name, weight in algorithm.named_parameters() if weight.numel() and weight.detach().abs().max() > LARGEST)
         name = first_not_finite(algorithm.state_dict()) or next(huge, None)
         if name:
