@@ -66,11 +66,12 @@ class LinkEncoder(nn.Module):
             self.register_buffer(name, value, persistent=False)
 
     def forward(self, dynamic: Float[Tensor, "*M N LK"]) -> Float[Tensor, "*M N L H"]:
-        """Return the codes; those of padding are 0."""
-        code = functional.relu(self.first(dynamic.unflatten(-1, (-1, self.columns)), self.static)) * self.real
+        """Return the codes, the features beside them; those of padding are 0."""
+        links = dynamic.unflatten(-1, (-1, self.columns))
+        code = functional.relu(self.first(links, self.static)) * self.real
         for layer in self.rounds:
             code = functional.relu(layer(code, torch.cat(self._beside(code), dim=-1))) * self.real
-        return code
+        return torch.cat([code, links * self.real], dim=-1)
 
     def _beside(self, code: Float[Tensor, "*M N L H"]) -> tuple[Tensor, Tensor]:
         """Return the mean code of the links ahead of each link, and of those behind."""
@@ -107,8 +108,9 @@ class PhaseNet(nn.Module):
         super().__init__()
         n_agents, self.n_phases, n_links = movements.serves.shape
         self.sizes = (n_links * movements.link_columns, self.n_phases * movements.phase_columns, movements.signal_columns)
-        width, last = hidden[0] // 2, hidden[-1]
-        self.encoder = LinkEncoder(movements, width, sharing, hops)
+        last = hidden[-1]
+        self.encoder = LinkEncoder(movements, hidden[0] // 2, sharing, hops)
+        width = hidden[0] // 2 + movements.link_columns
         size_in = len(KINDS) * (width + 1) + movements.phase_columns + width + movements.signal_columns
         self.layers = nn.ModuleList()
         for size_out in hidden:
