@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TextIO
 
 from tsc_marl import console, old_options
-from tsc_marl.cli import verbs
+from tsc_marl.cli import verbs, viewing
 from tsc_marl.config import program
 from tsc_marl.errors import UserError, unknown
 from tsc_marl.paths import refused_by_system
@@ -21,7 +21,7 @@ from tsc_marl.tracking import leftovers
 
 GROUPS: dict[str, tuple[Callable[[list[str]], None], ...]] = {
     "start here": (verbs.networks, verbs.generate, verbs.train, verbs.evaluate, verbs.study),
-    "look": (verbs.watch, verbs.video, verbs.explain, verbs.locks, verbs.ui),
+    "look": (viewing.watch, viewing.video, viewing.explain, viewing.locks, viewing.ui),
     "compare": (verbs.compare, verbs.report, verbs.probe),
     "share": (verbs.export, verbs.import_, verbs.release),
     "maintain": (verbs.doctor, verbs.results, verbs.bench, verbs.check_lights),

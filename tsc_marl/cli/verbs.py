@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tsc_marl import console
 from tsc_marl.bounds import check_list
@@ -12,26 +12,21 @@ from tsc_marl.cli.options import (
     CompareOptions,
     DoctorOptions,
     EvaluateOptions,
-    ExplainOptions,
     ExportOptions,
     GenerateOptions,
     ImportOptions,
-    LocksOptions,
     NetworksOptions,
     ProbeOptions,
     ReleaseOptions,
     ReportOptions,
     ResultsOptions,
     StudyOptions,
-    UiOptions,
-    VideoOptions,
-    WatchOptions,
     split,
 )
-from tsc_marl.config import algorithms, check_eval_seeds, cli, command_line, read_timing, timings
+from tsc_marl.cli.tasks import check_seed, open_task
+from tsc_marl.config import algorithms, check_eval_seeds, cli, command_line, timings
 from tsc_marl.errors import UserError, joined, try_each, unknown
-from tsc_marl.paths import file_name, make_folder
-from tsc_marl.sim.demand import Demand
+from tsc_marl.paths import make_folder
 
 if TYPE_CHECKING:
     from tsc_marl.analysis.compare import Comparison
@@ -106,7 +101,7 @@ def evaluate(argv: list[str]) -> None:
     check_eval_seeds(options.eval_seeds)
     disturbed = () if options.disturbances is None else options.disturbances or disturbances.available()
     nets = session.networks(options.network)
-    tasks, refused = try_each(nets, lambda net: _task(net, options.timing_preset, options.demand, options.metrics))
+    tasks, refused = try_each(nets, lambda net: open_task(net, options.timing_preset, options.demand, options.metrics))
     baseline = labels.get(options.baseline, options.baseline)
     if tasks:
         for net, error in refused.items():
@@ -211,87 +206,6 @@ def import_(argv: list[str]) -> None:
     )
 
 
-def watch(argv: list[str]) -> None:
-    """Drive one episode in sumo-gui at a watchable speed."""
-    options = cli(WatchOptions, argv, "watch")
-    from tsc_marl.tracking.policies import find_policy
-    from tsc_marl.viz import watch as module
-
-    task = _task(options.network, options.timing_preset)
-    _check_seed(options.seed)
-    module.watch(task, find_policy(options.policy, task), options.seed, options.delay_ms, options.quit_on_end)
-
-
-def explain(argv: list[str]) -> None:
-    """Show how a trained policy values the phases at each decision."""
-    options = cli(ExplainOptions, argv, "explain")
-    from tsc_marl.analysis import explain as module
-    from tsc_marl.tracking.policies import find_policy, policy_labels
-
-    task = _task(options.network, options.timing_preset)
-    check_eval_seeds((options.seed,), "seed")
-    policy = find_policy(options.policy, task)
-    make_folder(options.out)
-    trace = module.play(task, policy, options.seed)
-    label = policy_labels([options.policy])[options.policy]
-    path = options.out / f"{file_name(f'decisions_{task.network}_{label}')}.csv"
-    title = f"{policy.name} on {task.network}, seed {options.seed}: delay {trace.metrics['delay']:.1f} s"
-    module.write(path, trace)
-    module.draw(path.with_suffix(".png"), task, trace, f"{title}; effect of each signal's choice")
-    console.show(module.table(title, trace), module.MINOR)
-    console.say(f"{module.legend(trace)}\nevery decision: {path}; map: {path.with_suffix('.png')}")
-
-
-def locks(argv: list[str]) -> None:
-    """Show which vehicles stand for minutes, who blocks whom, and why."""
-    options = cli(LocksOptions, argv, "locks")
-    from tsc_marl.analysis import locks as module
-    from tsc_marl.tracking.policies import find_policy, policy_labels
-    from tsc_marl.viz import lock_map
-
-    task = _task(options.network, options.timing_preset)
-    check_eval_seeds(options.eval_seeds)
-    policy = find_policy(options.policy, task)
-    make_folder(options.out)
-    results = module.play(task, policy, options.eval_seeds, options.standing_s, options.workers)
-    stem = file_name(f"locks_{task.network}_{policy_labels([options.policy])[options.policy]}")
-    path = options.out / f"{stem}.csv"
-    module.write(path, results)
-    found = [(result.job.sumo_seed, i, lock) for result in results for i, lock in enumerate(result.locks, 1)]
-    for seed, i, lock in found:
-        text = module.sentence(seed, lock)
-        picture = options.out / f"{stem}_{seed}_{i}.png"
-        lock_map.draw(picture, task.scenario.net, lock, f"{policy.name} on {task.network}, {text}")
-        console.show(module.table(seed, lock, module.rows_each(len(found))))
-        console.say(f"{text}; map: {picture}")
-    locked = len({seed for seed, _, _ in found})
-    console.say(f"{locked} of {len(results)} episodes have vehicles that stand {options.standing_s:.0f} s: {path}")
-
-
-def video(argv: list[str]) -> None:
-    """Draw a clip of an episode as a video, one policy or two."""
-    options = cli(VideoOptions, argv, "video")
-    from tsc_marl.tracking.policies import find_policy, policy_labels
-    from tsc_marl.viz import video as module
-
-    check_list("policy", options.policy)
-    if len(options.policy) > 2:
-        raise UserError(f"policy takes one or two, side by side; got {' '.join(options.policy)}")
-    task = _task(options.network, options.timing_preset)
-    _check_seed(options.seed)
-    policies = {label: find_policy(name, task) for name, label in policy_labels(options.policy).items()}
-    module.validate(task, options.from_s, options.to_s, options.out)
-    module.write(task, policies, options.seed, options.from_s, options.to_s, options.out)
-
-
-def ui(argv: list[str]) -> None:
-    """Open MLflow on the trainings of this folder, or of TSC_MARL_HOME."""
-    options = cli(UiOptions, argv, "ui")
-    from tsc_marl.tracking import ui as module
-
-    module.serve(options.port)
-
-
 def networks(argv: list[str]) -> None:
     """List the road networks: signals, phases, lanes, vehicles, licence."""
     options = cli(NetworksOptions, argv, "networks")
@@ -316,7 +230,7 @@ def generate(argv: list[str]) -> None:
 
     seeds = options.seeds if options.count == 1 else tuple(range(min(options.seeds), min(options.seeds) + options.count))
     for seed in seeds:
-        _check_seed(seed)
+        check_seed(seed)
     make_folder(options.out)
     module.run(seeds, options.out, options.workers)
 
@@ -345,23 +259,9 @@ def check_lights(argv: list[str]) -> None:
     options = cli(CheckLightsOptions, argv, "check-lights")
     check_list("seeds", options.seeds)
     for seed in options.seeds:
-        _check_seed(seed)
+        check_seed(seed)
     from tsc_marl.evaluation import light_check as module
     from tsc_marl.sim import scenario
 
     cases = module.cases(options.network or scenario.available(), options.policy, options.timing_preset or timings())
     module.run(module.episodes(cases, options.seeds, options.signal_seconds), options.out, options.workers)
-
-
-def _check_seed(seed: int) -> None:
-    if not 0 <= seed < 2**31:
-        raise UserError(f"seed must lie in 0 .. {2**31 - 1}; got {seed}")
-
-
-def _task(network: str, timing: str, demand: Demand | None = None, metrics: tuple[str, ...] = ()) -> Any:
-    from tsc_marl.rollout.task import Task, check_task
-
-    task = Task(network, read_timing(timing), demand=demand or Demand(), metrics=metrics)
-    for note in check_task(task):
-        console.say(f"{task.network}: {note}")
-    return task

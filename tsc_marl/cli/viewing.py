@@ -1,0 +1,90 @@
+"""Verbs that show what a policy does: in a window, as a clip, as tables and pictures, and MLflow's pages."""
+
+from tsc_marl import console
+from tsc_marl.bounds import check_list
+from tsc_marl.cli.options import ExplainOptions, LocksOptions, UiOptions, VideoOptions, WatchOptions
+from tsc_marl.cli.tasks import check_seed, open_task
+from tsc_marl.config import check_eval_seeds, cli
+from tsc_marl.errors import UserError
+from tsc_marl.paths import file_name, make_folder
+
+
+def watch(argv: list[str]) -> None:
+    """Drive one episode in sumo-gui at a watchable speed."""
+    options = cli(WatchOptions, argv, "watch")
+    from tsc_marl.tracking.policies import find_policy
+    from tsc_marl.viz import watch as module
+
+    task = open_task(options.network, options.timing_preset)
+    check_seed(options.seed)
+    module.watch(task, find_policy(options.policy, task), options.seed, options.delay_ms, options.quit_on_end)
+
+
+def explain(argv: list[str]) -> None:
+    """Show how a trained policy values the phases at each decision."""
+    options = cli(ExplainOptions, argv, "explain")
+    from tsc_marl.analysis import explain as module
+    from tsc_marl.tracking.policies import find_policy, policy_labels
+
+    task = open_task(options.network, options.timing_preset)
+    check_eval_seeds((options.seed,), "seed")
+    policy = find_policy(options.policy, task)
+    make_folder(options.out)
+    trace = module.play(task, policy, options.seed)
+    label = policy_labels([options.policy])[options.policy]
+    path = options.out / f"{file_name(f'decisions_{task.network}_{label}')}.csv"
+    title = f"{policy.name} on {task.network}, seed {options.seed}: delay {trace.metrics['delay']:.1f} s"
+    module.write(path, trace)
+    module.draw(path.with_suffix(".png"), task, trace, f"{title}; effect of each signal's choice")
+    console.show(module.table(title, trace), module.MINOR)
+    console.say(f"{module.legend(trace)}\nevery decision: {path}; map: {path.with_suffix('.png')}")
+
+
+def locks(argv: list[str]) -> None:
+    """Show which vehicles stand for minutes, who blocks whom, and why."""
+    options = cli(LocksOptions, argv, "locks")
+    from tsc_marl.analysis import locks as module
+    from tsc_marl.tracking.policies import find_policy, policy_labels
+    from tsc_marl.viz import lock_map
+
+    task = open_task(options.network, options.timing_preset)
+    check_eval_seeds(options.eval_seeds)
+    policy = find_policy(options.policy, task)
+    make_folder(options.out)
+    results = module.play(task, policy, options.eval_seeds, options.standing_s, options.workers)
+    stem = file_name(f"locks_{task.network}_{policy_labels([options.policy])[options.policy]}")
+    path = options.out / f"{stem}.csv"
+    module.write(path, results)
+    found = [(result.job.sumo_seed, i, lock) for result in results for i, lock in enumerate(result.locks, 1)]
+    for seed, i, lock in found:
+        text = module.sentence(seed, lock)
+        picture = options.out / f"{stem}_{seed}_{i}.png"
+        lock_map.draw(picture, task.scenario.net, lock, f"{policy.name} on {task.network}, {text}")
+        console.show(module.table(seed, lock, module.rows_each(len(found))))
+        console.say(f"{text}; map: {picture}")
+    locked = len({seed for seed, _, _ in found})
+    console.say(f"{locked} of {len(results)} episodes have vehicles that stand {options.standing_s:.0f} s: {path}")
+
+
+def video(argv: list[str]) -> None:
+    """Draw a clip of an episode as a video, one policy or two."""
+    options = cli(VideoOptions, argv, "video")
+    from tsc_marl.tracking.policies import find_policy, policy_labels
+    from tsc_marl.viz import video as module
+
+    check_list("policy", options.policy)
+    if len(options.policy) > 2:
+        raise UserError(f"policy takes one or two, side by side; got {' '.join(options.policy)}")
+    task = open_task(options.network, options.timing_preset)
+    check_seed(options.seed)
+    policies = {label: find_policy(name, task) for name, label in policy_labels(options.policy).items()}
+    module.validate(task, options.from_s, options.to_s, options.out)
+    module.write(task, policies, options.seed, options.from_s, options.to_s, options.out)
+
+
+def ui(argv: list[str]) -> None:
+    """Open MLflow on the trainings of this folder, or of TSC_MARL_HOME."""
+    options = cli(UiOptions, argv, "ui")
+    from tsc_marl.tracking import ui as module
+
+    module.serve(options.port)
