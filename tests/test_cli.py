@@ -141,6 +141,18 @@ def test_a_command_has_a_training_for_each_algorithm_and_seed():
         assert run.experiment is experiment
 
 
+def test_an_observation_brings_settings_of_its_own(configs):
+    (configs / "observations" / "lanes.yaml").write_text(
+        "episodes: 8\nalgos:\n  ippo:\n    lr: 5e-3\n    gae_lambda: 0.1\n  iql: {lr: 7e-3}\n", encoding="utf-8"
+    )
+    (configs / "algos" / "ippo.yaml").write_text("gae_lambda: 0.7\n", encoding="utf-8")
+    config = parse(["--algos", "ippo", "iql", "vdn"], configs)
+    assert (config.episodes, [algo.lr for algo in config.algo.values()]) == (8, [5e-3, 7e-3, 1e-3])
+    assert config.algo["ippo"].gae_lambda == 0.7
+    assert parse(["--algos", "ippo", "--algo.lr", "2e-3"], configs).algo["ippo"].lr == 2e-3
+    assert parse(["--algos", "ippo", "--sim.observation", "sumo-rl"], configs).algo["ippo"].lr == 1e-3
+
+
 def test_a_variant_is_its_algorithm_with_other_settings(configs):
     (configs / "algos" / "jointq.yaml").write_text("lr: 1e-4\nothers_weight: 0.7\n", encoding="utf-8")
     plain, selfish = parse(["--algos", "jointq", "jointq-selfish"], configs).runs

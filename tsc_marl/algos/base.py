@@ -77,7 +77,8 @@ class PpoConfig:
     critic_hidden: Widths = (64, 64)
     """Widths of the critic's hidden layers."""
     sharing: agent.Sharing = "full"
-    """Which agents share parameters: `full` (with a one-hot id), `full_no_id`, `none`, `seps` (learned clusters)."""
+    """Which agents share parameters: `full` (with a one-hot id of each where the observation is a vector), `full_no_id`, `none`,
+    `seps` (learned clusters)."""
     recurrent: bool = False
     """Give the actor a memory (GRU); the critic has none."""
     bptt_length: Count = 10

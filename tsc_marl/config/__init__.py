@@ -14,10 +14,11 @@ from typing import Annotated, Any, Generic, TypeVar
 
 import tyro
 
-from tsc_marl import algos, controllers, old_options
+from tsc_marl import algos, controllers
 from tsc_marl.bounds import Count, check, check_list
+from tsc_marl.config.words import from_yaml, settings_in, values_of, words_of
 from tsc_marl.errors import UserError, unknown
-from tsc_marl.paths import CONFIGS, read_yaml
+from tsc_marl.paths import CONFIGS
 from tsc_marl.rollout.jam_start import JamStart
 from tsc_marl.rollout.stress import TrainStress
 from tsc_marl.rollout.task import MetricNames, Task
@@ -240,29 +241,6 @@ def check_eval_seeds(seeds: tuple[int, ...], option: str = "eval-seeds") -> None
             )
 
 
-def from_yaml(path: Path, prefix: str = "") -> list[str]:
-    """Turn a YAML file of settings into the command line that says the same.
-
-    Raises:
-        UserError: when it is not YAML, or no settings.
-    """
-    raw = read_yaml(path) or {}
-    if not isinstance(raw, dict):
-        raise UserError(f"{path}: expected settings as `name: value`; got {type(raw).__name__}")
-    return old_options.replace(_words(raw, prefix), str(path))
-
-
-def _words(raw: dict[str, Any], prefix: str) -> list[str]:
-    argv: list[str] = []
-    for name, value in raw.items():
-        option = f"{prefix}{name}".replace("_", "-")
-        if isinstance(value, dict):
-            argv += _words(value, f"{prefix}{name}.")
-        else:
-            argv += [f"--{option}", *map(str, value if isinstance(value, list | tuple) else [value])]
-    return argv
-
-
 def timings(configs: Path = CONFIGS) -> list[str]:
     """Return the names of the signal timings."""
     return sorted(path.stem for path in (configs / "timing").glob("*.yaml"))
@@ -297,21 +275,22 @@ def algorithms(configs: Path = CONFIGS) -> list[str]:
 def parse(argv: Sequence[str], configs: Path = CONFIGS) -> ExperimentConfig:
     """Read the options of `train`, in their names of today, into the settings of the command and its trainings.
 
-    configs/train.yaml, configs/algos/<algorithm>.yaml, for a variant its own file too, and configs/timing/<timing>.yaml come
-    first, then those of the policy to start from, so that the command line wins.
+    Files of configs/ come first: train.yaml, observations/<observation>.yaml, algos/<algorithm>.yaml, for a variant its own file
+    too, and timing/<timing>.yaml. Then come those of the policy to start from, so that the command line wins.
 
     Raises:
         UserError: for values that cannot be, and for unknown options.
     """
     base = from_yaml(configs / "train.yaml")
     start, given = _start([*base, *argv])
-    names = _values([*base, *given, *argv], "--algos") or list(ExperimentConfig.algos)
-    preset = (_values([*base, *argv], "--timing-preset") or [ExperimentConfig.timing_preset])[-1]
+    names = values_of([*base, *given, *argv], "--algos") or list(ExperimentConfig.algos)
+    preset = (values_of([*base, *argv], "--timing-preset") or [ExperimentConfig.timing_preset])[-1]
     read_timing(preset, configs)
     timed = from_yaml(configs / "timing" / f"{preset}.yaml", "timing.")
+    observation = (values_of([*base, *given, *argv], "--sim.observation") or [SimConfig.observation])[-1]
     options = {}
     for name in names:
-        files = {configs / "train.yaml": base} | _own(name, configs)
+        files = {configs / "train.yaml": base} | _of_observation(observation, name, configs) | _own(name, configs)
         if start:
             start.check_algorithm(name)
         options[name] = _train_options(name, files, [*given, *timed, *argv])
@@ -324,12 +303,12 @@ def parse(argv: Sequence[str], configs: Path = CONFIGS) -> ExperimentConfig:
 
 def _start(argv: list[str]) -> tuple[Start | None, list[str]]:
     """Return the policy whose weights a training starts from, and its settings as words of a command line."""
-    names = _values(argv, "--start-from")
+    names = values_of(argv, "--start-from")
     if not names:
         return None, []
-    network = scenario.plain_names((_values(argv, "--network") or list(ExperimentConfig.network))[0])[0]
+    network = scenario.plain_names((values_of(argv, "--network") or list(ExperimentConfig.network))[0])[0]
     start = Start.find(names[-1], network)
-    return start, ["--algos", start.algorithm, *_words(start.settings(network), "")]
+    return start, ["--algos", start.algorithm, *words_of(start.settings(network), "")]
 
 
 def _train_options(name: str, files: Mapping[Path, list[str]], argv: Sequence[str]) -> _TrainOptions[Any]:
@@ -340,6 +319,16 @@ def _train_options(name: str, files: Mapping[Path, list[str]], argv: Sequence[st
     except UserError as error:
         paths = [str(path) for path, words in files.items() if words]
         raise UserError(f"{error} (settings of {' and '.join(paths)} count too)" if paths else str(error)) from None
+
+
+def _of_observation(observation: str, name: str, configs: Path) -> dict[Path, list[str]]:
+    """Read the settings that go with an observation: those of every algorithm, and under `algos` those of one."""
+    path = configs / "observations" / f"{observation}.yaml"
+    if not path.exists():
+        return {}
+    raw = dict(settings_in(path))
+    own = (raw.pop("algos", None) or {}).get(name.partition("-")[0], {})
+    return {path: words_of(raw, "") + words_of(own, "algo.")}
 
 
 def _own(name: str, configs: Path) -> dict[Path, list[str]]:
@@ -380,12 +369,3 @@ def program() -> str:
 def command_line(verb: str, argv: Sequence[str]) -> str:
     """Return the line that a shell takes for a verb with these words."""
     return f"{program()} {shlex.join([verb, *argv])}"
-
-
-def _values(argv: list[str], option: str) -> list[str]:
-    """Return what follows the last occurrence of an option."""
-    values: list[str] = []
-    for i, word in enumerate(argv):
-        if word.split("=")[0] == option:
-            values = word.split("=")[1:] or list(itertools.takewhile(lambda value: not value.startswith("--"), argv[i + 1 :]))
-    return values

@@ -1,0 +1,55 @@
+"""Settings as words of a command line: those of YAML files, and the values of an option."""
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+from tsc_marl import old_options
+from tsc_marl.errors import UserError
+from tsc_marl.paths import read_yaml
+
+
+def from_yaml(path: Path, prefix: str = "") -> list[str]:
+    """Turn a YAML file of settings into the command line that says the same.
+
+    Raises:
+        UserError: when it is not YAML, or no settings.
+    """
+    return old_options.replace(words_of(settings_in(path), prefix), str(path))
+
+
+def settings_in(path: Path) -> dict[str, Any]:
+    """Return the content of a YAML file of settings.
+
+    Raises:
+        UserError: when it is not YAML, or no settings.
+    """
+    raw = read_yaml(path) or {}
+    if not isinstance(raw, dict):
+        raise UserError(f"{path}: expected settings as `name: value`; got {type(raw).__name__}")
+    return raw
+
+
+def words_of(raw: dict[str, Any], prefix: str) -> list[str]:
+    """Return settings as words of a command line, `--<prefix><name> value`."""
+    argv: list[str] = []
+    for name, value in raw.items():
+        option = f"{prefix}{name}".replace("_", "-")
+        if isinstance(value, dict):
+            argv += words_of(value, f"{prefix}{name}.")
+        else:
+            argv += [f"--{option}", *map(str, value if isinstance(value, list | tuple) else [value])]
+    return argv
+
+
+def values_of(argv: list[str], option: str) -> list[str]:
+    """Return what follows the last occurrence of an option."""
+    values: list[str] = []
+    for i, word in enumerate(argv):
+        if word.split("=")[0] == option:
+            values = word.split("=")[1:] or list(itertools.takewhile(_is_value, argv[i + 1 :]))
+    return values
+
+
+def _is_value(word: str) -> bool:
+    return not word.startswith("--")
