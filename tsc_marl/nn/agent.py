@@ -44,6 +44,28 @@ class GroupLinear(nn.Module):
         return out.expand(*out.shape[:-2], len(self.group), size_out) if count == 1 else out[..., self.group, :]
 
 
+def remember(
+    gates: nn.ModuleList, inputs: Float[Tensor, "L *M N H"], carry: Float[Tensor, "*M N H"] | None
+) -> tuple[Float[Tensor, "L *M N H"], Float[Tensor, "*M N H"]]:
+    """Return the normalised memory of a GRU (Cho et al. 2014, arXiv 1406.1078) along L steps, and the memory after them.
+
+    Args:
+        gates: its layers, of the input and of the memory, each with three outputs per unit.
+        inputs: of the steps.
+        carry: memory before; None for zeros.
+    """
+    memory = torch.zeros_like(inputs[0]) if carry is None else carry
+    memories = []
+    for gate_input in gates[0](inputs):
+        reset, update, new = gate_input.chunk(3, dim=-1)
+        reset_h, update_h, new_h = gates[1](memory).chunk(3, dim=-1)
+        gate = torch.sigmoid(update + update_h)
+        memory = gate * memory + (1 - gate) * torch.tanh(new + torch.sigmoid(reset + reset_h) * new_h)
+        memories.append(memory)
+    out = torch.stack(memories)
+    return functional.layer_norm(out, out.shape[-1:]), memory
+
+
 def linear_layer(module: nn.Module, path: str) -> GroupLinear:
     """Return the layer of a module at a path such as `net.head`.
 
@@ -59,7 +81,7 @@ def linear_layer(module: nn.Module, path: str) -> GroupLinear:
 class AgentNet(nn.Module):
     """A perceptron per agent: linear, ReLU, layer norm, as often as `hidden` has entries, then a linear head.
 
-    With `recurrent`, a GRU (Cho et al. 2014, arXiv 1406.1078) of the last width and a layer norm before the head.
+    With `recurrent`, a GRU of the last width and a layer norm before the head.
     """
 
     def __init__(
@@ -92,16 +114,8 @@ class AgentNet(nn.Module):
         if self.gates is None:
             return self(x), carry
         trunk = self._trunk(x)
-        memory = torch.zeros_like(trunk[0]) if carry is None else carry
-        memories = []
-        for gate_input in self.gates[0](trunk):
-            reset, update, new = gate_input.chunk(3, dim=-1)
-            reset_h, update_h, new_h = self.gates[1](memory).chunk(3, dim=-1)
-            gate = torch.sigmoid(update + update_h)
-            memory = gate * memory + (1 - gate) * torch.tanh(new + torch.sigmoid(reset + reset_h) * new_h)
-            memories.append(memory)
-        out = torch.stack(memories)
-        return self.head(functional.layer_norm(out, out.shape[-1:])), memory
+        out, memory = remember(self.gates, trunk, carry)
+        return self.head(out), memory
 
     def _trunk(self, x: Tensor) -> Tensor:
         if self.with_id:

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tsc_marl.nn.agent import GroupLinear, Sharing
+from tsc_marl.nn.agent import GroupLinear, Sharing, remember
 from tsc_marl.types import Movements
 
 KINDS, COUNT = (2, 1), 10.0
@@ -141,16 +141,8 @@ class PhaseNet(nn.Module):
         codes, mean = self.codes(obs)
         if self.gates is None:
             return self._heads(codes, mean), carry
-        memory = torch.zeros_like(mean[0]) if carry is None else carry
-        memories = []
-        for gate_input in self.gates[0](mean):
-            reset, update, new = gate_input.chunk(3, dim=-1)
-            reset_h, update_h, new_h = self.gates[1](memory).chunk(3, dim=-1)
-            gate = torch.sigmoid(update + update_h)
-            memory = gate * memory + (1 - gate) * torch.tanh(new + torch.sigmoid(reset + reset_h) * new_h)
-            memories.append(memory)
-        out = torch.stack(memories)
-        return self._heads(codes, functional.layer_norm(out, out.shape[-1:])), memory
+        out, memory = remember(self.gates, mean, carry)
+        return self._heads(codes, out), memory
 
     def codes(self, obs: Float[Tensor, "*M N F"]) -> tuple[Float[Tensor, "*M N A H"], Float[Tensor, "*M N H"]]:
         """Return the code of each phase, and their mean."""
