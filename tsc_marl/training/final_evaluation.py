@@ -67,7 +67,9 @@ def _evaluate(pool: Pool, trainings: Sequence[TrainingRun], folder: RunFolder) -
     for task in tasks:
         path = folder.measured if len(tasks) == 1 else folder.evaluation_on(task.network)
         measured = by_network[task.network] = load_matching_results(path, task, experiment.baselines, seeds)
-        policies[task.network] = {name: ControllerPolicy(name) for name in experiment.baselines if name not in measured} | trained
+        policies[task.network] = {
+            name: find_policy(name, task) for name in experiment.baselines if name not in measured
+        } | trained
     episodes = len(seeds) * sum(map(len, policies.values()))
     with console.progress(f"evaluation on {len(seeds)} held-out seeds", episodes) as progress:
         for task in tasks:
