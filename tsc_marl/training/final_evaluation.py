@@ -17,6 +17,7 @@ from tsc_marl.rollout.policies import ControllerPolicy, Policy
 from tsc_marl.rollout.pool import Pool
 from tsc_marl.rollout.task import Task
 from tsc_marl.sim.scenario import typed
+from tsc_marl.tracking.policies import find_policy
 from tsc_marl.tracking.run_folder import RunFolder, TrainingFolder
 from tsc_marl.tracking.store import Tracker
 from tsc_marl.training.iteration import OF_NETWORK
