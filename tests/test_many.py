@@ -9,8 +9,10 @@ import torch
 from helpers.cli import one_line
 from helpers.games import fitting
 
+from tsc_marl import algos
 from tsc_marl.config import parse
 from tsc_marl.errors import UserError
+from tsc_marl.nn.normalisation import ValueNorm
 from tsc_marl.paths import NETWORKS
 from tsc_marl.rollout.pool import Pool
 from tsc_marl.sim import fingerprint, scenario, seeds
@@ -20,6 +22,7 @@ from tsc_marl.tracking.run_folder import TrainingFolder
 from tsc_marl.training.iteration import newest_delays, train_iteration
 from tsc_marl.training.learner import learners
 from tsc_marl.training.run import TrainingRun
+from tsc_marl.types import Batch
 
 pytest_plugins = ["helpers.fixtures"]
 
@@ -85,6 +88,39 @@ def test_each_round_goes_through_all_networks_in_an_order_of_its_own():
     assert len(set(rounds)) > 10
     assert order != [seeds.turn(4, n, 5) for n in range(100)]
     assert {seeds.turn(3, n, 1) for n in range(9)} == {0}
+
+
+def played(algorithm, seed, decisions=12):
+    """A batch of made observations, with actions of the algorithm."""
+    spec, rng = algorithm.spec, torch.Generator().manual_seed(seed)
+    obs = torch.rand(decisions + 1, 2, spec.n_agents, spec.obs_dim, generator=rng)
+    avail = spec.movements.phase_real.expand(decisions + 1, 2, -1, -1)
+    acted = [algorithm.act(o, a, None, rng)[:2] for o, a in zip(obs[:-1], avail[:-1], strict=True)]
+    extras = {key: torch.stack([extra[key] for _, extra in acted]).detach() for key in acted[0][1]}
+    reward = -torch.rand(decisions, 2, spec.n_agents, generator=rng)
+    end = (torch.arange(decisions) == decisions - 1)[:, None].expand(-1, 2)
+    state = torch.zeros(decisions + 1, 2, spec.state_dim)
+    return Batch(obs, avail, state, torch.stack([action for action, _ in acted]), reward, end & False, end, extras)
+
+
+@pytest.mark.parametrize("name", ["ippo", "mappo", "jointq"])
+def test_steps_of_several_networks_are_steps_on_all_their_rows(specs, name):
+    kind = algos.find(name)
+    config = kind.Config(epochs=1, num_minibatches=1, adv_norm="none", lr=1e-2, value_norm_decay=1.0)
+
+    def new(count):
+        torch.manual_seed(1)
+        return [one.algorithm for one in learners(name, config, [specs[1]] * count)]
+
+    (alone,), (one, other) = new(1), new(2)
+    batches = [played(alone, seed) for seed in (1, 2)]
+    scale = {"mean_sum": torch.tensor(0.0), "square_sum": torch.tensor(1.0), "weight": torch.tensor(1.0)}
+    for norm in (part for algorithm in (alone, one, other) for part in algorithm.modules() if isinstance(part, ValueNorm)):
+        norm.load_state_dict(scale)  # and stays, as if all rewards had one scale
+    alone.update(Batch.join(batches), 0.0)
+    kind.update_together([(one, batches[0]), (other, batches[1])], 0.0)
+    for key, weight in alone.named_parameters():
+        torch.testing.assert_close(dict(one.named_parameters())[key], weight, rtol=1e-3, atol=1e-5)
 
 
 def test_sizes_of_networks_come_in_the_order_of_the_tasks(specs):

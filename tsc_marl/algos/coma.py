@@ -73,6 +73,7 @@ class Coma(Ippo[ComaConfig]):
     """Actor-critic with a counterfactual baseline."""
 
     value_scope = "team"
+    learns_together = False
     Config = ComaConfig
     independent_softmax = False
     epsilon: Tensor

@@ -41,6 +41,7 @@ class HappoConfig(PpoConfig):
 class Happo(Mappo[HappoSettings]):
     """Sequential PPO. Each agent learns in a small network of its own; `actor` holds copies of all, stacked, for acting."""
 
+    learns_together = False
     Config = HappoConfig
 
     def __init__(self, spec: Spec, config: HappoSettings) -> None:

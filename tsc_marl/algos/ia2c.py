@@ -48,6 +48,7 @@ class A2cConfig(PpoConfig):
 class Ia2c(Ippo[A2cSettings]):
     """Independent advantage actor-critic."""
 
+    learns_together = False
     Config = A2cConfig
 
     def __init__(self, spec: Spec, config: A2cSettings) -> None:

@@ -4,7 +4,8 @@ Value normalisation, clipped Huber value loss, advantage normalisation over the 
 and gradient clipping follow arXiv 2103.01955. The other on-policy methods override parts of this class.
 """
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -24,6 +25,8 @@ class Ippo(Algorithm[PpoSettings]):
     Config = PpoConfig
     independent_softmax: ClassVar[bool] = True
     """Whether each agent's policy is the softmax of the actor's last layer, whatever the other agents do."""
+    learns_together: ClassVar[bool] = True
+    """Whether `update_together` does what `update` does, for several networks."""
     value_layer: ClassVar[str] = "head"
     """Path in the critic of the layer whose first output is the value."""
 
@@ -92,6 +95,39 @@ class Ippo(Algorithm[PpoSettings]):
         whole, metrics = self.prepare(batch)
         rows = self.cut(whole)
         return metrics | mean_metrics(self.fit(rows)) | self.agent_metrics(rows)
+
+    @staticmethod
+    def update_together(parts: "Sequence[tuple[Ippo[Any], Batch]]", progress: float) -> dict[str, float]:
+        """Take the steps of `update` on batches of several networks at once: each step's loss is the mean over all their rows.
+
+        Args:
+            parts: the algorithm on each network, all with the same weights and optimisers, and its batch.
+            progress: share of training that is done, in [0, 1].
+        """
+        first = parts[0][0]
+        first._set_learning_rate(progress)
+        prepared = [algorithm.prepare(batch) for algorithm, batch in parts]
+        rows = [(algorithm, algorithm.cut(whole)) for (algorithm, _), (whole, _) in zip(parts, prepared, strict=True)]
+        active = sum(float(own.active.sum()) for _, own in rows)
+        steps = []
+        for some in itertools.zip_longest(*(algorithm.minibatches(own) for algorithm, own in rows)):
+            each = [
+                (algorithm, float(whole.active.sum()) / max(active, 1.0), own)
+                for (algorithm, whole), own in zip(rows, some, strict=True)
+                if own is not None
+            ]
+            steps.append(first._step_together(each))
+        return mean_metrics([metrics for _, metrics in prepared]) | mean_metrics(steps)
+
+    def _step_together(self, each: "list[tuple[Ippo[Any], float, Minibatch]]") -> dict[str, float]:
+        """Take one gradient step on the critic and one on the actor, on shares of the losses of several networks."""
+        critic = torch.stack([share * algorithm.critic_loss(rows) for algorithm, share, rows in each]).sum()
+        metrics = {"loss/critic": critic.item(), "grad_norm/critic": self._descend(critic, self.critic, self.critic_optimiser)}
+        losses, details = zip(
+            *(algorithm.actor_loss(algorithm.log_policy(rows), rows) for algorithm, _, rows in each), strict=True
+        )
+        actor = torch.stack([share * loss for (_, share, _), loss in zip(each, losses, strict=True)]).sum()
+        return mean_metrics(details) | metrics | {"grad_norm/actor": self._descend(actor, self.actor, self.actor_optimiser)}
 
     def fit_critic(self, batch: Batch, progress: float) -> dict[str, float]:
         """Let the critic alone learn from a batch, with the targets and steps of `update`; the policy stays."""

@@ -48,6 +48,7 @@ class MatConfig(MatDecConfig):
 class Mat(MatDec[MatConfig]):
     """PPO on an autoregressive joint policy."""
 
+    learns_together = False
     Config = MatConfig
     independent_softmax = False
     actor: Decoder  # pyright: ignore[reportIncompatibleVariableOverride]

@@ -10,6 +10,7 @@ from tsc_marl.rollout.policies import TrainedPolicy
 from tsc_marl.rollout.pool import Pool
 from tsc_marl.rollout.types import Job, RolloutResult
 from tsc_marl.sim import seeds
+from tsc_marl.training.learner import learn
 from tsc_marl.training.run import TrainingRun
 from tsc_marl.types import Batch, mean_metrics
 
@@ -41,19 +42,18 @@ def train_iteration(pool: Pool, run: TrainingRun) -> dict[str, float]:
 
 
 def _learn(run: TrainingRun, rollout: list[RolloutResult], progress: float) -> list[dict[str, float]]:
-    """Learn from the batch of each network in turn, and refuse to go on with weights that are not finite."""
+    """Learn from the batches of the networks, and refuse to go on with weights that are not finite."""
     batches: dict[str, list[Batch]] = {}
     for part in rollout:
         if part.batch is not None:
             batches.setdefault(part.job.task.network, []).append(part.batch)
-    metrics = []
-    for i, (network, episodes) in enumerate(batches.items()):
-        try:
-            metrics.append(run.learners[network].learn(Batch.join(episodes), progress, i, len(batches)))
-        except (ValueError, RuntimeError):  # torch refuses to sample from a policy that is not finite
-            run.check_finite(network)
-            raise
-        run.check_finite(network)
+    joined = {network: Batch.join(episodes) for network, episodes in batches.items()}
+    try:
+        metrics = learn(run.learners, joined, progress)
+    except (ValueError, RuntimeError):  # torch refuses to sample from a policy that is not finite
+        run.check_finite(joined)
+        raise
+    run.check_finite(joined)
     return metrics
 
 

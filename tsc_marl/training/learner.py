@@ -1,12 +1,13 @@
 """Learner: gives an algorithm its data, new episodes or samples from the replay."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from torch.optim import Optimizer
 
 from tsc_marl import algos
 from tsc_marl.algos.base import OffPolicyConfig, PpoConfig
+from tsc_marl.algos.ippo import Ippo
 from tsc_marl.errors import UserError
 from tsc_marl.nn import seps, sharing
 from tsc_marl.training.replay import Replay
@@ -29,6 +30,24 @@ def learners(name: str, config: Any, specs: Sequence[Spec]) -> list["Learner"]:
                 reason = f"its weights {error} have the size of one; train it on each alone"
                 raise UserError(f"{name} cannot learn on several networks together: {reason}") from None
     return made
+
+
+def learn(learners_of: Mapping[str, "Learner"], batches: Mapping[str, Batch], progress: float) -> list[dict[str, float]]:
+    """Learn from the batches of networks: in the same gradient steps where the algorithm can, else in turn.
+
+    Args:
+        learners_of: of each network.
+        batches: of the networks that have new ones.
+        progress: share of training that is done, in [0, 1].
+
+    Returns metrics.
+    """
+    chosen = [(learners_of[network], batch) for network, batch in batches.items()]
+    if len(chosen) == 1 or not getattr(chosen[0][0].algorithm, "learns_together", False):
+        return [learner.learn(batch, progress, i, len(chosen)) for i, (learner, batch) in enumerate(chosen)]
+    for learner, _ in chosen:
+        learner.first = False
+    return [Ippo.update_together([(cast(Ippo[Any], learner.algorithm), batch) for learner, batch in chosen], progress)]
 
 
 class Learner:

@@ -2,7 +2,7 @@
 
 import copy
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -103,18 +103,20 @@ class TrainingRun:
         """
         checkpoint.save(self._staged, self.folder.checkpoint)
 
-    def check_finite(self, network: str = "") -> None:
+    def check_finite(self, networks: Iterable[str] = ()) -> None:
         """Refuse weights that are nan, infinite or beyond `LARGEST`; the staged state is still that before the update.
 
         Args:
-            network: that whose state is checked too, beside the weights; by default the first.
+            networks: those whose state is checked too, beside the weights; by default the first.
 
         Raises:
             UserError: with the first of them.
         """
-        algorithm = self.learners.get(network, self.learner).algorithm
-        huge = (name for name, weight in algorithm.named_parameters() if weight.numel() and weight.detach().abs().max() > LARGEST)
-        name = first_not_finite(algorithm.state_dict()) or next(huge, None)
+        weights = self.learner.algorithm.named_parameters()
+        huge = (name for name, weight in weights if weight.numel() and weight.detach().abs().max() > LARGEST)
+        checked = [self.learners[name] for name in networks] or [self.learner]
+        damaged = (first_not_finite(learner.algorithm.state_dict()) for learner in checked)
+        name = next(filter(None, damaged), None) or next(huge, None)
         if name:
             raise UserError(
                 f"the training of {self.label} diverged after {self.episode} episodes: weights {name} are not finite, or beyond "
