@@ -379,8 +379,7 @@ def test_a_study_trains_on_networks_apart_and_together(networks):
     assert len({cell.digest for cell in cells}) == 3
 
 
-@pytest.mark.sumo
-@pytest.mark.parametrize("name", ["jointq", "iql"])
+@pytest.mark.parametrize("name", [pytest.param("jointq", marks=pytest.mark.sumo), pytest.param("iql", marks=pytest.mark.slow)])
 def test_a_killed_training_goes_on_to_the_same_weights(home, new_home, name):
     line = f"train --network cross grid2x2 --sim.observation movements --algos {name} --episodes 4 --eval-seeds 1 --baselines"
     line += " --checkpoint-every 1 --workers 2" + (" --algo.gradient_steps 20" if name == "iql" else " --algo.epochs 2")
