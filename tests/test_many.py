@@ -229,6 +229,10 @@ def test_a_checkpoint_has_the_weights_once_and_serves_each_network(networks, spe
         assert policy.signals.keys() == set(spec.names)
         policy.algorithm(spec)
     assert saved.policy("grid4x4").portable
+    checkpoint.save(saved.weights_only(), tmp_path / "small.safetensors")
+    small = checkpoint.load(tmp_path / "small.safetensors")
+    assert small.origin == saved.origin == "2 episodes with jointq on short_cross, short_grid2x2"
+    assert all(torch.equal(small.training["weights"][key], value) for key, value in saved.training["weights"].items())
     with pytest.raises(UserError, match="has networks short_cross short_grid2x2, this run short_cross; remove it"):
         new_run(networks[:1], specs[:1], "jointq", tmp_path)
 

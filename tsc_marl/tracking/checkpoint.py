@@ -87,7 +87,7 @@ class Checkpoint:
         signals = {} if self.policy(self.network).portable else self.fingerprint
         weights = {"weights": self.training["weights"]}
         last = self.history[-1:]
-        others = {name: {} for name in self.others}
+        others: dict[str, Settings] = {name: {"buffers": {}, "replay": None, "fingerprint": {}} for name in self.others}
         return replace(self, training=weights, history=last, mlflow_id="", replay=None, fingerprint=signals, others=others)
 
     @property
