@@ -134,7 +134,7 @@ def test_which_algorithms_are_portable(name):
 @pytest.mark.parametrize("verb", ["evaluate", "explain", "train"])
 def test_a_policy_of_one_network_is_refused_elsewhere(home, tmp_path, capsys, verb):
     path = tmp_path / "own.pt"
-    checkpoint.save(replace(SHIPPED, config=SHIPPED.config | {"sharing": "none"}), path)
+    checkpoint.save(replace(SHIPPED, network="cross", others={}, config=SHIPPED.config | {"sharing": "none"}), path)
     option = f"--start-from {path} {QUICK}" if verb == "train" else f"--policy {path}"
     assert home.main(f"{verb} --network grid2x2 {option}") == 2
     line = one_line(capsys.readouterr().err)
@@ -252,7 +252,7 @@ def test_a_start_that_cannot_be_is_one_line(home, tmp_path, capsys, line, says):
 
 
 def test_the_driver_refuses_signals_of_another_training(tmp_path):
-    own = replace(SHIPPED, config=SHIPPED.config | {"sharing": "none"})
+    own = replace(SHIPPED, network="cross", others={}, config=SHIPPED.config | {"sharing": "none"})
     env = Task("cross").env()
     signals = fingerprint.of_signals(env.net)
     policy = replace(own.policy("cross"), signals=signals)

@@ -130,8 +130,8 @@ class TrainedPolicy:
         """
         if network not in learned and not self.portable:
             raise UserError(
-                f"the policy of {self.name} was trained on {' '.join(learned)}, not {network}; use the same, or train there "
-                f"({ANY_NETWORK})"
+                f"the policy of {self.name} was trained on {fingerprint.listed(learned)}, not {network}; use the same, or train "
+                f"there ({ANY_NETWORK})"
             )
 
     def check_version(self) -> None:

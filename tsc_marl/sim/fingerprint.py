@@ -90,7 +90,7 @@ def tags(*scenarios: Scenario) -> dict[str, str]:
 def signal_differences(before: Signals, here: Signals, parts: Sequence[str] = PARTS) -> list[str]:
     """Return how signals differ, a phrase each: those that are gone or new, then the first part that differs of each other."""
     gone, new = [name for name in before if name not in here], [name for name in here if name not in before]
-    phrases = [f"signals that are {what}: {_listed(names)}" for what, names in (("gone", gone), ("new", new)) if names]
+    phrases = [f"signals that are {what}: {listed(names)}" for what, names in (("gone", gone), ("new", new)) if names]
     for name in (name for name in before if name in here):
         part = next((part for part in parts if before[name][part] != here[name][part]), None)
         if part is not None:
@@ -119,13 +119,14 @@ def _difference(part: str, before: Sequence[str], here: Sequence[str]) -> str:
             return f"{part} {' and '.join(names)} have changed places"
         if part == "phases":
             return f"phases {', '.join(names)} are here {', '.join(str(here.index(before[i])) for i in moved)}"
-        return f"{part} stand in another order, such as {_listed(names)}"
+        return f"{part} stand in another order, such as {listed(names)}"
     labelled = [[f"{i} {entry}" if part == "phases" else entry for i, entry in enumerate(entries)] for entries in (before, here)]
     gone, new = ([entry for entry in own if entry not in other] for own, other in (labelled, labelled[::-1]))
-    return f"{part} {_listed(gone) or 'none'} {'is' if len(gone) < 2 else 'are'} gone, {_listed(new) or 'none'} new"
+    return f"{part} {listed(gone) or 'none'} {'is' if len(gone) < 2 else 'are'} gone, {listed(new) or 'none'} new"
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """Return the first names, and how many more there are."""
     return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
 
 

@@ -13,6 +13,7 @@ from tsc_marl import algos
 from tsc_marl.errors import UserError
 from tsc_marl.rollout.policies import TrainedPolicy
 from tsc_marl.sim.feedback import SimConfig
+from tsc_marl.sim.fingerprint import listed
 from tsc_marl.sim.signal_timing import Timing
 from tsc_marl.tracking import renames, sealed, tensor_file
 
@@ -93,8 +94,7 @@ class Checkpoint:
     @property
     def origin(self) -> str:
         """What the weights learned from, as part of a sentence."""
-        more = f" and {len(self.networks) - 3} further networks" if len(self.networks) > 3 else ""
-        return f"{self.episode} episodes with {self.algorithm} on {', '.join(self.networks[:3])}{more}"
+        return f"{self.episode} episodes with {self.algorithm} on {listed(self.networks)}"
 
     @property
     def networks(self) -> list[str]:
