@@ -542,7 +542,7 @@ def test_two_step_is_solved():
     assert median(outcomes(TwoStep, steps=2)) == 8
 
 
-@pytest.mark.sumo
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("n", [2, pytest.param(4, marks=pytest.mark.slow), pytest.param(6, marks=pytest.mark.slow)])
 def test_xor_with_an_id(n):

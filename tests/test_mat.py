@@ -209,7 +209,7 @@ def test_penalty(name, k, expected):
     assert median(returns(name, lambda: Matrix(penalty(k), ENVS))) == pytest.approx(expected, abs=0.3)
 
 
-@pytest.mark.sumo
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "expected"), [("mat", 8), ("mat_dec", 0)])
 def test_qtran_payoff(name, expected):
     assert median(returns(name, lambda: Matrix(QTRAN_PAYOFF, ENVS))) == pytest.approx(expected, abs=0.3)

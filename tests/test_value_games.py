@@ -128,7 +128,7 @@ def test_qtran_payoff(name, expected):
     assert statistics.median(results(name, lambda: Matrix(QTRAN_PAYOFF), 100)) == pytest.approx(expected, abs=0.3)
 
 
-@pytest.mark.sumo
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "expected"),
     [pytest.param("iql", 7, marks=pytest.mark.slow), ("vdn", 7), ("qmix", 8), pytest.param("qtran", 8, marks=pytest.mark.slow)],
