@@ -3,11 +3,18 @@
 import numpy as np
 
 from tsc_marl.sim.engine import HALTING_MS, Vehicles
-from tsc_marl.sim.signal_view import SignalContext
+from tsc_marl.sim.signal_view import SignalContext, SignalView
 
 LANE_FEATURES = ("queue", "approaching", "arriving", "speed", "waiting")
 QUEUE_VEH, ARRIVING_VEH, WAITING_S = 10.0, 5.0, 100.0
 """Scales that bring the features near 1."""
+GREEN_S = 60.0
+"""Scale of the time in a phase."""
+
+
+def time_in_phase(view: SignalView) -> list[tuple[float, bool]]:
+    """Return per signal the time since its last change was decided [60 s], at most 1, and whether it may change now."""
+    return [(min(1.0, timer.since_change_s(view.now_s) / GREEN_S), timer.may_change(view.now_s)) for timer in view.timers]
 
 
 class LaneFeatures:

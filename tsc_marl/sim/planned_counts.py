@@ -3,7 +3,7 @@
 import numpy as np
 
 from tsc_marl.sim.link_counts import ApproachingVehicles, LinkCounts
-from tsc_marl.sim.road_network import edge_of
+from tsc_marl.sim.road_network import VEHICLE_M, edge_of
 from tsc_marl.sim.signal_view import SignalView
 from tsc_marl.sim.turning_counts import PlanningContext
 
@@ -11,8 +11,6 @@ SATURATION_VEH_H, PERMISSIVE = 1800.0, 0.4
 """Vehicles that a green lets out of a lane, and the share of them under a green that yields."""
 LEAST_VEH_H = 1.0
 """Flow of a turn without vehicles, so that it gets green."""
-VEHICLE_M = 7.5
-"""Road that a queued vehicle takes."""
 
 
 class PlannedCounts(LinkCounts):

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import sumolib
 
 DETECTION_M, STUB_M = 200.0, 50.0
+VEHICLE_M = 7.5
+"""Road that a queued vehicle takes."""
 SWITCHED = "WAUT {} changes programs by the clock: the agents' lights do not follow it"
 
 

@@ -2,12 +2,9 @@
 
 import numpy as np
 
-from tsc_marl.sim.lane_features import LANE_FEATURES, LaneFeatures
+from tsc_marl.sim.lane_features import LANE_FEATURES, LaneFeatures, time_in_phase
 from tsc_marl.sim.observations.base import Observation
 from tsc_marl.sim.signal_view import SignalContext, SignalView
-
-GREEN_S = 60.0
-"""Scale of the time in a phase."""
 
 
 class LanesObservation(Observation):
@@ -51,7 +48,5 @@ class LanesObservation(Observation):
         obs.ravel()[self._place] = self._features(view.vehicles)
         for row, timer in zip(obs, view.timers, strict=True):
             row[self._split + timer.phase] = 1
-        obs[:, -2:] = [
-            (min(1.0, timer.since_change_s(view.now_s) / GREEN_S), timer.may_change(view.now_s)) for timer in view.timers
-        ]
+        obs[:, -2:] = time_in_phase(view)
         return obs

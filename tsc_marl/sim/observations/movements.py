@@ -5,9 +5,9 @@ from collections.abc import Iterable
 import numpy as np
 
 from tsc_marl.sim.engine import HALTING_MS, Vehicles
-from tsc_marl.sim.lane_features import LaneFeatures
+from tsc_marl.sim.lane_features import LaneFeatures, time_in_phase
 from tsc_marl.sim.observations.base import Observation
-from tsc_marl.sim.road_network import RoadNetwork, Signal
+from tsc_marl.sim.road_network import VEHICLE_M, RoadNetwork, Signal
 from tsc_marl.sim.signal_view import SignalContext, SignalView
 
 LINK_FEATURES = (
@@ -21,9 +21,9 @@ PASSING = {"G": 2, "g": 1, "s": 1}
 """States in which vehicles pass: protected, yielding, and after a stop."""
 VERSION = 1
 """Of the columns and their scales; a policy relies on them."""
-VEHICLE_M, ONWARD_M = 7.5, 500.0
-"""Room that a halting vehicle takes; how far away the next signal may be."""
-GREEN_S, RED_S, TIMING_S, DISTANCE_M, LIMIT_MS, BEHIND_VEH, COUNT = 60.0, 120.0, 10.0, 200.0, 15.0, 10.0, 10.0
+ONWARD_M = 500.0
+"""How far away the next signal may be."""
+RED_S, TIMING_S, DISTANCE_M, LIMIT_MS, BEHIND_VEH, COUNT = 120.0, 10.0, 200.0, 15.0, 10.0, 10.0
 """Scales that bring the features near 1."""
 
 
@@ -51,26 +51,19 @@ class MovementsObservation(Observation):
     def __init__(self, context: SignalContext) -> None:
         super().__init__(context)
         net, self._lanes = context.network, LaneFeatures(context)
-        self._structure = Structure(net, context.detection_m)
-        self.n_links, self.n_phases = self._structure.real.shape[1], self._structure.serves.shape[1]
+        self.structure = Structure(net, context.detection_m)
         columns = len(LINK_FEATURES)
-        self._split = self.n_links * columns
-        self.size = self._split + self.n_phases * len(PHASE_FEATURES) + len(SIGNAL_FEATURES)
-        phases = np.repeat(self._structure.phase_real, len(PHASE_FEATURES), axis=1)
+        phases = np.repeat(self.structure.phase_real, len(PHASE_FEATURES), axis=1)
         signal = np.ones((len(net.signals), len(SIGNAL_FEATURES)), dtype=bool)
-        self.real = np.concatenate([np.repeat(self._structure.real, columns, axis=1), phases, signal], axis=1)
-        self._green_s = np.full(self._structure.real.shape, np.nan)
+        self.real = np.concatenate([np.repeat(self.structure.real, columns, axis=1), phases, signal], axis=1)
+        self.size = self.real.shape[1]
+        self._green_s = np.full(self.structure.real.shape, np.nan)
         timing = context.timing
         self._timing = [seconds / TIMING_S for seconds in (timing.decision_s, timing.change_s, timing.min_green_s)]
 
-    @property
-    def structure(self) -> "Structure":
-        """What the phases serve, and the features that never change."""
-        return self._structure
-
     def __call__(self, view: SignalView) -> np.ndarray:
         """Return [N, F] float32."""
-        structure, timers, rows = self._structure, view.timers, np.arange(len(view.timers))
+        structure, timers, rows = self.structure, view.timers, np.arange(len(view.timers))
         shown = np.array([timer.phase for timer in timers])
         green = structure.serves[rows, shown] > 0
         links = np.zeros((*structure.real.shape, len(LINK_FEATURES)), dtype=np.float32)
@@ -86,13 +79,13 @@ class MovementsObservation(Observation):
         phases = np.zeros((*structure.phase_real.shape, len(PHASE_FEATURES)), dtype=np.float32)
         phases[rows, shown, 0] = 1
         phases[..., 1] = view.legal
-        signal = [(min(1.0, t.since_change_s(view.now_s) / GREEN_S), t.may_change(view.now_s), *self._timing) for t in timers]
+        signal = [(*own, *self._timing) for own in time_in_phase(view)]
         parts = [links.reshape(len(rows), -1), phases.reshape(len(rows), -1), np.array(signal, dtype=np.float32)]
         return np.concatenate(parts, axis=1)
 
     def _behind(self, vehicles: Vehicles) -> np.ndarray:
         """Return [links, 3]: occupancy, halting vehicles and room on the receiving lanes."""
-        structure, n_lanes = self._structure, len(self.network.lane_length_m)
+        structure, n_lanes = self.structure, len(self.network.lane_length_m)
         count = np.bincount(vehicles.lane, minlength=n_lanes)
         halting = np.bincount(vehicles.lane, vehicles.speed_ms < HALTING_MS, minlength=n_lanes)
         of_link = [np.bincount(structure.receiver, x[structure.receiving], len(structure.links)) for x in (count, halting)]
