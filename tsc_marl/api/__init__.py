@@ -45,7 +45,7 @@ def list_algorithms() -> list[str]:
 
 
 def make(
-    network: str | Path, timing: Timing | str | None = None, observation: str = "lanes", reward: str = "delay",
+    network: str | Path, timing: Timing | str | None = None, observation: str = SimConfig.observation, reward: str = SimConfig.reward,
     detection_m: float = 200.0,
 ) -> "ParallelTrafficEnv":  # fmt: skip
     """Return a PettingZoo `ParallelEnv` in which every signal is an agent.
@@ -64,7 +64,7 @@ def make(
 
 def make_single(
     network: str | Path, signal: str | None = None, others: str = "max_pressure", timing: Timing | str | None = None,
-    observation: str = "lanes", reward: str = "delay", detection_m: float = 200.0,
+    observation: str = SimConfig.observation, reward: str = SimConfig.reward, detection_m: float = 200.0,
 ) -> "SingleSignalEnv":  # fmt: skip
     """Return a Gymnasium `Env` of one signal.
 
@@ -124,7 +124,7 @@ def evaluate(
 
 def train(
     network: "str | Path | Sequence[str | Path]", algos: "Sequence[str | type] | None" = None, seeds: Sequence[int] = (0,),
-    episodes: int = 100, **settings: Any,
+    episodes: int | None = None, **settings: Any,
 ) -> "TrainingResult":  # fmt: skip
     """Train algorithms, evaluate them beside classical controllers, and return the folder with the results.
 
@@ -136,7 +136,7 @@ def train(
         algos: names of algorithms or variants, or `Algorithm` classes. A class of the running script needs the guard
             `if __name__ == "__main__":` there. None for mappo and jointq, or for the algorithm of the policy to start from.
         seeds: training seeds, 0 .. 999.
-        episodes: training episodes for each algorithm and seed, on each network.
+        episodes: training episodes for each algorithm and seed, on each network; None for those that go with the observation.
         settings: further options of `tsc-marl train`: `workers=2`, `eval_seeds=(1, 2)`, `algo={"gamma": 0.98}`,
             `start_from="pretrained"`.
     """
@@ -145,7 +145,9 @@ def train(
     from tsc_marl.training import loop
 
     names = [_import_path(algorithm) if isinstance(algorithm, type) else algorithm for algorithm in algos or ()]
-    options = {"network": network, "seeds": seeds, "episodes": episodes, **({"algos": names} if names else {}), **settings}
+    chosen = {"algos": names or None, "episodes": episodes}
+    given = {name: value for name, value in chosen.items() if value is not None}
+    options = {"network": network, "seeds": seeds, **given, **settings}
     return TrainingResult(loop.train(old_options.replace(_arguments(options))))
 
 
