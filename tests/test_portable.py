@@ -13,6 +13,7 @@ from test_phases import LK, PK, SK, movements
 
 import tsc_marl
 from tsc_marl import algos, deploy
+from tsc_marl.config import parse
 from tsc_marl.errors import UserError
 from tsc_marl.paths import PRETRAINED
 from tsc_marl.rollout.policies import TrainedPolicy
@@ -218,6 +219,20 @@ def test_a_critic_of_other_widths_starts_anew(home, caplog):
     assert "actor taken; all else" in caplog.text
 
 
+@pytest.mark.sumo
+def test_another_algorithm_takes_the_actor_and_the_shapes(home, caplog):
+    """With steps too small to change a weight, it ends with the actor that it started from."""
+    line = f"train --network cross --start-from pretrained --algos mappo jointq {QUICK} --algo.lr 1e-30"
+    assert home.main(line) == 0
+    for name in ("mappo", "jointq"):
+        assert f"{name} starts from pretrained" in caplog.text
+        last = checkpoint.load(RunFolder(home.training).training(name, 0).checkpoint)
+        assert last.config["hidden"] == SHIPPED.config["hidden"]
+        assert last.config["gae_lambda"] == parse(["--algos", name]).algo[name].gae_lambda
+        actor = {key: weight for key, weight in SHIPPED.training["weights"].items() if key.startswith("actor.")}
+        assert all(torch.equal(last.training["weights"][key], weight) for key, weight in actor.items())
+
+
 def damaged(path):
     data = bytearray(PRETRAINED.read_bytes())
     data[-5] ^= 1
@@ -227,13 +242,20 @@ def damaged(path):
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        ("--start-from pretrained --algo.hidden 32 32", "has algo.hidden (64, 64); got (32, 32): leave algo.hidden out"),
+        (
+            "--start-from pretrained --algo.hidden 32 32",
+            f"has algo.hidden {SHIPPED.config['hidden']}; got (32, 32): leave algo.hidden out",
+        ),
         (
             "--start-from pretrained --sim.observation lanes",
             "has sim.observation movements; got lanes: leave sim.observation out",
         ),
         ("--start-from pretrained --algo.sharing none", "has algo.sharing full; got none"),
-        ("--start-from pretrained --algos mappo", "start-from pretrained is a policy of ippo; got algos mappo: give ippo"),
+        (
+            "--start-from pretrained --algos iql",
+            "pretrained is a policy of ippo; got algos iql with another actor: give coma ia2c ippo jointq jointq_doc maa2c mappo",
+        ),
+        ("--start-from pretrained --algos ippo happo", "got algos happo with another actor"),
         ("--start-from max_pressure", "max_pressure is a classical controller, which has no checkpoint"),
         ("--start-from pretrainet", "controller pretrainet not found; did you mean pretrained?"),
         ("--start-from {damaged}", "cannot be read (ValueError: its content differs from its checksum sha256)"),

@@ -45,8 +45,8 @@ def list_algorithms() -> list[str]:
 
 
 def make(
-    network: str | Path, timing: Timing | str | None = None, observation: str = SimConfig.observation, reward: str = SimConfig.reward,
-    detection_m: float = 200.0,
+    network: str | Path, timing: Timing | str | None = None, observation: str = SimConfig.observation,
+    reward: str = SimConfig.reward, detection_m: float = 200.0,
 ) -> "ParallelTrafficEnv":  # fmt: skip
     """Return a PettingZoo `ParallelEnv` in which every signal is an agent.
 

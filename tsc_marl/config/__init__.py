@@ -282,18 +282,18 @@ def parse(argv: Sequence[str], configs: Path = CONFIGS) -> ExperimentConfig:
         UserError: for values that cannot be, and for unknown options.
     """
     base = from_yaml(configs / "train.yaml")
-    start, given = _start([*base, *argv])
-    names = values_of([*base, *given, *argv], "--algos") or list(ExperimentConfig.algos)
+    network, start = _start([*base, *argv])
+    of_start = [start.algorithm] if start else []
+    names = values_of([*argv], "--algos") or of_start or values_of(base, "--algos") or list(ExperimentConfig.algos)
+    given = {name: _words_of_start(start, network, name) if start else [] for name in names}
     preset = (values_of([*base, *argv], "--timing-preset") or [ExperimentConfig.timing_preset])[-1]
     read_timing(preset, configs)
     timed = from_yaml(configs / "timing" / f"{preset}.yaml", "timing.")
-    observation = (values_of([*base, *given, *argv], "--sim.observation") or [SimConfig.observation])[-1]
     options = {}
     for name in names:
+        observation = (values_of([*base, *given[name], *argv], "--sim.observation") or [SimConfig.observation])[-1]
         files = {configs / "train.yaml": base} | _of_observation(observation, name, configs) | _own(name, configs)
-        if start:
-            start.check_algorithm(name)
-        options[name] = _train_options(name, files, [*given, *timed, *argv])
+        options[name] = _train_options(name, files, [*given[name], *timed, *argv])
         if start:
             start.check_settings(options[name].algo, options[name].experiment.sim)
     shared = options[names[0]].experiment
@@ -301,14 +301,16 @@ def parse(argv: Sequence[str], configs: Path = CONFIGS) -> ExperimentConfig:
     return replace(shared, algo={name: own.algo for name, own in options.items()}, start_digest=digest)
 
 
-def _start(argv: list[str]) -> tuple[Start | None, list[str]]:
-    """Return the policy whose weights a training starts from, and its settings as words of a command line."""
-    names = values_of(argv, "--start-from")
-    if not names:
-        return None, []
+def _start(argv: list[str]) -> tuple[str, Start | None]:
+    """Return the first network, and the policy whose weights a training starts from."""
     network = scenario.plain_names((values_of(argv, "--network") or list(ExperimentConfig.network))[0])[0]
-    start = Start.find(names[-1], network)
-    return start, ["--algos", start.algorithm, *words_of(start.settings(network), "")]
+    names = values_of(argv, "--start-from")
+    return network, Start.find(names[-1], network) if names else None
+
+
+def _words_of_start(start: Start, network: str, name: str) -> list[str]:
+    start.check_algorithm(name)
+    return ["--algos", start.algorithm, *words_of(start.settings(network, name), "")]
 
 
 def _train_options(name: str, files: Mapping[Path, list[str]], argv: Sequence[str]) -> _TrainOptions[Any]:

@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from tsc_marl import algos
 from tsc_marl.errors import UserError
 from tsc_marl.rollout.policies import TrainedPolicy
 from tsc_marl.rollout.task import Task
@@ -63,19 +64,43 @@ class Start:
         policy.check_version()
         return policy
 
-    def settings(self, network: str) -> dict[str, Any]:
-        """Return its settings of observation, reward and algorithm, by the groups of the command line."""
+    def settings(self, network: str, name: str) -> dict[str, Any]:
+        """Return what a training with an algorithm takes from it, by the groups of the command line.
+
+        These are observation and reward, and settings of the algorithm: all for the policy's own, the shapes for another.
+        """
         policy = self.policy(network)
-        return {"sim": asdict(policy.sim or SimConfig()), "algo": asdict(policy.config)}
+        return {"sim": asdict(policy.sim or SimConfig()), "algo": asdict(policy.config) if self._is_own(name) else self._shapes}
+
+    @property
+    def _shapes(self) -> dict[str, Any]:
+        return {name: self.saved.config[name] for name in SAME if name in self.saved.config}
+
+    def _is_own(self, name: str) -> bool:
+        """Return whether the policy is of this algorithm; a variant is the same one with other settings."""
+        return name.partition("-")[0] == self.algorithm.partition("-")[0]
 
     def check_algorithm(self, name: str) -> None:
-        """Refuse another algorithm than the policy's; a variant is the same one with other settings.
+        """Refuse an algorithm with another kind of actor.
 
         Raises:
-            UserError: with both.
+            UserError: with those that fit.
         """
-        if name.partition("-")[0] != self.algorithm.partition("-")[0]:
-            raise UserError(f"start-from {self.name} is a policy of {self.algorithm}; got algos {name}: give {self.algorithm}")
+        fitting = [other for other in algos.available() if self._has_same_actor(other)]
+        if not self._is_own(name) and name.partition("-")[0] not in fitting:
+            give = " ".join(fitting) or self.algorithm
+            policy = f"start-from {self.name} is a policy of {self.algorithm}"
+            raise UserError(f"{policy}; got algos {name} with another actor: give {give}")
+
+    def _has_same_actor(self, name: str) -> bool:
+        own, other = algos.find(self.algorithm), algos.find(name)
+        if getattr(other, "build_actor", other) is not getattr(own, "build_actor", None):
+            return False
+        try:
+            other.Config(**self._shapes)
+        except (UserError, TypeError):
+            return False
+        return True
 
     def check_settings(self, config: Any, sim: SimConfig) -> None:
         """Refuse settings with which its actor has other inputs or widths.
