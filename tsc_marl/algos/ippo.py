@@ -6,6 +6,7 @@ and gradient clipping follow arXiv 2103.01955. The other on-policy methods overr
 
 import itertools
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar
 
 import torch
@@ -17,6 +18,9 @@ from tsc_marl.algos.base import CriticEstimates, Minibatch, PpoConfig, PpoSettin
 from tsc_marl.nn import agent, nets
 from tsc_marl.nn.normalisation import ValueNorm
 from tsc_marl.types import Algorithm, Batch, Spec, mean_metrics
+
+BESIDE = ThreadPoolExecutor(1, "critic", torch.set_num_threads, (1,))
+"""Thread of the critic's gradient steps: critic and actor share no weights, so that their steps fit side by side."""
 
 
 class Ippo(Algorithm[PpoSettings]):
@@ -121,13 +125,17 @@ class Ippo(Algorithm[PpoSettings]):
 
     def _step_together(self, each: "list[tuple[Ippo[Any], float, Minibatch]]") -> dict[str, float]:
         """Take one gradient step on the critic and one on the actor, on shares of the losses of several networks."""
-        critic = torch.stack([share * algorithm.critic_loss(rows) for algorithm, share, rows in each]).sum()
-        metrics = {"loss/critic": critic.item(), "grad_norm/critic": self._descend(critic, self.critic, self.critic_optimiser)}
+        critic = BESIDE.submit(self._step_critic_together, each)
         losses, details = zip(
             *(algorithm.actor_loss(algorithm.log_policy(rows), rows) for algorithm, _, rows in each), strict=True
         )
         actor = torch.stack([share * loss for (_, share, _), loss in zip(each, losses, strict=True)]).sum()
-        return mean_metrics(details) | metrics | {"grad_norm/actor": self._descend(actor, self.actor, self.actor_optimiser)}
+        norm = self._descend(actor, self.actor, self.actor_optimiser)
+        return mean_metrics(details) | critic.result() | {"grad_norm/actor": norm}
+
+    def _step_critic_together(self, each: "list[tuple[Ippo[Any], float, Minibatch]]") -> dict[str, float]:
+        loss = torch.stack([share * algorithm.critic_loss(rows) for algorithm, share, rows in each]).sum()
+        return {"loss/critic": loss.item(), "grad_norm/critic": self._descend(loss, self.critic, self.critic_optimiser)}
 
     def fit_critic(self, batch: Batch, progress: float) -> dict[str, float]:
         """Let the critic alone learn from a batch, with the targets and steps of `update`; the policy stays."""
@@ -225,8 +233,10 @@ class Ippo(Algorithm[PpoSettings]):
         return self.policy_log_probs(self.actor.unroll(rows.obs, memory)[0], rows.avail)
 
     def step(self, rows: Minibatch) -> dict[str, float]:
-        """Take one gradient step on the critic and one on the actor; return their metrics."""
-        return self.step_critic(rows) | self.step_policy(self.log_policy(rows), rows, self.actor)
+        """Take one gradient step on the critic and one on the actor, side by side; return their metrics."""
+        critic = BESIDE.submit(self.step_critic, rows)
+        policy = self.step_policy(self.log_policy(rows), rows, self.actor)
+        return critic.result() | policy
 
     def step_critic(self, rows: Minibatch) -> dict[str, float]:
         """Take one gradient step on the critic; return its metrics."""
