@@ -142,7 +142,7 @@ def test_a_command_has_a_training_for_each_algorithm_and_seed():
 
 
 def test_an_observation_brings_settings_of_its_own(configs):
-    (configs / "observations" / "lanes.yaml").write_text(
+    (configs / "observations" / "movements.yaml").write_text(
         "episodes: 8\nalgos:\n  ippo:\n    lr: 5e-3\n    gae_lambda: 0.1\n  iql: {lr: 7e-3}\n", encoding="utf-8"
     )
     (configs / "algos" / "ippo.yaml").write_text("gae_lambda: 0.7\n", encoding="utf-8")
@@ -270,8 +270,9 @@ def refused(home, capsys, path, net="cross"):
     return one_line(capsys.readouterr().err)
 
 
-def test_a_checkpoint_of_another_network(trained, capsys):
-    said = refused(trained, capsys, trained.checkpoints[0], "grid2x2")
+def test_a_checkpoint_of_another_network(trained, changed, capsys):
+    path = changed(lambda content: content["sim"].update(observation="lanes"))
+    said = refused(trained, capsys, path, "grid2x2")
     assert "the policy of ippo was trained on cross, not grid2x2" in said
 
 

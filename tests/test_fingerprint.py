@@ -17,6 +17,7 @@ from tsc_marl.paths import NETWORKS
 from tsc_marl.rollout.task import Task
 from tsc_marl.rollout.types import EpisodeMetrics
 from tsc_marl.sim import fingerprint, road_network, scenario
+from tsc_marl.sim.feedback import SimConfig
 from tsc_marl.tracking import checkpoint
 from tsc_marl.training import study
 
@@ -109,7 +110,7 @@ def test_what_a_policy_relies_on_is_named(tmp_path, change, says):
     path.write_text(change(before.read_text(encoding="utf-8")), encoding="utf-8")
     assert "; ".join(fingerprint.signal_differences(signals(before), signals(path))).startswith(says)
     policy = replace(biased(1.0), signals=signals(before))
-    task = Task("cross")
+    task = Task("cross", sim=SimConfig("lanes"))
     assert policy.task_for(task) == task
     object.__setattr__(task, "scenario", replace(task.scenario, net=path))
     with pytest.raises(UserError, match=re.escape(f"the policy of jointq learned on other signals than {path} has: {says}")):
@@ -219,7 +220,7 @@ def test_controllers_are_measured_again_on_other_files(town, tmp_path):
 @pytest.fixture
 def trained(home, town):
     line = f"train --network {town} --algos ippo --episodes 2 --eval-seeds 1 --baselines --algo.epochs 1 --workers 1"
-    assert home.main(f"{line} --sim.detection_m 100") == 0
+    assert home.main(f"{line} --sim.observation lanes --sim.detection_m 100") == 0
     return home
 
 

@@ -264,7 +264,10 @@ BOTH = "train --network cross grid2x2 --sim.observation movements --algos"
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("train --network cross grid2x2 --algos ippo", "a policy of 2 networks needs an observation that fits any network"),
+        (
+            "train --network cross grid2x2 --sim.observation lanes",
+            "a policy of 2 networks needs an observation that fits any network",
+        ),
         (f"{BOTH} ippo --algo.sharing none", "needs algo.sharing full or full_no_id; ippo has none"),
         (f"{BOTH} happo", "needs algo.sharing full or full_no_id; happo has none"),
         (f"{BOTH} ippo --algo.popart True", "has a value normaliser for each, so algo.popart must be False; ippo has True"),

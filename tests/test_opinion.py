@@ -14,7 +14,6 @@ from tsc_marl.algos.qmix import Qmix
 from tsc_marl.algos.vdn import Vdn
 from tsc_marl.rollout.policies import TrainedPolicy
 from tsc_marl.rollout.task import Task, spec_from_env
-from tsc_marl.sim.feedback import SimConfig
 from tsc_marl.viz import phase_values
 from tsc_marl.viz.phase_values import NEUTRAL_COLOUR, PolicyRunner, ValueLegend
 
@@ -78,7 +77,7 @@ def test_without_advantages_there_are_values(kind: type, title: str, local: bool
     ],
 )
 def test_the_legend_names_scope_and_unit_of_the_values(kind: type, reward: str, title: str) -> None:
-    task = replace(TASK, sim=SimConfig(reward=reward))
+    task = replace(TASK, sim=replace(TASK.sim, reward=reward))
     env = task.env()
     legend = PolicyRunner(env, trained(kind, task), 1000).legend
     env.close()

@@ -4,6 +4,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from math import isfinite, isnan
 
 import pytest
@@ -14,6 +15,7 @@ from torch.testing import assert_close
 
 from tsc_marl import algos
 from tsc_marl.analysis import advantage_estimators, gradient_probe, gradient_statistics
+from tsc_marl.tracking import checkpoint
 
 pytest_plugins = ["helpers.fixtures"]
 
@@ -196,11 +198,13 @@ def test_a_folder_stands_for_its_snapshots_in_order(tmp_path):
 def test_mistakes_of_a_probe(trained, tmp_path, capsys):
     (iql,) = trained.folder.glob("runs/*/iql-s0/checkpoint.pt")
     (jointq,) = trained.folder.glob("runs/*/jointq-s0/checkpoint.pt")
+    saved, own = checkpoint.load(jointq), tmp_path / "own.pt"
+    checkpoint.save(replace(saved, sim=saved.sim | {"observation": "lanes"}), own)
     for line, said in (
         (f"--net grid2x2 --run {iql}", "iql has no softmax policy of single agents"),
         ("--net grid2x2 --run iql", "iql has no softmax policy"),
         ("--net grid2x2 --run max_pressure", "max_pressure is a classical controller, which has no checkpoint"),
-        (f"--net cross --run {jointq}", "trained on grid2x2, not cross"),
+        (f"--net cross --run {own}", "trained on grid2x2, not cross"),
         (f"--net grid2x2 --run {tmp_path}", "holds no checkpoint; give a folder runs/<training>/<algorithm>-s<seed>"),
         ("--net grid2x2 --run mappo", "no finished run of mappo on grid2x2"),
         ("--net grid2x2 --episodes 15", "episodes must be an even number of at least 16; got 15"),

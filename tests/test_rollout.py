@@ -202,10 +202,10 @@ def test_equal_parts(spec, horizon, rollout, lengths):
 @pytest.mark.parametrize(
     ("line", "first", "expected"),
     [
-        ("ippo", True, 90),
+        ("ippo --algo.rollout_length 90", True, 90),
         ("ippo --algo.rollout_length 0", False, 0),
         ("ippo --algo.sharing seps", True, 0),  # clusters come from whole episodes
-        ("ippo --algo.sharing seps", False, 90),
+        ("ippo --algo.sharing seps --algo.rollout_length 90", False, 90),
         ("iql", False, 0),
     ],
 )

@@ -1,5 +1,6 @@
 """The environment on real networks: what it pays, what it shows, what plugs in, and what it says of bad files."""
 
+import itertools
 import re
 import shutil
 import subprocess
@@ -67,7 +68,7 @@ def network(tmp_path):
 
 @pytest.mark.parametrize(("name", "controller"), EPISODES)
 def test_delay_rewards_add_up_to_the_trip_output(name, controller, env_of):
-    env = env_of(name)
+    env = env_of(name, config=SimConfig("lanes"))
     env.reset(5)
     policy = find(controller)(planning_context(env))
     policy.reset(1, env.view)
@@ -118,7 +119,7 @@ def check_rows(env):
 
 def test_lane_features_are_what_sumo_counts(env_of):
     """Cross has nothing hidden: its 200 m approaches are a pocket and a road; SUMO's own counts are the yardstick."""
-    env = env_of("cross", config=SimConfig(detection_m=1000.0))
+    env = env_of("cross", config=SimConfig("lanes", detection_m=1000.0))
     env.reset(2)
     seen = 0
     for _ in range(40):
@@ -210,7 +211,7 @@ def test_custom_observation_and_reward_by_import_path(plugins, env_of):
 def test_observation_and_reward_mix(env_of):
     """Our reward with sumo-rl's observation is our reward; its reward with our observation is its reward."""
     runs = {}
-    for config in (SimConfig("sumo-rl", "delay"), SimConfig(), SimConfig("lanes", "queue"), SimConfig("sumo-rl", "queue")):
+    for config in itertools.starmap(SimConfig, itertools.product(("sumo-rl", "lanes"), ("delay", "queue"))):
         env = env_of("grid2x2", config=config)
         obs, paid = [env.reset(4)], []
         for step in range(60):

@@ -12,6 +12,7 @@ import sumolib
 
 from tsc_marl.sim import road_network, scenario
 from tsc_marl.sim.env import TrafficEnv
+from tsc_marl.sim.feedback import SimConfig
 from tsc_marl.sim.lane_features import LANE_FEATURES, QUEUE_VEH
 from tsc_marl.sim.observations.lanes import LanesObservation
 
@@ -125,7 +126,7 @@ def test_a_queue_behind_a_stub_is_seen():
     feed a stub of sumolib.
     """
     scene = scenario.load("ingolstadt21")
-    env = TrafficEnv(scene)
+    env = TrafficEnv(scene, config=SimConfig("lanes"))
     net, graph = env.net, sumolib.net.readNet(str(scene.net))
     slots = [lane for signal in net.signals for lane in signal.lanes]
     stubs = [lane for lane in slots if net.lane_length_m[net.lane_index[lane]] < 7.5]

@@ -57,8 +57,8 @@ def test_same_command_same_numbers(home, undisturbed, workers):
     assert_same(home.checkpoint(), undisturbed)
     kept = [checkpoint.load(path) for path in sorted(home.training.glob("*/snapshots/*.pt"))]
     assert [saved.episode for saved in kept] == [0, 2, 4, 6]
-    first, second, *_ = [saved.training["weights"]["actor.head.weight"] for saved in kept]
-    last = undisturbed["training"]["weights"]["actor.head.weight"]
+    first, second, *_ = [saved.training["weights"]["actor.phase_head.weight"] for saved in kept]
+    last = undisturbed["training"]["weights"]["actor.phase_head.weight"]
     assert not torch.equal(first, second)
     assert not torch.equal(second, last)
 

@@ -7,8 +7,9 @@ import torch
 from tsc_marl.algos.jointq import Jointq
 from tsc_marl.rollout.policies import TrainedPolicy
 from tsc_marl.rollout.task import Task, spec_from_env
+from tsc_marl.sim.feedback import SimConfig
 
-TASK = Task("cross")
+TASK = Task("cross", sim=SimConfig("lanes"))
 
 
 def biased(gain: float, task: Task = TASK) -> TrainedPolicy:
