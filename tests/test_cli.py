@@ -17,6 +17,7 @@ from tsc_marl import algos, old_options
 from tsc_marl.cli.main import VERBS, main
 from tsc_marl.config import command_line, parse, variants
 from tsc_marl.errors import UserError
+from tsc_marl.sim.feedback import SimConfig
 from tsc_marl.tracking.policies import policy_labels
 
 pytest_plugins = ["helpers.fixtures"]
@@ -142,7 +143,7 @@ def test_a_command_has_a_training_for_each_algorithm_and_seed():
 
 
 def test_an_observation_brings_settings_of_its_own(configs):
-    (configs / "observations" / "movements.yaml").write_text(
+    (configs / "observations" / f"{SimConfig.observation}.yaml").write_text(
         "episodes: 8\nalgos:\n  ippo:\n    lr: 5e-3\n    gae_lambda: 0.1\n  iql: {lr: 7e-3}\n", encoding="utf-8"
     )
     (configs / "algos" / "ippo.yaml").write_text("gae_lambda: 0.7\n", encoding="utf-8")

@@ -213,7 +213,7 @@ def test_group_names_omit_settings_that_older_trainings_lack(load):
     (training,) = (t for t in load().groups["ippo"] if t.seed == 0)
     older = {key: value for key, value in training.settings.items() if key != "algo.rollout_length"}
     names = compare.group_names([replace(training, settings=older), training])
-    assert names == ["ippo", "ippo (rollout_length 30)"]
+    assert names == ["ippo", f"ippo (rollout_length {training.settings['algo.rollout_length']})"]
 
 
 @pytest.mark.parametrize(
