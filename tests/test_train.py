@@ -99,7 +99,6 @@ def test_kill_and_resume(home, undisturbed):
 def test_two_processes_never_train_the_same(home, capsys):
     process = home.start(f"{LINE} --workers 1")
     home.wait_for_checkpoint()
-    process.send_signal(signal.SIGSTOP)  # it shall not end meanwhile
     before = home.statuses()
     assert home.main(["train", "--resume", home.training.name]) == 2
     name = home.training.name
