@@ -133,10 +133,6 @@ class Ippo(Algorithm[PpoSettings]):
         norm = self._descend(actor, self.actor, self.actor_optimiser)
         return mean_metrics(details) | critic.result() | {"grad_norm/actor": norm}
 
-    def _step_critic_together(self, each: "list[tuple[Ippo[Any], float, Minibatch]]") -> dict[str, float]:
-        loss = torch.stack([share * algorithm.critic_loss(rows) for algorithm, share, rows in each]).sum()
-        return {"loss/critic": loss.item(), "grad_norm/critic": self._descend(loss, self.critic, self.critic_optimiser)}
-
     def fit_critic(self, batch: Batch, progress: float) -> dict[str, float]:
         """Let the critic alone learn from a batch, with the targets and steps of `update`; the policy stays."""
         self._set_learning_rate(progress)
@@ -233,14 +229,22 @@ class Ippo(Algorithm[PpoSettings]):
         return self.policy_log_probs(self.actor.unroll(rows.obs, memory)[0], rows.avail)
 
     def step(self, rows: Minibatch) -> dict[str, float]:
-        """Take one gradient step on the critic and one on the actor, side by side; return their metrics."""
+        """Take one gradient step on the critic and one on the actor, side by side; return their metrics.
+
+        Override it where they share weights.
+        """
         critic = BESIDE.submit(self.step_critic, rows)
         policy = self.step_policy(self.log_policy(rows), rows, self.actor)
         return critic.result() | policy
 
     def step_critic(self, rows: Minibatch) -> dict[str, float]:
         """Take one gradient step on the critic; return its metrics."""
-        loss = self.critic_loss(rows)
+        return self._descend_critic(self.critic_loss(rows))
+
+    def _step_critic_together(self, each: "list[tuple[Ippo[Any], float, Minibatch]]") -> dict[str, float]:
+        return self._descend_critic(torch.stack([share * algorithm.critic_loss(rows) for algorithm, share, rows in each]).sum())
+
+    def _descend_critic(self, loss: Tensor) -> dict[str, float]:
         return {"loss/critic": loss.item(), "grad_norm/critic": self._descend(loss, self.critic, self.critic_optimiser)}
 
     def step_policy(self, logp: Float[Tensor, "L M N A"], rows: Minibatch, actor: nn.Module) -> dict[str, float]:

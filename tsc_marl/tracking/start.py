@@ -86,9 +86,8 @@ class Start:
         Raises:
             UserError: with those that fit.
         """
-        fitting = [other for other in algos.available() if self._has_same_actor(other)]
-        if not self._is_own(name) and name.partition("-")[0] not in fitting:
-            give = " ".join(fitting) or self.algorithm
+        if not self._is_own(name) and not self._has_same_actor(name):
+            give = " ".join(other for other in algos.available() if self._has_same_actor(other)) or self.algorithm
             policy = f"start-from {self.name} is a policy of {self.algorithm}"
             raise UserError(f"{policy}; got algos {name} with another actor: give {give}")
 
