@@ -74,7 +74,7 @@ release: .venv/installed  ## write the weights of POLICY alone as a small file O
 	$(TSC) release --network $(NET) $(call option,policy,$(POLICY)) $(call option,out,$(OUT)) $(ARGS)
 
 pretrained: .venv/installed  ## make the policy that comes with the program from the finished run FROM
-	$(TSC) release --policy $(FROM) --out tsc_marl/pretrained/policy.safetensors
+	$(TSC) release --policy $(FROM) --mean-of 3 --out tsc_marl/pretrained/policy.safetensors
 
 watch: .venv/installed  ## show POLICY (algorithm, run id, controller, pretrained) in sumo-gui
 	$(TSC) watch --network $(NET) $(call option,policy,$(POLICY)) $(call option,timing-preset,$(TIMING)) $(ARGS)

@@ -179,7 +179,7 @@ def gradient_deviation(name, n):
     return torch.stack(found).var(0).sum().sqrt().item()
 
 
-@pytest.mark.sumo
+@pytest.mark.slow
 def test_the_variance_of_a_shared_advantages_gradient_grows_with_the_agents():
     """Arms paying -1, 0, 1 with noise 1: n - 1 other streams add 1.25 times one's own variance each, exactly."""
     for n in (1, 8, 32):

@@ -5,7 +5,9 @@ import pytest
 
 from tsc_marl.sim import road_network, scenario
 from tsc_marl.sim.engine import Vehicles
-from tsc_marl.sim.observations.movements import LINK_FEATURES, MovementsObservation
+from tsc_marl.sim.env import TrafficEnv
+from tsc_marl.sim.feedback import SimConfig
+from tsc_marl.sim.observations.movements import LINK_FEATURES, BoundVehicles, MovementsObservation
 from tsc_marl.sim.signal_timing import SignalTimer, Timing, legal_phases
 from tsc_marl.sim.signal_view import SignalContext, SignalView
 
@@ -21,15 +23,20 @@ class Signals:
         self.observation = MovementsObservation(SignalContext(self.net, TIMING, 200.0))
         self.links = [link for signal in self.net.signals for link in signal.links]
 
-    def see(self, *rows, now_s=0.0, failed=()):
-        """Observe vehicles (lane, metres to its end, speed, waiting); return the tables of links, phases and signals."""
+    def see(self, *rows, now_s=0.0, failed=(), bound=None):
+        """Observe vehicles (lane, metres to its end, speed, waiting); return the tables of links, phases and signals.
+
+        `bound` is what SUMO's `vehicle.getNextTLS` says of each.
+        """
         lanes, to_end, speed, waiting = zip(*rows, strict=True) if rows else ((), (), (), ())
         number = np.array([self.net.lane_index[lane] for lane in lanes], dtype=int)
         columns = (self.net.lane_length_m[number] - to_end, speed, waiting, np.zeros(len(rows)))
         vehicles = Vehicles([f"v{i}" for i in range(len(rows))], number, *(np.array(c, dtype=float) for c in columns))
         broken = np.isin(list(self.net.lane_index), list(failed))
         legal = legal_phases(self.timers, now_s)
-        obs = self.observation(SignalView(now_s, vehicles, self.timers, legal, broken, lambda vehicle: ()))
+        obs = self.observation(
+            SignalView(now_s, vehicles, self.timers, legal, broken, lambda vehicle: (bound or {}).get(vehicle, ()))
+        )
         n, n_links = self.observation.structure.real.shape
         table = obs[:, : n_links * len(LINK_FEATURES)].reshape(n * n_links, -1)[self.observation.structure.links]
         phases = obs[:, n_links * len(LINK_FEATURES) : -5].reshape(n, -1, 2)
@@ -50,6 +57,37 @@ def test_a_queue_counts_once_over_the_links_of_its_lane(cross):
     assert sum(links[k]["arriving"] for k in own) == pytest.approx(0.2)
     assert all(links[k]["waiting"] == pytest.approx(0.3) for k in own)
     assert all(link["queue"] == 0 for k, link in enumerate(links) if k not in own)
+
+
+def test_a_vehicle_counts_on_the_link_that_it_is_bound_for(cross):
+    lane, signal = cross.links[0].in_lane, cross.net.signals[0].name
+    right, straight = (k for k, link in enumerate(cross.links) if link.in_lane == lane)
+    rows = [(lane, away_m, speed_ms, 0.0) for away_m, speed_ms in ((5, 0), (12, 0), (60, 10), (20, 10), (9, 0))]
+    ahead = [(signal, right), (signal, straight), (signal, straight), (signal, straight), ("other", right)]
+    bound = {f"v{i}": [(name, cross.links[k].link, rows[i][1], "r")] for i, (name, k) in enumerate(ahead)}
+    links, _, _ = cross.see(*rows, bound=bound)
+    table = [[link[f"bound_{column}"] for column in ("queue", "approaching", "arriving", "near")] for link in links]
+    assert table[right] == pytest.approx([0.1, 0, 0, 0.2])
+    assert table[straight] == pytest.approx([0.1, 0.2, 0.2, 0.4])
+    assert not any(sum(row) for k, row in enumerate(table) if k not in (right, straight))
+
+
+def test_a_link_asked_once_for_each_lane_is_the_link_asked_at_each_decision():
+    env = TrafficEnv(scenario.load("grid2x2"), config=SimConfig("movements"))
+    env.reset(3)
+    observation, seen = env.episode.feedback.observation, 0.0
+    assert isinstance(observation, MovementsObservation)
+    structure = observation.structure
+    for k in range(40):
+        env.step((np.arange(len(env.names)) + k // 3) % env.n_phases)
+        asked = BoundVehicles(SignalContext(env.net, env.timing, 200.0), structure).features(env.view)
+        table = env.obs[:, : structure.real.size // len(env.names) * len(LINK_FEATURES)]
+        column = LINK_FEATURES.index("bound_queue")
+        shown = table.reshape(-1, len(LINK_FEATURES))[structure.links, column : column + 4]
+        assert np.array_equal(shown, asked.astype(np.float32))
+        seen += asked.sum()
+    env.close()
+    assert seen > 10
 
 
 def test_the_receiving_lane_fills_up(cross):

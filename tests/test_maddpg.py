@@ -535,7 +535,7 @@ def test_qtran_payoff_ends_at_0_or_8():
     assert sum(x in (0, 8) for x in found) >= 18
 
 
-@pytest.mark.sumo
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_thread")
 def test_two_step_is_solved():
     """Predicted 7 to 8; recorded over 10 seeds: 8 in all."""

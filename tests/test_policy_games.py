@@ -313,8 +313,8 @@ LARGE = {"clip_coef": 10.0, "lr": 0.2, "epochs": 4}
 @pytest.mark.parametrize(
     ("name", "more"),
     [
-        pytest.param("happo", LARGE, marks=pytest.mark.sumo),
-        pytest.param("hatrpo", {"delta": 0.18, "accept": 0.1}, marks=pytest.mark.sumo),
+        pytest.param("happo", LARGE, marks=pytest.mark.slow),
+        pytest.param("hatrpo", {"delta": 0.18, "accept": 0.1}, marks=pytest.mark.slow),
     ],
 )
 def test_one_after_the_other_improves_at_every_update(name, more):
@@ -332,7 +332,7 @@ def test_all_at_once_with_large_steps_worsens(name):
 
 
 @pytest.mark.parametrize(
-    "name", [name if name == "ippo" else pytest.param(name, marks=pytest.mark.sumo) for name in (*AT_ONCE, "coma")]
+    "name", [name if name == "ippo" else pytest.param(name, marks=pytest.mark.slow) for name in (*AT_ONCE, "coma")]
 )
 def test_all_at_once_with_small_steps_goes_to_the_saddle(name):
     """There both toss a coin; noise alone leads further. (COMA's first steps are blind, its critic starts at zero.)"""

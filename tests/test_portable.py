@@ -139,7 +139,7 @@ def test_a_policy_of_one_network_is_refused_elsewhere(home, tmp_path, capsys, ve
     option = f"--start-from {path} {QUICK}" if verb == "train" else f"--policy {path}"
     assert home.main(f"{verb} --network grid2x2 {option}") == 2
     line = one_line(capsys.readouterr().err)
-    assert "the policy of ippo was trained on cross, not grid2x2; use the same, or train there" in line
+    assert f"the policy of {SHIPPED.algorithm} was trained on cross, not grid2x2; use the same, or train there" in line
     assert "has --sim.observation movements and --algo.sharing full" in line
     with pytest.raises(UserError, match="was trained on cross, not grid2x2"):
         tsc_marl.evaluate("grid2x2", [tsc_marl.load_policy(path)], seeds=[1], workers=1)
@@ -147,12 +147,15 @@ def test_a_policy_of_one_network_is_refused_elsewhere(home, tmp_path, capsys, ve
 
 
 def test_another_version_of_the_observation_is_refused(home, tmp_path, capsys):
-    new, old = tmp_path / "new.pt", tmp_path / "old.pt"
-    checkpoint.save(replace(SHIPPED, observation_version=2), new)
+    new, old, version = tmp_path / "new.pt", tmp_path / "old.pt", MovementsObservation.version
+    checkpoint.save(replace(SHIPPED, observation_version=version + 1), new)
     content = {name: value for name, value in vars(SHIPPED).items() if name != "observation_version"}
     tensor_file.save(old, {"format": checkpoint.FORMAT, **content}, "")
     assert checkpoint.load(old).observation_version == 1
-    says = "the policy of ippo learned with version 2 of observation movements; expected version 1; train again"
+    learned = f"the policy of {SHIPPED.algorithm} learned with version {{}} of observation movements; expected version {version}"
+    assert home.main(f"evaluate --policy {old} --network cross") == 2
+    assert learned.format(1) in one_line(capsys.readouterr().err)
+    says = f"{learned.format(version + 1)}; train again"
     lines = [f"evaluate --policy {new}", f"explain --policy {new}", f"train --start-from {new} {QUICK}"]
     for line in lines:
         assert home.main(f"{line} --network cross") == 2
@@ -165,13 +168,13 @@ def test_another_version_of_the_observation_is_refused(home, tmp_path, capsys):
 def test_a_training_starts_at_the_given_weights(home, capsys, caplog, tmp_path):
     assert home.main(f"train --network grid2x2 --start-from pretrained {QUICK} --baselines pretrained") == 0
     assert re.search(r"│ pretrained +│ +\d", capsys.readouterr().out)
-    assert "ippo starts from pretrained (" in caplog.text
+    assert f"{SHIPPED.algorithm} starts from pretrained (" in caplog.text
     assert "actor, critic taken; all else, such as optimisers and normalisers, is new" in caplog.text
-    folder = RunFolder(home.training).training("ippo", 0)
+    folder = RunFolder(home.training).training(SHIPPED.algorithm, 0)
     first, last = checkpoint.load(folder.snapshot(0)), checkpoint.load(folder.checkpoint)
     given, begun = SHIPPED.training["weights"], first.training["weights"]
     for name, weight in given.items():
-        assert torch.equal(begun[name], torch.zeros_like(weight) if name.startswith("returns.") else weight)
+        assert torch.equal(begun[name], weight if name.startswith(("actor.", "critic.")) else torch.zeros_like(weight))
     assert any(not torch.equal(last.training["weights"][name], weight) for name, weight in given.items())
     assert not first.training["optimisers"]["actor_optimiser"]["state"]
     (run,) = MlflowClient(f"sqlite:///{home.folder / 'mlflow.db'}").search_runs(["1"], "tags.kind = 'training'")
@@ -180,34 +183,43 @@ def test_a_training_starts_at_the_given_weights(home, capsys, caplog, tmp_path):
         assert (values["start_from"], values["start_digest"]) == ("pretrained", digest)
     capsys.readouterr()
     evaluate = "evaluate --network cross --eval-seeds 1 --workers 1 --out"
-    assert home.main(f"{evaluate} {tmp_path / 'out'} --policy ippo") == 2
+    assert home.main(f"{evaluate} {tmp_path / 'out'} --policy {SHIPPED.algorithm}") == 2
     line = one_line(capsys.readouterr().err)
     assert line.endswith(f"or give the id of a run that drives any network: {run.info.run_id} (grid2x2)\n")
     assert home.main(f"{evaluate} {tmp_path / 'out'} --policy {run.info.run_id}") == 0
-    assert "learned in 2 episodes with ippo on grid2x2" in caplog.text
-    assert home.main(f"release --network grid2x2 --policy ippo --out {tmp_path / 'small.safetensors'}") == 0
+    assert f"learned in 2 episodes with {SHIPPED.algorithm} on grid2x2" in caplog.text
+    assert home.main(f"release --network grid2x2 --policy {SHIPPED.algorithm} --out {tmp_path / 'small.safetensors'}") == 0
     small = checkpoint.load(tmp_path / "small.safetensors")
     assert small.training.keys() == {"weights"}
     assert all(torch.equal(small.training["weights"][name], weight) for name, weight in last.training["weights"].items())
+    release = f"release --network grid2x2 --policy {folder.checkpoint} --out {tmp_path / 'mean.safetensors'} --mean-of"
+    assert home.main(f"{release} 2") == 0
+    mean = checkpoint.load(tmp_path / "mean.safetensors").training["weights"]
+    for name, weight in last.training["weights"].items():
+        assert torch.allclose(mean[name], (first.training["weights"][name] + weight) / 2)
+    capsys.readouterr()
+    assert home.main(f"{release} 3") == 2
+    assert f"checkpoint.pt with 2 snapshots; {folder.checkpoint} has 1" in one_line(capsys.readouterr().err)
 
 
 @pytest.mark.sumo
 def test_a_resumed_training_starts_from_the_same_file(home, tmp_path, capsys, monkeypatch):
-    path = tmp_path / "mine.pt"
+    path, version = tmp_path / "mine.pt", MovementsObservation.version
     checkpoint.save(SHIPPED, path)
     assert home.main(f"train --network cross --start-from {path} {QUICK}") == 0
     folder = RunFolder(home.training)
-    whole = checkpoint.load(folder.training("ippo", 0).checkpoint)
+    whole = checkpoint.load(folder.training(SHIPPED.algorithm, 0).checkpoint)
     path.unlink()
-    folder.training("ippo", 0).checkpoint.unlink()  # as if killed before the first checkpoint
+    folder.training(SHIPPED.algorithm, 0).checkpoint.unlink()  # as if killed before the first checkpoint
     assert home.main(f"train --resume {folder.name}") == 0
-    again = checkpoint.load(folder.training("ippo", 0).checkpoint)
+    again = checkpoint.load(folder.training(SHIPPED.algorithm, 0).checkpoint)
     assert all(torch.equal(again.training["weights"][name], weight) for name, weight in whole.training["weights"].items())
     with monkeypatch.context() as patch:
-        patch.setattr(MovementsObservation, "version", 2)
+        patch.setattr(MovementsObservation, "version", version + 1)
         assert home.main(f"train --resume {folder.name}") == 2
-    assert "has observation_version 1, this run 2; remove it to start anew" in one_line(capsys.readouterr().err)
-    folder.training("ippo", 0).checkpoint.unlink()
+    says = f"has observation_version {version}, this run {version + 1}; remove it to start anew"
+    assert says in one_line(capsys.readouterr().err)
+    folder.training(SHIPPED.algorithm, 0).checkpoint.unlink()
     checkpoint.save(replace(SHIPPED, seed=9), folder.start)
     assert home.main(f"train --resume {folder.name}") == 2
     assert re.search(r"start.pt has sha256 \w+…; expected \w+…", one_line(capsys.readouterr().err))
@@ -253,7 +265,7 @@ def damaged(path):
         ("--start-from pretrained --algo.sharing none", "has algo.sharing full; got none"),
         (
             "--start-from pretrained --algos iql",
-            "pretrained is a policy of ippo; got algos iql with another actor: give coma ia2c ippo jointq jointq_doc maa2c mappo",
+            f"pretrained is a policy of {SHIPPED.algorithm}; got algos iql with another actor: give coma ia2c ippo jointq",
         ),
         ("--start-from pretrained --algos ippo happo", "got algos happo with another actor"),
         ("--start-from max_pressure", "max_pressure is a classical controller, which has no checkpoint"),

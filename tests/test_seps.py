@@ -107,7 +107,7 @@ def mean_reward(sharing, seed):
     return collect(Pushes(TWO, seed=100 + seed), algorithm, 20, None).reward[-5:].mean().item(), algorithm
 
 
-@pytest.mark.sumo
+@pytest.mark.slow
 def test_one_cluster_acts_alike_and_earns_what_unshared_agents_do():
     """R^i tends to 2 with the right network for each type and to 0 with one network for both."""
     for seed in range(3):

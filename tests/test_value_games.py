@@ -121,7 +121,7 @@ def results(name, game, batches, steps=1, seeds=SEEDS, **settings):
     return found
 
 
-@pytest.mark.sumo
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "expected"), [("iql", 0), ("vdn", 0), ("qmix", 0), ("qtran", 8)])
 def test_qtran_payoff(name, expected):
     """No monotone function of two Q fits it; under uniform data the best of it is 0."""

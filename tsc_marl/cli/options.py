@@ -143,6 +143,8 @@ class ReleaseOptions:
     """Road network on which to look for an algorithm's newest run."""
     policy: str = "jointq"
     """Trained policy: algorithm (the newest finished run), run id, or checkpoint file."""
+    mean_of: Count = 1
+    """Saved states whose weights are averaged: a checkpoint, and the snapshots before it in its folder, one for each quarter."""
     out: Path = Path("results/policy.safetensors")
     """File to write."""
 

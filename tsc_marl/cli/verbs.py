@@ -189,8 +189,18 @@ def release(argv: list[str]) -> None:
     from tsc_marl.sim import scenario
     from tsc_marl.tracking import checkpoint
     from tsc_marl.tracking.policies import find_checkpoint
+    from tsc_marl.tracking.run_folder import TrainingFolder
 
-    saved = checkpoint.load(find_checkpoint(options.policy, scenario.plain_name(options.network)))
+    path = find_checkpoint(options.policy, scenario.plain_name(options.network))
+    states = TrainingFolder(path.parent).checkpoints()
+    earlier = states[: states.index(path)] if path in states else []
+    if options.mean_of > len(earlier) + 1:
+        raise UserError(
+            f"--mean-of {options.mean_of} needs runs/<training>/<algorithm>-s<seed>/checkpoint.pt with {options.mean_of - 1} "
+            f"snapshots; {path} has {len(earlier)}"
+        )
+    chosen = earlier[len(earlier) + 1 - options.mean_of :]
+    saved = checkpoint.load(path).averaged([checkpoint.load(state) for state in chosen])
     checkpoint.save(saved.weights_only(), options.out)
     console.say(f"{options.out}: {options.out.stat().st_size / 1e3:.0f} kB, {saved.origin}")
 

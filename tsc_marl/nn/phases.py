@@ -19,6 +19,8 @@ from tsc_marl.types import Movements
 
 KINDS, COUNT = (2, 1), 10.0
 """Kinds of green: protected, yielding; scale of the numbers of links."""
+STEEP = 8.0
+"""Steepness of the features' second form, tanh(STEEP x): one vehicle more matters most where few are."""
 
 
 class RowLinear(GroupLinear):
@@ -38,9 +40,9 @@ class RowLinear(GroupLinear):
 
 
 class LinkEncoder(nn.Module):
-    """Codes of links [..., N, L, H], functions of their own features, and by `hops` rounds of the links beside them on the road.
+    """Codes of links [..., N, L, width]: functions of their own features, which stand beside them in both forms.
 
-    In a round each link takes in the mean code of the links that its vehicles go on to, and of those that they come from.
+    In each of `hops` rounds a link takes in the mean code of the links that its vehicles go on to, and of those they come from.
     """
 
     static: Tensor
@@ -52,8 +54,8 @@ class LinkEncoder(nn.Module):
     def __init__(self, movements: Movements, width: int, sharing: Sharing, hops: int = 0) -> None:
         super().__init__()
         n_agents, n_links, n_static = movements.link.shape
-        self.columns = movements.link_columns
-        self.first = RowLinear(n_agents, self.columns + n_static, width, sharing, math.sqrt(2))
+        self.columns, self.width = movements.link_columns, width + 2 * movements.link_columns
+        self.first = RowLinear(n_agents, 2 * self.columns + n_static, width, sharing, math.sqrt(2))
         self.rounds = nn.ModuleList([RowLinear(n_agents, 3 * width, width, sharing, math.sqrt(2)) for _ in range(hops)])
         ahead, behind = movements.onward.T
         size = n_agents * n_links
@@ -66,8 +68,9 @@ class LinkEncoder(nn.Module):
             self.register_buffer(name, value, persistent=False)
 
     def forward(self, dynamic: Float[Tensor, "*M N LK"]) -> Float[Tensor, "*M N L H"]:
-        """Return the codes, the features beside them; those of padding are 0."""
+        """Return the codes, both forms of the features beside them; those of padding are 0."""
         links = dynamic.unflatten(-1, (-1, self.columns))
+        links = torch.cat([links, torch.tanh(STEEP * links)], dim=-1)
         code = functional.relu(self.first(links, self.static)) * self.real
         for layer in self.rounds:
             code = functional.relu(layer(code, torch.cat(self._beside(code), dim=-1))) * self.real
@@ -110,7 +113,7 @@ class PhaseNet(nn.Module):
         self.sizes = (n_links * movements.link_columns, self.n_phases * movements.phase_columns, movements.signal_columns)
         last = hidden[-1]
         self.encoder = LinkEncoder(movements, hidden[0] // 2, sharing, hops)
-        width = hidden[0] // 2 + movements.link_columns
+        width = self.encoder.width
         size_in = len(KINDS) * (width + 1) + movements.phase_columns + width + movements.signal_columns
         self.layers = nn.ModuleList()
         for size_out in hidden:
@@ -153,7 +156,6 @@ class PhaseNet(nn.Module):
         beside = torch.cat([code.sum(-2), signal], dim=-1)
         for layer in self.layers:
             x = functional.relu(layer(x, beside.unsqueeze(-2)))
-            x = functional.layer_norm(x, x.shape[-1:])
             beside = (self.shares @ x).squeeze(-2)
         return x, beside
 

@@ -1,11 +1,13 @@
 """Checkpoints: the file with the state of a training, its format, how it is checked, and how older formats load."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
+import torch
 from pydantic import AfterValidator, ConfigDict, Field, Strict, StrictStr, TypeAdapter
 from torch import Tensor
 
@@ -90,6 +92,15 @@ class Checkpoint:
         last = self.history[-1:]
         others: dict[str, Settings] = {name: {"buffers": {}, "replay": None, "fingerprint": {}} for name in self.others}
         return replace(self, training=weights, history=last, mlflow_id="", replay=None, fingerprint=signals, others=others)
+
+    def averaged(self, earlier: "Sequence[Checkpoint]") -> "Checkpoint":
+        """Return it with the mean of its weights and those of earlier states of its training."""
+        states = [saved.training["weights"] for saved in (self, *earlier)]
+        weights = {
+            name: torch.stack([state[name] for state in states]).mean(0) if tensor.is_floating_point() else tensor
+            for name, tensor in states[0].items()
+        }
+        return replace(self, training=self.training | {"weights": weights})
 
     @property
     def origin(self) -> str:

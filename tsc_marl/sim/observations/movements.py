@@ -5,13 +5,14 @@ from collections.abc import Iterable
 import numpy as np
 
 from tsc_marl.sim.engine import HALTING_MS, Vehicles
-from tsc_marl.sim.lane_features import LaneFeatures, time_in_phase
+from tsc_marl.sim.lane_features import ARRIVING_VEH, QUEUE_VEH, LaneFeatures, time_in_phase
 from tsc_marl.sim.observations.base import Observation
 from tsc_marl.sim.road_network import VEHICLE_M, RoadNetwork, Signal
 from tsc_marl.sim.signal_view import SignalContext, SignalView
 
 LINK_FEATURES = (
-    "queue", "approaching", "arriving", "speed", "waiting", "occupancy", "halting_behind", "room_behind", "green_behind",
+    "queue", "approaching", "arriving", "speed", "waiting", "bound_queue", "bound_approaching", "bound_arriving", "bound_near",
+    "occupancy", "halting_behind", "room_behind", "green_behind",
     "green", "since_green", "failed", "failed_behind",
 )  # fmt: skip
 PHASE_FEATURES = ("shown", "legal")
@@ -19,10 +20,10 @@ SIGNAL_FEATURES = ("since_change", "may_change", "decision", "change", "min_gree
 TURNS = "slrt"
 PASSING = {"G": 2, "g": 1, "s": 1}
 """States in which vehicles pass: protected, yielding, and after a stop."""
-VERSION = 1
+VERSION = 2
 """Of the columns and their scales; a policy relies on them."""
-ONWARD_M = 500.0
-"""How far away the next signal may be."""
+ONWARD_M, NEAR_M = 500.0, 50.0
+"""How far away the next signal may be; how far from the stop line a vehicle is near."""
 RED_S, TIMING_S, DISTANCE_M, LIMIT_MS, BEHIND_VEH, COUNT = 120.0, 10.0, 200.0, 15.0, 10.0, 10.0
 """Scales that bring the features near 1."""
 
@@ -33,6 +34,8 @@ class MovementsObservation(Observation):
     | feature | meaning | unit |
     |---|---|---|
     | queue, approaching, arriving, speed, waiting | of the incoming lane as in `lanes`; counts over the lane's links | - |
+    | bound_queue, bound_approaching, bound_arriving | the same counts of the vehicles that will pass this link | - |
+    | bound_near | those of them within 50 m of the stop line | 5 veh |
     | occupancy | share of the receiving lane that vehicles fill | - |
     | halting_behind, room_behind | halting vehicles on the receiving lane, and vehicles that still fit | 10 veh |
     | green_behind | share of the links behind the receiving lane that have green at the next signal | - |
@@ -52,6 +55,7 @@ class MovementsObservation(Observation):
         super().__init__(context)
         net, self._lanes = context.network, LaneFeatures(context)
         self.structure = Structure(net, context.detection_m)
+        self._bound = BoundVehicles(context, self.structure)
         columns = len(LINK_FEATURES)
         phases = np.repeat(self.structure.phase_real, len(PHASE_FEATURES), axis=1)
         signal = np.ones((len(net.signals), len(SIGNAL_FEATURES)), dtype=bool)
@@ -74,7 +78,8 @@ class MovementsObservation(Observation):
         ahead = structure.mean_ahead(green)
         self._green_s = np.where(np.isnan(self._green_s) | green, view.now_s, self._green_s)
         since_green = np.minimum(3.0, (view.now_s - self._green_s) / RED_S).ravel()[structure.links]
-        parts = [upstream, self._behind(view.vehicles), ahead, green.ravel()[structure.links], since_green]
+        parts = [upstream, self._bound.features(view), self._behind(view.vehicles)]
+        parts += [ahead, green.ravel()[structure.links], since_green]
         flat[structure.links] = np.column_stack([*parts, self._lanes.failed(view.failed)[structure.slot], failed_behind])
         phases = np.zeros((*structure.phase_real.shape, len(PHASE_FEATURES)), dtype=np.float32)
         phases[rows, shown, 0] = 1
@@ -94,6 +99,46 @@ class MovementsObservation(Observation):
         return np.column_stack([occupancy, of_link[1] / BEHIND_VEH, np.clip(room / BEHIND_VEH, 0, 2)])
 
 
+class BoundVehicles:
+    """The vehicles within the detection distance, by the link that they will pass.
+
+    The link and the way to its stop line are asked once for each vehicle and lane.
+    """
+
+    def __init__(self, context: SignalContext, structure: "Structure") -> None:
+        self._detection_m, self._decision_s = context.detection_m, context.timing.decision_s
+        self._length_m = context.network.lane_length_m
+        self._offset_m = context.network.detector_coverage.offset_m.min(axis=1)
+        self._place = structure.place
+        self._size = len(structure.links)
+        self._known: dict[tuple[str, int], tuple[int, float]] = {}
+
+    def features(self, view: SignalView) -> np.ndarray:
+        """Return [M, 4], M links: halting, moving, arriving, and near vehicles, in the units of the observation."""
+        vehicles = view.vehicles
+        to_line_m = self._offset_m[vehicles.lane] + self._length_m[vehicles.lane] - vehicles.pos_m
+        seen = np.flatnonzero(to_line_m <= self._detection_m)
+        names = [(vehicles.ids[k], lane) for k, lane in zip(seen.tolist(), vehicles.lane[seen].tolist(), strict=True)]
+        kept, pos_m = self._known, vehicles.pos_m[seen].tolist()
+        self._known = {name: kept.get(name) or self._ask(view, *name, pos) for name, pos in zip(names, pos_m, strict=True)}
+        link, way_m = np.array(list(self._known.values())).reshape(-1, 2).T
+        distance_m, speed_ms = way_m - vehicles.pos_m[seen], vehicles.speed_ms[seen]
+        halting, near = speed_ms < HALTING_MS, distance_m < NEAR_M
+        arriving = ~halting & (distance_m < speed_ms * self._decision_s)
+        bound = (link >= 0) & (distance_m <= self._detection_m)
+        which = link[bound].astype(int)
+        counts = [np.bincount(which, x[bound], self._size) for x in (halting, ~halting, arriving, near)]
+        return np.column_stack(counts) / (QUEUE_VEH, QUEUE_VEH, ARRIVING_VEH, ARRIVING_VEH)
+
+    def _ask(self, view: SignalView, vehicle: str, lane: int, pos_m: float) -> tuple[int, float]:
+        """Return the place of the next link among ours, else -1, and its stop line's distance from the lane's start [m]."""
+        ahead = view.next_signals(vehicle)
+        if not ahead:
+            return -1, 0.0
+        signal, link, distance_m, _ = ahead[0]
+        return self._place.get((signal, link), -1), distance_m + pos_m
+
+
 class Structure:
     """The links and phases of N signals, padded to L links and A phases.
 
@@ -104,6 +149,7 @@ class Structure:
         phase_real: [N, A] bool.
         onward: [E, 2] pairs of links n L + l: vehicles of the first go on to the second.
         links: [M] number n L + l of each link.
+        place: the position in `links` of each signal's link, by the signal's name and the link's index in its state.
         slot: [M] its incoming lane among the lanes of all signals.
         lane_links: [M] number of links of that lane.
         receiving, receiver: pairs of a receiving lane and the position of its link in `links`.
@@ -116,6 +162,7 @@ class Structure:
         n_phases = max(len(signal.phases) for signal in signals)
         flat = [(i * n_links + k, signal, link) for i, signal in enumerate(signals) for k, link in enumerate(signal.links)]
         self.links = np.array([number for number, _, _ in flat])
+        self.place = {(signal.name, link.link): place for place, (_, signal, link) in enumerate(flat)}
         self.real = np.isin(np.arange(n * n_links), self.links).reshape(n, n_links)
         self.phase_real = np.arange(n_phases) < np.array([[len(signal.phases)] for signal in signals])
         self.serves = np.zeros((n, n_phases, n_links), dtype=int)
