@@ -53,7 +53,7 @@ class ExperimentConfig:
     """Algorithms to train, one after the other: files of tsc_marl/algos/, or variants in configs/algos/."""
     seeds: tuple[int, ...] = (0,)
     """Training seeds, 0 .. 999; each algorithm is trained once with each."""
-    episodes: Count = 100
+    episodes: Count = 16
     """Training episodes for each algorithm and seed, on each network."""
     episodes_per_update: Count = 2
     """Episodes that are simulated at the same time; their decisions form one batch."""

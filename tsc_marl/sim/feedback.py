@@ -18,7 +18,9 @@ from tsc_marl.sim.signal_view import EpisodeContext, SignalView
 class SimConfig:
     """What the agents see and are paid for."""
 
-    observation: Annotated[str, tyro.conf.arg(help=f"{', '.join(observations.available())}, or {observations.PATHS}.")] = "lanes"
+    observation: Annotated[str, tyro.conf.arg(help=f"{', '.join(observations.available())}, or {observations.PATHS}.")] = (
+        "movements"
+    )
     """A file of `sim/observations/`, or an import path."""
     reward: Annotated[str, tyro.conf.arg(help=f"{', '.join(rewards.available())}, or {rewards.PATHS}.")] = "delay"
     """A file of `sim/rewards/`, or an import path."""
