@@ -15,6 +15,7 @@ from tsc_marl.rollout.types import EpisodeMetrics
 from tsc_marl.sim import engine, messages, metrics, scenario
 from tsc_marl.sim.disturbances import Breakdown
 from tsc_marl.sim.env import TrafficEnv
+from tsc_marl.sim.feedback import SimConfig
 from tsc_marl.sim.link_counts import LinkCounts
 from tsc_marl.sim.turning_counts import planning_context
 
@@ -33,7 +34,7 @@ def scene(tmp_path, routes, additional="", end_s=200, **fields):
 
 def play(given, out, phase=lambda now: now // 30 % 2 * 2, each=lambda env: None, **options):
     """Play an episode; return its metrics and the sum of its rewards."""
-    env, ended, paid = TrafficEnv(given), False, 0.0
+    env, ended, paid = TrafficEnv(given, config=SimConfig("lanes")), False, 0.0
     try:
         env.reset(SEED, out=out, **options)
         while not ended:
