@@ -73,7 +73,7 @@ import: .venv/installed  ## read exported trainings in FROM (default: docs/train
 release: .venv/installed  ## write the weights of POLICY alone as a small file OUT
 	$(TSC) release --network $(NET) $(call option,policy,$(POLICY)) $(call option,out,$(OUT)) $(ARGS)
 
-pretrained: .venv/installed  ## make the policy that comes with the program from the finished run FROM
+pretrained: .venv/installed  ## make the policy that comes with the program from the checkpoint FROM
 	$(TSC) release --policy $(FROM) --mean-of 3 --out tsc_marl/pretrained/policy.safetensors
 
 watch: .venv/installed  ## show POLICY (algorithm, run id, controller, pretrained) in sumo-gui

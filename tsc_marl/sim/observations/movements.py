@@ -118,11 +118,12 @@ class BoundVehicles:
         vehicles = view.vehicles
         to_line_m = self._offset_m[vehicles.lane] + self._length_m[vehicles.lane] - vehicles.pos_m
         seen = np.flatnonzero(to_line_m <= self._detection_m)
-        names = [(vehicles.ids[k], lane) for k, lane in zip(seen.tolist(), vehicles.lane[seen].tolist(), strict=True)]
-        kept, pos_m = self._known, vehicles.pos_m[seen].tolist()
-        self._known = {name: kept.get(name) or self._ask(view, *name, pos) for name, pos in zip(names, pos_m, strict=True)}
+        pos_m, speed_ms, kept = vehicles.pos_m[seen], vehicles.speed_ms[seen], self._known
+        rows = zip(seen.tolist(), vehicles.lane[seen].tolist(), pos_m.tolist(), strict=True)
+        named = [(vehicles.ids[k], lane, pos) for k, lane, pos in rows]
+        self._known = {(name, lane): kept.get((name, lane)) or self._ask(view, name, pos) for name, lane, pos in named}
         link, way_m = np.array(list(self._known.values())).reshape(-1, 2).T
-        distance_m, speed_ms = way_m - vehicles.pos_m[seen], vehicles.speed_ms[seen]
+        distance_m = way_m - pos_m
         halting, near = speed_ms < HALTING_MS, distance_m < NEAR_M
         arriving = ~halting & (distance_m < speed_ms * self._decision_s)
         bound = (link >= 0) & (distance_m <= self._detection_m)
@@ -130,7 +131,7 @@ class BoundVehicles:
         counts = [np.bincount(which, x[bound], self._size) for x in (halting, ~halting, arriving, near)]
         return np.column_stack(counts) / (QUEUE_VEH, QUEUE_VEH, ARRIVING_VEH, ARRIVING_VEH)
 
-    def _ask(self, view: SignalView, vehicle: str, lane: int, pos_m: float) -> tuple[int, float]:
+    def _ask(self, view: SignalView, vehicle: str, pos_m: float) -> tuple[int, float]:
         """Return the place of the next link among ours, else -1, and its stop line's distance from the lane's start [m]."""
         ahead = view.next_signals(vehicle)
         if not ahead:
