@@ -31,9 +31,9 @@ def observed(m, rows=5, seed=0):
     return torch.cat([links.flatten(2), phases.flatten(2), torch.rand(rows, n, SK, generator=rng)], dim=-1)
 
 
-def net(m, hops=0, like=None, **kwargs):
+def net(m, central=False, like=None, **kwargs):
     torch.manual_seed(0)
-    made = PhaseNet(m, (16, 16), 1, 2, "full", 1.0, hops=hops, **kwargs)
+    made = PhaseNet(m, (16, 16), 1, 2, "full", 1.0, central=central, **kwargs)
     if like is not None:
         made.load_state_dict(like.state_dict())
     return made
@@ -44,10 +44,10 @@ def parts(m, out):
     return out[..., 0], out[..., 1:].unflatten(-1, (2, m.phase_real.shape[1]))
 
 
-@pytest.mark.parametrize("hops", [0, 1, 2])
-def test_the_order_of_phases_and_links_is_a_matter_of_names(hops):
+@pytest.mark.parametrize("central", [False, True])
+def test_the_order_of_phases_and_links_is_a_matter_of_names(central):
     m = movements(4)
-    obs, one = observed(m), net(m, hops)
+    obs, one = observed(m), net(m, central)
     links, phases = torch.randperm(L), torch.randperm(A)
     back = torch.argsort(links)
     onward = torch.stack([x // L * L + back[x % L] for x in m.onward.T], dim=1)
@@ -58,19 +58,19 @@ def test_the_order_of_phases_and_links_is_a_matter_of_names(hops):
     a, b, c = obs.split(split, dim=-1)
     again = torch.cat([a.unflatten(-1, (L, LK))[..., links, :].flatten(-2), b[..., phases], c], dim=-1)
     value, scores = parts(m, one(obs))
-    value2, scores2 = parts(m, net(other, hops, one)(again))
+    value2, scores2 = parts(m, net(other, central, one)(again))
     torch.testing.assert_close(value2, value)
     torch.testing.assert_close(scores2, scores[..., phases])
 
 
-@pytest.mark.parametrize("hops", [0, 1])
-def test_the_order_of_signals_is_a_matter_of_names(hops):
+@pytest.mark.parametrize("central", [False, True])
+def test_the_order_of_signals_is_a_matter_of_names(central):
     m = movements(5)
-    obs, one, order = observed(m), net(m, hops), torch.randperm(5)
+    obs, one, order = observed(m), net(m, central), torch.randperm(5)
     back = torch.argsort(order)
     onward = torch.stack([back[x // L] * L + x % L for x in m.onward.T], dim=1)
     other = Movements(m.link[order], m.real[order], m.serves[order], m.phase_real[order], onward, LK, PK, SK)
-    torch.testing.assert_close(net(other, hops, one)(obs[:, order]), one(obs)[:, order])
+    torch.testing.assert_close(net(other, central, one)(obs[:, order]), one(obs)[:, order])
 
 
 def test_a_further_signal_changes_no_weight_and_no_other_signal():
@@ -83,10 +83,10 @@ def test_a_further_signal_changes_no_weight_and_no_other_signal():
     torch.testing.assert_close(net(small, like=one)(obs[:, :2]), one(obs)[:, :2])
 
 
-@pytest.mark.parametrize("hops", [0, 1])
-def test_padding_never_leaks(hops):
+@pytest.mark.parametrize("central", [False, True])
+def test_padding_never_leaks(central):
     m = movements(3)
-    one, obs = net(m, hops), observed(m)
+    one, obs = net(m, central), observed(m)
     wide = Movements(
         torch.nn.functional.pad(m.link, (0, 0, 0, 4)), torch.nn.functional.pad(m.real, (0, 4)),
         torch.nn.functional.pad(m.serves, (0, 4, 0, 3)), torch.nn.functional.pad(m.phase_real, (0, 3)),
@@ -95,14 +95,14 @@ def test_padding_never_leaks(hops):
     a, b, c = obs.split((L * LK, A * PK, SK), dim=-1)
     junk = torch.rand(5, 3, 4 * LK), torch.rand(5, 3, 3 * PK)
     value, scores = parts(m, one(obs))
-    value2, scores2 = parts(wide, net(wide, hops, one)(torch.cat([a, junk[0], b, junk[1], c], dim=-1)))
+    value2, scores2 = parts(wide, net(wide, central, one)(torch.cat([a, junk[0], b, junk[1], c], dim=-1)))
     torch.testing.assert_close(value2, value)
     torch.testing.assert_close(scores2[..., :A], scores)
 
 
-def test_a_hop_sees_the_signals_beside_and_no_further():
+def test_a_central_net_sees_the_signals_beside_and_no_further():
     m = movements(6)
-    obs, one = observed(m, 1), net(m, hops=1)
+    obs, one = observed(m, 1), net(m, central=True)
     obs.requires_grad_(True)
     one(obs)[0, 2, 0].backward()
     seen = obs.grad[0].abs().sum(-1) > 0

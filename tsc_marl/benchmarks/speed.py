@@ -180,7 +180,7 @@ def _training() -> dict[str, Measure]:
                 list(pool.run(jobs))
                 seconds.append(time.perf_counter() - start)
             speedup.append(seconds[0] / seconds[1])
-            spent = train_iteration(two, run)
+            spent = train_iteration(two, run)[-1]
             acting.append(spent["seconds/acting"] / (spent["seconds/simulation"] + spent["seconds/acting"]))
             learning.append(spent["seconds/learning"] / spent["seconds/total"])
     return {

@@ -74,8 +74,8 @@ class ExperimentConfig:
     baselines: tuple[str, ...] = ("fixed_time", "max_pressure")
     """Classical controllers evaluated on the same seeds, and `pretrained`."""
     metrics: MetricNames = ()
-    checkpoint_every: Count = 5
-    """Updates between two checkpoints."""
+    checkpoint_every: Count = 1
+    """Iterations between two checkpoints, each of two groups of `episodes_per_update`."""
     resume: str | None = None
     """Continue this run: a folder of runs/."""
     start_from: str | None = None
@@ -161,9 +161,14 @@ class ExperimentConfig:
 
     @property
     def concurrent_episodes(self) -> int:
-        """How many episodes stand still while an algorithm learns from their rollouts."""
+        """How many episodes are played in turns, rollout by rollout."""
         pauses = any(getattr(algo, "rollout_length", 0) for algo in self.algo.values())
-        return self.episodes_per_update if pauses else 1
+        return self.episodes_per_iteration if pauses else 1
+
+    @property
+    def episodes_per_iteration(self) -> int:
+        """Episodes between two checkpoints: those of two groups, one of which plays while the algorithm learns from the other."""
+        return 2 * self.episodes_per_update
 
     def tasks(self) -> list[Task]:
         """Return the task of the training episodes on each network."""

@@ -9,12 +9,10 @@ from tsc_marl.nn.phases import PhaseNet
 from tsc_marl.types import Spec
 
 AgentOrPhaseNet = AgentNet | PhaseNet
-HOPS = 1
-"""Rounds in which the links of a central critic take in the links beside them."""
 
 
 class CentralPhaseNet(nn.Module):
-    """Outputs per agent of the links and phases of its signal and of the signals near it."""
+    """Outputs per agent of the links and phases of its signal and of the signals beside it."""
 
     def __init__(self, net: PhaseNet) -> None:
         super().__init__()
@@ -52,7 +50,7 @@ class StateValueNet(nn.Module):
 def team_net(spec: Spec, hidden: tuple[int, ...], sharing: Sharing) -> TeamValueNet | StateValueNet:
     """Return V(s)."""
     if spec.movements is not None:
-        return TeamValueNet(PhaseNet(spec.movements, hidden, 1, 0, sharing, 1.0, hops=HOPS))
+        return TeamValueNet(PhaseNet(spec.movements, hidden, 1, 0, sharing, 1.0, central=True))
     return StateValueNet(spec.state_dim, hidden)
 
 
@@ -77,6 +75,6 @@ def central_net(
 ) -> Central:
     """Return a net of each agent's own observation and of the others'."""
     if spec.movements is not None:
-        return CentralPhaseNet(PhaseNet(spec.movements, hidden, signal_outputs, phase_outputs, sharing, gain, hops=HOPS))
+        return CentralPhaseNet(PhaseNet(spec.movements, hidden, signal_outputs, phase_outputs, sharing, gain, central=True))
     size_out = signal_outputs + phase_outputs * spec.n_actions
     return CentralNet(spec.n_agents, spec.obs_dim, spec.state_dim, hidden, size_out, sharing, gain)

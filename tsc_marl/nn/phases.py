@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -26,64 +26,75 @@ STEEP = 8.0
 class RowLinear(GroupLinear):
     """Linear layers under a sharing map on R rows of each agent: links or phases."""
 
-    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, x: Float[Tensor, "*M N R I"], beside: Float[Tensor, "*#M N #R J"]
-    ) -> Float[Tensor, "*M N R O"]:
-        """Return the outputs for I + J inputs; those beside are the same for many rows, and computed once for them."""
-        sizes = [x.shape[-1], beside.shape[-1]]
-        if len(self.weight) == 1:
-            of_x, of_beside = self.weight[0].split(sizes, dim=-1)
-            return functional.linear(x, of_x) + functional.linear(beside, of_beside, self.bias[0])
-        of_x, of_beside = self.weight[self.group].split(sizes, dim=-1)
-        common = torch.einsum("...nrj,noj->...nro", beside, of_beside) + self.bias[self.group].unsqueeze(-2)
-        return torch.einsum("...nri,noi->...nro", x, of_x) + common
+    def forward(self, *parts: Float[Tensor, "*#M N #R _"]) -> Float[Tensor, "*M N R O"]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Return the outputs for inputs in parts, of which the first has all rows; a part with one row per agent holds for all.
+
+        The parts stay apart, since a row that many rows share is computed once, and features without weights need no gradient.
+        """
+        alone = len(self.weight) == 1
+        weights = (self.weight[0] if alone else self.weight[self.group]).split([part.shape[-1] for part in parts], dim=-1)
+        outs = [
+            functional.linear(part, weight) if alone else torch.einsum("...nri,noi->...nro", part, weight)
+            for part, weight in zip(parts, weights, strict=True)
+        ]
+        total = outs[0]
+        for out in outs[1:]:
+            total += out
+        return total.add_(self.bias[0] if alone else self.bias[self.group].unsqueeze(-2))
 
 
 class LinkEncoder(nn.Module):
-    """Codes of links [..., N, L, width]: functions of their own features, which stand beside them in both forms.
-
-    In each of `hops` rounds a link takes in the mean code of the links that its vehicles go on to, and of those they come from.
-    """
+    """Codes of links: functions of their own features, given in two forms."""
 
     static: Tensor
     real: Tensor
-    onward: Tensor
-    share: Tensor
-    back_share: Tensor
 
-    def __init__(self, movements: Movements, width: int, sharing: Sharing, hops: int = 0) -> None:
+    def __init__(self, movements: Movements, width: int, sharing: Sharing) -> None:
         super().__init__()
-        n_agents, n_links, n_static = movements.link.shape
-        self.columns, self.width = movements.link_columns, width + 2 * movements.link_columns
+        n_agents, _, n_static = movements.link.shape
+        self.columns = movements.link_columns
         self.first = RowLinear(n_agents, 2 * self.columns + n_static, width, sharing, math.sqrt(2))
-        self.rounds = nn.ModuleList([RowLinear(n_agents, 3 * width, width, sharing, math.sqrt(2)) for _ in range(hops)])
-        ahead, behind = movements.onward.T
-        size = n_agents * n_links
-        buffers = {
-            "static": movements.link, "real": movements.real.unsqueeze(-1).float(), "onward": movements.onward.T.contiguous(),
-            "share": 1 / torch.bincount(ahead, minlength=size)[ahead].float(),
-            "back_share": 1 / torch.bincount(behind, minlength=size)[behind].float(),
-        }  # fmt: skip
-        for name, value in buffers.items():
+        self.register_buffer("static", movements.link, persistent=False)
+        self.register_buffer("real", movements.real.unsqueeze(-1).float(), persistent=False)
+
+    def forms(self, dynamic: Float[Tensor, "*M N LK"]) -> Float[Tensor, "*M N L J"]:
+        """Return the features of each link in both forms; those of padding are 0."""
+        links = dynamic.unflatten(-1, (-1, self.columns)) * self.real
+        return torch.cat([links, torch.tanh(STEEP * links)], dim=-1)
+
+    def forward(self, forms: Float[Tensor, "*M N L J"]) -> Float[Tensor, "*M N L H"]:
+        """Return the codes; those of padding are 0."""
+        return functional.relu(self.first(forms, self.static)) * self.real
+
+
+class NeighbourMean(nn.Module):
+    """Mean over a signal's neighbours; 0 where there is none.
+
+    Args:
+        pairs: of signals, each with a neighbour of its own.
+        n_agents: number of signals.
+    """
+
+    of: Tensor
+    neighbour: Tensor
+    share: Tensor
+
+    def __init__(self, pairs: Int[Tensor, "P 2"], n_agents: int) -> None:
+        super().__init__()
+        of, neighbour = pairs.T
+        share = 1 / torch.bincount(of, minlength=n_agents)[of].float()
+        for name, value in {"of": of, "neighbour": neighbour, "share": share[:, None, None]}.items():
             self.register_buffer(name, value, persistent=False)
 
-    def forward(self, dynamic: Float[Tensor, "*M N LK"]) -> Float[Tensor, "*M N L H"]:
-        """Return the codes, both forms of the features beside them; those of padding are 0."""
-        links = dynamic.unflatten(-1, (-1, self.columns))
-        links = torch.cat([links, torch.tanh(STEEP * links)], dim=-1)
-        code = functional.relu(self.first(links, self.static)) * self.real
-        for layer in self.rounds:
-            code = functional.relu(layer(code, torch.cat(self._beside(code), dim=-1))) * self.real
-        return torch.cat([code, links * self.real], dim=-1)
+    def forward(self, x: Float[Tensor, "*M N 1 H"]) -> Float[Tensor, "*M N 1 H"]:
+        return torch.zeros_like(x).index_add(-3, self.of, x[..., self.neighbour, :, :] * self.share)
 
-    def _beside(self, code: Float[Tensor, "*M N L H"]) -> tuple[Tensor, Tensor]:
-        """Return the mean code of the links ahead of each link, and of those behind."""
-        flat = code.flatten(-3, -2)
-        sums = []
-        for source, target, share in ((1, 0, self.share), (0, 1, self.back_share)):
-            taken = flat[..., self.onward[source], :] * share.unsqueeze(-1)
-            sums.append(torch.zeros_like(flat).index_add_(-2, self.onward[target], taken).unflatten(-2, code.shape[-3:-1]))
-        return sums[0], sums[1]
+
+def _ways(movements: Movements) -> tuple[Int[Tensor, "P 2"], Int[Tensor, "P 2"]]:
+    """Return the pairs of each signal with those ahead of it, and with those behind."""
+    signals = torch.unique(movements.onward // movements.real.shape[1], dim=0)
+    signals = signals[signals[:, 0] != signals[:, 1]]
+    return signals, signals.flip(-1)
 
 
 class PhaseNet(nn.Module):
@@ -97,7 +108,8 @@ class PhaseNet(nn.Module):
         sharing: which signals share parameters; `full` gives them no id, since their links tell them apart.
         gain: of the heads' initial weights.
         recurrent: a GRU on each signal's mean phase, between two decisions.
-        hops: rounds in which links take in the links beside them.
+        central: each layer after the first takes in the mean phases of the signals that a signal's vehicles go on to, and of
+            those they come from.
     """
 
     masks: Tensor
@@ -106,19 +118,19 @@ class PhaseNet(nn.Module):
 
     def __init__(
         self, movements: Movements, hidden: Sequence[int], signal_outputs: int, phase_outputs: int, sharing: Sharing, gain: float,
-        recurrent: bool = False, hops: int = 0,
+        recurrent: bool = False, central: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
         n_agents, self.n_phases, n_links = movements.serves.shape
         self.sizes = (n_links * movements.link_columns, self.n_phases * movements.phase_columns, movements.signal_columns)
-        last = hidden[-1]
-        self.encoder = LinkEncoder(movements, hidden[0] // 2, sharing, hops)
-        width = self.encoder.width
-        size_in = len(KINDS) * (width + 1) + movements.phase_columns + width + movements.signal_columns
-        self.layers = nn.ModuleList()
+        last, width = hidden[-1], hidden[0] // 2
+        self.encoder = LinkEncoder(movements, width, sharing)
+        of_links = width + 2 * movements.link_columns
+        size_in = len(KINDS) * (of_links + 1) + movements.phase_columns + of_links + movements.signal_columns
+        self.phase_layers = nn.ModuleList()
         for size_out in hidden:
-            self.layers.append(RowLinear(n_agents, size_in, size_out, sharing, math.sqrt(2)))
-            size_in = 2 * size_out
+            self.phase_layers.append(RowLinear(n_agents, size_in, size_out, sharing, math.sqrt(2)))
+            size_in = (4 if central else 2) * size_out
         self.gates: nn.ModuleList | None = None
         if recurrent:
             self.gates = nn.ModuleList([GroupLinear(n_agents, last, 3 * last, sharing, 1.0) for _ in range(2)])
@@ -130,6 +142,7 @@ class PhaseNet(nn.Module):
             "masks": kinds.float().flatten(1, 2), "counts": kinds.sum(-1) / COUNT,
             "shares": (real / real.sum(-1, keepdim=True)).unsqueeze(-2),
         }  # fmt: skip
+        self.neighbours = nn.ModuleList(NeighbourMean(way, n_agents) for way in _ways(movements)) if central else []
         for name, value in buffers.items():
             self.register_buffer(name, value, persistent=False)
 
@@ -150,14 +163,21 @@ class PhaseNet(nn.Module):
     def codes(self, obs: Float[Tensor, "*M N F"]) -> tuple[Float[Tensor, "*M N A H"], Float[Tensor, "*M N H"]]:
         """Return the code of each phase, and their mean."""
         links, phases, signal = obs.split(self.sizes, dim=-1)
-        code = self.encoder(links)
-        sums = (self.masks @ code).unflatten(-2, (self.n_phases, len(KINDS))).flatten(-2)
-        x = torch.cat([sums, self.counts.expand(*sums.shape[:-1], -1), phases.unflatten(-1, (self.n_phases, -1))], dim=-1)
-        beside = torch.cat([code.sum(-2), signal], dim=-1)
-        for layer in self.layers:
-            x = functional.relu(layer(x, beside.unsqueeze(-2)))
-            beside = (self.shares @ x).squeeze(-2)
-        return x, beside
+        forms = self.encoder.forms(links)
+        code = self.encoder(forms)
+        sums, counts = self._served(forms), self.counts.expand(*obs.shape[:-1], -1, -1)
+        known = torch.cat([sums, counts, phases.unflatten(-1, (self.n_phases, -1))], dim=-1)
+        known_beside = torch.cat([forms.sum(-2), signal], dim=-1).unsqueeze(-2)
+        parts = (self._served(code), known, code.sum(-2, keepdim=True), known_beside)
+        for layer in self.phase_layers:
+            x = functional.relu(layer(*parts))
+            mean = self.shares @ x
+            parts = (x, mean, *(neighbours(mean) for neighbours in self.neighbours))
+        return parts[0], parts[1].squeeze(-2)
+
+    def _served(self, links: Float[Tensor, "*M N L J"]) -> Float[Tensor, "*M N A K"]:
+        """Return for each phase the sum over the links of each kind of green."""
+        return (self.masks @ links).unflatten(-2, (self.n_phases, len(KINDS))).flatten(-2)
 
     def _heads(self, codes: Tensor, mean: Tensor) -> Tensor:
         """Return the outputs of each signal, then those of its phases, output after output."""

@@ -1,7 +1,11 @@
-"""One iteration of a training: a few episodes side by side, of one network or several, and the learning from them."""
+"""One iteration of a training: two groups of episodes, of one network or several, and the learning from each."""
 
+import concurrent.futures
+import contextlib
 import time
 from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -16,29 +20,98 @@ from tsc_marl.types import Batch, mean_metrics
 
 OF_NETWORK = "delay/"
 """Before the name of a network: the metric with its training delay [s], where a training has several networks."""
+LEARNER = ThreadPoolExecutor(1, "learner", torch.set_num_threads, (1,))
+"""Thread that learns while this one waits for the workers."""
 
 
-def train_iteration(pool: Pool, run: TrainingRun) -> dict[str, float]:
-    """Play a few episodes side by side and learn from them, once or after each of their rollouts.
+class Group:
+    """Episodes that are played side by side, rollout by rollout.
 
-    Networks may have episodes of different lengths: the longer ones go on alone.
+    Attributes:
+        episodes: their numbers.
+        playing: numbers of those that have not ended.
+        policies: of the rollouts so far.
+        rollout: the newest part of each episode.
+        parts: all parts.
+        metrics: of the updates.
+        learning_s: wall time of the updates [s].
+    """
+
+    def __init__(self, episodes: range) -> None:
+        self.episodes, self.playing = episodes, list(episodes)
+        self.policies: list[TrainedPolicy] = []
+        self.rollout: list[RolloutResult] = []
+        self.parts: list[RolloutResult] = []
+        self.metrics: list[dict[str, float]] = []
+        self.learning_s = 0.0
+
+    def jobs(self, run: TrainingRun) -> list[Job]:
+        """Return the next rollout of each episode that is still playing, with the present policy."""
+        networks, length, policy = list(run.tasks), run.learner.rollout_length, run.policy()
+        jobs = []
+        for n in self.playing:
+            seed = seeds.train_seed(run.config.seed, n)
+            task = run.experiment.episode_task(run.tasks[networks[seeds.turn(run.config.seed, n, len(networks))]], seed)
+            if n != self.episodes.start:
+                task = run.experiment.jam_start.apply(task, seed)
+            earlier = tuple(self.policies)
+            jobs.append(Job(n, task, policy, seed, explore_seed=seed, rollout_length=length, previous_policies=earlier))
+        self.policies.append(policy)
+        return jobs
+
+    def play(self, pool: Pool, jobs: list[Job]) -> None:
+        """Play the rollouts."""
+        self.rollout = sorted(pool.run(jobs), key=lambda part: part.job.episode)
+        self.parts += self.rollout
+        self.playing = [part.job.episode for part in self.rollout if not part.finished]
+
+    def learn(self, run: TrainingRun) -> None:
+        """Learn from the newest rollout."""
+        begun = time.monotonic()
+        self.metrics += _learn(run, self.rollout, self.episodes.start / run.experiment.all_episodes)
+        self.learning_s += time.monotonic() - begun
+
+
+def train_iteration(pool: Pool, run: TrainingRun) -> list[dict[str, float]]:
+    """Play two groups of episodes in turns, rollout by rollout; learn from the rollout of one while the other plays.
+
+    So each rollout is played by the policy before the newest update. The last episodes of a training may be one group, and the
+    networks of one group may have longer episodes: a group that plays alone waits for the update from its own rollout.
+
+    Returns the metrics of each group.
     """
     start = time.monotonic()
-    progress, learning = run.episode / run.experiment.all_episodes, 0.0
-    playing = list(range(run.episode, run.episode + run.experiment.episodes_per_update))
-    parts: list[RolloutResult] = []
-    metrics: list[dict[str, float]] = []
-    policies: list[TrainedPolicy] = []
-    while playing:
-        policy = run.policy()
-        rollout = _play(pool, run, playing, policy, tuple(policies))
-        policies.append(policy)
-        playing = [part.job.episode for part in rollout if not part.finished]
-        parts += rollout
-        collected = time.monotonic()
-        metrics += _learn(run, rollout, progress)
-        learning += time.monotonic() - collected
-    return _account(run, parts, time.monotonic() - start, learning) | _of_all(run, mean_metrics(metrics))
+    size, end = run.experiment.episodes_per_update, run.experiment.all_episodes
+    first = range(run.episode, min(run.episode + run.experiment.episodes_per_iteration, end), size)
+    groups = [Group(range(n, n + size)) for n in first]
+    waiting: Group | None = None
+    while playing := [group for group in groups if group.playing]:
+        for group in playing:
+            if waiting is group:
+                group.learn(run)
+                waiting = None
+            jobs = group.jobs(run)
+            with _learning_beside(run, waiting):
+                group.play(pool, jobs)
+            waiting = group
+    if waiting is not None:
+        waiting.learn(run)
+    took_s = (time.monotonic() - start) / len(groups)
+    return [_account(run, group, took_s) | _of_all(run, mean_metrics(group.metrics)) for group in groups]
+
+
+@contextlib.contextmanager
+def _learning_beside(run: TrainingRun, group: Group | None) -> Iterator[None]:
+    """Learn from a group's newest rollout, if any, beside the block; both have ended after it."""
+    if group is None:
+        yield
+        return
+    learning = LEARNER.submit(group.learn, run)
+    try:
+        yield
+    finally:
+        concurrent.futures.wait([learning])
+    learning.result()
 
 
 def _learn(run: TrainingRun, rollout: list[RolloutResult], progress: float) -> list[dict[str, float]]:
@@ -57,24 +130,9 @@ def _learn(run: TrainingRun, rollout: list[RolloutResult], progress: float) -> l
     return metrics
 
 
-def _play(
-    pool: Pool, run: TrainingRun, playing: list[int], policy: TrainedPolicy, earlier: tuple[TrainedPolicy, ...]
-) -> list[RolloutResult]:
-    """Return the next rollout of each episode that is still playing."""
-    networks, length = list(run.tasks), run.learner.rollout_length
-    jobs = []
-    for n in playing:
-        seed = seeds.train_seed(run.config.seed, n)
-        task = run.experiment.episode_task(run.tasks[networks[seeds.turn(run.config.seed, n, len(networks))]], seed)
-        if n != run.episode:
-            task = run.experiment.jam_start.apply(task, seed)
-        jobs.append(Job(n, task, policy, seed, explore_seed=seed, rollout_length=length, previous_policies=earlier))
-    return sorted(pool.run(jobs), key=lambda result: result.job.episode)
-
-
-def _account(run: TrainingRun, parts: list[RolloutResult], took_s: float, learning_s: float) -> dict[str, float]:
-    """Add the episodes of the iteration to the run's history; return their metrics, those that start from a jam apart."""
-    played = sum(part.metrics is not None for part in parts)
+def _account(run: TrainingRun, group: Group, took_s: float) -> dict[str, float]:
+    """Add the episodes of a group to the run's history; return their metrics, those that start from a jam apart."""
+    parts, played = group.parts, len(group.episodes)
     jammed = [part.metrics["delay"] for part in parts if part.metrics is not None and part.starts_jammed]
     calm = [part for part in parts if not part.starts_jammed]
     ended = [(part.job.task.network, part.metrics) for part in calm if part.metrics is not None]
@@ -97,7 +155,7 @@ def _account(run: TrainingRun, parts: list[RolloutResult], took_s: float, learni
         run.history[-1] |= {f"{OF_NETWORK}{name}": delay for name, delay in delays.items()}
         run.history[-1]["delay"] = float(np.nanmean(list(newest_delays(run).values())))
     seconds = {f"seconds/{key}": sum(part.seconds[key] for part in parts) / played for key in parts[0].seconds}
-    seconds |= {"seconds/learning": learning_s / played, "seconds/total": took_s / played}
+    seconds |= {"seconds/learning": group.learning_s / played, "seconds/total": took_s / played}
     from_jams = {"jam_start/episodes": float(len(jammed)), "jam_start/delay": float(np.mean(jammed))} if jammed else {}
     per_agent = {}
     if len(run.tasks) == 1:

@@ -248,7 +248,7 @@ def _learn(pool: Pool, tracker: Tracker, run: TrainingRun) -> None:
     for row in run.history:
         if row["steps"] > logged:  # the store was lost meanwhile, or the run deleted
             tracker.log(run.mlflow_id, row, int(row["steps"]))
-    total, together = experiment.all_episodes, experiment.episodes_per_update
+    total, together = experiment.all_episodes, experiment.episodes_per_iteration
     quarters = {total * k // 4 // together * together for k in range(4)}
     try:
         with console.progress(run.label, total, run.episode) as progress:
@@ -258,14 +258,14 @@ def _learn(pool: Pool, tracker: Tracker, run: TrainingRun) -> None:
                 if run.episode in quarters:
                     run.snapshot()
                 metrics = train_iteration(pool, run)
-                if not note and (note := notes.of_training(run.label, metrics)):
+                if not note and (note := notes.of_training(run.label, metrics[-1])):
                     logger.warning(note)
                 run.stage_checkpoint()
                 times += 1
-                step = int(run.history[-1]["steps"])
-                if step > logged:
-                    tracker.log(run.mlflow_id, metrics, step)
-                progress.update(run.episode, _summary(newest_delays(run), metrics))
+                for row in metrics:
+                    if row["steps"] > logged:
+                        tracker.log(run.mlflow_id, row, int(row["steps"]))
+                progress.update(run.episode, _summary(newest_delays(run), metrics[-1]))
                 if times % experiment.checkpoint_every == 0:
                     run.save()
     finally:
