@@ -125,6 +125,14 @@ class Jointq(MappoInd[JointqConfig]):
         """Return the values v^i of the agents, in normalised units."""
         return critic.get_submodule("base")(obs, state)[..., 0]
 
+    def estimate(self, batch: Batch) -> CriticEstimates:
+        """Return the values, their residuals, and the critic's outputs in normalised units: `value`, `own` and `others`."""
+        outputs = self.critic.base(batch.obs, batch.state)
+        v, own, others = self.critic.heads(outputs[:-1], batch.extras["probs"])
+        value = self.returns.restore(outputs[..., 0])
+        residual = self.return_residual(batch, self.critic_reward(batch), value)
+        return CriticEstimates(value, residual, {"value": v, "own": own, "others": others})
+
     def advantage(
         self, batch: Batch, estimates: CriticEstimates
     ) -> tuple[Float[Tensor, "T B N"], dict[str, Tensor], dict[str, float]]:
@@ -132,7 +140,7 @@ class Jointq(MappoInd[JointqConfig]):
         config, value, gae = self.config, estimates.value, estimates.residual
         done = (batch.terminated, batch.truncated)
         target = ops.one_step_target(batch.reward, value, gae + value[:-1], *done, config.gamma)
-        v, own, others = self.critic(batch.obs[:-1], batch.state[:-1], batch.extras["probs"])
+        v, own, others = (estimates.extras[name] for name in ("value", "own", "others"))
         unit = self.residual.deviation
         self.residual.update(target - value[:-1])
         residual = (target - value[:-1]) / self.residual.deviation

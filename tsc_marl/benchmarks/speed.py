@@ -164,8 +164,8 @@ def _against_sumo_rl(libsumo: bool) -> dict[str, Measure]:
 
 
 def _training() -> dict[str, Measure]:
-    """Acting, learning and the second worker, with jointq's first updates on grid4x4."""
-    acting, learning, speedup = [], [], []
+    """Acting, learning and the second worker, with jointq's first iterations on grid4x4."""
+    acting, whole, speedup = [], [], []
     experiment = parse(["--network", "grid4x4", "--algos", "jointq", "--workers", "2"])
     (task,), paused = experiment.tasks(), experiment.concurrent_episodes
     with tempfile.TemporaryDirectory() as folder, Pool(1) as one, Pool(2, concurrent_episodes=paused) as two:
@@ -182,10 +182,10 @@ def _training() -> dict[str, Measure]:
             speedup.append(seconds[0] / seconds[1])
             spent = train_iteration(two, run)[-1]
             acting.append(spent["seconds/acting"] / (spent["seconds/simulation"] + spent["seconds/acting"]))
-            learning.append(spent["seconds/learning"] / spent["seconds/total"])
+            whole.append(spent["seconds/total"] / (seconds[1] / len(jobs)))
     return {
         "acting": Measure(acting, "<= 0.20", "share of a rollout, jointq on grid4x4", lambda share: share <= 0.2),
-        "learning": Measure(learning, "<= 0.40", "share of training with two workers", lambda share: share <= 0.4),
+        "learning": Measure(whole, "<= 1.5", "training over playing its episodes, two workers", lambda ratio: ratio <= 1.5),
         "workers": Measure(speedup, ">= 1.8", "rollouts of two workers over one", lambda ratio: ratio >= 1.8),
     }
 

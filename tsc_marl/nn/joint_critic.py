@@ -24,7 +24,11 @@ class JointCritic(nn.Module):
 
     def forward(self, obs: Tensor, state: Tensor, probs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return v [..., N] and the centred heads [..., N, A], in normalised units."""
-        v, own, others = self.base(obs, state).split([1, self.n_actions, self.n_actions], dim=-1)
+        return self.heads(self.base(obs, state), probs)
+
+    def heads(self, outputs: Tensor, probs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return v and the centred heads in outputs of the trunk."""
+        v, own, others = outputs.split([1, self.n_actions, self.n_actions], dim=-1)
         return v.squeeze(-1), ops.centre_under_policy(own, probs), ops.centre_under_policy(others, probs)
 
     def interaction(self, v: Tensor, own_taken: Tensor, state: Tensor) -> Tensor:
