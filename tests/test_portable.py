@@ -177,6 +177,7 @@ def test_a_training_starts_at_the_given_weights(home, capsys, caplog, tmp_path):
         assert torch.equal(begun[name], weight if name.startswith(("actor.", "critic.")) else torch.zeros_like(weight))
     assert any(not torch.equal(last.training["weights"][name], weight) for name, weight in given.items())
     assert not first.training["optimisers"]["actor_optimiser"]["state"]
+    assert last.origin.endswith(f" on grid2x2, after {SHIPPED.origin}")
     (run,) = MlflowClient(f"sqlite:///{home.folder / 'mlflow.db'}").search_runs(["1"], "tags.kind = 'training'")
     digest = hashlib.sha256(PRETRAINED.read_bytes()).hexdigest()[:16]
     for values in (run.data.tags, run.data.params):

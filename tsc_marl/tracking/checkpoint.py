@@ -84,6 +84,8 @@ class Checkpoint:
     """`Observation.version` of the training."""
     others: Annotated[dict[StrictStr, Settings], AfterValidator(_check_others)] = field(default_factory=dict)
     """Of the further networks of the training by name: `buffers`, the state beside the weights, `replay` and `fingerprint`."""
+    before: StrictStr = ""
+    """What the weights that the training started from had learned from."""
 
     def weights_only(self) -> "Checkpoint":
         """Return what acting and fine-tuning need; a training cannot go on from it."""
@@ -105,7 +107,8 @@ class Checkpoint:
     @property
     def origin(self) -> str:
         """What the weights learned from, as part of a sentence."""
-        return f"{self.episode} episodes with {self.algorithm} on {listed(self.networks)}"
+        own = f"{self.episode} episodes with {self.algorithm} on {listed(self.networks)}"
+        return f"{own}, after {self.before}" if self.before else own
 
     @property
     def networks(self) -> list[str]:

@@ -48,12 +48,13 @@ class TrainingRun:
         self.learners: dict[str, Learner] = dict(zip(self.tasks, made, strict=True))
         self.episode = 0
         self.history: list[dict[str, float]] = []
-        self.mlflow_id = ""
+        self.mlflow_id = self.before = ""
         if folder.checkpoint.exists():
             self._load(checkpoint.load(folder.checkpoint))
         elif self.experiment.start_from:
             kept = start.Start(self.experiment.start_from, RunFolder(folder.path.parent).start)
             kept.check_digest(self.experiment.start_digest)
+            self.before = kept.saved.origin
             logger.info(f"{self.label} {kept.give(self.learner.algorithm, next(iter(self.tasks.values())))}")
         self.stage_checkpoint()
 
@@ -91,7 +92,7 @@ class TrainingRun:
         staged = Checkpoint(
             **self._settings(), training=copy.deepcopy(self.learner.algorithm.training_state()), episode=self.episode,
             history=list(self.history), mlflow_id=self.mlflow_id, fingerprint=self.fingerprints[self.experiment.network[0]],
-            replay=replay and replay.state(), others=further,
+            replay=replay and replay.state(), others=further, before=self.before,
         )  # fmt: skip
         self._staged = staged if self.episode < self.experiment.all_episodes else _without_replay(staged)
 
@@ -161,7 +162,7 @@ class TrainingRun:
         except (RuntimeError, KeyError, ValueError, AttributeError, TypeError) as error:
             reason = " ".join(str(error).split())
             raise UserError(f"checkpoint {path} does not fit this version ({reason}); remove it to start anew") from None
-        self.history, self.episode, self.mlflow_id = saved.history, saved.episode, saved.mlflow_id
+        self.history, self.episode, self.mlflow_id, self.before = saved.history, saved.episode, saved.mlflow_id, saved.before
         for learner in self.learners.values():
             learner.first = self.episode == 0
 
