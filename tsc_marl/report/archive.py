@@ -20,9 +20,9 @@ from tsc_marl.paths import file_name, temporary_folder
 from tsc_marl.report import archive_page
 from tsc_marl.report.archive_file import FORMAT, SUFFIX, check_training, pack, read_file
 from tsc_marl.tracking import sealed
+from tsc_marl.tracking.curves import is_evaluated
 from tsc_marl.tracking.run_folder import EVALUATION, RunFolder
 from tsc_marl.tracking.stored_runs import StoredRuns
-from tsc_marl.tracking.training_record import FINAL
 
 logger = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ def _export(network: str, choice: RunFilter) -> _Export:
     families: dict[str, list[Any]] = defaultdict(list)
     for run in store.finished():
         parent = run.data.tags.get("mlflow.parentRunId")
-        if parent in chosen and parent and FINAL in run.data.metrics:
+        if parent in chosen and parent and is_evaluated(run.data.metrics):
             families[parent].append(run)
     export, parents = _Export(), store.families()
     for parent, runs in families.items():

@@ -19,7 +19,7 @@ OF_NETWORK = "delay/"
 
 
 def train_iteration(pool: Pool, run: TrainingRun) -> dict[str, float]:
-    """Play a few episodes side by side and learn from them, once or after each of their rollouts.
+    """Play a few episodes side by side and learn from them, once or after each of their rollouts; return their metrics.
 
     Networks may have episodes of different lengths: the longer ones go on alone.
     """
@@ -38,7 +38,9 @@ def train_iteration(pool: Pool, run: TrainingRun) -> dict[str, float]:
         collected = time.monotonic()
         metrics += _learn(run, rollout, progress)
         learning += time.monotonic() - collected
-    return _account(run, parts, time.monotonic() - start, learning) | _of_all(run, mean_metrics(metrics))
+    iteration = _account(run, parts, time.monotonic() - start, learning) | _of_all(run, mean_metrics(metrics))
+    run.metrics.append(iteration)
+    return iteration
 
 
 def _learn(run: TrainingRun, rollout: list[RolloutResult], progress: float) -> list[dict[str, float]]:
