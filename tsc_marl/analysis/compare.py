@@ -17,7 +17,7 @@ from tsc_marl.sim import fingerprint
 from tsc_marl.sim.scenario import typed
 from tsc_marl.tracking import renames
 from tsc_marl.tracking.curves import from_store, is_evaluated, stored_names
-from tsc_marl.tracking.stored_runs import IMPORTED, StoredRuns
+from tsc_marl.tracking.stored_runs import IMPORTED, SYSTEM, StoredRuns
 from tsc_marl.tracking.training_record import CURVES, EvaluationRows, StoredTraining, validate
 
 logger = logging.getLogger(__name__)
@@ -212,7 +212,8 @@ def _training(store: StoredRuns, run: Any, curves: Mapping[str, np.ndarray]) -> 
         run.info.run_id, renames.variant(tags["algorithm"]), int(tags["seed"]), params | files | {"SUMO": tags["sumo_version"]},
         np.array([episode["delay"] for episode in episodes]),
         float(np.mean([episode.values.get("gridlock", np.nan) for episode in episodes])),
-        {name: values for name, (_, values) in _columns(curves)}, tags, run.data.metrics,
+        {name: values for name, (_, values) in _columns(curves)}, tags,
+        {name: value for name, value in run.data.metrics.items() if not name.startswith(SYSTEM)},
     )  # fmt: skip
 
 

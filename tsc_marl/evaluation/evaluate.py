@@ -172,13 +172,15 @@ def _conditions(task: Task, *others: Task) -> dict[str, Any]:
     return played | {name: asdict(part) for name, part in parts.items()}
 
 
-def comparison_metrics(results: Results, first: Sequence[str] = ()) -> dict[str, float]:
-    """Return the delay [s] of each policy as a metric of the run that compares them, of at most `MOST` policies.
+def comparison_metrics(results: Results, named: Sequence[str], first: Sequence[str] = ()) -> dict[str, float]:
+    """Return the delay [s] of each policy, and what else was asked for, as metrics of the run that compares them.
 
     Args:
-        results: of the policies.
+        results: of the policies; at most `MOST` of them are there.
+        named: further metrics (`sim.metrics`).
         first: policies that come before the others where there are too many.
     """
-    names = list(dict.fromkeys([*first, *results]))[:MOST]
-    keys = metric_names(f"{DELAY}/{name}" for name in names)
-    return {keys[f"{DELAY}/{name}"]: statistics.mean(results[name], "delay") for name in names}
+    labels = {"delay": DELAY} | {metrics.label(name): f"eval_{metrics.label(name)}" for name in named}
+    policies = list(dict.fromkeys([*first, *results]))[:MOST]
+    values = {f"{key}/{name}": statistics.mean(results[name], label) for label, key in labels.items() for name in policies}
+    return {legal: values[name] for name, legal in metric_names(values).items()}

@@ -165,7 +165,7 @@ def _log(task: Task, results: Results, files: Sequence[Path]) -> None:
     tracker = Tracker(task.network)
     tags = {"kind": "evaluation", "network": task.network} | fingerprint.tags(task.scenario)
     run = tracker.start(f"evaluation of {', '.join(results)}", tags, {})
-    tracker.log(run, comparison_metrics(results), 0)
+    tracker.log(run, comparison_metrics(results, task.metrics), 0)
     tracker.describe(run, tables.markdown(results, task.metrics))
     for path in files:
         tracker.artifact(run, path)

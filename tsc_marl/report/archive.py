@@ -120,13 +120,14 @@ def _record(store: StoredRuns, run: Any) -> dict[str, Any]:
     return {"run": store.record(run), "evaluation": store.evaluation(run.info.run_id, run.info.artifact_uri)}
 
 
-def read(folder: Path) -> tuple[int, int]:
+def read(folder: Path) -> tuple[int, int, list[str]]:
     """Import the trainings of a folder and its subfolders into the store; those that the store has stay as they are.
 
     Args:
         folder: folder of an export.
 
-    Returns the number of imported files, and that of files left out: the store has their run, or it is being trained here.
+    Returns the number of imported files, that of files left out (the store has their run, or it is being trained here), and the
+    names of their networks.
 
     Raises:
         UserError: when the folder has no export, or a file is damaged; nothing is imported then. Also when the store refuses
@@ -145,7 +146,7 @@ def read(folder: Path) -> tuple[int, int]:
             content = read_file(path)  # once more: all of them at once would fill the memory
             taken += _import(content, stores[content["network"]], stored)
             progress.advance()
-    return taken, len(paths) - taken
+    return taken, len(paths) - taken, networks
 
 
 def _check(paths: Sequence[Path]) -> tuple[list[str], int]:

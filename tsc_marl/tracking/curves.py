@@ -95,9 +95,15 @@ def check_state(state: Mapping[str, Any]) -> None:
         raise ValueError("its metrics of the updates have no names, or no values")
 
 
-def shown(metrics: Mapping[str, float]) -> dict[str, float]:
-    """Return the metrics that a person follows, by their names in MLflow."""
-    return {SHOWN[name]: value for name, value in metrics.items() if name in SHOWN}
+def shown(metrics: Mapping[str, float], named: Iterable[str] = ()) -> dict[str, float]:
+    """Return the metrics that a person follows, by their names in MLflow.
+
+    Args:
+        metrics: by their names inside the program.
+        named: labels of the figures of the final evaluation that the user asked for.
+    """
+    names = {f"eval/{label}": f"eval_{label}" for label in named} | SHOWN
+    return {names[name]: value for name, value in metrics.items() if name in names}
 
 
 def is_evaluated(metrics: Mapping[str, float]) -> bool:
@@ -161,7 +167,7 @@ def read(path: Path, expected: str) -> Curves:
 
     if checksum(path) != expected:
         raise UserError(f"{path.name} differs from its checksum")
-    table = pd.read_csv(path, dtype={"signal": str}, keep_default_na=False, na_values={"signal": []}, na_filter=True)
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
     table = table.apply(lambda column: column if column.name == "signal" else pd.to_numeric(column, errors="coerce"))
     if path.name == CURVES:
         own = {stored_name: name for name, stored_name in TRAINING.items()}

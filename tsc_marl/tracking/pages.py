@@ -21,6 +21,15 @@ GROUP = "algorithm"
 """Tag by whose values the curves are averaged."""
 COLUMNS = (DELAY, TRAINING["minutes"], "eval_worst_approach_s", "eval_never_inserted_veh")
 """Metrics in the table of runs."""
+SECTIONS = (
+    ("delay", "Delay over training episodes", 1, True),
+    ("final", "Final policies, and minutes of training", 2, True),
+    ("learning", "Learning", 3, False),
+    ("speed", "Seconds of an episode", 3, False),
+    ("model", "Model metrics", 3, False),
+    ("system", "System metrics", 3, False),
+)
+"""Sections of the page: key, title, columns, and whether it is open. The last two are MLflow's own, for all other metrics."""
 SPEED = ("simulation_s", "acting_s", "learning_s")
 
 
@@ -53,22 +62,25 @@ def settings() -> dict[str, str]:
 
 def _state() -> dict[str, Any]:
     """Return the view: what MLflow's button *Share* writes."""
-    sections = {"answer": "Delay [s] over training episodes", "learning": "Learning", "speed": "Seconds of an episode"}
     learning = ("reward", "entropy_nat", "kl_nat", "policy_loss", "critic_loss", "explained_variance")
-    charts = [_curve("answer", TRAINING["delay"]), _bar("answer", DELAY), _bar("answer", TRAINING["minutes"])]
+    charts = [_curve("delay", TRAINING["delay"]) | {"scaleType": "log"}]
+    charts += [_bar("final", DELAY), _bar("final", TRAINING["minutes"])]
     charts += [_curve("learning", name) for name in learning] + [_bar("speed", name) for name in SPEED]
     return {
         "searchFilter": "tags.kind = 'training'", "orderByKey": f"metrics.`{DELAY}`", "orderByAsc": True,
         "selectedColumns": [*(f"metrics.`{name}`" for name in COLUMNS), "attributes.`Models`", "attributes.`Dataset`"],
         "runsHiddenMode": "SHOW_ALL", "useGroupedValuesInCharts": True, "hideEmptyCharts": True, "isAccordionReordered": True,
         "groupBy": {"aggregateFunction": "average", "groupByKeys": [{"mode": "tag", "groupByData": GROUP}]},
-        "compareRunSections": [_section(key, name, key == "answer") for key, name in sections.items()],
+        "compareRunSections": [_section(*section) for section in SECTIONS],
         "compareRunCharts": charts,
     }  # fmt: skip
 
 
-def _section(key: str, name: str, is_open: bool) -> dict[str, Any]:
-    return {"uuid": key, "name": name, "display": is_open, "isReordered": True, "deleted": False, "isGenerated": False}
+def _section(key: str, name: str, columns: int, is_open: bool) -> dict[str, Any]:
+    return {
+        "uuid": key, "name": name, "display": is_open, "isReordered": True, "deleted": False, "isGenerated": False,
+        "columns": columns, "cardHeight": 360,
+    }  # fmt: skip
 
 
 def _curve(section: str, metric: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Policies by name: a classical controller, `pretrained`, an algorithm (its newest finished run), a run id, a model, or a file."""
+"""Policies by name: a classical controller, `pretrained`, an algorithm (its newest run), a run id, a model, or a file."""
 
 import logging
 from collections.abc import Sequence

@@ -52,6 +52,10 @@ class StoredRuns:
         """
         return registry.run_of(self._client, address)
 
+    def describe_experiment(self, markdown: str) -> None:
+        """Set the description of the experiment in the UI, in Markdown; a longer one than MLflow takes is cut."""
+        self.client.set_experiment_tag(self.experiment_id, "mlflow.note.content", markdown[:5000])
+
     def experiments(self) -> dict[str, str]:
         """Return the id of each experiment by its name."""
         return {experiment.name: experiment.experiment_id for experiment in self.client.search_experiments()}

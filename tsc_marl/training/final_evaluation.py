@@ -25,6 +25,7 @@ from tsc_marl.rollout.policies import ControllerPolicy, Policy
 from tsc_marl.rollout.pool import Pool
 from tsc_marl.rollout.task import Task
 from tsc_marl.sim import fingerprint
+from tsc_marl.sim.metrics import label
 from tsc_marl.sim.scenario import typed
 from tsc_marl.tracking import curves
 from tsc_marl.tracking.policies import find_policy
@@ -57,7 +58,7 @@ def evaluate_and_report(pool: Pool, tracker: Tracker, trainings: list[TrainingRu
     learning_curve.draw(folder.learning_curve, histories, baseline_delays, title)
     for path in (*files, folder.learning_curve):
         tracker.artifact(parent, path)
-    tracker.log(parent, comparison_metrics(results, [run.label for run in trainings]), 0)
+    tracker.log(parent, comparison_metrics(results, experiment.metrics, [run.label for run in trainings]), 0)
     tracker.describe(parent, f"{_markdown(by_network, experiment)}\n\n{_links(tracker, trainings)}")
     _show(trainings, by_network)
     for note in notes.from_metrics(results):
@@ -165,7 +166,7 @@ def _log_evaluation(tracker: Tracker, run: TrainingRun, by_network: ByNetwork, b
     means = {f"eval/{metric}": statistics.mean(episodes, metric) for metric in episodes[0].values}
     means["eval/median_delay"] = float(np.median([episode["delay"] for episode in episodes]))
     if tracker.logged_until(run.mlflow_id, curves.FINAL["eval/delay"]) < run.episode:
-        tracker.log(run.mlflow_id, curves.shown(means), run.episode)
+        tracker.log(run.mlflow_id, curves.shown(means, map(label, run.experiment.metrics)), run.episode)
     _keep(tracker, run, baseline_delays, _write(run.folder, run.experiment, own), means["eval/delay"])
     shown = (run.label, *run.experiment.baselines)
     beside = {network: {name: of for name, of in results.items() if name in shown} for network, results in by_network.items()}
