@@ -29,7 +29,8 @@ def _experiments() -> dict[str, str]:
     for experiment in found:
         for name, value in pages.tags().items():
             if experiment.tags.get(name) != value:
-                store.client.set_experiment_tag(experiment.experiment_id, name, value)
+                with contextlib.suppress(UserError):  # a store that one may only read
+                    store.client.set_experiment_tag(experiment.experiment_id, name, value)
     return {experiment.name: experiment.experiment_id for experiment in found}
 
 
