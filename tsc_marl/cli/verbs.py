@@ -42,8 +42,9 @@ def train(argv: list[str]) -> None:
     from tsc_marl.training import loop as module
     from tsc_marl.training import settings
 
-    folder = module.train(argv)
-    _describe([settings.read(RunFolder(folder)).network_name])
+    folder = RunFolder(module.train(argv))
+    if folder.finished.exists() and not folder.log.exists():  # a study describes its networks at its own end
+        _describe([settings.read(folder).network_name])
 
 
 def _describe(networks: "Iterable[str]") -> None:
