@@ -143,7 +143,7 @@ def test_artifacts(runs, client, home):
 def test_a_policy_is_a_registered_model(runs, client, home, capsys):
     run = runs["jointq", "1"]
     newest, best = (client.get_model_version_by_alias("cross-jointq", alias) for alias in ("newest", "best"))
-    assert (newest.version, newest.run_id) == ("2", run.info.run_id)
+    assert (int(newest.version), newest.run_id) == (2, run.info.run_id)
     versions = client.search_model_versions("name='cross-jointq'")
     delays = {version.run_id: float(version.tags["eval_delay_s"]) for version in versions}
     assert delays[best.run_id] == min(delays.values())
