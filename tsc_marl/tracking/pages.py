@@ -51,12 +51,18 @@ def address(experiment_id: str) -> str:
     return f"/#/experiments/{experiment_id}/runs?{urlencode(query, quote_via=quote)}"
 
 
+def picture(run_id: str, artifact: str) -> str:
+    """Return an artifact of a run as a picture in a description, in Markdown."""
+    return f"![{artifact}](get-artifact?{urlencode({'path': artifact, 'run_uuid': run_id})})"
+
+
 def settings() -> dict[str, str]:
     """Return what a browser keeps for MLflow's pages: for machine learning, no assistant, a colour for each algorithm."""
     groups = {f"tag.{GROUP}.{name}": colour for name, colour in colours.of_algorithms().items()}
     return {
         "mlflow.workflowType_v1": '"machine_learning"', "mlflow.assistant.panelOpen_v1": "false",
         "mlflow.assistant.fab.autoOpenedOnFirstLoad_v1": "true", "experimentRunColors": json.dumps(groups),
+        "_mlflow_model_registry_promo_modal_dismissed_v1": "true",
     }  # fmt: skip
 
 

@@ -27,7 +27,7 @@ from tsc_marl.rollout.task import Task
 from tsc_marl.sim import fingerprint
 from tsc_marl.sim.metrics import label
 from tsc_marl.sim.scenario import typed
-from tsc_marl.tracking import curves
+from tsc_marl.tracking import curves, pages
 from tsc_marl.tracking.policies import find_policy
 from tsc_marl.tracking.registry import DELAY, NEWEST, SCHEME, model_name
 from tsc_marl.tracking.run_folder import RunFolder, TrainingFolder
@@ -59,7 +59,7 @@ def evaluate_and_report(pool: Pool, tracker: Tracker, trainings: list[TrainingRu
     for path in (*files, folder.learning_curve):
         tracker.artifact(parent, path)
     tracker.log(parent, comparison_metrics(results, experiment.metrics, [run.label for run in trainings]), 0)
-    tracker.describe(parent, f"{_markdown(by_network, experiment)}\n\n{_links(tracker, trainings)}")
+    tracker.describe(parent, f"{_answer(tracker, trainings, results, parent)}\n\n{_markdown(by_network, experiment)}")
     _show(trainings, by_network)
     for note in notes.from_metrics(results):
         logger.info(note)
@@ -139,10 +139,12 @@ def _markdown(by_network: ByNetwork, experiment: ExperimentConfig) -> str:
     return tables.markdown(next(iter(by_network.values())), experiment.metrics)
 
 
-def _links(tracker: Tracker, trainings: Sequence[TrainingRun]) -> str:
-    """Return a line with a link to each training of the command, in Markdown."""
-    of_runs = [f"[{run.label}](#/experiments/{tracker.experiment_id}/runs/{run.mlflow_id})" for run in trainings if run.mlflow_id]
-    return f"Trainings: {', '.join(of_runs)}. Their curves: `learning_curve.png` among the artifacts."
+def _answer(tracker: Tracker, trainings: Sequence[TrainingRun], results: Results, parent: str) -> str:
+    """Return the delays, best first, with a link to each training, and the learning curves, in Markdown."""
+    links = {run.label: f"[{run.label}](#/experiments/{tracker.experiment_id}/runs/{run.mlflow_id})" for run in trainings}
+    delays = {name: statistics.mean(episodes, "delay") for name, episodes in results.items()}
+    ranked = [f"{links.get(name, name)} {delays[name]:.1f} s" for name in sorted(delays, key=lambda name: delays[name])]
+    return f"**Delay, best first:** {', '.join(ranked)}\n\n{pages.picture(parent, 'learning_curve.png')}"
 
 
 def _next_commands(experiment: ExperimentConfig, folder: RunFolder) -> str:
