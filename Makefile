@@ -76,13 +76,13 @@ release: .venv/installed  ## write the weights of POLICY alone as a small file O
 pretrained: .venv/installed  ## make the policy that comes with the program from the checkpoint FROM
 	$(TSC) release --policy $(FROM) --mean-of 3 --out tsc_marl/pretrained/policy.safetensors
 
-watch: .venv/installed  ## show POLICY (algorithm, run id, controller, pretrained) in sumo-gui
+watch: .venv/installed  ## show POLICY (algorithm, run id, model, controller, pretrained) in sumo-gui
 	$(TSC) watch --network $(NET) $(call option,policy,$(POLICY)) $(call option,timing-preset,$(TIMING)) $(ARGS)
 
 video: .venv/installed  ## draw a clip of POLICY="a b" side by side as GIF or MP4 file OUT
 	$(TSC) video --network $(NET) $(call option,policy,$(POLICY)) $(call option,out,$(OUT)) $(call option,timing-preset,$(TIMING)) $(ARGS)
 
-ui: .venv/installed  ## open MLflow on http://127.0.0.1:5000
+ui: .venv/installed  ## show the curves of the trainings in MLflow, on http://127.0.0.1:5000
 	$(TSC) ui $(ARGS)
 
 networks: .venv/installed  ## list the road networks

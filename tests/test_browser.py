@@ -11,6 +11,8 @@ import pytest
 from helpers.cli import serves, until
 from mlflow import MlflowClient
 
+from tsc_marl.tracking import colours
+
 pytest_plugins = ["helpers.fixtures"]
 pytestmark = pytest.mark.slow
 
@@ -60,7 +62,7 @@ def runs(home):
 
 @pytest.fixture(scope="module")
 def ui(home):
-    """`make ui`: the address, and what it message."""
+    """`make ui`: the address, and the link that it prints."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -68,7 +70,9 @@ def ui(home):
 
     try:
         until(lambda: serves(port), 120)
-        yield f"http://127.0.0.1:{port}", process.stdout.readline()
+        line = next(line for line in process.stdout if "/curves/" in line)
+        assert len(line) <= 80
+        yield f"http://127.0.0.1:{port}", line.split()[0]
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
@@ -84,26 +88,39 @@ def test_the_experiment_shows_its_runs(ui, page, runs):
     assert [url for url in page.asked if not url.startswith((base, "data:", "blob:"))] == []
 
 
-def test_the_link_that_it_prints_shows_the_curves_best_first(ui, page, runs):
-    _, message = ui
-    (link,) = re.findall(r"grid2x2, curves of the trainings, best first: (\S+)", message)
+def test_the_link_that_it_prints_shows_the_delay_of_both_algorithms_in_one_chart(ui, page):
+    _, link = ui
     page.goto(link)
-    page.locator(".js-plotly-plot .scatterlayer .js-line").first.wait_for(state="attached")
-    shown = page.get_by_role("link", name=re.compile("seed 0")).all_inner_texts()
-    best_first = sorted((runs["mappo"], runs["jointq"]), key=lambda run: run.data.metrics["eval/delay"])
-    assert shown[:2] == [run.info.run_name for run in best_first]
+    chart = page.get_by_test_id("experiment-view-compare-runs-card").first
+    for name in ("mappo", "jointq"):
+        chart.get_by_text(f"{name} (delay_s)").wait_for()
+    chart.locator(".scatterlayer .js-line").nth(1).wait_for(state="attached")
+    lines = chart.locator(".scatterlayer .js-line").evaluate_all("lines => lines.map(line => getComputedStyle(line).stroke)")
+    expected = [colours.of_algorithms()[name].lower() for name in ("jointq", "mappo")]
+    assert {f"#{bytes(map(int, re.findall('[0-9]+', line)[:3])).hex()}" for line in lines} >= set(expected)
+    assert page.get_by_text("GenAI", exact=True).count() <= 1  # the switch alone
+    assert [url for url in page.asked if not url.startswith((ui[0], "data:", "blob:"))] == []
+
+
+def test_three_clicks_lead_to_the_policies(ui, page, runs):
+    _, link = ui
+    page.goto(link)
+    page.get_by_role("link", name="Model registry").click()
+    for name in ("mappo", "jointq"):
+        page.get_by_role("link", name=f"grid2x2-{name}", exact=True).wait_for()
+    page.get_by_role("link", name="grid2x2-jointq", exact=True).click()
+    page.get_by_text("newest").first.wait_for()
+    page.get_by_text("best").first.wait_for()
 
 
 def test_two_runs_compared_show_both_curves(ui, page, runs):
     base, _ = ui
     both = json.dumps([runs[name].info.run_id for name in ("mappo", "jointq")])
     page.goto(f'{base}/#/compare-runs?runs={both}&experiments=["{runs["mappo"].info.experiment_id}"]')
-    page.get_by_role("link", name="agent/A0/reward").click()
+    page.get_by_role("link", name="delay_s", exact=True).click()
     page.locator(".scatterlayer .js-line").nth(1).wait_for(state="attached")
     for name in ("mappo", "jointq"):
-        page.get_by_text(f"{runs[name].info.run_name} (agent/A0/reward)").first.wait_for()
-    lines = page.locator(".scatterlayer .js-line").evaluate_all("lines => lines.map(line => line.getAttribute('d'))")
-    assert len({line for line in lines if line}) >= 2
+        page.get_by_text(f"{runs[name].info.run_name} (delay_s)").first.wait_for()
 
 
 def test_a_run_page_shows_its_description(ui, page, runs):

@@ -1,13 +1,13 @@
 """Names that come from files, and folders with any name: nothing is lost, and people read the real name."""
 
 import contextlib
-import json
 import os
 import re
 import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 from helpers.cli import ROOT, Home
 from hypothesis import given
@@ -17,10 +17,12 @@ from mlflow.utils.validation import _validate_metric_name, _validate_param_name
 
 from tsc_marl.analysis import compare
 from tsc_marl.console import make_line
+from tsc_marl.errors import UserError
 from tsc_marl.paths import LONGEST_NAME, file_name
 from tsc_marl.report import network_data
+from tsc_marl.tracking import curves
 from tsc_marl.tracking.metric_names import LONGEST, metric_names
-from tsc_marl.tracking.store import NAMES, Tracker
+from tsc_marl.tracking.store import Tracker
 from tsc_marl.tracking.stored_runs import StoredRuns
 from tsc_marl.viz import learning_curve
 
@@ -73,31 +75,22 @@ def here(home, monkeypatch):
     return home
 
 
-def test_all_signals_are_tracked_and_the_run_keeps_their_real_names(here):
-    tracker = Tracker("town")
-    run = tracker.start("a run", {}, {"sim.reward": "delay", "a#b": 1})
-    metrics = {name: float(i) for i, name in enumerate(signal_metrics(SIGNALS))}
-    for step in (1, 2):
-        tracker.log(run, metrics | {"delay": 5.0}, step)
-    tracker.end(run, "FINISHED")
-    assert not tracker.lost
-    stored = StoredRuns("town")
-    data = stored.client.get_run(run).data
-    real = json.loads(stored.download(run, NAMES).read_text(encoding="utf-8"))
-    assert {real.get(name, name): value for name, value in data.metrics.items()} == metrics | {"delay": 5.0}
-    assert "agent/cluster_901_902_-23-2more/reward" in real
-    assert "agent/123/reward" not in real
-    assert data.params == {"sim.reward": "delay", "a-23-b": "1"}
-    curves = stored.histories({run: data.metrics})[run]
-    assert {name: points[:, 1].tolist() for name, points in curves.items()} == {n: [v, v] for n, v in data.metrics.items()}
+def test_a_table_keeps_the_names_of_all_signals(tmp_path):
+    names = [*signal_metrics(SIGNALS), "delay", "traffic/queue"]
+    steps = {"episode": [2.0, 4.0], "steps": [240.0, 480.0]}
+    points = {name: np.array([[240.0, i], [480.0, i + 0.5]]) for i, name in enumerate(names)}
+    points |= {name: np.stack([steps["steps"], values], 1) for name, values in steps.items()}
+    of_updates, of_signals = (curves.read(path, curves.checksum(path)) for path in curves.write(points, tmp_path))
+    found = curves.over_decisions(of_updates | of_signals)
+    assert {name: values.tolist() for name, values in found.items()} == {name: values.tolist() for name, values in points.items()}
 
 
-def test_a_run_with_legal_names_has_no_file_of_names(here):
-    tracker = Tracker("town")
-    run = tracker.start("a run", {}, {})
-    tracker.log(run, dict.fromkeys(signal_metrics(["A0", "J 1", "Été"]), 1.0), 1)
-    tracker.end(run, "FINISHED")
-    assert tracker.client.list_artifacts(run) == []
+def test_a_damaged_table_is_refused(tmp_path):
+    (path,) = curves.write({name: np.array([[120.0, 2.0], [240.0, 4.0]]) for name in ("episode", "steps", "delay")}, tmp_path)
+    whole, expected = path.read_bytes(), curves.checksum(path)
+    path.write_bytes(whole.replace(b"4", b"5"))
+    with pytest.raises(UserError, match=r"curves.csv differs from its checksum"):
+        curves.read(path, expected)
 
 
 @pytest.mark.parametrize("name", HOMES)

@@ -236,7 +236,7 @@ def test_a_run_without_its_store_gets_into_it_later(new_home, capsys):
     assert set(home.statuses().values()) == {"FINISHED"}
     (run,) = [run for run in runs_of(home) if run.data.tags["kind"] == "training"]
     client = MlflowClient(f"sqlite:///{home.folder / 'mlflow.db'}")
-    assert [entry.value for entry in client.get_metric_history(run.info.run_id, "episode")] == [2, 4, 6, 8]
+    assert [entry.step for entry in client.get_metric_history(run.info.run_id, "delay_s")] == [2, 4, 6, 8]
 
 
 @pytest.mark.sumo

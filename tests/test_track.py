@@ -10,10 +10,12 @@ import threading
 import time
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from helpers.cli import ROOT, one_line, serves, until
 from mlflow import MlflowClient
+from mlflow.models import Model
 
 from tsc_marl import algos, deploy
 from tsc_marl.config import COMMAND_ONLY, parse
@@ -27,6 +29,7 @@ pytest_plugins = ["helpers.fixtures"]
 
 QUICK = "--eval-seeds 1 2 --baselines max_pressure --algo.epochs 1 --workers 2"
 LINE = f"train --network cross --algos mappo jointq --seeds 0 1 --episodes 4 {QUICK}"
+TRAINED = {"checkpoint.pt", "config.json", "curves.csv", "signals.csv", "signals.png"}
 DECISIONS = 120  # of cross: 600 s, one every 5 s
 
 
@@ -99,27 +102,79 @@ def test_a_filter_chooses_by_a_param(home, capsys):
 @pytest.mark.parametrize("name", ["mappo", "jointq"])
 def test_metrics_of_each_update(runs, client, home, name):
     run = runs[name, "0"]
-    names = {"delay", "reward", "minutes", "episode", "traffic/queue", "policy/entropy", "seconds/simulation", "loss/critic"}
-    names |= {key for key in run.data.metrics if key.startswith("agent/")}
-    (agent,) = {key.split("/")[1] for key in names if key.startswith("agent/")}
-    assert f"agent/{agent}/reward" in names
-    assert (f"agent/{agent}/effect_on_others" in names) == (name == "jointq")
-    for key in names:
-        assert [m.step for m in client.get_metric_history(run.info.run_id, key)] == [2 * DECISIONS, 4 * DECISIONS], key
-    assert run.data.metrics["episode"] == 4
+    metrics = {key: value for key, value in run.data.metrics.items() if not key.startswith("system/")}
+    assert len(metrics) <= 25
+    assert not [key for key in metrics if "/" in key]
+    for key in (
+        "delay_s",
+        "reward",
+        "training_min",
+        "entropy_nat",
+        "kl_nat",
+        "critic_loss",
+        "explained_variance",
+        "simulation_s",
+    ):
+        assert [m.step for m in client.get_metric_history(run.info.run_id, key)] == [2, 4], key
+    assert metrics["decisions"] == 4 * DECISIONS
+    curves = pd.read_csv(client.download_artifacts(run.info.run_id, "curves.csv"))
+    assert curves.decisions.tolist() == [2 * DECISIONS, 4 * DECISIONS]
+    assert curves.delay_s.iloc[-1] == pytest.approx(metrics["delay_s"])
+    assert {"traffic/queue", "grad_norm/actor"} <= set(curves.columns)
+    signals = pd.read_csv(client.download_artifacts(run.info.run_id, "signals.csv"))
+    assert (signals.episode.tolist(), signals.signal.nunique()) == ([2, 4], 1)
+    assert {"reward", "entropy"} <= set(signals.columns)
+    assert ("effect_on_others" in signals.columns) == (name == "jointq")
     written = json.loads((home.training / f"{name}-s0" / "evaluation.json").read_text(encoding="utf-8"))["results"][f"{name} s0"]
     assert [row["seed"] for row in written] == [1, 2]
-    assert run.data.metrics["eval/delay"] == pytest.approx(sum(row["delay"] for row in written) / 2)
+    assert metrics["eval_delay_s"] == pytest.approx(sum(row["delay"] for row in written) / 2)
 
 
 def test_artifacts(runs, client, home):
     for key, run in runs.items():
-        expected = {"evaluation.json", "learning_curve.png"} | ({"checkpoint.pt", "config.json", "policy"} if key[0] else set())
+        expected = {"evaluation.json", "learning_curve.png"} | (TRAINED if key[0] else set())
         assert {file.path for file in client.list_artifacts(run.info.run_id)} == expected
         assert str(home.folder) in run.info.artifact_uri
     path = client.download_artifacts(runs["jointq", "0"].info.run_id, "config.json")
     with open(path, encoding="utf-8") as file:
         assert json.load(file)["algo.others_weight"] == 1.0
+
+
+def test_a_policy_is_a_registered_model(runs, client, home, capsys):
+    run = runs["jointq", "1"]
+    newest, best = (client.get_model_version_by_alias("cross-jointq", alias) for alias in ("newest", "best"))
+    assert (int(newest.version), newest.run_id) == (2, run.info.run_id)
+    versions = client.search_model_versions("name='cross-jointq'")
+    delays = {version.run_id: float(version.tags["eval_delay_s"]) for version in versions}
+    assert delays[best.run_id] == min(delays.values())
+    assert delays[run.info.run_id] == pytest.approx(run.data.metrics["eval_delay_s"], rel=1e-5)
+    assert (newest.tags["timing"], newest.tags["scenario.network"]) == ("sumo-rl", run.data.tags["scenario.network"])
+    (model,) = client.search_logged_models([run.info.experiment_id], f"source_run_id='{run.info.run_id}'")
+    assert newest.model_id == model.model_id
+    info = Model.load(model.artifact_location)
+    assert (info.signature.inputs.input_names(), info.saved_input_example_info is None) == (["obs", "avail"], False)
+    capsys.readouterr()
+    line = f"evaluate --network cross --eval-seeds 1 --out {home.folder}/again --policy"
+    assert home.main([*line.split(), "models:/cross-jointq@newest", "models:/cross-jointq/2"]) == 0
+    (row,) = json.loads((home.training / "jointq-s1" / "evaluation.json").read_text(encoding="utf-8"))["results"].values()
+    played = json.loads((home.folder / "again" / "cross" / "metrics.json").read_text(encoding="utf-8"))["results"]
+    assert [of[0]["delay"] for of in played.values()] == [row[0]["delay"]] * 2
+    assert home.main([*line.split(), "models:/cross-jointq@oldest"]) == 2
+    assert "model models:/cross-jointq@oldest does not exist; the store has" in one_line(capsys.readouterr().err)
+
+
+def test_the_network_with_its_demand_is_the_data_set(runs):
+    inputs = [run.inputs.dataset_inputs for run in runs.values()]
+    assert {(of.dataset.name, of.tags[0].value) for (of,) in inputs} == {("cross", "training")}
+    assert len({of.dataset.digest for (of,) in inputs}) == 1
+
+
+def test_the_command_compares_and_links_its_trainings(runs):
+    parent = runs[None, None]
+    measured = ("mappo s0", "mappo s1", "jointq s0", "jointq s1", "max_pressure")
+    assert parent.data.metrics.keys() == {f"eval_delay_s/{name}" for name in measured}
+    for run in (run for key, run in runs.items() if key[0]):
+        assert f"](#/experiments/{run.info.experiment_id}/runs/{run.info.run_id})" in parent.data.tags["mlflow.note.content"]
 
 
 LOADING = """import sys, mlflow, numpy

@@ -142,15 +142,15 @@ def test_what_the_store_lacks_is_sent_when_the_training_goes_on(home):
         return [(metric.step, metric.value) for metric in client.get_metric_history(run.info.run_id, name)]
 
     (first,) = training_runs(client)
-    curve, end = logged(first, "delay"), logged(first, "eval/delay")
+    curve, end = logged(first, "delay_s"), logged(first, "eval_delay_s")
     assert (len(curve), len(end)) == (EPISODES // 2, 1)
     assert home.main(["train", "--resume", home.training.name, "--workers", "2"]) == 0
-    assert (logged(first, "delay"), logged(first, "eval/delay")) == (curve, end)  # nothing twice
+    assert (logged(first, "delay_s"), logged(first, "eval_delay_s")) == (curve, end)  # nothing twice
     client.delete_run(first.info.run_id)
     assert home.main(["train", "--resume", home.training.name, "--workers", "2"]) == 0
     (second,) = training_runs(client)
     assert second.info.run_id != first.info.run_id
-    assert (logged(second, "delay"), logged(second, "eval/delay")) == (curve, end)
+    assert (logged(second, "delay_s"), logged(second, "eval_delay_s")) == (curve, end)
 
 
 @pytest.mark.sumo
@@ -171,7 +171,7 @@ def test_an_off_policy_training_goes_on_with_its_replay(home, new_home):
     assert_same(home.checkpoint(), whole.checkpoint())
     client = MlflowClient(f"sqlite:///{whole.folder / 'mlflow.db'}")
     (run,) = training_runs(client)
-    epsilon = [metric.value for metric in client.get_metric_history(run.info.run_id, "policy/epsilon")]
+    epsilon = [metric.value for metric in client.get_metric_history(run.info.run_id, "epsilon")]
     config = algos.find("iql").Config()
     assert epsilon == pytest.approx([config.epsilon(done / EPISODES) for done in (0, 2, 4, 6)])
 

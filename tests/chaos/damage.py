@@ -19,7 +19,7 @@ from tsc_marl.cli.main import main
 from tsc_marl.errors import UserError
 from tsc_marl.evaluation import evaluate
 from tsc_marl.report import archive_file
-from tsc_marl.tracking import checkpoint
+from tsc_marl.tracking import checkpoint, curves
 from tsc_marl.tracking.run_folder import CHECKPOINT, RunFolder
 from tsc_marl.tracking.stored_runs import StoredRuns
 from tsc_marl.training import loop
@@ -121,7 +121,7 @@ def _kinds(sandbox: Sandbox, algorithm: str) -> list[Kind]:
     shutil.copy(folder.evaluation, folder.measured)
     experiment = run_settings.read(folder)
     (exported,) = (sandbox.folder / "out").rglob("*.json.gz")
-    policy = next(artifacts.rglob("policy.*"))
+    policy = next(sandbox.home.glob("mlartifacts/**/models/*/artifacts/**/policy.*"))
 
     (task,) = experiment.eval_tasks()
     whole = evaluate.load_matching_results(folder.evaluation, task, experiment.baselines, experiment.eval_seeds)
@@ -150,11 +150,20 @@ def _kinds(sandbox: Sandbox, algorithm: str) -> list[Kind]:
             ("compare", *NET),
         ),
         Kind("artifact policy", policy, lambda: _policy(policy)),
+        *(
+            Kind(f"artifact {name}", artifacts / name, functools.partial(_table, run_id, name))
+            for name in (curves.CURVES, curves.SIGNALS)
+        ),
     ]
 
 
 def _download(run_id: str) -> Path:
     return StoredRuns("cross").download(run_id, CHECKPOINT)
+
+
+def _table(run_id: str, name: str) -> Any:
+    store = StoredRuns("cross")
+    return {key: points.tolist() for key, points in store.table(run_id, store.client.get_run(run_id).data.tags, name).items()}
 
 
 def _policy(path: Path) -> Any:

@@ -16,8 +16,9 @@ from tsc_marl.evaluation.evaluate import results_from
 from tsc_marl.sim import fingerprint
 from tsc_marl.sim.scenario import typed
 from tsc_marl.tracking import renames
-from tsc_marl.tracking.stored_runs import IMPORTED, StoredRuns
-from tsc_marl.tracking.training_record import CURVES, FINAL, EvaluationRows, StoredTraining, validate
+from tsc_marl.tracking.curves import from_store, is_evaluated, stored_names
+from tsc_marl.tracking.stored_runs import IMPORTED, SYSTEM, StoredRuns
+from tsc_marl.tracking.training_record import CURVES, EvaluationRows, StoredTraining, validate
 
 logger = logging.getLogger(__name__)
 
@@ -151,7 +152,7 @@ def load(network: str, choice: RunFilter = RunFilter()) -> Comparison:
         UserError: when no training matches, or when two differ in one of `COMPARABLE_SETTINGS`.
     """
     store = StoredRuns(network)
-    finished = [run for run in store.finished(choice.where) if FINAL in run.data.metrics]
+    finished = [run for run in store.finished(choice.where) if is_evaluated(run.data.metrics)]
     runs = [run for run in finished if choice.takes(run.data.tags) and run.info.run_id not in choice.without]
     if len(runs) > SLOW:
         logger.info(f"{network}: reading {len(runs)} trainings")
@@ -180,11 +181,11 @@ def load(network: str, choice: RunFilter = RunFilter()) -> Comparison:
 
 def _trainings(store: StoredRuns, runs: Sequence[Any]) -> list[Training]:
     """Return the trainings of the runs; a damaged one is named and left out."""
-    curves = store.histories({run.info.run_id: CURVES for run in runs})
+    curves = store.histories({run.info.run_id: stored_names(CURVES) for run in runs})
     trainings = []
     for run in runs:
         try:
-            trainings.append(_training(store, run, curves[run.info.run_id]))
+            trainings.append(_training(store, run, from_store(curves[run.info.run_id])))
         except (UserError, ValueError) as error:
             logger.warning(left_out(run, error))
     return trainings
@@ -211,7 +212,8 @@ def _training(store: StoredRuns, run: Any, curves: Mapping[str, np.ndarray]) -> 
         run.info.run_id, renames.variant(tags["algorithm"]), int(tags["seed"]), params | files | {"SUMO": tags["sumo_version"]},
         np.array([episode["delay"] for episode in episodes]),
         float(np.mean([episode.values.get("gridlock", np.nan) for episode in episodes])),
-        {name: values for name, (_, values) in _columns(curves)}, tags, run.data.metrics,
+        {name: values for name, (_, values) in _columns(curves)}, tags,
+        {name: value for name, value in run.data.metrics.items() if not name.startswith(SYSTEM)},
     )  # fmt: skip
 
 

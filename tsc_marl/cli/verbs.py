@@ -1,7 +1,8 @@
 """The verbs of the command line: each reads its options, calls the package, prints the outcome."""
 
+import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from tsc_marl import console
@@ -37,9 +38,22 @@ logger = logging.getLogger(__name__)
 
 def train(argv: list[str]) -> None:
     """Train algorithms on a network, then evaluate them."""
+    from tsc_marl.tracking.run_folder import RunFolder
     from tsc_marl.training import loop as module
+    from tsc_marl.training import settings
 
-    module.train(argv)
+    folder = RunFolder(module.train(argv))
+    if folder.finished.exists() and not folder.log.exists():  # a study describes its networks at its own end
+        _describe([settings.read(folder).network_name])
+
+
+def _describe(networks: "Iterable[str]") -> None:
+    """Write the answers into the descriptions of the experiments; trainings that cannot be compared have none."""
+    from tsc_marl.report import experiment_page
+
+    for network in networks:
+        with contextlib.suppress(UserError):
+            experiment_page.describe(network)
 
 
 def study(argv: list[str]) -> None:
@@ -57,6 +71,7 @@ def study(argv: list[str]) -> None:
     except UserError as error:  # the others are compared all the same
         failure = error
     if finished := [cell for cell in cells if cell.finished]:
+        _describe(dict.fromkeys(cell.net for cell in finished))
         _compare_trials(finished, command_line("study", argv))
     if failure is not None:
         raise failure
@@ -210,7 +225,8 @@ def import_(argv: list[str]) -> None:
     options = cli(ImportOptions, argv, "import")
     from tsc_marl.report import archive
 
-    taken, present = archive.read(options.folder)
+    taken, present, networks = archive.read(options.folder)
+    _describe(networks)
     console.say(
         f"{taken} read from {options.folder}, {present} were in the store already; next: make compare, make report, make ui"
     )

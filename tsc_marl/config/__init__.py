@@ -79,7 +79,7 @@ class ExperimentConfig:
     resume: str | None = None
     """Continue this run: a folder of runs/."""
     start_from: str | None = None
-    """Start from a policy's weights: `pretrained`, an algorithm (newest finished run), a run id, or a checkpoint file.
+    """Start from a policy's weights: `pretrained`, an algorithm (its newest run), a run id, a model (`models:/…`), or a file.
 
     Its settings are the defaults of this training."""
     start_digest: tyro.conf.Suppress[str] = ""

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from tsc_marl.errors import UserError
+from tsc_marl.evaluation import statistics
 from tsc_marl.paths import file_name
 from tsc_marl.rollout.policies import Policy
 from tsc_marl.rollout.pool import Failure, Pool, WorkerDiedError
@@ -22,9 +23,13 @@ from tsc_marl.sim.disturbances import Disturbance
 from tsc_marl.sim.scenario import joined_name
 from tsc_marl.tracking import renames, sealed
 from tsc_marl.tracking.evaluation_file import Evaluation
+from tsc_marl.tracking.metric_names import metric_names
+from tsc_marl.tracking.registry import DELAY
 
 logger = logging.getLogger(__name__)
 
+MOST = 20
+"""Policies with a metric each in a run that compares them."""
 Results = dict[str, list[EpisodeMetrics]]
 """By policy, the metrics of each seed's episode."""
 
@@ -165,3 +170,17 @@ def _conditions(task: Task, *others: Task) -> dict[str, Any]:
     network, files = joined_name([scenario.name for scenario in scenarios]), fingerprint.of_scenario(*scenarios)
     played = {"network": network, "scenario": files, "sumo": version("eclipse-sumo")}
     return played | {name: asdict(part) for name, part in parts.items()}
+
+
+def comparison_metrics(results: Results, named: Sequence[str], first: Sequence[str] = ()) -> dict[str, float]:
+    """Return the delay [s] of each policy, and what else was asked for, as metrics of the run that compares them.
+
+    Args:
+        results: of the policies; at most `MOST` of them are there.
+        named: further metrics (`sim.metrics`).
+        first: policies that come before the others where there are too many.
+    """
+    labels = {"delay": DELAY} | {metrics.label(name): f"eval_{metrics.label(name)}" for name in named}
+    policies = list(dict.fromkeys([*first, *results]))[:MOST]
+    values = {f"{key}/{name}": statistics.mean(results[name], label) for label, key in labels.items() for name in policies}
+    return {legal: values[name] for name, legal in metric_names(values).items()}

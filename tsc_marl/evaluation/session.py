@@ -9,7 +9,7 @@ from pathlib import Path
 from tsc_marl import console
 from tsc_marl.errors import UserError
 from tsc_marl.evaluation import notes, statistics, tables
-from tsc_marl.evaluation.evaluate import Results, evaluate, is_refusal, write_results
+from tsc_marl.evaluation.evaluate import Results, comparison_metrics, evaluate, is_refusal, write_results
 from tsc_marl.paths import file_name, make_folder
 from tsc_marl.rollout.policies import Policy
 from tsc_marl.rollout.pool import Pool
@@ -165,12 +165,7 @@ def _log(task: Task, results: Results, files: Sequence[Path]) -> None:
     tracker = Tracker(task.network)
     tags = {"kind": "evaluation", "network": task.network} | fingerprint.tags(task.scenario)
     run = tracker.start(f"evaluation of {', '.join(results)}", tags, {})
-    means = {
-        f"{file_name(name)}/{metric}": statistics.mean(episodes, metric)
-        for name, episodes in results.items()
-        for metric in episodes[0].values
-    }
-    tracker.log(run, means, 0)
+    tracker.log(run, comparison_metrics(results, task.metrics), 0)
     tracker.describe(run, tables.markdown(results, task.metrics))
     for path in files:
         tracker.artifact(run, path)

@@ -20,9 +20,9 @@ from tsc_marl.paths import file_name, temporary_folder
 from tsc_marl.report import archive_page
 from tsc_marl.report.archive_file import FORMAT, SUFFIX, check_training, pack, read_file
 from tsc_marl.tracking import sealed
+from tsc_marl.tracking.curves import is_evaluated
 from tsc_marl.tracking.run_folder import EVALUATION, RunFolder
 from tsc_marl.tracking.stored_runs import StoredRuns
-from tsc_marl.tracking.training_record import FINAL
 
 logger = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ def _export(network: str, choice: RunFilter) -> _Export:
     families: dict[str, list[Any]] = defaultdict(list)
     for run in store.finished():
         parent = run.data.tags.get("mlflow.parentRunId")
-        if parent in chosen and parent and FINAL in run.data.metrics:
+        if parent in chosen and parent and is_evaluated(run.data.metrics):
             families[parent].append(run)
     export, parents = _Export(), store.families()
     for parent, runs in families.items():
@@ -120,13 +120,14 @@ def _record(store: StoredRuns, run: Any) -> dict[str, Any]:
     return {"run": store.record(run), "evaluation": store.evaluation(run.info.run_id, run.info.artifact_uri)}
 
 
-def read(folder: Path) -> tuple[int, int]:
+def read(folder: Path) -> tuple[int, int, list[str]]:
     """Import the trainings of a folder and its subfolders into the store; those that the store has stay as they are.
 
     Args:
         folder: folder of an export.
 
-    Returns the number of imported files, and that of files left out: the store has their run, or it is being trained here.
+    Returns the number of imported files, that of files left out (the store has their run, or it is being trained here), and the
+    names of their networks.
 
     Raises:
         UserError: when the folder has no export, or a file is damaged; nothing is imported then. Also when the store refuses
@@ -145,7 +146,7 @@ def read(folder: Path) -> tuple[int, int]:
             content = read_file(path)  # once more: all of them at once would fill the memory
             taken += _import(content, stores[content["network"]], stored)
             progress.advance()
-    return taken, len(paths) - taken
+    return taken, len(paths) - taken, networks
 
 
 def _check(paths: Sequence[Path]) -> tuple[list[str], int]:

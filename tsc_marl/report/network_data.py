@@ -9,20 +9,11 @@ from tsc_marl.analysis import summaries
 from tsc_marl.analysis.compare import Comparison, Training
 from tsc_marl.analysis.summaries import Summary
 from tsc_marl.sim import road_network, scenario
+from tsc_marl.tracking.curves import CHECKSUM, OF_SIGNAL, SIGNALS, Curves
 from tsc_marl.tracking.metric_names import metric_names
 from tsc_marl.tracking.stored_runs import StoredRuns
+from tsc_marl.viz.signal_maps import CREDIT, REWARD
 
-REWARD = "reward"
-CREDIT = {
-    "effect_on_others": "effect on others",
-    "own_effect": "effect on itself",
-    "share_on_others": "share of the effect on others",
-    "action_gap": "gap between its two best phases",
-    "laziness": "laziness",
-    "entropy": "entropy of its policy [nat]",
-    "kl": "change of its policy, KL [nat]",
-}
-"""Metrics that an algorithm may log of each signal as `agent/<signal>/<metric>`, in the order of the panels: their titles."""
 LAST = 0.1
 """Share of training over which the local rewards are averaged."""
 
@@ -109,7 +100,7 @@ def _agent_metrics(network: str) -> dict[str, str]:
     if not scenario.is_one(network):
         return {}
     signals = road_network.of(scenario.load(network)).signals
-    keys = [f"agent/{signal.name}/{metric}" for signal in signals for metric in (*CREDIT, REWARD)]
+    keys = [f"{OF_SIGNAL}{signal.name}/{metric}" for signal in signals for metric in (*CREDIT, REWARD)]
     return {name: key for key, name in metric_names(keys).items()}
 
 
@@ -117,19 +108,29 @@ def _signals(store: StoredRuns, trainings: Sequence[Training], names: Mapping[st
     episode = trainings[0].curve["episode"]
     series: dict[str, dict[str, list[np.ndarray]]] = {}
     for training in trainings:
-        drawn = {key: parts for key in sorted(training.metrics) if (parts := _signal_metric(names.get(key, key)))}
-        for key, points in store.histories({training.run_id: drawn})[training.run_id].items():
-            signal, metric = drawn[key]
-            points = points[np.isfinite(points[:, 1])]
-            if len(points):
-                step, value = points.T
-                played = np.interp(step, training.curve["steps"], training.curve["episode"])
-                series.setdefault(metric, {}).setdefault(signal, []).append(np.interp(episode, played, value))
+        for key, points in _of_signals(store, training).items():
+            drawn = _signal_metric(names.get(key, key))
+            if drawn and len(points):
+                signal, metric = drawn
+                series.setdefault(metric, {}).setdefault(signal, []).append(np.interp(episode, *points.T))
     means = {metric: {name: np.mean(curves, axis=0) for name, curves in names.items()} for metric, names in series.items()}
     return SignalSeries(episode, means)
 
 
+def _of_signals(store: StoredRuns, training: Training) -> Curves:
+    """Return the curves of the signals over episodes, from the table of a training; earlier versions logged them as metrics."""
+    if f"{CHECKSUM}{SIGNALS}" in training.tags:
+        return store.table(training.run_id, training.tags, SIGNALS)
+    logged = sorted(name for name in training.metrics if name.startswith(OF_SIGNAL))
+    curves = store.histories({training.run_id: logged})[training.run_id]
+    played = training.curve["steps"], training.curve["episode"]
+    return {
+        name: np.stack([np.interp(points[:, 0], *played), points[:, 1]], 1)[np.isfinite(points[:, 1])]
+        for name, points in curves.items()
+    }
+
+
 def _signal_metric(key: str) -> tuple[str, str] | None:
     """Return signal and metric of a key that the report draws."""
-    signal, _, metric = key.removeprefix("agent/").rpartition("/")
-    return (signal, metric) if key.startswith("agent/") and (metric in CREDIT or metric == REWARD) else None
+    signal, _, metric = key.removeprefix(OF_SIGNAL).rpartition("/")
+    return (signal, metric) if key.startswith(OF_SIGNAL) and (metric in CREDIT or metric == REWARD) else None

@@ -3,11 +3,9 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Colours of Okabe and Ito without the yellow: it is too light for a line on white."""
+from tsc_marl.tracking.colours import COLOURS, FIRST
+
 DASHES = ("solid", "dash", "dot", "dashdot")
-FIRST = ("jointq", "mappo", "mappo_ind", "ippo")
-"""Groups with a fixed colour on every page."""
 GREY = "#555555"
 WORSE_TO_BETTER = ("#B35806", "#F1A340", "#F7F7F7", "#67A9CF", "#2166AC")
 FONT = "Helvetica, Arial, sans-serif"

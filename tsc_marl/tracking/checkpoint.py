@@ -17,7 +17,7 @@ from tsc_marl.rollout.policies import TrainedPolicy
 from tsc_marl.sim.feedback import SimConfig
 from tsc_marl.sim.fingerprint import listed
 from tsc_marl.sim.signal_timing import Timing
-from tsc_marl.tracking import renames, sealed, tensor_file
+from tsc_marl.tracking import curves, renames, sealed, tensor_file
 
 FORMAT = 4
 """Version of the file. Formats 2 and 3 were torch's own files, and format 2 had older names (`renames`)."""
@@ -53,6 +53,12 @@ def _check_others(others: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]
     return others
 
 
+def _check_metrics(state: dict[str, Any]) -> dict[str, Any]:
+    if state:
+        curves.check_state(state)
+    return state
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """State of one training. A new field needs a default, for files without it."""
@@ -86,6 +92,8 @@ class Checkpoint:
     """Of the further networks of the training by name: `buffers`, the state beside the weights, `replay` and `fingerprint`."""
     before: StrictStr = ""
     """What the weights that the training started from had learned from."""
+    metrics: Annotated[dict[StrictStr, Any], AfterValidator(_check_metrics)] = field(default_factory=dict)
+    """Metrics of every update (`curves.Metrics.state`); empty in files of earlier versions."""
 
     def weights_only(self) -> "Checkpoint":
         """Return what acting and fine-tuning need; a training cannot go on from it."""
@@ -93,7 +101,9 @@ class Checkpoint:
         weights = {"weights": self.training["weights"]}
         last = self.history[-1:]
         others: dict[str, Settings] = {name: {"buffers": {}, "replay": None, "fingerprint": {}} for name in self.others}
-        return replace(self, training=weights, history=last, mlflow_id="", replay=None, fingerprint=signals, others=others)
+        return replace(
+            self, training=weights, history=last, mlflow_id="", replay=None, fingerprint=signals, others=others, metrics={}
+        )
 
     def averaged(self, earlier: "Sequence[Checkpoint]") -> "Checkpoint":
         """Return it with the mean of its weights and those of earlier states of its training."""
@@ -150,7 +160,7 @@ def save(checkpoint: Checkpoint, path: Path) -> None:
     if damaged:
         raise UserError(f"checkpoint {path} is not written, its weights {damaged} are not finite; {left}")
     path.parent.mkdir(parents=True, exist_ok=True)
-    content = {name: value for name, value in vars(checkpoint).items() if name != "others" or value}
+    content = {name: value for name, value in vars(checkpoint).items() if name not in ("others", "metrics") or value}
     tensor_file.save(path, {"format": FORMAT, **content}, f"{left}; free some disk space and resume")
 
 

@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 
 from tsc_marl.errors import UserError
 from tsc_marl.paths import file_name, home
-from tsc_marl.tracking import waiting
+from tsc_marl.tracking import pages, waiting
 
 logger = logging.getLogger(__name__)
 
@@ -199,9 +199,8 @@ def experiment_id(client: Any, name: str, writes: bool) -> str | None:
 
 def _new_experiment(client: Any, name: str) -> str:
     artifacts = (home() / "mlartifacts" / file_name(name)).as_uri() if uri().startswith("sqlite:") else None
-    kind = {"mlflow.experimentKind": "custom_model_development"}  # else the UI opens its pages for language models
     try:
-        return client.create_experiment(name, artifact_location=artifacts, tags=kind)
+        return client.create_experiment(name, artifact_location=artifacts, tags=pages.tags())
     except Exception:
         made_meanwhile = client.get_experiment_by_name(name)
         if made_meanwhile is None:

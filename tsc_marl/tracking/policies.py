@@ -1,4 +1,4 @@
-"""Policies by name: a classical controller, `pretrained`, an algorithm with its newest finished run, a run id, or a file."""
+"""Policies by name: a classical controller, `pretrained`, an algorithm (its newest run), a run id, a model, or a file."""
 
 import logging
 from collections.abc import Sequence
@@ -15,6 +15,7 @@ from tsc_marl.rollout.task import Task
 from tsc_marl.sim import observations
 from tsc_marl.sim.scenario import typed
 from tsc_marl.tracking import checkpoint, renames
+from tsc_marl.tracking.registry import SCHEME
 from tsc_marl.tracking.run_folder import CHECKPOINT
 from tsc_marl.tracking.stored_runs import IMPORTED, StoredRuns
 
@@ -35,7 +36,7 @@ def find_policy(name: str, task: Task) -> Policy:
     do not say their signals.
 
     Args:
-        name: a controller, `pretrained`, an algorithm, a run id, or a checkpoint file.
+        name: a controller, `pretrained`, an algorithm, a run id, a model (`models:/…`), or a checkpoint file.
         task: network and signal timing of the episodes.
 
     Raises:
@@ -63,7 +64,7 @@ def find_policy(name: str, task: Task) -> Policy:
 
 
 def find_checkpoint(name: str, network: str) -> Path:
-    """Return a checkpoint by name: `pretrained`, an algorithm (its newest finished run on the network), a run id, or a file.
+    """Return a checkpoint: `pretrained`, or of an algorithm (its newest finished run on the network), a run id, a model, a file.
 
     Raises:
         UserError: when there is none, with the names that exist.
@@ -74,6 +75,9 @@ def find_checkpoint(name: str, network: str) -> Path:
         return PRETRAINED
     if Path(name).is_file() or Path(name).suffix == ".pt":
         return Path(name)
+    if name.startswith(SCHEME):
+        store = StoredRuns(network)
+        return store.download(store.run_of_model(name), CHECKPOINT)
     if ":" in name or name.partition("-")[0] in algos.available():
         return _newest(renames.variant(name), network)
     if len(name) != 32 or set(name) - set("0123456789abcdef"):

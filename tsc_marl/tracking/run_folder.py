@@ -50,6 +50,11 @@ class TrainingFolder:
         return self.path / "learning_curve.png"
 
     @property
+    def signal_maps(self) -> Path:
+        """Metrics of the signals over training."""
+        return self.path / "signals.png"
+
+    @property
     def policy(self) -> Path:
         """The final policy for other programs (`deploy`)."""
         return self.path / "policy.pt"

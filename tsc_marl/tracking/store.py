@@ -1,12 +1,14 @@
 """Tracker: writes runs, their metrics, files and policies to the tracking store."""
 
+import contextlib
 import logging
 import math
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent import futures
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ import numpy as np
 
 from tsc_marl.console import make_line
 from tsc_marl.paths import ROOT, temporary_folder
-from tsc_marl.tracking import waiting
+from tsc_marl.tracking import curves, pages, registry, waiting
 from tsc_marl.tracking.connection import first_line, is_refusal, may_pass, uri
 from tsc_marl.tracking.leftovers import process_tags
 from tsc_marl.tracking.metric_names import metric_names
@@ -31,8 +33,6 @@ Where the program waits for the write, the time is `waiting.GIVE_UP_S`.
 """
 LARGEST_BATCH = {"metrics": 1000, "params": 100}
 """Entries that MLflow takes at once."""
-NAMES = "metric_names.json"
-"""Artifact with the real name of each metric that MLflow does not take as it is."""
 
 
 class Tracker(StoredRuns):
@@ -54,19 +54,19 @@ class Tracker(StoredRuns):
         self.lost = False
         self._thread = futures.ThreadPoolExecutor(max_workers=1)
         self._folder, self._retry_s = "", RETRY_S
-        self._names: dict[str, dict[str, str]] = {}
         self._refused: set[str] = set()
 
     def start(self, name: str, tags: dict[str, str], params: dict[str, Any], parent: str | None = None) -> str:
         """Open a run and return its id, empty when the store is lost."""
         self._folder = tags.get("folder", "")
-        tags = tags | ({"mlflow.parentRunId": parent} if parent else {}) | versions() | process_tags()
+        tags = tags | ({"mlflow.parentRunId": parent} if parent else {}) | versions() | process_tags() | pages.run_tags(tags)
         keys = metric_names(params)
         entries = [self._entities.Param(keys[key], str(value)[:6000]) for key, value in params.items()]
 
         def open_run() -> str:
             run_id = self._client.create_run(self.experiment_id, run_name=name[:250], tags=tags).info.run_id
             self._send(run_id, "params", entries)
+            self._client.log_inputs(run_id, registry.dataset_inputs(tags))
             return run_id
 
         return self._write(open_run, wait=True) or ""
@@ -95,29 +95,57 @@ class Tracker(StoredRuns):
     def log(self, run_id: str, metrics: dict[str, float], step: int) -> None:
         """Send metrics; undefined ones (nan) are left out."""
         now = int(time.time() * 1000)
-        names = metric_names(metrics)
-        finite = {names[key]: float(value) for key, value in metrics.items() if not math.isnan(value)}
+        finite = {name: float(value) for name, value in metrics.items() if not math.isnan(value)}
         entries = [self._entities.Metric(name, value, now, step) for name, value in finite.items()]
         self._write(lambda: self._send(run_id, "metrics", entries))
-        changed = {name: key for key, name in names.items() if name != key}
-        if not changed.items() <= self._names.setdefault(run_id, {}).items():
-            self._names[run_id] |= changed
-            content = dict(self._names[run_id])
-            self._write(lambda: self._client.log_dict(run_id, content, NAMES))
 
     def artifact(self, run_id: str, path: Path) -> None:
         """Copy a file to a run; it must not change before `end`."""
         self._write(lambda: self._client.log_artifact(run_id, str(path)))
 
-    def model(self, run_id: str, name: str, loader: str, data: Path, tensors: Mapping[str, tuple[str, tuple[int, ...]]]) -> None:
-        """Keep a policy so that `mlflow.pyfunc.load_model("runs:/<run_id>/<name>")` loads it.
+    def tables(self, run_id: str, paths: Sequence[Path]) -> None:
+        """Copy the tables of a training (`curves.write`) to its run, with their checksums as tags."""
+        for path in paths:
+            self.artifact(run_id, path)
+            self._write(partial(self._client.set_tag, run_id, f"{curves.CHECKSUM}{path.name}", curves.checksum(path)))
+
+    @contextlib.contextmanager
+    def measured(self, run_id: str) -> Iterator[None]:
+        """Log the load of this machine to a run meanwhile, as MLflow's system metrics."""
+        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+        if self.lost or not run_id:
+            yield
+            return
+        monitor = SystemMetricsMonitor(run_id, resume_logging=True, tracking_uri=uri())
+        monitor.start()
+        try:
+            yield
+        finally:
+            monitor.finish()
+
+    def model(
+        self,
+        run_id: str,
+        name: str,
+        loader: str,
+        data: Path,
+        tensors: Mapping[str, tuple[str, tuple[int, ...]]],
+        registered: str,
+        tags: Mapping[str, str],
+    ) -> None:
+        """Log a policy as a model, which `mlflow.pyfunc.load_model("runs:/<run_id>/<name>")` loads, and register it.
+
+        Its input example is the first decision in an empty network: no vehicle, and every phase is legal.
 
         Args:
             run_id: id of the run.
-            name: name of the artifact.
+            name: name of the logged model.
             loader: the module whose `_load_pyfunc` reads the file `data`.
             data: the file; it must not change before `end`.
             tensors: type and shape of each input of `predict` by name, and of its result as `action`; -1 is any size.
+            registered: name of the registered model.
+            tags: tags of its version.
         """
 
         def save() -> None:  # to a folder first: mlflow's own log_model wants a current run of the whole process
@@ -130,9 +158,17 @@ class Tracker(StoredRuns):
             needs = [
                 f"{needed}=={version(needed).partition('+')[0]}" for needed in ("tsc_marl", "torch", "numpy")
             ]  # guessing is slow
+            example = {
+                key: np.full([abs(size) for size in shape], kind == "bool", kind)
+                for key, (kind, shape) in tensors.items()
+                if key in specs
+            }
             with temporary_folder() as folder:
-                pyfunc.save_model(f"{folder}/{name}", loader, str(data), signature=signature, pip_requirements=needs)
-                self._client.log_artifacts(run_id, f"{folder}/{name}", name)
+                saved = Path(folder, name)
+                pyfunc.save_model(
+                    str(saved), loader, str(data), signature=signature, pip_requirements=needs, input_example=example
+                )
+                registry.register(self._client, self.experiment_id or "", run_id, registered, saved, tags)
 
         self._write(save)
 
@@ -140,9 +176,9 @@ class Tracker(StoredRuns):
         """Set the description of a run in the UI, in Markdown."""
         self._write(lambda: self._client.set_tag(run_id, "mlflow.note.content", markdown))
 
-    def end(self, run_id: str, status: str) -> None:
-        """Close a run as FINISHED, FAILED or KILLED, after all earlier writes."""
-        self._write(lambda: self._client.set_terminated(run_id, status=status), wait=True)
+    def end(self, run_id: str, status: str, end_ms: int | None = None) -> None:
+        """Close a run as FINISHED, FAILED or KILLED, after all earlier writes; it ends now, or at a time [ms] before."""
+        self._write(lambda: self._client.set_terminated(run_id, status=status, end_time=end_ms), wait=True)
 
     def _send(self, run_id: str, kind: str, entries: Sequence[Any]) -> None:
         """Log metrics or params; those that the store refuses are left out."""

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from tsc_marl.errors import UserError
-from tsc_marl.paths import process_folder
-from tsc_marl.tracking import histories, sealed
+from tsc_marl.paths import process_folder, temporary_folder
+from tsc_marl.tracking import curves, histories, pages, registry, sealed
 from tsc_marl.tracking.connection import PatientClient, check_artifact_uri, connect, experiment_id, first_line, uri
 from tsc_marl.tracking.evaluation_file import Evaluation
 from tsc_marl.tracking.leftovers import end_dead_runs, process_tags
@@ -18,6 +18,8 @@ from tsc_marl.tracking.run_folder import EVALUATION
 
 IMPORTED = "imported"
 """Tag of imported trainings; they have no checkpoint here."""
+SYSTEM = "system/"
+"""Before MLflow's metrics of the machine, such as its load."""
 
 
 class StoredRuns:
@@ -41,6 +43,18 @@ class StoredRuns:
         self._entities, self._errors = entities, (MlflowException, OSError)
         with contextlib.suppress(UserError, *self._errors):  # a store that one may only read
             end_dead_runs(self.client)
+
+    def run_of_model(self, address: str) -> str:
+        """Return the id of the training of a model, such as `models:/grid4x4-jointq@best`.
+
+        Raises:
+            UserError: when there is no such model.
+        """
+        return registry.run_of(self._client, address)
+
+    def describe_experiment(self, markdown: str) -> None:
+        """Set the description of the experiment in the UI, in Markdown; a longer one than MLflow takes is cut."""
+        self.client.set_experiment_tag(self.experiment_id, "mlflow.note.content", markdown[:5000])
 
     def experiments(self) -> dict[str, str]:
         """Return the id of each experiment by its name."""
@@ -77,11 +91,11 @@ class StoredRuns:
     def record(self, run: Any) -> dict[str, Any]:
         """Return a run without its artifacts, for `restore`.
 
-        Keys: `name`, `start_ms`, `end_ms`, `tags`, `params`, and `metrics` (steps and values by name, in six digits). Tags of
+        Keys: `name`, `start_ms`, `end_ms`, `tags`, `params`, and `metrics` (`all_curves` in six digits). Tags of
         MLflow itself, such as the user, and undefined values are left out.
         """
         metrics = {}
-        for name, points in self.histories({run.info.run_id: run.data.metrics})[run.info.run_id].items():
+        for name, points in self.all_curves(run).items():
             step, value = points[np.isfinite(points[:, 1])].T
             if len(step):
                 metrics[name] = [step.astype(int).tolist(), [float(f"{x:.6g}") for x in value]]
@@ -103,13 +117,15 @@ class StoredRuns:
             raise UserError(f"{record['name']} cannot be taken into {uri()}: {first_line(error)}") from None
 
     def _restore(self, record: Mapping[str, Any], artifact: Path, description: str, parent: str | None) -> str:
-        tags = record["tags"] | {IMPORTED: "yes"} | process_tags() | ({"mlflow.parentRunId": parent} if parent else {})
+        tags = record["tags"] | {IMPORTED: "yes"} | pages.run_tags(record["tags"]) | process_tags()
+        tags |= {"mlflow.parentRunId": parent} if parent else {}
         start, end = record["start_ms"], record["end_ms"] or record["start_ms"]
         run_id = self.client.create_run(self.experiment_id, start, tags, record["name"]).info.run_id
         try:
             params = [self._entities.Param(key, value) for key, value in record["params"].items()]
             self.client.log_batch(run_id, params=params)
-            histories.write(self.client, run_id, record["metrics"], end)
+            histories.write(self.client, run_id, self._metrics(run_id, record["metrics"]), end)
+            self.client.log_inputs(run_id, registry.dataset_inputs(tags))
             self.client.log_artifact(run_id, str(artifact))
             self.client.set_tag(run_id, "mlflow.note.content", description)
             self.client.set_terminated(run_id, end_time=end)
@@ -117,6 +133,18 @@ class StoredRuns:
             self.discard(run_id)
             raise
         return run_id
+
+    def _metrics(self, run_id: str, points: Mapping[str, Any]) -> histories.Points:
+        """Keep the tables of a training beside its run; return the metrics for the store."""
+        own = {name: np.stack([np.array(steps, float), np.array(values, float)], 1) for name, (steps, values) in points.items()}
+        if curves.EPISODE not in own:
+            return dict(points)  # not of a training
+        with temporary_folder() as folder:
+            for path in curves.write(own, Path(folder)):
+                self.client.log_artifact(run_id, str(path))
+                self.client.set_tag(run_id, f"{curves.CHECKSUM}{path.name}", curves.checksum(path))
+        stored = curves.for_store(own)
+        return {name: (each[:, 0].astype(int).tolist(), each[:, 1].tolist()) for name, each in stored.items()}
 
     def discard(self, run_id: str) -> None:
         """Mark a run as deleted in MLflow."""
@@ -129,6 +157,34 @@ class StoredRuns:
             wanted: names of metrics by the id of the run.
         """
         return histories.read(self.client, wanted)
+
+    def all_curves(self, run: Any) -> curves.Curves:
+        """Return all curves of a run over decisions: its metrics in the store, and its tables.
+
+        Raises:
+            UserError: when a table is missing or damaged.
+        """
+        run_id, tables = run.info.run_id, curves.Curves()
+        names = [name for name in run.data.metrics if not name.startswith(SYSTEM)]
+        for table in (curves.CURVES, curves.SIGNALS):
+            tables |= self.table(run_id, run.data.tags, table, run.info.artifact_uri)
+        stored = curves.from_store(self.histories({run_id: names})[run_id])
+        return stored | (curves.over_decisions(tables) if tables else {})
+
+    def table(self, run_id: str, tags: Mapping[str, str], name: str, location: str | None = None) -> curves.Curves:
+        """Return the curves, over episodes, in a table of a training; none where it has no such table.
+
+        Args:
+            run_id: id of the run.
+            tags: its tags.
+            name: `curves.CURVES` or `curves.SIGNALS`.
+            location: as for `download`.
+
+        Raises:
+            UserError: when the table is missing or damaged.
+        """
+        expected = tags.get(f"{curves.CHECKSUM}{name}")
+        return {} if expected is None else curves.read(self.download(run_id, name, location), expected)
 
     def evaluation(self, run_id: str, location: str | None = None) -> dict[str, Any]:
         """Return the evaluation of a finished training, or of the command that started it.

@@ -12,17 +12,29 @@ from tsc_marl import console, deploy
 from tsc_marl.config import ExperimentConfig
 from tsc_marl.console import make_line
 from tsc_marl.evaluation import notes, statistics, tables
-from tsc_marl.evaluation.evaluate import Results, evaluate, is_refusal, load_matching_results, mean_over, write_results
+from tsc_marl.evaluation.evaluate import (
+    Results,
+    comparison_metrics,
+    evaluate,
+    is_refusal,
+    load_matching_results,
+    mean_over,
+    write_results,
+)
 from tsc_marl.rollout.policies import ControllerPolicy, Policy
 from tsc_marl.rollout.pool import Pool
 from tsc_marl.rollout.task import Task
+from tsc_marl.sim import fingerprint
+from tsc_marl.sim.metrics import label
 from tsc_marl.sim.scenario import typed
+from tsc_marl.tracking import curves, pages
 from tsc_marl.tracking.policies import find_policy
+from tsc_marl.tracking.registry import DELAY, NEWEST, SCHEME, model_name
 from tsc_marl.tracking.run_folder import RunFolder, TrainingFolder
 from tsc_marl.tracking.store import Tracker
 from tsc_marl.training.iteration import OF_NETWORK
 from tsc_marl.training.run import TrainingRun
-from tsc_marl.viz import learning_curve
+from tsc_marl.viz import learning_curve, signal_maps
 
 logger = logging.getLogger(__name__)
 MOST = 8
@@ -46,7 +58,8 @@ def evaluate_and_report(pool: Pool, tracker: Tracker, trainings: list[TrainingRu
     learning_curve.draw(folder.learning_curve, histories, baseline_delays, title)
     for path in (*files, folder.learning_curve):
         tracker.artifact(parent, path)
-    tracker.describe(parent, _markdown(by_network, experiment))
+    tracker.log(parent, comparison_metrics(results, experiment.metrics, [run.label for run in trainings]), 0)
+    tracker.describe(parent, f"{_answer(tracker, trainings, results, parent)}\n\n{_markdown(by_network, experiment)}")
     _show(trainings, by_network)
     for note in notes.from_metrics(results):
         logger.info(note)
@@ -126,6 +139,14 @@ def _markdown(by_network: ByNetwork, experiment: ExperimentConfig) -> str:
     return tables.markdown(next(iter(by_network.values())), experiment.metrics)
 
 
+def _answer(tracker: Tracker, trainings: Sequence[TrainingRun], results: Results, parent: str) -> str:
+    """Return the delays, best first, with a link to each training, and the learning curves, in Markdown."""
+    links = {run.label: f"[{run.label}](#/experiments/{tracker.experiment_id}/runs/{run.mlflow_id})" for run in trainings}
+    delays = {name: statistics.mean(episodes, "delay") for name, episodes in results.items()}
+    ranked = [f"{links.get(name, name)} {delays[name]:.1f} s" for name in sorted(delays, key=lambda name: delays[name])]
+    return f"**Delay, best first:** {', '.join(ranked)}\n\n{pages.picture(parent, 'learning_curve.png')}"
+
+
 def _next_commands(experiment: ExperimentConfig, folder: RunFolder) -> str:
     last, nets, stored = experiment.algos[-1], [typed(name) for name in experiment.network], typed(experiment.network_name)
     if len(nets) > 1:
@@ -146,31 +167,36 @@ def _log_evaluation(tracker: Tracker, run: TrainingRun, by_network: ByNetwork, b
     episodes = mean_over(list(own.values()))[run.label]
     means = {f"eval/{metric}": statistics.mean(episodes, metric) for metric in episodes[0].values}
     means["eval/median_delay"] = float(np.median([episode["delay"] for episode in episodes]))
-    if len(own) > 1:
-        means |= {
-            f"eval/{network}/{metric}": statistics.mean(results[run.label], metric)
-            for network, results in own.items()
-            for metric in results[run.label][0].values
-        }
-    step = int(run.history[-1]["steps"])
-    if tracker.logged_until(run.mlflow_id, "eval/delay") < step:
-        tracker.log(run.mlflow_id, means, step)
-    _keep(tracker, run, baseline_delays, _write(run.folder, run.experiment, own))
+    if tracker.logged_until(run.mlflow_id, curves.FINAL["eval/delay"]) < run.episode:
+        tracker.log(run.mlflow_id, curves.shown(means, map(label, run.experiment.metrics)), run.episode)
+    _keep(tracker, run, baseline_delays, _write(run.folder, run.experiment, own), means["eval/delay"])
     shown = (run.label, *run.experiment.baselines)
     beside = {network: {name: of for name, of in results.items() if name in shown} for network, results in by_network.items()}
     uses = f'mlflow.pyfunc.load_model("runs:/{run.mlflow_id}/policy").predict({{"obs": obs, "avail": avail}})'
-    tracker.describe(run.mlflow_id, f"{_markdown(beside, run.experiment)}\n\nThe policy in another program: `{uses}`")
+    name = model_name(run.experiment.network_name, run.config.algorithm)
+    named = f"`make evaluate NET={typed(run.experiment.network[0])} POLICY={SCHEME}{name}@{NEWEST}`"
+    here = f"The newest policy of {run.config.algorithm} here: {named}. This one in another program: `{uses}`"
+    tracker.describe(run.mlflow_id, f"{_markdown(beside, run.experiment)}\n\n{here}")
 
 
-def _keep(tracker: Tracker, run: TrainingRun, baseline_delays: Mapping[str, float], evaluations: Sequence[Path]) -> None:
+def _keep(
+    tracker: Tracker,
+    run: TrainingRun,
+    baseline_delays: Mapping[str, float],
+    evaluations: Sequence[Path],
+    delay_s: float | None = None,
+) -> None:
     """Write settings and learning curve, and keep them with the checkpoint, the evaluations and the policy in the store."""
     folder = run.folder
     folder.config.write_text(json.dumps(run.config.as_dict(), indent=1), encoding="utf-8")
     title = f"{run.experiment.network_name}: {run.label}"
     learning_curve.draw(folder.learning_curve, _curves(run), baseline_delays if len(run.tasks) == 1 else {}, title)
-    for path in (folder.checkpoint, *evaluations, folder.config, folder.learning_curve):
+    of_run = run.metrics.curves()
+    pictures = [folder.learning_curve, *signal_maps.draw(folder.signal_maps, of_run, title)]
+    for path in (folder.checkpoint, *evaluations, folder.config, *pictures):
         tracker.artifact(run.mlflow_id, path)
-    _log_policy_model(tracker, run)
+    tracker.tables(run.mlflow_id, curves.write(of_run, folder.path))
+    _log_policy_model(tracker, run, delay_s)
 
 
 def _curves(run: TrainingRun) -> dict[str, list[dict[str, float]]]:
@@ -189,12 +215,16 @@ def _curves(run: TrainingRun) -> dict[str, list[dict[str, float]]]:
     return {f"mean of {len(run.tasks)} networks": rows}
 
 
-def _log_policy_model(tracker: Tracker, run: TrainingRun) -> None:
+def _log_policy_model(tracker: Tracker, run: TrainingRun, delay_s: float | None) -> None:
     """Keep the policy for other programs; of several networks, with the sizes of the first."""
     spec, path, experiment = run.learner.algorithm.spec, run.folder.policy, run.experiment
+    tags = {"algorithm": run.config.algorithm, "seed": str(run.config.seed), "timing": experiment.timing_preset}
+    tags |= {"eval_seeds": str(experiment.eval_seeds)[:500]} | fingerprint.tags(*(task.scenario for task in run.tasks.values()))
+    tags |= {} if delay_s is None else {DELAY: f"{delay_s:.6g}"}
     signals, version = run.fingerprints[experiment.network[0]].get("signals"), experiment.sim.observation_version
     policy = replace(run.policy(), sim=experiment.sim, signals=signals, observation_version=version)
     deploy.save(path, policy, spec, experiment.timing)
     obs, avail = (-1, spec.n_agents, spec.obs_dim), (-1, spec.n_agents, spec.n_actions)
     tensors = {"obs": ("float32", obs), "avail": ("bool", avail), "action": ("int64", avail[:2])}
-    tracker.model(run.mlflow_id, "policy", deploy.__name__, path, tensors)
+    name = model_name(experiment.network_name, run.config.algorithm)
+    tracker.model(run.mlflow_id, "policy", deploy.__name__, path, tensors, name, tags)

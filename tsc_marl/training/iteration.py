@@ -97,7 +97,10 @@ def train_iteration(pool: Pool, run: TrainingRun) -> list[dict[str, float]]:
     if waiting is not None:
         waiting.learn(run)
     took_s = (time.monotonic() - start) / len(groups)
-    return [_account(run, group, took_s) | _of_all(run, mean_metrics(group.metrics)) for group in groups]
+    rows = [_account(run, group, took_s) | _of_all(run, mean_metrics(group.metrics)) for group in groups]
+    for row in rows:
+        run.metrics.append(row)
+    return rows
 
 
 @contextlib.contextmanager

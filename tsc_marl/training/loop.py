@@ -23,6 +23,7 @@ from tsc_marl.rollout.pool import Pool, WorkerDiedError
 from tsc_marl.rollout.task import Task, check_task
 from tsc_marl.sim import fingerprint
 from tsc_marl.sim.scenario import TOGETHER
+from tsc_marl.tracking import curves
 from tsc_marl.tracking.run_folder import RunFolder, runs
 from tsc_marl.tracking.start import Start
 from tsc_marl.tracking.store import Tracker
@@ -141,8 +142,9 @@ def _train_all(pool: Pool, tracker: Tracker, experiment: ExperimentConfig, specs
             raise
         raise UserError(f"{refused_by_system(error)}: {make_line('train', RESUME=folder.name)}") from None
     finally:
-        for run_id in (*(run.mlflow_id for run in trainings), parent):
-            tracker.end(run_id, status)
+        for run in trainings:
+            tracker.end(run.mlflow_id, status, run.ended_ms)
+        tracker.end(parent, status)
     if not tracker.lost:
         folder.finished.touch()
     else:
@@ -244,14 +246,15 @@ def _open_run(tracker: Tracker, config: RunConfig[Any], specs: Sequence[Spec], f
 def _learn(pool: Pool, tracker: Tracker, run: TrainingRun) -> None:
     """Train to the end; save a checkpoint even after an error, and a snapshot at each quarter of the way."""
     experiment = run.experiment
-    times, note, logged = 0, "", tracker.logged_until(run.mlflow_id, "reward")
-    for row in run.history:
-        if row["steps"] > logged:  # the store was lost meanwhile, or the run deleted
-            tracker.log(run.mlflow_id, row, int(row["steps"]))
+    times, note, logged = 0, "", tracker.logged_until(run.mlflow_id, curves.DELAY)
+    kept = {row["episode"]: row for row in (*run.history, *run.metrics.rows())}
+    for episode, row in kept.items():
+        if episode > logged:  # the store was lost meanwhile, or the run deleted
+            tracker.log(run.mlflow_id, curves.shown(row), int(episode))
     total, together = experiment.all_episodes, experiment.episodes_per_iteration
     quarters = {total * k // 4 // together * together for k in range(4)}
     try:
-        with console.progress(run.label, total, run.episode) as progress:
+        with console.progress(run.label, total, run.episode) as progress, tracker.measured(run.mlflow_id):
             while run.episode < total:
                 interrupts.check()
                 _check_kept(RunFolder(run.folder.path.parent), [run])
@@ -263,12 +266,13 @@ def _learn(pool: Pool, tracker: Tracker, run: TrainingRun) -> None:
                 run.stage_checkpoint()
                 times += 1
                 for row in metrics:
-                    if row["steps"] > logged:
-                        tracker.log(run.mlflow_id, row, int(row["steps"]))
+                    if row["episode"] > logged:
+                        tracker.log(run.mlflow_id, curves.shown(row), int(row["episode"]))
                 progress.update(run.episode, _summary(newest_delays(run), metrics[-1]))
                 if times % experiment.checkpoint_every == 0:
                     run.save()
     finally:
+        run.ended_ms = int(time.time() * 1000)
         run.save()
 
 

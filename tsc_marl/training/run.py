@@ -14,6 +14,7 @@ from tsc_marl.rollout.policies import TrainedPolicy
 from tsc_marl.sim import fingerprint
 from tsc_marl.tracking import checkpoint, start
 from tsc_marl.tracking.checkpoint import Checkpoint
+from tsc_marl.tracking.curves import Metrics
 from tsc_marl.tracking.run_folder import RunFolder, TrainingFolder
 from tsc_marl.tracking.tensor_file import first_not_finite
 from tsc_marl.training.learner import Learner, learners
@@ -48,6 +49,8 @@ class TrainingRun:
         self.learners: dict[str, Learner] = dict(zip(self.tasks, made, strict=True))
         self.episode = 0
         self.history: list[dict[str, float]] = []
+        self.metrics = Metrics()
+        self.ended_ms: int | None = None
         self.mlflow_id = self.before = ""
         if folder.checkpoint.exists():
             self._load(checkpoint.load(folder.checkpoint))
@@ -94,6 +97,7 @@ class TrainingRun:
             history=list(self.history), mlflow_id=self.mlflow_id, fingerprint=self.fingerprints[self.experiment.network[0]],
             replay=replay and replay.state(), others=further, before=self.before,
         )  # fmt: skip
+        self._staged_metrics = self.metrics.copy()
         self._staged = staged if self.episode < self.experiment.all_episodes else _without_replay(staged)
 
     def save(self) -> None:
@@ -102,7 +106,7 @@ class TrainingRun:
         Raises:
             UserError: when the disk does not take it.
         """
-        checkpoint.save(self._staged, self.folder.checkpoint)
+        checkpoint.save(replace(self._staged, metrics=self._staged_metrics.state()), self.folder.checkpoint)
 
     def check_finite(self, networks: Iterable[str] = ()) -> None:
         """Refuse weights that are nan, infinite or beyond `LARGEST`; the staged state is still that before the update.
@@ -163,6 +167,7 @@ class TrainingRun:
             reason = " ".join(str(error).split())
             raise UserError(f"checkpoint {path} does not fit this version ({reason}); remove it to start anew") from None
         self.history, self.episode, self.mlflow_id, self.before = saved.history, saved.episode, saved.mlflow_id, saved.before
+        self.metrics = Metrics(saved.metrics)
         for learner in self.learners.values():
             learner.first = self.episode == 0
 
