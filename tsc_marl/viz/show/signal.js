@@ -153,7 +153,7 @@ class SignalPanel {
   neighbourCost(episode, n, t, chosen, allowed, others) {
     const number = others.find(({key}) => key === "others");
     if (!number) return `${episode.name} has no figure for what a phase costs the neighbours.`;
-    if (number.nothing) return "Its critic expects no effect on the neighbours. Such an estimate counts only as far as data confirmed it.";
+    if (number.nothing) return "Its critic expects no effect on the neighbours; such an estimate counts as far as data confirmed it.";
     if (allowed.length === 1 || !this.roads.signals[n].neighbours.length) return "";
     const value = phase => episode.value(number, n, phase, t), best = allowed.reduce((a, b) => value(b) > value(a) ? b : a);
     const cost = value(best) - value(chosen);
