@@ -19,7 +19,7 @@ option = $(if $(strip $(2)),--$(1) $(2))
 given = $(if $(filter file,$(origin $(2))),,--$(1) $($(2)))
 
 .DEFAULT_GOAL := help
-.PHONY: help install train study evaluate results compare explain locks probe report export import release pretrained watch video ui networks generate nets doctor bench bench-mpe check-lights chaos test test-sumo test-slow lint docs package clean
+.PHONY: help install train study evaluate results compare explain locks probe report export import release pretrained watch video show ui networks generate nets doctor bench bench-mpe check-lights chaos test test-sumo test-slow lint docs package clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -81,6 +81,9 @@ watch: .venv/installed  ## show POLICY (algorithm, run id, model, controller, pr
 
 video: .venv/installed  ## draw a clip of POLICY="a b" side by side as GIF or MP4 file OUT
 	$(TSC) video --network $(NET) $(call option,policy,$(POLICY)) $(call option,out,$(OUT)) $(call option,timing-preset,$(TIMING)) $(ARGS)
+
+show: .venv/installed  ## write a page OUT that plays an episode of POLICY="a b" in any browser
+	$(TSC) show --network $(NET) $(call option,policy,$(POLICY)) $(call option,out,$(OUT)) $(call option,timing-preset,$(TIMING)) $(ARGS)
 
 ui: .venv/installed  ## show the curves of the trainings in MLflow, on http://127.0.0.1:5000
 	$(TSC) ui $(ARGS)

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 
@@ -13,36 +12,15 @@ from mlflow import MlflowClient
 
 from tsc_marl.tracking import colours
 
-pytest_plugins = ["helpers.fixtures"]
+pytest_plugins = ["helpers.fixtures", "helpers.browser"]
 pytestmark = pytest.mark.slow
 
 LINE = "train --net grid2x2 --algos mappo jointq --episodes 4 --algo.epochs 1 --eval-seeds 1 2 --baselines max_pressure"
-WAIT_MS = 90_000
-
-
-@pytest.fixture(scope="module")
-def browser():
-    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if path is None:
-        pytest.skip("no chromium on this machine; install one to test the pages in it")
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: make install")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
-def page(browser):
-    """A page that remembers what went wrong and where it asked."""
-    page = browser.new_page(viewport={"width": 1366, "height": 900})
-    page.set_default_timeout(WAIT_MS)
-    page.wrong, page.asked = [], []
-    page.on("console", lambda message: page.wrong.append(message.text) if message.type == "error" else None)
-    page.on("pageerror", lambda error: page.wrong.append(str(error)))
-    page.on("request", lambda request: page.asked.append(request.url))
-    yield page
-    page.close()
+def page(new_page):
+    return new_page()
 
 
 @pytest.fixture(scope="module")

@@ -470,6 +470,7 @@ LINES = {
     "video NET=cross POLICY='a b' OUT=x.gif TIMING=field": (
         "video --network cross --policy a b --out x.gif --timing-preset field"
     ),
+    "show NET=cross POLICY='a b' OUT=x.html ARGS='--seed 7'": "show --network cross --policy a b --out x.html --seed 7",
     "watch NET=cross CONTROLLER=mappo": "watch --network cross --policy mappo",
     "explain NET=cross RUN=mappo": "explain --network cross --policy mappo",
     "locks NET=cross POLICY=mappo EVAL_SEEDS='1 2' OUT=o": "locks --network cross --policy mappo --eval-seeds 1 2 --out o",
@@ -503,8 +504,9 @@ def test_make_lists_its_verbs():
     text = "\n".join(make("help"))
     verbs = re.findall(r"^make (\S+)", text, re.M)
     expected = (
-        "help install train study evaluate results compare explain locks probe report export import release pretrained watch "
-        "video ui networks generate doctor bench bench-mpe check-lights chaos test test-sumo test-slow lint docs package clean"
+        "help install train study evaluate results compare explain locks probe report export import release pretrained "
+        "watch video show ui networks generate doctor bench bench-mpe check-lights chaos test test-sumo test-slow lint docs "
+        "package clean"
     )
     assert verbs == expected.split()
     assert all(make(f"-n {verb}") for verb in verbs)

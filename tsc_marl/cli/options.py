@@ -232,6 +232,24 @@ class VideoOptions:
 
 
 @dataclass(frozen=True)
+class ShowOptions:
+    """Write a page that plays an episode in any browser, one policy or two side by side; needs no display."""
+
+    network: str = "grid4x4"
+    """Road network."""
+    policy: tuple[str, ...] = ("pretrained", "fixed_time")
+    """One or two policies: classical controllers, `pretrained`, algorithms (newest run), run ids, checkpoint files."""
+    seed: int = 1000
+    """SUMO seed of both, 0 .. 2147483647."""
+    to_s: int | None = None
+    """End of the recording [s], counted from the start of the episode; by default the end of the window."""
+    out: Path = Path("results/show.html")
+    """File to write."""
+    timing_preset: str = "sumo-rl"
+    """Signal timing: a file of configs/timing/."""
+
+
+@dataclass(frozen=True)
 class UiOptions:
     """Open MLflow's pages."""
 

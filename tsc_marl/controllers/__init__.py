@@ -1,6 +1,7 @@
 """Classical controllers; one file is one controller and the file's name is its name on the command line."""
 
 import sys
+from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -28,6 +29,12 @@ class Controller:
     """True: SUMO's own signal programs run, and `act` is not asked."""
     programs: str = ""
     """These programs (`sim.signal_programs.xml`); empty for the network's own."""
+    number: ClassVar[str] = ""
+    """What `phase_numbers` are, with the unit in brackets; empty where no number of each phase decides."""
+    exception: ClassVar[str] = ""
+    """When it does not choose the legal phase with the largest number."""
+    phase_numbers: Sequence[np.ndarray] = ()
+    """Per signal [P], the numbers that the last call of `act` decided by."""
 
     def __init__(self, context: PlanningContext) -> None:
         self.context = context
@@ -57,6 +64,7 @@ class Greedy(Controller):
     """
 
     MAX_RED_S = 90.0
+    exception: ClassVar[str] = f"a link with traffic that has been red for {MAX_RED_S:.0f} s comes first"
 
     def __init__(self, context: PlanningContext) -> None:
         super().__init__(context)
@@ -76,16 +84,14 @@ class Greedy(Controller):
         bound = self.links.approaching(view)
         near = self.links.count(bound, bound.distance_m <= self.context.detection_m)
         scores = self.scores(bound)
-        signals = range(len(view.timers))
-        return np.array(
-            [self._choose(i, view, self.links.for_signal(near, i), self.links.for_signal(scores, i)) for i in signals]
-        )
+        self.phase_numbers = [green @ self.links.for_signal(scores, i) for i, green in enumerate(self.links.green)]
+        return np.array([self._choose(i, view, self.links.for_signal(near, i)) for i in range(len(view.timers))])
 
-    def _choose(self, i: int, view: SignalView, near: np.ndarray, worth: np.ndarray) -> int:
+    def _choose(self, i: int, view: SignalView, near: np.ndarray) -> int:
         green, present = self.links.green[i], view.timers[i].phase
         served_s = self.links.for_signal(self._served_s, i)
         served_s[green[present] | (near < TRAFFIC_VEH)] = view.now_s
-        score = np.round(green @ worth, 6) + 1e6 * (green @ (view.now_s - served_s >= self.MAX_RED_S))
+        score = np.round(self.phase_numbers[i], 6) + 1e6 * (green @ (view.now_s - served_s >= self.MAX_RED_S))
         score = np.where(view.legal[i, : len(green)], score, -np.inf)
         return present if score[present] == score.max() else int(score.argmax())
 

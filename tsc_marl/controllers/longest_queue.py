@@ -4,6 +4,8 @@ Parameters: `sim.detection_m`, within which vehicles count; `MAX_RED_S`. Informa
 queue detector per lane knows it where a lane serves one movement.
 """
 
+from typing import ClassVar
+
 import numpy as np
 
 from tsc_marl.controllers import Greedy
@@ -12,6 +14,8 @@ from tsc_marl.sim.link_counts import ApproachingVehicles
 
 class LongestQueue(Greedy):
     """Serves the longest queues."""
+
+    number: ClassVar[str] = "queue [veh]"
 
     def scores(self, bound: ApproachingVehicles) -> np.ndarray:
         """Return [L] veh."""

@@ -8,6 +8,8 @@ Parameters: `sim.detection_m`, `MAX_RED_S`, `FOLLOWING`. Information used: each 
 does not know where a lane serves several: an upper bound for max pressure from real detectors.
 """
 
+from typing import ClassVar
+
 import numpy as np
 
 from tsc_marl.controllers import Greedy
@@ -17,6 +19,7 @@ from tsc_marl.sim.link_counts import ApproachingVehicles
 class MaxPressure(Greedy):
     """Serves the phase with the largest pressure."""
 
+    number: ClassVar[str] = "pressure [veh]"
     FOLLOWING = 0.5
     """Weight of the vehicles downstream. 1 is the paper's; it proves that queues stay bounded where roads hold any queue, and
     is slower where they do not."""

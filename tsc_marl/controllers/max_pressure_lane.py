@@ -9,6 +9,8 @@ Source: the pressure of sumo-rl and of PressLight (Wei et al. 2019, doi 10.1145/
 Information used: vehicles per controlled lane and per lane behind the signal; a camera or two loops a lane know it.
 """
 
+from typing import ClassVar
+
 import numpy as np
 
 from tsc_marl.controllers import Controller
@@ -19,6 +21,8 @@ from tsc_marl.sim.turning_counts import PlanningContext
 
 class MaxPressureLane(Controller):
     """Serves the lanes with the largest pressure."""
+
+    number: ClassVar[str] = "pressure of lanes [veh]"
 
     def __init__(self, context: PlanningContext) -> None:
         super().__init__(context)
@@ -42,8 +46,9 @@ class MaxPressureLane(Controller):
         lanes = len(self.context.network.lane_index)
         expected = np.bincount(self.links.lane, self.links.expected(view), minlength=lanes)
         on_lane = np.bincount(view.vehicles.lane, minlength=lanes) + expected
+        self.phase_numbers = [weight @ on_lane for weight in self._weight]
         chosen = []
-        for weight, legal, timer in zip(self._weight, view.legal, view.timers, strict=True):
-            score = np.where(legal[: len(weight)], weight @ on_lane, -np.inf)
+        for pressure, legal, timer in zip(self.phase_numbers, view.legal, view.timers, strict=True):
+            score = np.where(legal[: len(pressure)], pressure, -np.inf)
             chosen.append(timer.phase if score[timer.phase] == score.max() else int(score.argmax()))
         return np.array(chosen)

@@ -5,6 +5,8 @@ Source: RESCO's MAXWAVE (Ault and Sharon 2021, NeurIPS Datasets and Benchmarks),
 every stop line comes close to it.
 """
 
+from typing import ClassVar
+
 import numpy as np
 
 from tsc_marl.controllers import Greedy
@@ -15,6 +17,8 @@ REACH_M = 50.0
 
 class MaxWave(Greedy):
     """Serves the most vehicles at the stop line."""
+
+    number: ClassVar[str] = f"vehicles within {REACH_M:.0f} m [veh]"
 
     def scores(self, bound: ApproachingVehicles) -> np.ndarray:
         """Return [L] veh."""

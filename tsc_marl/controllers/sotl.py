@@ -5,6 +5,8 @@ Each red link counts vehicle-seconds of the vehicles within `REACH_M`. A phase i
 at most `PLATOON_VEH` moving vehicles within `PLATOON_M`. Information used: vehicles near each stop line by their next movement.
 """
 
+from typing import ClassVar
+
 import numpy as np
 
 from tsc_marl.controllers import Controller
@@ -21,6 +23,9 @@ PLATOON_VEH = 3
 class Sotl(Controller):
     """Changes when enough has waited."""
 
+    number: ClassVar[str] = "waiting before red [veh·s]"
+    exception: ClassVar[str] = f"it stays below {THRESHOLD_VEH_S:.0f} veh·s, and while at most {PLATOON_VEH} vehicles pass"
+
     def __init__(self, context: PlanningContext) -> None:
         super().__init__(context)
         self.links = PlannedCounts(context)
@@ -35,12 +40,13 @@ class Sotl(Controller):
         bound = self.links.approaching(view)
         self._waited_veh_s += self.links.count(bound, bound.distance_m <= REACH_M) * self.context.timing.decision_s
         platoon = self.links.count(bound, ~bound.halting & (bound.distance_m <= PLATOON_M))
+        for i, timer in enumerate(view.timers):
+            self.links.for_signal(self._waited_veh_s, i)[self.links.green[i][timer.phase]] = 0
+        self.phase_numbers = [green @ self.links.for_signal(self._waited_veh_s, i) for i, green in enumerate(self.links.green)]
         return np.array([self._choose(i, view, self.links.for_signal(platoon, i)) for i in range(len(view.timers))])
 
     def _choose(self, i: int, view: SignalView, platoon: np.ndarray) -> int:
         green, present = self.links.green[i], view.timers[i].phase
-        waited = self.links.for_signal(self._waited_veh_s, i)
-        waited[green[present]] = 0
-        score = np.where(view.legal[i, : len(green)], green @ waited, -np.inf)
+        score = np.where(view.legal[i, : len(green)], self.phase_numbers[i], -np.inf)
         passing = 0 < platoon[green[present]].sum() <= PLATOON_VEH
         return present if passing or score.max() < THRESHOLD_VEH_S else int(score.argmax())

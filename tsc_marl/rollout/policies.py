@@ -223,12 +223,16 @@ Policy = TrainedPolicy | ControllerPolicy
 
 
 class ControllerDriver:
-    """A classical controller in an episode."""
+    """A classical controller in an episode.
+
+    Attributes:
+        controller: chooses the phases.
+    """
 
     explores = False
 
     def __init__(self, name: str, controller: controllers.Controller, env: TrafficEnv, seed: int) -> None:
-        self._name, self._controller, self._env = name, controller, env
+        self._name, self.controller, self._env = name, controller, env
         with blamed("controller", name, type(controller)):
             controller.reset(seed, env.view)
 
@@ -238,8 +242,8 @@ class ControllerDriver:
 
     def act(self) -> np.ndarray:
         """Return the phases [N]."""
-        with blamed("controller", self._name, type(self._controller)):
-            return self._controller.act(self._env.view)
+        with blamed("controller", self._name, type(self.controller)):
+            return self.controller.act(self._env.view)
 
 
 class TrainedDriver:

@@ -66,6 +66,8 @@ class PolicyRunner:
     Attributes:
         legend: meaning of the values; None for a policy without values, such as a classical controller.
         values: [N] value of each signal's last chosen phase; nan before the first.
+        estimates: arrays by name of `Algorithm.value_estimates`, without their B, at the last decision.
+        driver: chooses the phases.
 
     Args:
         env: an environment without a running episode.
@@ -78,22 +80,22 @@ class PolicyRunner:
     """
 
     def __init__(self, env: TrafficEnv, policy: Policy, seed: int, **options: Any) -> None:
-        self._env, self._driver = env, policy.start(env, seed, **options)
-        self.values, self.legend = np.full(len(env.names), np.nan), None
-        if isinstance(self._driver, TrainedDriver):
-            self.legend = value_legend(self._driver.algorithm, self._driver.value_estimates(), env.config.reward)
+        self._env, self.driver = env, policy.start(env, seed, **options)
+        self.values, self.legend, self.estimates = np.full(len(env.names), np.nan), None, dict[str, np.ndarray]()
+        if isinstance(self.driver, TrainedDriver):
+            self.legend = value_legend(self.driver.algorithm, self.driver.value_estimates(), env.config.reward)
 
     def choose(self) -> np.ndarray:
         """Return the phases [N] for this decision, and set `values` to theirs."""
-        if not isinstance(self._driver, TrainedDriver):
-            return self._driver.act()
-        estimates = self._driver.value_estimates()
-        chosen = self._driver.act()
-        if "own" in estimates:
-            gain = advantage(estimates["own"][0].numpy(), self._env.avail, chosen)
+        if not isinstance(self.driver, TrainedDriver):
+            return self.driver.act()
+        self.estimates = {name: tensor[0].numpy() for name, tensor in self.driver.value_estimates().items()}
+        chosen = self.driver.act()
+        if "own" in self.estimates:
+            gain = advantage(self.estimates["own"], self._env.avail, chosen)
             self.values = np.where(np.isnan(gain), self.values, gain)
-        elif "value" in estimates:
-            self.values = np.broadcast_to(estimates["value"][0].numpy(), self.values.shape).copy()
+        elif "value" in self.estimates:
+            self.values = np.broadcast_to(self.estimates["value"], self.values.shape).copy()
         return chosen
 
     def states(self, chosen: np.ndarray) -> list[str]:
