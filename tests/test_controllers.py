@@ -16,7 +16,7 @@ from tsc_marl.rollout.policies import ControllerPolicy
 from tsc_marl.sim import link_counts, road_network, scenario, signal_programs, street_programs, turning_counts
 from tsc_marl.sim.disturbances import Disturbance
 from tsc_marl.sim.env import TrafficEnv
-from tsc_marl.sim.signal_timing import Timing
+from tsc_marl.sim.signal_timing import PhaseChanges, Timing
 
 SEED = 23
 NAMES = [name for name in controllers.available() if name not in ("fixed_time", "own_program")]
@@ -79,7 +79,7 @@ def test_lights(name, net, timing, tmp_path):
     changes = 0
     for signal, states in logged.items():
         assert not list(signal_log.timing_violations(states, timing, cut=controllers.find(name).sumo_controlled))
-        assert street.crossing[signal]
+        assert street.conflicts[signal]
         assert not list(street.violations(signal, states))
         changes += signal_log.greens_ended(states)
     assert changes > len(env.names)
@@ -105,12 +105,17 @@ def crossing(flow, other):
     return webster.PhaseDemand(serves=each, turn=each.astype(bool), lane=each.astype(bool), flow=np.array([flow, other]))
 
 
+def changes(n, timing=None):
+    """Return the changes between n phases with a link each."""
+    return PhaseChanges(["".join("rG"[i == k] for k in range(n)) for i in range(n)], timing or Timing())
+
+
 def test_webster_by_hand():
     """Y = .5, L = 2 (5 + 1): C = (18 + 5) / .5 = 46; green in proportion to the flows, 34 s of it usable."""
     timing = Timing(yellow_s=3, all_red_s=2)
     demand = crossing(0.3, 0.2)
     assert webster.flow_ratio(demand, (0, 1)) == pytest.approx(0.5)
-    plan = webster.best_plan(demand, timing)
+    plan = webster.best_plan(demand, changes(2, timing))
     assert plan.cycle_s(timing) == 46
     assert plan.phases == (0, 1)
     assert plan.green_s == (21, 15)  # 34 * .6 + 1 = 21.4, 34 * .4 + 1 = 14.6, whole seconds
@@ -119,9 +124,9 @@ def test_webster_by_hand():
 @pytest.mark.parametrize(("flows", "cycle_s"), [((0.01, 0.01), 30), ((0.6, 0.5), 120), ((0.3, 0.2), 90)])
 def test_webster_bounds_the_cycle(flows, cycle_s):
     """Between 30 and 120 s, a given cycle is kept, and no green is shorter than the least."""
-    plan = webster.best_plan(crossing(*flows), Timing())
+    plan = webster.best_plan(crossing(*flows), changes(2))
     if cycle_s == 90:
-        plan = dataclasses.replace(plan, green_s=webster.splits(crossing(*flows), plan.phases, cycle_s, Timing()))
+        plan = dataclasses.replace(plan, green_s=webster.splits(crossing(*flows), plan.phases, cycle_s, changes(2)))
     assert plan.cycle_s(Timing()) == cycle_s
     assert min(plan.green_s) >= Timing().min_green_s
 
@@ -129,8 +134,8 @@ def test_webster_bounds_the_cycle(flows, cycle_s):
 def test_webster_leaves_out_a_phase_that_only_repeats():
     """Three phases of which the third serves what the others serve: it would only cost its lost time."""
     demand = dataclasses.replace(crossing(0.3, 0.2), serves=np.array([[1, 0], [0, 1], [1, 0.0]]))
-    assert webster.candidates(demand) == [(0, 1), (1, 2), (0, 1, 2)]
-    assert len(webster.best_plan(demand, Timing()).phases) == 2
+    assert webster.candidates(demand, changes(3)) == [(0, 1), (1, 2), (0, 1, 2)]
+    assert len(webster.best_plan(demand, changes(3)).phases) == 2
 
 
 def test_webster_with_many_phases():
@@ -138,11 +143,11 @@ def test_webster_with_many_phases():
     serves = np.array([np.roll([1.0] * 3 + [0.0] * 13, k) for k in range(16)])
     each = np.eye(16, dtype=bool)
     demand = webster.PhaseDemand(serves, each, each, np.full(16, 0.05))
-    sets = webster.candidates(demand)
+    sets = webster.candidates(demand, changes(16))
     assert len(sets) == webster.MOST_SETS
     assert len(sets[0]) == 6
     assert all(serves[list(phases)].any(axis=0).all() for phases in sets)
-    assert len(webster.best_plan(demand, Timing()).phases) == 6
+    assert len(webster.best_plan(demand, changes(16)).phases) == 6
 
 
 def test_webster_gives_a_protected_phase_to_a_turn_that_gaps_cannot_carry():
@@ -151,8 +156,8 @@ def test_webster_gives_a_protected_phase_to_a_turn_that_gaps_cannot_carry():
     each = np.eye(3, dtype=bool)
     weak = webster.PhaseDemand(serves, each, each, np.array([0.3, 0.05, 0.2]))
     strong = webster.PhaseDemand(serves, each, each, np.array([0.3, 0.35, 0.2]))
-    assert webster.best_plan(weak, Timing()).phases == (0, 2)
-    assert webster.best_plan(strong, Timing()).phases == (0, 1, 2)
+    assert webster.best_plan(weak, changes(3)).phases == (0, 2)
+    assert webster.best_plan(strong, changes(3)).phases == (0, 1, 2)
 
 
 def test_flows_are_counted_along_the_routes():
@@ -215,10 +220,10 @@ def test_needed_phases(phases, picked):
 def test_the_longest_green_keeps_the_longest_red(n):
     """n phases, all as long as may be: a link is red for all-red, then for the others with their changes."""
     timing = Timing(yellow_s=3, all_red_s=2, min_green_s=7, max_red_s=120)
-    green_s = signal_programs.longest_green_s(n, timing, 50)
+    green_s = signal_programs.longest_green_s(changes(n, timing), range(n), 50)[0]
     red_s = [timing.all_red_s + (n - 1) * (g + timing.change_s) for g in (green_s, green_s + 1)]
     assert green_s == 50 or red_s[0] <= 120 < red_s[1]
-    assert signal_programs.longest_green_s(n, Timing(), 50) == 50
+    assert signal_programs.longest_green_s(changes(n), range(n), 50) == [50] * n
 
 
 @pytest.fixture
@@ -282,7 +287,7 @@ def test_no_link_with_traffic_waits_much_longer_than_the_guard(name):
             own[numbering.green[i][timer.phase] | (numbering.for_signal(near, i) == 0)] = 0
         worst = max(worst, red_s.max())
     env.close()
-    assert 10 < worst <= controllers.Greedy.MAX_RED_S + 3 * env.timing.min_service_s
+    assert 10 < worst <= controllers.Greedy.MAX_RED_S + 3 * max(timer.service_s for timer in env.timers)
 
 
 def test_sotl_waits_for_the_threshold_and_for_platoons(at, monkeypatch):

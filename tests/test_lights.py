@@ -29,6 +29,28 @@ FAULTS = {
 }
 
 
+WALK = Timing(yellow_s=1, min_green_s=2, min_walk_s=3, max_crossing_red_s=12)
+CROSSED = ["GrG"] * 3 + ["Grr"] * 3 + ["yrr"] + ["rGr"] * 2
+CROSSING_FAULTS = {
+    "early green": (
+        ["GrG"] * 3 + ["Grr"] * 2 + ["yrr"] + ["rGr"] * 3,
+        6,
+        "green of link 1 starts 3 s after others ended, not 4 s",
+    ),
+    "yellow": ([*CROSSED[:3], "Gry", *CROSSED[4:]], 3, "link 2 shows y, not r, 0 s after its green ended"),
+    "short walk": (CROSSED[1:], 0, "green of crossing 2 lasts 2 s, the least is 3 s"),
+    "long red": (CROSSED + ["rGr"] * 7, 3, "red of crossing 2 lasts 13 s, the longest is 12 s"),
+}
+
+
+@pytest.mark.parametrize("fault", CROSSING_FAULTS)
+def test_the_check_sees_faults_of_crossings(fault):
+    """4 m at 1.2 m/s: 4 s from the end of a walk to the next green."""
+    states, second, rule = CROSSING_FAULTS[fault]
+    assert not list(timing_violations(CROSSED, WALK, crossings={2: 4.0}))
+    assert [v.second for v in timing_violations(states, WALK, crossings={2: 4.0}) if rule in v.rule] == [second]
+
+
 def test_the_check_passes_what_is_right():
     assert not list(timing_violations(GOOD, TIMING))
     assert greens_ended(GOOD) == 1

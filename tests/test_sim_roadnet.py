@@ -80,7 +80,10 @@ def test_signals_hang_together(name):
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_phases_are_the_greens_of_the_program(name):
-    """All of them, as they stand in the file: none of these networks repeats one, or serves a link only during changes."""
+    """All of them, as they stand in the file: none of these networks repeats one, or has one that is part of a change.
+
+    Published figures and trained policies rely on these phases.
+    """
     path = scenario.load(name).net
     signals = {signal.name: signal.phases for signal in read(name).signals}
     for tls in sumolib.net.readNet(str(path), withPrograms=True).getTrafficLights():

@@ -1,7 +1,7 @@
 """Gap-actuated control: a green is extended while vehicles follow one another closely, between a least and a longest green.
 
 Source: SUMO's `actuated` programs. Phases: those that are needed to give every link its best green, in the network's order.
-Parameters: least green `timing.min_green_s`; longest green `MAX_GREEN_S`, shorter where `timing.max_red_s` needs it. `GAP_S` is
+Parameters: least green of the timing; longest green `MAX_GREEN_S`, shorter where the longest red needs it. `GAP_S` is
 the gap between two vehicles that ends a green. `DETECTOR_GAP_S` is the distance of the loop from the stop line, in seconds
 at the speed limit. Information used: one loop detector per lane, as streets have it. A phase that serves a lane whose detector is
 known to have failed runs as long as in a plan by `webster` for these phases.
@@ -34,9 +34,9 @@ class Actuated(Controller):
         super().__init__(context)
         self._plans, timing = [], context.timing
         for signal in context.network.signals:
-            phases = signal_programs.needed(signal.phases)
-            most_s = (signal_programs.longest_green_s(len(phases), timing, MAX_GREEN_S),) * len(phases)
-            greens = (timing.min_green_s,) * len(phases)
+            phases, changes = signal_programs.needed(signal.phases), signal.changes(timing)
+            most_s = tuple(signal_programs.longest_green_s(changes, phases, MAX_GREEN_S))
+            greens = tuple(signal_programs.least_green_s(changes, phases))
             self._plans.append(signal_programs.Plan(phases, greens, 0, self.kind, most_s, self.parameters))
         self.programs = signal_programs.xml(context.network.signals, self._plans, timing)
 
@@ -50,7 +50,7 @@ class Actuated(Controller):
             signal, plan = net.signals[i], plans[i]
             blind = {lane for lane in signal.lanes if failed[net.lane_index[lane]]}
             served = [{m.in_lane for m in signal.links if signal.phases[phase][m.link] in GREEN} for phase in plan.phases]
-            planned = zip(planned_greens(demand, plan.phases, timing), plan.most_s, strict=True)
+            planned = zip(planned_greens(demand, plan.phases, signal.changes(timing)), plan.most_s, strict=True)
             greens = [min(green_s, most_s) for green_s, most_s in planned]
             fixed = [bool(lanes & blind) for lanes in served]
             least = np.where(fixed, greens, plan.green_s).tolist()

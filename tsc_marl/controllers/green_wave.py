@@ -37,10 +37,11 @@ class GreenWave(Controller):
             raise UserError(f"green_wave cannot serve {context.network_name}: no vehicle passes two signals one after the other")
         signals = context.network.signals
         demanded = demands(context.network, flows)
-        alone = [best_plan(demand, timing) for demand in demanded]
+        changes = [signal.changes(timing) for signal in signals]
+        alone = [best_plan(demand, own) for demand, own in zip(demanded, changes, strict=True)]
         cycle_s = max(plan.cycle_s(timing) for plan in alone)
-        pairs = zip(alone, demanded, strict=True)
-        plans = [replace(plan, green_s=splits(demand, plan.phases, cycle_s, timing)) for plan, demand in pairs]
+        known = zip(alone, demanded, changes, strict=True)
+        plans = [replace(plan, green_s=splits(demand, plan.phases, cycle_s, own)) for plan, demand, own in known]
         greens = {turn: turn_green(signals[turn[0]], timing, plans[turn[0]], turn) for turn in flows.vehicles_per_hour}
         shifts = offsets(flows, greens, cycle_s, len(signals))
         plans = [replace(plan, offset_s=int(shift)) for plan, shift in zip(plans, shifts, strict=True)]

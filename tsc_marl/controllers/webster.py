@@ -28,7 +28,7 @@ from tsc_marl.sim import signal_programs
 from tsc_marl.sim.link_counts import LinkCounts
 from tsc_marl.sim.planned_counts import LEAST_VEH_H, PERMISSIVE, SATURATION_VEH_H
 from tsc_marl.sim.road_network import RoadNetwork, Signal, edge_of
-from tsc_marl.sim.signal_timing import Timing
+from tsc_marl.sim.signal_timing import PhaseChanges, Timing
 from tsc_marl.sim.turning_counts import PlanningContext, TurningCounts
 
 LOST_S = 1.0
@@ -46,7 +46,9 @@ class Webster(Controller):
 
     def __init__(self, context: PlanningContext) -> None:
         super().__init__(context)
-        plans = [best_plan(demand, context.timing) for demand in demands(context.network, context.turning_counts())]
+        demanded = demands(context.network, context.turning_counts())
+        pairs = zip(demanded, context.network.signals, strict=True)
+        plans = [best_plan(demand, signal.changes(context.timing)) for demand, signal in pairs]
         self.programs = signal_programs.xml(context.network.signals, plans, context.timing)
 
 
@@ -84,16 +86,16 @@ def demand(signal: Signal, green: np.ndarray, protected: np.ndarray, flows: Turn
     )
 
 
-def best_plan(demand: PhaseDemand, timing: Timing) -> signal_programs.Plan:
+def best_plan(demand: PhaseDemand, changes: PhaseChanges) -> signal_programs.Plan:
     """Return the plan with Webster's cycle."""
-    lengths = {phases: _exact_cycle_s(demand, phases, timing) for phases in candidates(demand)}
+    lengths = {phases: _exact_cycle_s(demand, phases, changes.timing) for phases in candidates(demand, changes)}
     phases = min(lengths, key=lengths.__getitem__)
-    return plan_of(demand, phases, lengths[phases], timing)
+    return plan_of(demand, phases, lengths[phases], changes)
 
 
-def planned_greens(demand: PhaseDemand, phases: tuple[int, ...], timing: Timing) -> tuple[int, ...]:
+def planned_greens(demand: PhaseDemand, phases: tuple[int, ...], changes: PhaseChanges) -> tuple[int, ...]:
     """Return the greens [s] of these phases with Webster's cycle."""
-    return plan_of(demand, phases, _exact_cycle_s(demand, phases, timing), timing).green_s
+    return plan_of(demand, phases, _exact_cycle_s(demand, phases, changes.timing), changes).green_s
 
 
 def _exact_cycle_s(demand: PhaseDemand, phases: tuple[int, ...], timing: Timing) -> float:
@@ -103,19 +105,23 @@ def _exact_cycle_s(demand: PhaseDemand, phases: tuple[int, ...], timing: Timing)
     return (1.5 * lost_s * len(phases) + 5) / (1 - ratio) if ratio < SATURATED else 1e3 * ratio + len(phases)
 
 
-def plan_of(demand: PhaseDemand, phases: tuple[int, ...], exact_s: float, timing: Timing) -> signal_programs.Plan:
+def plan_of(demand: PhaseDemand, phases: tuple[int, ...], exact_s: float, changes: PhaseChanges) -> signal_programs.Plan:
     """Return the plan whose cycle is the exact one, within bounds and in whole seconds."""
-    least_s = max(LEAST_S, len(phases) * (timing.change_s + timing.min_green_s))
-    most_s = max(least_s, MOST_S)
+    timing = changes.timing
+    least_s = max(LEAST_S, len(phases) * timing.change_s + sum(signal_programs.least_green_s(changes, phases)))
+    most_s = MOST_S
     if timing.max_red_s is not None:  # a link that is green in one phase is red for the rest, less one yellow
-        most_s = max(least_s, min(most_s, timing.max_red_s + timing.min_green_s + timing.yellow_s))
-    cycle_s = round(min(max(exact_s, least_s), most_s))
-    return signal_programs.Plan(phases, splits(demand, phases, cycle_s, timing))
+        most_s = min(most_s, timing.max_red_s + timing.min_green_s + timing.yellow_s)
+    if changes.walks.any():  # and a crossing is red for all but its own green
+        most_s = min(most_s, timing.max_crossing_red_s + timing.min_walk_s)
+    cycle_s = round(max(least_s, min(exact_s, most_s)))
+    return signal_programs.Plan(phases, splits(demand, phases, cycle_s, changes))
 
 
-def candidates(demand: PhaseDemand) -> list[tuple[int, ...]]:
-    """Return the sets of two phases or more that serve every turn, fewest phases first, and no more than `MOST_SETS`."""
-    able = (demand.serves > 0) @ demand.turn.T
+def candidates(demand: PhaseDemand, changes: PhaseChanges) -> list[tuple[int, ...]]:
+    """Return the sets of two phases or more that serve every turn and crossing, fewest phases first; at most `MOST_SETS`."""
+    walks = changes.walks[:, changes.walks.any(axis=0)]
+    able = np.hstack([(demand.serves > 0) @ demand.turn.T, walks])
     sets = itertools.chain.from_iterable(itertools.combinations(range(len(able)), k) for k in range(2, len(able) + 1))
     return list(itertools.islice((phases for phases in sets if able[list(phases)].any(axis=0).all()), MOST_SETS))
 
@@ -125,19 +131,23 @@ def flow_ratio(demand: PhaseDemand, phases: Sequence[int]) -> float:
     return float(_program(demand, phases)[: len(phases)].sum())
 
 
-def splits(demand: PhaseDemand, phases: Sequence[int], cycle_s: int, timing: Timing) -> tuple[int, ...]:
+def splits(demand: PhaseDemand, phases: Sequence[int], cycle_s: int, changes: PhaseChanges) -> tuple[int, ...]:
     """Return the greens [s] of a cycle that maximise the least reserve of capacity; whole seconds, the least green kept."""
-    green_s, n = cycle_s - len(phases) * timing.change_s, len(phases)
-    shares = _program(demand, phases, (green_s - n * LOST_S) / cycle_s, max(0.0, timing.min_green_s - LOST_S) / cycle_s)[:n]
+    green_s, n = cycle_s - len(phases) * changes.timing.change_s, len(phases)
+    least_s = np.array(signal_programs.least_green_s(changes, phases))
+    shares = _program(demand, phases, (green_s - n * LOST_S) / cycle_s, np.maximum(0.0, least_s - LOST_S) / cycle_s)[:n]
     exact = shares * cycle_s + LOST_S
-    whole = np.maximum(np.floor(exact + 1e-6).astype(int), timing.min_green_s)
+    whole = np.maximum(np.floor(exact + 1e-6).astype(int), least_s)
     for k in np.argsort(whole - exact, kind="stable")[: green_s - int(whole.sum())]:
         whole[k] += 1
     return tuple(int(g) for g in whole)
 
 
-def _program(demand: PhaseDemand, phases: Sequence[int], total: float | None = None, least: float = 0.0) -> np.ndarray:
+def _program(
+    demand: PhaseDemand, phases: Sequence[int], total: float | None = None, least: np.ndarray | None = None
+) -> np.ndarray:
     """Solve the linear program over (shares [P], flows [K], reserve); `total` None minimises the shares for reserve 1."""
+    least = np.zeros(len(phases)) if least is None else least
     serves = demand.serves[list(phases)]
     n_phases, n_links = serves.shape
     by_lane = np.array([serves[:, links].max(axis=1) for links in demand.lane])
@@ -155,6 +165,6 @@ def _program(demand: PhaseDemand, phases: Sequence[int], total: float | None = N
         A_ub=carried, b_ub=np.zeros(len(carried)),
         A_eq=np.vstack([sent, whole]) if fixed else sent,
         b_eq=np.append(np.zeros(len(sent)), total) if fixed else np.zeros(len(sent)),
-        bounds=[(least, None)] * n_phases + [(0, None)] * n_links + [(0, 100) if fixed else (1, 1)],
+        bounds=[(share, None) for share in least] + [(0, None)] * n_links + [(0, 100) if fixed else (1, 1)],
     )  # fmt: skip
     return result.x

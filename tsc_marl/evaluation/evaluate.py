@@ -21,6 +21,7 @@ from tsc_marl.rollout.types import EpisodeMetrics, Job, RolloutResult
 from tsc_marl.sim import fingerprint, metrics
 from tsc_marl.sim.disturbances import Disturbance
 from tsc_marl.sim.scenario import joined_name
+from tsc_marl.sim.signal_timing import Timing
 from tsc_marl.tracking import renames, sealed
 from tsc_marl.tracking.evaluation_file import Evaluation
 from tsc_marl.tracking.metric_names import metric_names
@@ -157,10 +158,12 @@ def load_matching_results(path: Path, task: Task, names: Sequence[str], seeds: S
 
 
 def conditions_today(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the conditions of an evaluation in the names of today; earlier versions knew fewer disturbances."""
+    """Return the conditions of an evaluation in the names of today; earlier versions knew fewer disturbances and times."""
     conditions = renames.renamed(content, renames.EVALUATION_PARTS)
     if "disturbance" in conditions:
         conditions["disturbance"] = asdict(Disturbance()) | conditions["disturbance"]
+    if "timing" in conditions:
+        conditions["timing"] = asdict(Timing()) | conditions["timing"]
     return conditions | {"demand": renames.renamed(conditions.get("demand", {}), renames.DEMAND_SETTINGS)}
 
 

@@ -245,7 +245,7 @@ class LightCheck:
         by_the_clock = STREET_PROGRAMS.get(case.controller)
         if by_the_clock is None:
             cut = controllers.find(case.controller).sumo_controlled
-            yield from signal_log.timing_violations(states, case.task.timing, cut)
+            yield from signal_log.timing_violations(states, case.task.timing, cut, street.crossings_m[signal])
         else:
             yield from street.program_violations(signal, states, case.task.scenario.begin_s, by_the_clock)
 

@@ -4,9 +4,10 @@ Nothing here is shared with `sim`, which makes the lights: a mistake there must 
 """
 
 import itertools
+import math
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
@@ -50,45 +51,55 @@ def greens_ended(states: Sequence[str]) -> int:
     return sum(sum(map(_ends, before, now)) for before, now in itertools.pairwise(states) if before != now)
 
 
-def timing_violations(states: Sequence[str], timing: Timing, cut: bool = False) -> Iterator[Violation]:
-    """Yield what breaks the timing: yellow, all-red, least green, longest red, and the order of colours.
+def timing_violations(
+    states: Sequence[str], timing: Timing, cut: bool = False, crossings: Mapping[int, float] | None = None
+) -> Iterator[Violation]:  # fmt: skip
+    """Yield what breaks the timing: yellow, all-red, least green, longest red, the order of colours, and crossings' own times.
 
     Args:
         states: one a second.
         timing: what must be kept.
         cut: the log starts in the middle of a cycle, so nobody knows when its first green began.
+        crossings: length [m] of the pedestrian crossings, by link.
     """
-    yield from _clearance_violations(states, timing)
+    clearing_s = {link: math.ceil(length_m / timing.walking_ms) for link, length_m in (crossings or {}).items()}
+    yield from _clearance_violations(states, timing, clearing_s)
     for link, chars in enumerate(zip(*states, strict=True)):
         colours = re.sub("[^Gy]", "r", "".join(chars).replace("g", "G"))
+        name, least_s, yellow_s, limits_s = f"link {link}", timing.min_green_s, timing.yellow_s, [timing.max_red_s]
+        if link in clearing_s:
+            name, least_s, yellow_s = f"crossing {link}", max(least_s, timing.min_walk_s), 0
+            limits_s.append(timing.max_crossing_red_s)
+        longest_s = min(filter(None, limits_s), default=None)
         for wrong in re.finditer("r(?=y)|y(?=G)", colours):
-            yield Violation(wrong.end(), f"link {link} goes from {wrong[0]} to {colours[wrong.end()]}")
+            yield Violation(wrong.end(), f"{name} goes from {wrong[0]} to {colours[wrong.end()]}")
         for run in re.finditer("G+|y+|r+", colours):
             colour, length_s = run[0][0], len(run[0])
             begun, ended = run.start() > 0 or not cut, run.end() < len(colours)
-            if colour == "G" and begun and ended and length_s < timing.min_green_s:
-                yield Violation(run.start(), f"green of link {link} lasts {length_s} s, the least is {timing.min_green_s} s")
-            if colour == "y" and length_s > timing.yellow_s:
-                yield Violation(run.start(), f"yellow of link {link} lasts {length_s} s, not {timing.yellow_s} s")
-            if colour == "r" and timing.max_red_s and "G" in colours and length_s > timing.max_red_s:
-                yield Violation(run.start(), f"red of link {link} lasts {length_s} s, the longest is {timing.max_red_s} s")
+            if colour == "G" and begun and ended and length_s < least_s:
+                yield Violation(run.start(), f"green of {name} lasts {length_s} s, the least is {least_s} s")
+            if colour == "y" and length_s > yellow_s:
+                yield Violation(run.start(), f"yellow of {name} lasts {length_s} s, not {yellow_s} s")
+            if colour == "r" and longest_s and "G" in colours and length_s > longest_s:
+                yield Violation(run.start(), f"red of {name} lasts {length_s} s, the longest is {longest_s} s")
 
 
-def _clearance_violations(states: Sequence[str], timing: Timing) -> Iterator[Violation]:
+def _clearance_violations(states: Sequence[str], timing: Timing, clearing_s: Mapping[int, int]) -> Iterator[Violation]:
     """Yield what is wrong after the end of a green: yellow and red of its links, and greens that start too early."""
     change_s = timing.yellow_s + timing.all_red_s
     for second, (before, now) in enumerate(itertools.pairwise(states), 1):
         ending = [] if before == now else [link for link, (a, b) in enumerate(zip(before, now, strict=True)) if _ends(a, b)]
-        for ahead, state in enumerate(states[second : second + change_s] if ending else ()):
-            expected = "y" if ahead < timing.yellow_s else "r"
+        needed_s = max((change_s, *(clearing_s.get(link, 0) for link in ending)))
+        for ahead, state in enumerate(states[second : second + needed_s] if ending else ()):
             for link in ending:
-                if state[link] != expected:
+                expected = "y" if ahead < timing.yellow_s and link not in clearing_s else "r"
+                if state[link] != expected and ahead < clearing_s.get(link, change_s):
                     yield Violation(
                         second + ahead, f"link {link} shows {state[link]}, not {expected}, {ahead} s after its green ended"
                     )
             for link, (a, b) in enumerate(zip(before, state, strict=True)):
                 if a not in "Gg" and b in "Gg":
-                    yield Violation(second + ahead, f"green of link {link} starts {ahead} s after others ended, not {change_s} s")
+                    yield Violation(second + ahead, f"green of link {link} starts {ahead} s after others ended, not {needed_s} s")
 
 
 def _ends(before: str, now: str) -> bool:
@@ -101,15 +112,17 @@ class StreetSignals:
     def __init__(self, path: Path) -> None:
         net = sumolib.net.readNet(str(path), withInternal=True, withPrograms=True)
         self.programs = {tls.getID(): [*tls.getPrograms().values()][-1] for tls in net.getTrafficLights() if tls.getPrograms()}
-        self.crossing = {name: _crossing(net, name) for name in self.programs}
+        self.conflicts = {name: _conflicts(net, name) for name in self.programs}
         """Pairs of links of a signal that may not both have a green that yields to nobody."""
+        self.crossings_m = {name: _crossing_lengths(net, name) for name in self.programs}
+        """Length of the pedestrian crossings of a signal, by link."""
 
     def violations(self, signal: str, states: Sequence[str]) -> Iterator[Violation]:
         """Yield each state that no controller may show: crossing greens, or greens that no phase of the file has together."""
         allowed = _greens(self.programs[signal])
         for state in dict.fromkeys(states):
             second = states.index(state)
-            for a, b in self.crossing[signal]:
+            for a, b in self.conflicts[signal]:
                 if state[a] == state[b] == "G":
                     yield Violation(second, f"links {a} and {b} cross, and both have a green that yields to nobody: {state}")
             greens = {(link, char) for link, char in enumerate(state) if char in "Gg"}
@@ -142,7 +155,7 @@ def _greens(program: "sumolib.net.TLSProgram") -> list[set[tuple[int, str]]]:
     return [set().union(*greens)] if program.getType() == "NEMA" else greens
 
 
-def _crossing(net: "sumolib.net.Net", signal: str) -> list[tuple[int, int]]:
+def _conflicts(net: "sumolib.net.Net", signal: str) -> list[tuple[int, int]]:
     """Return pairs of links that cross by the right of way; two that only merge into one lane are left out."""
     links = []
     for in_lane, out_lane, link in net.getTLS(signal).getConnections():
@@ -153,3 +166,9 @@ def _crossing(net: "sumolib.net.Net", signal: str) -> list[tuple[int, int]]:
         for (a, node, i, lane), (b, other, j, onto) in itertools.combinations(links, 2)
         if node == other and min(i, j) >= 0 and lane != onto and node.areFoes(i, j)
     ]
+
+
+def _crossing_lengths(net: "sumolib.net.Net", signal: str) -> dict[int, float]:
+    """Return the lengths [m] of the crossings, by link; the longest where a link serves several."""
+    lanes = [(link, onto) for _, onto, link in net.getTLS(signal).getConnections() if onto.getEdge().getFunction() == "crossing"]
+    return {link: max(onto.getLength() for other, onto in lanes if other == link) for link, _ in lanes}

@@ -103,6 +103,9 @@ COLUMNS = (
     Column("interval", "95 % [s]", span),
     Column("median", "median\n[s]", number(".1f"), 3),
     Column("difference", "to baseline [s]", difference, 1),
+    Column("person_delay", "persons\n[s]", number(".1f")),
+    Column("unfinished_walks", "unfinished\nwalks", number(".1f")),
+    Column("transit_delay", "transit\n[s]", number(".1f")),
     Column("delay_p95", "p95 [s]", number(".0f"), 5),
     Column("worst_approach", "worst\napproach [s]", number(".0f"), 8),
     Column("stops", "stops\n[1/veh]", number(".2f"), 6),
@@ -147,7 +150,8 @@ def result_rows(results: Results, training: Mapping[str, tuple[int, float]], bas
     rows: list[Row] = []
     for name in sorted(results, key=lambda key: statistics.mean(results[key], "delay")):
         episodes = results[name]
-        row: dict[str, Any] = {key: statistics.mean(episodes, key) for key in episodes[0].values}
+        measured = [key for key in episodes[0].values if all(key in episode.values for episode in episodes)]
+        row: dict[str, Any] = {key: statistics.mean(episodes, key) for key in measured}
         delays = [episode["delay"] for episode in episodes]
         row |= {"controller": name, "interval": statistics.interval(delays), "median": float(np.median(delays))}
         if "arrived" in row:

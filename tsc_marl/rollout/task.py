@@ -65,7 +65,7 @@ def check_task(task: Task) -> tuple[str, ...]:
     scenarios.scheduled(task.scenario)
     net = task.env().net
     for signal in net.signals:
-        SignalTimer(signal.name, signal.phases, task.timing, 0.0)
+        SignalTimer(signal.name, signal.phases, task.timing, 0.0, signal.crossings)
     return net.notes
 
 

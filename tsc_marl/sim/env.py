@@ -21,6 +21,7 @@ from tsc_marl.sim.feedback import Feedback, SimConfig
 from tsc_marl.sim.scenario import Scenario
 from tsc_marl.sim.signal_timing import SignalTimer, Timing, legal_phases
 from tsc_marl.sim.signal_view import EpisodeContext, SignalView
+from tsc_marl.sim.timetable import transit
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,7 @@ class TrafficEnv:
         needed = route_files.options(self.scenario.routes, self.scenario.begin_s)
         self._engine = Engine(played, [*command, *needed, *extra_options], self.out / messages.file_name(seed), gui)
         self.now = self._engine.now
-        self.timers = [SignalTimer(s.name, s.phases, self.timing, self.now) for s in self.net.signals]
+        self.timers = [SignalTimer(s.name, s.phases, self.timing, self.now, s.crossings) for s in self.net.signals]
         obeying = self._obeying(seed)
         if not sumo_controlled:
             self._show_due(obeying)
@@ -199,12 +200,15 @@ class TrafficEnv:
             UserError: for a metric that fails.
         """
         seed = self.episode.seed
-        dropped = json.dumps(self.engine.waited_in_vain_s())
-        (self.out / f"dropped_{seed}.json").write_text(dropped, encoding="utf-8")
+        persons, vehicles = self.engine.api.person, self.engine.api.vehicle
+        noted: dict[str, Any] = {"dropped": self.engine.waited_in_vain_s()}
+        noted["persons"] = {name: persons.getWaitingTime(name) for name in persons.getIDList()}
+        noted["transit"] = sorted(transit(self.scenario))
         if self.episode.detail:
-            vehicles = self.engine.api.vehicle
-            pending = {n: vehicles.getRoute(n)[0] for n in vehicles.getLoadedIDList() if vehicles.getDeparture(n) < 0}
-            (self.out / f"pending_{seed}.json").write_text(json.dumps(pending), encoding="utf-8")
+            loaded = vehicles.getLoadedIDList()
+            noted["pending"] = {name: vehicles.getRoute(name)[0] for name in loaded if vehicles.getDeparture(name) < 0}
+        for name, content in noted.items():
+            (self.out / f"{name}_{seed}.json").write_text(json.dumps(content), encoding="utf-8")
         self.close()
         return metrics.read(self.out, seed, len(self.names), self.net if self.episode.detail else None, names)
 

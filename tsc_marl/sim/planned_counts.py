@@ -71,7 +71,7 @@ class PlannedCounts(LinkCounts):
         """Return, per signal, the seconds since the last decision in which its links had green; a yielding one counts less."""
         greens = []
         for green, protected, timer in zip(self.green, self.protected, view.timers, strict=True):
-            shown_s = min(passed_s, max(0.0, timer.since_change_s(view.now_s) - self._context.timing.change_s))
+            shown_s = min(passed_s, timer.green_s(view.now_s))
             greens.append(shown_s * np.where(protected, 1.0, PERMISSIVE * green)[timer.phase])
         return greens
 

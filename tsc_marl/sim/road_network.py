@@ -14,7 +14,8 @@ from tsc_marl.sim import network_file
 from tsc_marl.sim.detector_coverage import DetectorCoverage, detector_coverage, interior, lanes_downstream
 from tsc_marl.sim.green_phases import GreenPhases, green_phases, never_served
 from tsc_marl.sim.scenario import Scenario
-from tsc_marl.sim.street_programs import BY_THE_CLOCK, StreetProgram, responsive, started
+from tsc_marl.sim.signal_timing import Crossing, PhaseChanges, Timing
+from tsc_marl.sim.street_programs import BY_THE_CLOCK, StreetProgram, responsive, started, steps
 
 if TYPE_CHECKING:
     import sumolib
@@ -58,6 +59,12 @@ class Signal:
     """Signals reached by road without passing another one, either way, by name."""
     x: float
     y: float
+    crossings: tuple[Crossing, ...]
+    """Its pedestrian crossings, by link."""
+
+    def changes(self, timing: Timing) -> PhaseChanges:
+        """Return what it shows between its phases."""
+        return PhaseChanges(self.phases, timing, self.crossings)
 
 
 @dataclass(frozen=True)
@@ -112,7 +119,10 @@ def read(path: Path, detection_m: float = DETECTION_M, additional: tuple[Path, .
 def _read(path: Path, detection_m: float, additional: tuple[Path, ...], _changed_ns: tuple[int, ...]) -> RoadNetwork:
     net, switched = network_file.read(path, additional)
     signals_of_file = {tls.getID(): tls for tls in sorted(net.getTrafficLights(), key=lambda tls: tls.getID())}
-    choices = {name: green_phases(name, _steps(tls)) for name, tls in signals_of_file.items()}
+    choices = {
+        name: green_phases(name, steps(started(tls)[1]), [crossing.link for crossing in _crossings(tls)])
+        for name, tls in signals_of_file.items()
+    }
     programs = {name: choice.phases for name, choice in choices.items()}
     names = [name for name, phases in programs.items() if len(phases) > 1 and _connections_by_link(signals_of_file[name])]
     fixed = tuple(name for name in programs if name not in names)
@@ -145,12 +155,6 @@ def _read(path: Path, detection_m: float, additional: tuple[Path, ...], _changed
     )
 
 
-def _steps(tls: "sumolib.net.TLS") -> list[tuple[str, float]]:
-    """Return state and duration [s] of the steps of a signal's program; a rail signal has none."""
-    _, program = started(tls)
-    return [(phase.state, float(phase.duration)) for phase in program.getPhases()] if program else []
-
-
 def _check_length(path: Path, tls: "sumolib.net.TLS", phases: tuple[str, ...]) -> None:
     needed, shortest = _connections_by_link(tls)[-1][2] + 1, min(map(len, phases))
     if shortest < needed:
@@ -170,7 +174,7 @@ def _notes(net: "sumolib.net.Net", choices: dict[str, GreenPhases], names: list[
             notes.append(f"signal {name} has fewer than two green phases: it is no agent and keeps its program")
         if program and program.getType() != "static":
             notes.append(f"signal {name} has a program of type {program.getType()}, not static: see fixed_time and own_program")
-        if red := never_served(_steps(tls), sorted({link for _, _, link in _connections_by_link(tls)})):
+        if red := never_served(steps(program), sorted({link for _, _, link in _connections_by_link(tls)})):
             links = ", ".join(map(str, red))
             notes.append(f"signal {name} never gives links {links} green: who wants to pass there waits for ever")
     return tuple(notes)
@@ -183,7 +187,7 @@ def _signal(
     movements = tuple(_link(in_lane, out_lane, link, others) for in_lane, out_lane, link in _connections_by_link(tls))
     x, y = _coord(tls)
     lanes = tuple(dict.fromkeys(movement.in_lane for movement in movements))
-    return Signal(tls.getID(), phases, lanes, movements, program, neighbours, x, y)
+    return Signal(tls.getID(), phases, lanes, movements, program, neighbours, x, y, _crossings(tls))
 
 
 def _link(in_lane: "sumolib.net.lane.Lane", out_lane: "sumolib.net.lane.Lane", link: int, others: Set[str]) -> Link:
@@ -201,6 +205,15 @@ def _connections_by_link(tls: "sumolib.net.TLS") -> list[list]:
     """Return (incoming lane, outgoing lane, link) of the roads, by link; pedestrian crossings left out."""
     links = [link for link in tls.getConnections() if not link[0].getID().startswith(":")]
     return sorted(links, key=lambda link: link[2])
+
+
+def _crossings(tls: "sumolib.net.TLS") -> tuple[Crossing, ...]:
+    """Return the crossings, by link; of several with one link the longest."""
+    length_m: dict[int, float] = {}
+    for _, out_lane, link in tls.getConnections():
+        if out_lane.getEdge().getFunction() == "crossing":
+            length_m[link] = max(out_lane.getLength(), length_m.get(link, 0.0))
+    return tuple(Crossing(link, length_m[link]) for link in sorted(length_m))
 
 
 def _coord(tls: "sumolib.net.TLS") -> tuple[float, float]:

@@ -7,7 +7,7 @@ from xml.sax.saxutils import quoteattr
 import numpy as np
 
 from tsc_marl.sim.road_network import Signal
-from tsc_marl.sim.signal_timing import GREEN, Timing, greedy_set_cover, transition
+from tsc_marl.sim.signal_timing import GREEN, PhaseChanges, Timing, greedy_set_cover
 
 NAME = "tsc_marl"
 """The programID of a plan."""
@@ -20,7 +20,7 @@ class Plan:
     phases: tuple[int, ...]
     """Numbers in `Signal.phases`."""
     green_s: tuple[int, ...]
-    """Duration of each green; the shortest where SUMO chooses it."""
+    """Duration of each green for vehicles; the shortest where SUMO chooses it. Crossings may turn red earlier."""
     offset_s: int = 0
     """The first green starts at this time, and every cycle later."""
     kind: str = "static"
@@ -45,16 +45,26 @@ def xml(signals: Sequence[Signal], plans: Sequence[Plan], timing: Timing) -> str
     return f"<additional>\n{''.join(_logic(*pair, timing) for pair in zip(signals, plans, strict=True))}</additional>\n"
 
 
+def onwards(phases: Sequence[int]) -> list[tuple[int, int]]:
+    """Return each phase of a cycle with the one after it."""
+    return list(zip(phases, (*phases[1:], phases[0]), strict=True))
+
+
+def least_green_s(changes: PhaseChanges, phases: Sequence[int]) -> list[int]:
+    """Return how long vehicles have green at least in each phase of a cycle: while a crossing is green, and while it clears."""
+    return [changes.least_green_s[phase] + changes.early_s[phase][after] for phase, after in onwards(phases)]
+
+
 def _logic(signal: Signal, plan: Plan, timing: Timing) -> str:
+    changes = signal.changes(timing)
     rows = [f'    <param key="{key}" value="{value}"/>\n' for key, value in plan.parameters.items()]
-    bounds = [f' minDur="{least}" maxDur="{most}"' for least, most in zip(plan.green_s, plan.most_s, strict=False)]
-    onwards, bounds = (*plan.phases[1:], plan.phases[0]), bounds or [""] * len(plan.phases)
-    for phase, green_s, after, bound in zip(plan.phases, plan.green_s, onwards, bounds, strict=True):
-        state, onward = signal.phases[phase], signal.phases[after]
-        rows.append(f'    <phase duration="{green_s}" state="{state}"{bound}/>\n')
-        for seconds, char in ((timing.yellow_s, "y"), (timing.all_red_s, "r")):
-            if seconds:
-                rows.append(f'    <phase duration="{seconds}" state="{transition(state, onward, char)}"/>\n')
+    for k, (phase, after) in enumerate(onwards(plan.phases)):
+        early_s = changes.early_s[phase][after]
+        least_s = plan.green_s[k] - early_s
+        bound = f' minDur="{least_s}" maxDur="{plan.most_s[k] - early_s}"' if plan.most_s else ""
+        rows.append(f'    <phase duration="{least_s}" state="{signal.phases[phase]}"{bound}/>\n')
+        for seconds, state in changes.stages(phase, after):
+            rows.append(f'    <phase duration="{seconds}" state="{state}"/>\n')
     head = f'id={quoteattr(signal.name)} programID="{NAME}" type="{plan.kind}" offset="{plan.offset_s}"'
     return f"  <tlLogic {head}>\n{''.join(rows)}  </tlLogic>\n"
 
@@ -68,8 +78,13 @@ def needed(phases: Sequence[str]) -> tuple[int, ...]:
     return tuple(sorted(greedy_set_cover((best == best.max(axis=0)) & (best > 0), [])))
 
 
-def longest_green_s(n_phases: int, timing: Timing, most_s: int) -> int:
-    """Return the longest green up to `most_s` with which no link stays red for longer than `max_red_s`."""
-    if timing.max_red_s is None or n_phases < 2:
-        return most_s
-    return max(timing.min_green_s, min(most_s, (timing.max_red_s - timing.all_red_s) // (n_phases - 1) - timing.change_s))
+def longest_green_s(changes: PhaseChanges, phases: Sequence[int], most_s: int) -> list[int]:
+    """Return the longest green of each phase of a cycle, up to `most_s`, with which no link stays red for longer than it may."""
+    timing, least_s, n = changes.timing, least_green_s(changes, phases), len(phases)
+    if n < 2:
+        return [max(most_s, *least_s)]
+    walks = [changes.change_s(phase, after) for phase, after in onwards(phases) if changes.walks[phase].any()]
+    limits = [(timing.max_red_s, timing.all_red_s)] if timing.max_red_s is not None else []
+    limits += [(timing.max_crossing_red_s, max(walks))] if walks else []
+    longest_s = min([most_s, *((limit_s - own_s) // (n - 1) - timing.change_s for limit_s, own_s in limits)])
+    return [max(least, longest_s) for least in least_s]

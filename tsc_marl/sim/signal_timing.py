@@ -2,17 +2,17 @@
 
 It is the only writer of lights. Whatever a policy asks, a green lasts at least `min_green_s`, every link that loses
 its green shows yellow for exactly `yellow_s` and red for `all_red_s` before the next green starts, and no link stays
-red longer than `max_red_s` where that is set.
+red longer than `max_red_s` where that is set. A crossing is green for at least `min_walk_s`, knows no yellow, and is red for
+as long as a person needs to walk over it before the next green starts; no crossing stays red longer than `max_crossing_red_s`.
 """
 
-import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from tsc_marl.bounds import Count, NaturalNumber, check
+from tsc_marl.bounds import Count, NaturalNumber, Positive, check
 from tsc_marl.errors import UserError
 
 GREEN = frozenset("Gg")
@@ -33,6 +33,12 @@ class Timing:
     """Seconds that a green lasts at least."""
     max_red_s: int | None = None
     """Seconds that a link stays red at most; None sets no limit."""
+    walking_ms: Positive = 1.2
+    """Speed [m/s] of a person on a crossing. Its length over this speed is the time from its green to the next one."""
+    min_walk_s: Count = 7
+    """Seconds that the green of a crossing lasts at least."""
+    max_crossing_red_s: Count = 120
+    """Seconds that a crossing stays red at most."""
 
     def __post_init__(self) -> None:
         """Refuse timings that contradict themselves."""
@@ -49,17 +55,70 @@ class Timing:
         """Seconds from the end of one green to the start of the next."""
         return self.yellow_s + self.all_red_s
 
-    @property
-    def min_service_s(self) -> int:
-        """Seconds from the decision for a phase to the first decision that may leave it."""
-        return math.ceil((self.change_s + self.min_green_s) / self.decision_s) * self.decision_s
+
+@dataclass(frozen=True)
+class Crossing:
+    """A pedestrian crossing that a signal serves."""
+
+    link: int
+    """Index of its character in the signal's state string."""
+    length_m: float
 
 
-@functools.cache
-def transition(before: str, after: str, char: str) -> str:
-    """Return the state between two greens: `char` on the links that lose theirs, the others as before."""
-    links = zip(before, after, strict=True)
-    return "".join(char if old in GREEN and new not in GREEN else old for old, new in links)
+class PhaseChanges:
+    """What a signal shows between its phases, and how long it takes.
+
+    Where a crossing needs more time than yellow and all-red, it turns red that much earlier; its vehicles stay green meanwhile.
+
+    Args:
+        phases: SUMO state strings.
+        timing: of the signal.
+        crossings: that it serves.
+    """
+
+    def __init__(self, phases: Sequence[str], timing: Timing, crossings: Sequence[Crossing] = ()) -> None:
+        self.phases, self.timing = phases, timing
+        self.green = np.array([[char in GREEN for char in state] for state in phases])
+        """[P, L] bool."""
+        self.is_crossing = np.zeros(len(phases[0]), dtype=bool)
+        """[L] bool, whether a link is a crossing."""
+        self._clearance_s = np.zeros(len(phases[0]), dtype=int)
+        for crossing in crossings:
+            self.is_crossing[crossing.link] = True
+            self._clearance_s[crossing.link] = math.ceil(crossing.length_m / timing.walking_ms)
+        self.walks = self.green & self.is_crossing
+        """[P, L] bool, the greens of crossings."""
+        walk_s = np.where(self.walks.any(axis=1), timing.min_walk_s, 0)
+        self.least_green_s = np.maximum(timing.min_green_s, walk_s).tolist()
+        """[P] seconds that a phase lasts at least."""
+        self.early_s = [[self._early_s(p, q) for q in range(len(phases))] for p in range(len(phases))]
+        """[P, P] seconds by which crossings turn red before vehicles turn yellow, from one phase to another."""
+        self.longest_s = max(map(max, self.early_s)) + timing.change_s
+        """The longest change."""
+
+    def change_s(self, before: int, after: int) -> int:
+        """Return the seconds from the end of one phase to the start of another."""
+        return self.early_s[before][after] + self.timing.change_s
+
+    def stages(self, before: int, after: int) -> list[tuple[int, str]]:
+        """Return seconds and state of what is shown between two phases, one after the other."""
+        timing, states = self.timing, (self.phases[before], self.phases[after])
+        stages = [
+            (self.early_s[before][after], self._between(*states, states[0])),
+            (timing.yellow_s, self._between(*states, "y" * len(states[0]))),
+            (timing.all_red_s, self._between(*states, "r" * len(states[0]))),
+        ]
+        return [(seconds, state) for seconds, state in stages if seconds]
+
+    def _early_s(self, before: int, after: int) -> int:
+        ending = self.green[before] & ~self.green[after]
+        return max(0, int(self._clearance_s[ending].max(initial=0)) - self.timing.change_s)
+
+    def _between(self, before: str, after: str, vehicles: str) -> str:
+        """Return a state between two greens: red on the crossings that lose theirs, `vehicles` on other such links."""
+        links = zip(before, after, vehicles, self.is_crossing, strict=True)
+        lost = [(old in GREEN and new not in GREEN, "r" if crossing else char) for old, new, char, crossing in links]
+        return "".join(char if loses else old for old, (loses, char) in zip(before, lost, strict=True))
 
 
 def greedy_set_cover(serves: np.ndarray, picked: list[int]) -> list[int]:
@@ -75,34 +134,47 @@ class SignalTimer:
     """One signal's state machine. Times are SUMO seconds; decisions fall on multiples of `decision_s` from `start_s`.
 
     Raises:
-        UserError: at construction, when `max_red_s` cannot be kept with this many phases.
+        UserError: at construction, when `max_red_s` or `max_crossing_red_s` cannot be kept with this many phases.
     """
 
-    def __init__(self, name: str, phases: tuple[str, ...], timing: Timing, start_s: float) -> None:
+    def __init__(
+        self, name: str, phases: tuple[str, ...], timing: Timing, start_s: float, crossings: Sequence[Crossing] = ()
+    ) -> None:  # fmt: skip
         self.name, self.phases, self.timing = name, phases, timing
         self.phase = 0
         self.changed_s = start_s
         """When the change to the present phase was decided (the start counts as one, as in sumo-rl)."""
+        self.changes = PhaseChanges(phases, timing, crossings)
+        self._change_s = timing.change_s
         self._stages: list[tuple[float, str]] = [(start_s, phases[0])]
         self._any = np.ones(len(phases), dtype=bool)
         self._only = np.eye(len(phases), dtype=bool)
-        self._green = np.array([[char in GREEN for char in state] for state in phases])
         self._red_since = np.full(len(phases[0]), start_s, dtype=float)
-        self._cover = self._cover_phases() if timing.max_red_s is not None else []
+        self._limit_s, self._limit_name = self._longest_red()
+        limited = self.changes.is_crossing if timing.max_red_s is None else np.ones(len(phases[0]), dtype=bool)
+        self._limited = self.changes.green & limited
+        self.service_s = math.ceil((self.changes.longest_s + max(self.changes.least_green_s)) / timing.decision_s)
+        self.service_s *= timing.decision_s
+        """Seconds from the decision for a phase to the first decision that may leave it, at most."""
+        self._cover = self._cover_phases() if self._limit_s < NEVER else []
 
     def since_change_s(self, now: float) -> float:
         """Return the seconds since the last change was decided."""
         return now - self.changed_s
 
+    def green_s(self, now: float) -> float:
+        """Return the seconds since the present phase began, 0 during the change to it."""
+        return max(0.0, now - self.changed_s - self._change_s)
+
     def may_change(self, now: float) -> bool:
         """Return whether the minimum green has passed."""
-        return now - self.changed_s >= self.timing.change_s + self.timing.min_green_s
+        return now - self.changed_s >= self._change_s + self.changes.least_green_s[self.phase]
 
     def legal(self, now: float) -> np.ndarray:
         """Return [A] bool: the phases that may be chosen at this decision. At least one always may."""
         if not self.may_change(now):
             return self._only[self.phase]
-        if self.timing.max_red_s is None:
+        if not self._cover:
             return self._any
         return np.array([self._keeps_max_red(phase, now) for phase in range(len(self.phases))])
 
@@ -127,54 +199,68 @@ class SignalTimer:
         return state
 
     def _change(self, phase: int, now: float) -> None:
-        before, after = self.phases[self.phase], self.phases[phase]
-        if self.timing.yellow_s:
-            self._stages.append((now, transition(before, after, "y")))
-        if self.timing.all_red_s:
-            self._stages.append((now + self.timing.yellow_s, transition(before, after, "r")))
-        self._stages.append((now + self.timing.change_s, after))
-        self._red_since[self._green[self.phase]] = now + self.timing.yellow_s
-        self.phase, self.changed_s = phase, now
+        start = now
+        for seconds, state in self.changes.stages(self.phase, phase):
+            self._stages.append((start, state))
+            start += seconds
+        self._stages.append((start, self.phases[phase]))
+        self._red_since = self._red_after(phase, now)
+        self.phase, self.changed_s, self._change_s = phase, now, self.changes.change_s(self.phase, phase)
+
+    def _red_after(self, phase: int, now: float) -> np.ndarray:
+        """Return [L] since when links are red where the change to a phase is decided now."""
+        changes, green = self.changes, self.changes.green[self.phase]
+        red_since = self._red_since.copy()
+        red_since[green] = now + changes.early_s[self.phase][phase] + self.timing.yellow_s
+        red_since[green & changes.is_crossing] = now
+        return red_since
+
+    def _longest_red(self) -> tuple[float, str]:
+        """Return the longest red [s] and its setting: with two limits the shorter holds for all links, so that one order fits."""
+        limits = [(float(self.timing.max_red_s or NEVER), "timing.max_red_s")]
+        if self.changes.walks.any():
+            limits.append((float(self.timing.max_crossing_red_s), "timing.max_crossing_red_s"))
+        return min(limits)
 
     def _cover_phases(self) -> list[int]:
-        """Pick few phases that together give every link its green, greedily, and check that their cycle fits.
+        """Pick few phases that together give every limited link its green, greedily, and check that their cycle fits.
 
-        The first phase is one of them, needed or not: it is shown at the start.
+        The first phase is one of them, needed or not: it is shown at the start. Where only crossings are limited, one more
+        phase must fit into the cycle, so that vehicles do not wait for ever.
         """
-        cover = greedy_set_cover(self._green, [0])
-        cycle_s = (len(cover) - 1) * self.timing.min_service_s + self.timing.change_s
-        limit_s = self.timing.max_red_s
-        if limit_s is not None and cycle_s > limit_s:
+        cover = greedy_set_cover(self._limited, [0])
+        n = len(cover) + (self.timing.max_red_s is None and len(cover) < len(self.phases))
+        cycle_s = (n - 1) * self.service_s + self.changes.longest_s
+        if cycle_s > self._limit_s:
             raise UserError(
-                f"signal {self.name}: timing.max_red_s {limit_s} cannot be kept: its {len(cover)} phases need "
-                f"{cycle_s} s between two greens of one link; raise timing.max_red_s to at least {cycle_s}"
+                f"signal {self.name}: {self._limit_name} {self._limit_s:g} cannot be kept: its {n} phases need "
+                f"{cycle_s} s between two greens of one link; raise {self._limit_name} to at least {cycle_s}"
             )
         return cover
 
     def _deadlines(self, red_since: np.ndarray, shown: int) -> list[float]:
         """Return, per cover phase, when its green must start for the links that only it is counted to serve."""
-        limit_s = float(self.timing.max_red_s or NEVER)
-        counted = self._green[shown].copy()
+        counted = self._limited[shown].copy()
         deadlines = []
         for phase in self._cover:
-            links = self._green[phase] & ~counted
-            deadlines.append(float(red_since[links].min()) + limit_s if links.any() else NEVER)
+            links = self._limited[phase] & ~counted
+            deadlines.append(float(red_since[links].min()) + self._limit_s if links.any() else NEVER)
         return deadlines
 
     def _keeps_max_red(self, phase: int, now: float) -> bool:
         """Return whether, after this choice, visiting the cover phases by earliest deadline still meets them all.
 
-        Every visit takes the same time, so the earliest deadline first is the best order. The phase left behind comes
+        Every visit takes at most the same time, so the earliest deadline first is the best order. The phase left behind comes
         last in it, which the check at construction allows; so one choice is always legal.
         """
         red_since, then = self._red_since, now + self.timing.decision_s
         if phase != self.phase:
-            red_since, then = red_since.copy(), now + self.timing.min_service_s
-            red_since[self._green[self.phase]] = now + self.timing.yellow_s
-            waiting = self._green[phase] & ~self._green[self.phase]
-            if waiting.any() and red_since[waiting].min() + (self.timing.max_red_s or NEVER) < now + self.timing.change_s:
+            red_since, then = self._red_after(phase, now), now + self.service_s
+            waiting = self._limited[phase] & ~self.changes.green[self.phase]
+            start = now + self.changes.change_s(self.phase, phase)
+            if waiting.any() and red_since[waiting].min() + self._limit_s < start:
                 return False
-        starts = then + self.timing.change_s + self.timing.min_service_s * np.arange(len(self._cover))
+        starts = then + self.changes.longest_s + self.service_s * np.arange(len(self._cover))
         return bool((starts <= np.sort(self._deadlines(red_since, phase))).all())
 
     def _most_urgent(self, legal: np.ndarray) -> int:

@@ -1,7 +1,13 @@
 """What a timetable fixes, whatever the demand: lines of public transport, and who rides in a vehicle that is named."""
 
+import copy
+import functools
 from collections.abc import Sequence
+from pathlib import Path
 from xml.etree.ElementTree import Element
+
+from tsc_marl.sim import route_files
+from tsc_marl.sim.scenario import Scenario
 
 PUBLIC_TRANSPORT = (
     "bus", "coach", "tram", "rail_urban", "rail", "rail_electric", "rail_fast", "subway", "cable_car", "ship", "aircraft",
@@ -34,12 +40,15 @@ class Timetable:
         """
         if element.tag in PERSONS:
             return bool(self._rides(element))
+        return self.is_transit(element) or element.get("id") in self._ridden
+
+    def is_transit(self, element: Element) -> bool:
+        """Return whether a vehicle or a flow belongs to public transport: by its line, its stops, or its class."""
         return (
             "line" in element.attrib
             or _stops_for_passengers(element)
             or element.get("type") in self._public
             or element.get("route") in self._stopping
-            or element.get("id") in self._ridden
         )
 
     def _rides(self, person: Element) -> list[str]:
@@ -50,3 +59,21 @@ class Timetable:
 
 def _stops_for_passengers(element: Element) -> bool:
     return any({"busStop", "trainStop"} & stop.attrib.keys() for stop in element.iter("stop"))
+
+
+def transit(scenario: Scenario) -> frozenset[str]:
+    """Return the names of the vehicles, and of the flows of vehicles, that belong to public transport.
+
+    Raises:
+        UserError: when a file cannot be read.
+    """
+    paths = (*scenario.routes, *scenario.additional)
+    return _transit(paths, tuple(path.stat().st_mtime_ns for path in paths))
+
+
+@functools.lru_cache(maxsize=8)
+def _transit(paths: tuple[Path, ...], _changed_ns: tuple[int, ...]) -> frozenset[str]:
+    tags = ("vType", "vTypeDistribution", "route", *VEHICLES)
+    elements = [copy.deepcopy(one) for path in paths for one in route_files.elements(path) if one.tag in tags]
+    timetable = Timetable(elements)
+    return frozenset(one.get("id", "") for one in elements if one.tag in VEHICLES and timetable.is_transit(one))

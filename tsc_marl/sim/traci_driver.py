@@ -77,7 +77,7 @@ class TraciDriver:
         if api.simulation.getDeltaT() != 1:
             raise UserError(f"SUMO's step is {api.simulation.getDeltaT()} s; the driver needs --step-length 1")
         now = api.simulation.getTime()
-        self._timers = [SignalTimer(signal.name, signal.phases, self.timing, now) for signal in self.net.signals]
+        self._timers = [SignalTimer(s.name, s.phases, self.timing, now, s.crossings) for s in self.net.signals]
         self._observe = observation(SignalContext(self.net, self.timing, detection_m))
         self._choose = choose if callable(choose) else choose.choice(self.net, Path(net), self._observe)
         self._failed = np.zeros(len(self.net.lane_length_m), dtype=bool)

@@ -13,6 +13,8 @@ from tsc_marl.errors import UserError
 from tsc_marl.sim import legal_values
 
 CHUNK = 1 << 16
+ALONE = "tlLogic"
+"""SUMO takes a signal program without a root around it."""
 INCLUDE = "include"
 
 
@@ -93,11 +95,12 @@ def _home(path: Path) -> Path:
 
 def _top_level(path: Path) -> Iterator[Element]:
     try:
-        depth = 0
+        depth, root = 0, ""
         with open_xml(path) as file:
             for event, element in ElementTree.iterparse(file, events=("start", "end")):
+                root = root or element.tag
                 depth += 1 if event == "start" else -1
-                if event == "end" and depth == 1:
+                if event == "end" and depth == (root != ALONE):
                     yield element
                     element.clear()
     except (ElementTree.ParseError, gzip.BadGzipFile, zlib.error, EOFError) as error:

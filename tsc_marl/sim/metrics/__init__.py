@@ -1,7 +1,7 @@
 """Metrics of one episode, from SUMO's own output files; one file is one metric and the file's name is the metric's name.
 
-Every metric counts all vehicles scheduled in the window, those included that SUMO throws away. Each file is measured in every
-episode, a detailed one in evaluations.
+Every metric counts all vehicles scheduled in the window, those included that SUMO throws away; those of persons count all
+persons. Each file is measured in every episode, a detailed one in evaluations.
 
 A working signal holds nobody for 5 minutes (twice the longest red of timing `field`), so what is blocked is locked by vehicles
 that block one another, or starved by its signal. The delay of an approach is the time lost on it and on the roads that lead to
@@ -20,7 +20,7 @@ import numpy as np
 from tsc_marl import plugins
 from tsc_marl.errors import UserError
 from tsc_marl.sim.metrics._files import PERIOD_S, read_approaches, read_dropped, read_record
-from tsc_marl.sim.metrics.base import Approach, EpisodeRecord, Metric, Trips
+from tsc_marl.sim.metrics.base import Approach, EpisodeRecord, Metric, Persons, Trips
 from tsc_marl.sim.road_network import RoadNetwork
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "Approach",
     "EpisodeRecord",
     "Metric",
+    "Persons",
     "Trips",
     "available",
     "check",
@@ -91,7 +92,8 @@ def read(out: Path, seed: int, n_signals: int, network: RoadNetwork | None = Non
     """
     record = read_record(out, seed, n_signals, network)
     kinds = {label(name): find(name) for name in (*available(), *names)}
-    return {name: _measure(name, kind, record) for name, kind in kinds.items() if record.detailed or not kind.detailed}
+    values = {name: _measure(name, kind, record) for name, kind in kinds.items() if record.detailed or not kind.detailed}
+    return {name: value for name, value in values.items() if not (kinds[name].of_some and math.isnan(value))}
 
 
 def _measure(name: str, kind: type[Metric], record: EpisodeRecord) -> float:

@@ -5,12 +5,13 @@ import json
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
 
 from tsc_marl.sim import messages
-from tsc_marl.sim.metrics.base import Approach, EpisodeRecord, Trips
+from tsc_marl.sim.metrics.base import Approach, EpisodeRecord, Persons, Trips
 from tsc_marl.sim.road_network import RoadNetwork, edge_of
 
 PERIOD_S = 300
@@ -24,19 +25,23 @@ COUNTS = ("timeLoss", "departed", "entered", "left", "arrived", "sampledSeconds"
 
 def read_record(out: Path, seed: int, n_signals: int, network: RoadNetwork | None = None) -> EpisodeRecord:
     """Return what the files `<kind>_<seed>` in a folder say; the detailed ones are read where the network is given."""
-    trips, emissions_mg = _read_trips(out, seed)
+    trips, emissions_mg, persons = _read_trips(out, seed)
     halting, teleports, collisions = _read_summary(out / f"summary_{seed}.xml")
     approaches, blocked = ({}, set[str]()) if network is None else _read_edges(out, seed, network, trips)
     return EpisodeRecord(
         out, seed, n_signals, trips, halting, teleports, network is not None, emissions_mg, approaches, frozenset(blocked),
-        collisions, tuple(read_dropped(out, seed)), messages.count(out / messages.file_name(seed)),
+        collisions, tuple(read_dropped(out, seed)), messages.count(out / messages.file_name(seed)), persons,
     )  # fmt: skip
 
 
 def read_dropped(out: Path, seed: int) -> dict[str, float]:
     """Return the vehicles that SUMO threw away, and how long they would have waited by the end [s]."""
-    path = out / f"dropped_{seed}.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return _noted(out / f"dropped_{seed}.json", {})
+
+
+def _noted(path: Path, nothing: Any) -> Any:
+    """Return what was noted during the episode."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else nothing
 
 
 def read_approaches(out: Path, seed: int, network: RoadNetwork) -> dict[str, Approach]:
@@ -44,13 +49,20 @@ def read_approaches(out: Path, seed: int, network: RoadNetwork) -> dict[str, App
     return _read_edges(out, seed, network, _read_trips(out, seed)[0])[0]
 
 
-def _read_trips(out: Path, seed: int) -> tuple[Trips, np.ndarray]:
-    """Return the trips, and emissions [E, 2] in mg where SUMO measured them.
+def _read_trips(out: Path, seed: int) -> tuple[Trips, np.ndarray, Persons]:
+    """Return the trips, emissions [E, 2] in mg where SUMO measured them, and the persons.
 
     Vehicles that SUMO threw away are not in its file; they count as never inserted.
     """
     ids, lanes, rows, emitted = list[str](), list[str](), list[list[float]](), list[list[float]]()
+    waiting_s: dict[str, float] = _noted(out / f"persons_{seed}.json", {})
+    walked = list[tuple[float, bool]]()
     for trip in _trips(out / f"tripinfo_{seed}.xml"):
+        if trip.tag == "personinfo":
+            unfinished = any(float(walk.attrib["arrival"]) < 0 for walk in trip.iter("walk"))
+            lost_s = float(trip.attrib["timeLoss"]) + (waiting_s.get(trip.attrib["id"], 0.0) if unfinished else 0.0)
+            walked.append((lost_s, unfinished))
+            continue
         ids.append(trip.attrib["id"])
         lanes.append(trip.attrib["departLane"])
         rows.append([float(trip.attrib[column]) for column in COLUMNS])
@@ -61,7 +73,11 @@ def _read_trips(out: Path, seed: int) -> tuple[Trips, np.ndarray]:
         ids.append(vehicle)
         lanes.append("")
         rows.append([waited_s, 0.0, 0.0, 0.0, 0.0, -1.0, -1.0])
-    return Trips(ids, lanes, *np.array(rows).reshape(-1, len(COLUMNS)).T), np.array(emitted).reshape(-1, 2)
+    names = set(_noted(out / f"transit_{seed}.json", []))
+    transit = np.array([name in names or name.rpartition(".")[0] in names for name in ids], dtype=bool)
+    trips = Trips(ids, lanes, *np.array(rows).reshape(-1, len(COLUMNS)).T, transit=transit)
+    lost, unfinished = np.array(walked).reshape(-1, 2).T
+    return trips, np.array(emitted).reshape(-1, 2), Persons(lost, unfinished.astype(bool))
 
 
 def _elements(path: Path) -> Iterator[ElementTree.Element]:
@@ -78,10 +94,10 @@ def _elements(path: Path) -> Iterator[ElementTree.Element]:
 
 
 def _trips(path: Path) -> Iterator[ElementTree.Element]:
-    """Yield the trips in SUMO's file, but of vehicles that it read in advance and that were not due before the end."""
+    """Yield the trips in SUMO's file, but of those that it read in advance and that were not due before the end."""
     for element in _elements(path):
-        if element.tag == "tripinfo":
-            if float(element.attrib["depart"]) >= 0 or float(element.attrib["departDelay"]) > 0:
+        if element.tag in ("tripinfo", "personinfo"):
+            if float(element.attrib["depart"]) >= 0 or float(element.get("departDelay", 0)) > 0:
                 yield element
             element.clear()
 

@@ -31,6 +31,8 @@ class Trips:
     """[V] time of insertion; negative if there was none."""
     arrival_s: np.ndarray
     """[V] time of arrival; negative if there was none, or SUMO took the vehicle off the road before."""
+    transit: np.ndarray
+    """[V] bool: the vehicle belongs to public transport."""
 
     @property
     def inserted(self) -> np.ndarray:
@@ -46,6 +48,16 @@ class Trips:
     def delay_s(self) -> np.ndarray:
         """[V] time lost on the road and before insertion."""
         return self.time_loss_s + self.depart_delay_s
+
+
+@dataclass(frozen=True)
+class Persons:
+    """The persons on their way in the window, P of them, from SUMO's trip output."""
+
+    time_loss_s: np.ndarray
+    """[P] time lost on finished walks, and the wait that an unfinished one is in when the window ends."""
+    unfinished: np.ndarray
+    """[P] bool: a walk was not finished."""
 
 
 @dataclass
@@ -97,6 +109,7 @@ class EpisodeRecord:
     """Vehicles that SUMO threw away before they came onto the road; they are in `trips`, never inserted."""
     warnings: Mapping[str, int] = field(default_factory=dict)
     """How often SUMO warned, by kind (`sim.messages`)."""
+    persons: Persons = field(default_factory=lambda: Persons(np.zeros(0), np.zeros(0, dtype=bool)))
 
 
 class Metric(abc.ABC):
@@ -111,6 +124,8 @@ class Metric(abc.ABC):
     """Kinds of SUMO's files behind it, for the documentation."""
     detailed: ClassVar[bool] = False
     """Whether it needs the detailed files. Only evaluations write them."""
+    of_some: ClassVar[bool] = False
+    """Whether tables leave it out where it is not defined, such as persons' delay on a network without persons."""
 
     @abc.abstractmethod
     def __call__(self, episode: EpisodeRecord) -> float:
