@@ -299,7 +299,7 @@ class CheckLightsOptions:
     network: tuple[str, ...] = ()
     """Road networks; by default all of networks/."""
     policy: tuple[str, ...] = ()
-    """Controllers; by default all, and requests at random, legal or not."""
+    """Controllers, algorithms, `pretrained` or run ids; by default all controllers, and requests at random, legal or not."""
     timing_preset: tuple[str, ...] = ()
     """Signal timings: files of configs/timing/; by default all."""
     seeds: tuple[int, ...] = (1000,)

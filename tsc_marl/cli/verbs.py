@@ -281,7 +281,7 @@ def bench(argv: list[str]) -> None:
 
 
 def check_lights(argv: list[str]) -> None:
-    """Check the lights of controllers and random policies, second by second."""
+    """Check the lights of policies and of random requests, second by second."""
     options = cli(CheckLightsOptions, argv, "check-lights")
     check_list("seeds", options.seeds)
     for seed in options.seeds:

@@ -1,4 +1,4 @@
-"""Check of the lights: networks, controllers and timings, second by second, in SUMO's own log of the signals."""
+"""Check of the lights: networks, policies and timings, second by second, in SUMO's own log of the signals."""
 
 import contextlib
 import csv
@@ -8,7 +8,7 @@ import logging
 import shutil
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass, field, fields
 from pathlib import Path
 from typing import TextIO
 
@@ -23,12 +23,13 @@ from tsc_marl.evaluation import signal_log, tables
 from tsc_marl.evaluation.evaluate import is_refusal
 from tsc_marl.evaluation.signal_log import StreetSignals, Violation
 from tsc_marl.paths import make_folder
-from tsc_marl.rollout.policies import ControllerPolicy
+from tsc_marl.rollout.policies import Policy
 from tsc_marl.rollout.pool import Failure, Pool
 from tsc_marl.rollout.task import Task, check_task
 from tsc_marl.rollout.types import Job
 from tsc_marl.sim import road_network
 from tsc_marl.sim.signal_view import SignalView
+from tsc_marl.tracking.policies import find_policy
 
 logger = logging.getLogger(__name__)
 
@@ -57,11 +58,13 @@ class RandomRequests(Controller):
 
 @dataclass(frozen=True)
 class Case:
-    """A network with a timing and a controller."""
+    """A network with a timing and a policy."""
 
     task: Task
     timing: str
     controller: str
+    """Name of the policy."""
+    policy: Policy = field(compare=False)
 
     @property
     def label(self) -> str:
@@ -118,9 +121,9 @@ def cases(networks: Sequence[str], names: Sequence[str], timings: Sequence[str])
     for network, timing in itertools.product(networks, timings):
         task = Task(network, read_timing(timing))
         check_task(task)
-        played += [Case(task, timing, name) for name in names or (*controllers.available(), RANDOM_REQUESTS)]
-    for name in names:
-        controllers.find(name)
+        for name in names or (*controllers.available(), RANDOM_REQUESTS):
+            policy = find_policy(name, task)
+            played.append(Case(policy.task_for(task), timing, name, policy))
     return played
 
 
@@ -189,10 +192,7 @@ class LightCheck:
 
     def play(self, pool: Pool) -> None:
         """Play all episodes."""
-        jobs = [
-            Job(i, case.task, ControllerPolicy(case.controller), seed, out=self._logs / str(i))
-            for i, (case, seed) in enumerate(self._chosen)
-        ]
+        jobs = [Job(i, case.task, case.policy, seed, out=self._logs / str(i)) for i, (case, seed) in enumerate(self._chosen)]
         checked = 0
         with console.progress("lights", len(jobs)) as progress:
             for done, outcome in enumerate(pool.run_with_failures(jobs), 1):
@@ -240,11 +240,11 @@ class LightCheck:
         return seconds
 
     def _violations_of(self, case: Case, signal: str, states: Sequence[str]) -> Iterator[Violation]:
-        street = self._signals(case.task.scenario.net)
+        street = self._signals(case.task.scenario.net, case.task.scenario.additional)
         yield from street.violations(signal, states)
         by_the_clock = STREET_PROGRAMS.get(case.controller)
         if by_the_clock is None:
-            cut = controllers.find(case.controller).sumo_controlled
+            cut = controllers.exists(case.controller) and controllers.find(case.controller).sumo_controlled
             yield from signal_log.timing_violations(states, case.task.timing, cut, street.crossings_m[signal])
         else:
             yield from street.program_violations(signal, states, case.task.scenario.begin_s, by_the_clock)

@@ -107,11 +107,17 @@ def _ends(before: str, now: str) -> bool:
 
 
 class StreetSignals:
-    """The signals of a network file: right of way, and the programs that SUMO starts, which are the last ones."""
+    """The signals of a network file: right of way, and the programs that SUMO starts, which are the last ones.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        path: the network file.
+        additional: files that may have further programs.
+    """
+
+    def __init__(self, path: Path, additional: Sequence[Path] = ()) -> None:
         net = sumolib.net.readNet(str(path), withInternal=True, withPrograms=True)
         self.programs = {tls.getID(): [*tls.getPrograms().values()][-1] for tls in net.getTrafficLights() if tls.getPrograms()}
+        self.programs |= dict(program for file in additional for program in _programs(file) if program[0] in self.programs)
         self.conflicts = {name: _conflicts(net, name) for name in self.programs}
         """Pairs of links of a signal that may not both have a green that yields to nobody."""
         self.crossings_m = {name: _crossing_lengths(net, name) for name in self.programs}
@@ -147,6 +153,15 @@ class StreetSignals:
                 if state != expected:
                     yield Violation(second, f"shows {state}, the program of the network file has {expected}")
                     return
+
+
+def _programs(path: Path) -> Iterator[tuple[str, "sumolib.net.TLSProgram"]]:
+    """Yield the signal programs in an additional file by signal."""
+    for logic in ElementTree.parse(path).getroot().iter("tlLogic"):
+        program = sumolib.net.TLSProgram(logic.get("programID"), logic.get("offset", "0"), logic.get("type", "static"))
+        for phase in logic.iter("phase"):
+            program.addPhase(phase.attrib["state"], float(phase.attrib["duration"]))
+        yield logic.attrib["id"], program
 
 
 def _greens(program: "sumolib.net.TLSProgram") -> list[set[tuple[int, str]]]:
