@@ -7,10 +7,10 @@ what they show. The page at that address sets it, and goes on to the curves.
 import json
 from html import escape
 
-from mlflow.server.fastapi_app import app
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tsc_marl.tracking import pages
 
@@ -34,4 +34,20 @@ def curves(request: Request) -> HTMLResponse:
     return HTMLResponse(page)
 
 
-app.router.routes.insert(0, Route("/curves/{experiment:int}", curves))
+class App:
+    """The application. It imports MLflow's when it is first called: MLflow loads this module once more, only to look at it."""
+
+    def __init__(self) -> None:
+        self._mlflow: ASGIApp | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, as ASGI has it."""
+        if self._mlflow is None:
+            from mlflow.server.fastapi_app import app as mlflow_app
+
+            mlflow_app.router.routes.insert(0, Route("/curves/{experiment:int}", curves))
+            self._mlflow = mlflow_app
+        await self._mlflow(scope, receive, send)
+
+
+app = App()

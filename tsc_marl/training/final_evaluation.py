@@ -59,7 +59,8 @@ def evaluate_and_report(pool: Pool, tracker: Tracker, trainings: list[TrainingRu
     for path in (*files, folder.learning_curve):
         tracker.artifact(parent, path)
     tracker.log(parent, comparison_metrics(results, experiment.metrics, [run.label for run in trainings]), 0)
-    tracker.describe(parent, f"{_answer(tracker, trainings, results, parent)}\n\n{_markdown(by_network, experiment)}")
+    answer = _answer(tracker, trainings, results, pages.picture(parent, folder.learning_curve.name))
+    tracker.describe(parent, f"{answer}\n\n{_markdown(by_network, experiment)}")
     _show(trainings, by_network)
     for note in notes.from_metrics(results):
         logger.info(note)
@@ -139,12 +140,12 @@ def _markdown(by_network: ByNetwork, experiment: ExperimentConfig) -> str:
     return tables.markdown(next(iter(by_network.values())), experiment.metrics)
 
 
-def _answer(tracker: Tracker, trainings: Sequence[TrainingRun], results: Results, parent: str) -> str:
-    """Return the delays, best first, with a link to each training, and the learning curves, in Markdown."""
+def _answer(tracker: Tracker, trainings: Sequence[TrainingRun], results: Results, picture: str) -> str:
+    """Return the delays, best first, with a link to each training, and a picture, in Markdown."""
     links = {run.label: f"[{run.label}](#/experiments/{tracker.experiment_id}/runs/{run.mlflow_id})" for run in trainings}
     delays = {name: statistics.mean(episodes, "delay") for name, episodes in results.items()}
     ranked = [f"{links.get(name, name)} {delays[name]:.1f} s" for name in sorted(delays, key=lambda name: delays[name])]
-    return f"**Delay, best first:** {', '.join(ranked)}\n\n{pages.picture(parent, 'learning_curve.png')}"
+    return f"**Delay, best first:** {', '.join(ranked)}\n\n{picture}"
 
 
 def _next_commands(experiment: ExperimentConfig, folder: RunFolder) -> str:
