@@ -228,13 +228,23 @@ FAULTS = [
 ]
 
 
-@pytest.mark.parametrize(("damage", "said"), [FAULTS[0], *(pytest.param(*fault, marks=pytest.mark.sumo) for fault in FAULTS[1:])])
-def test_a_network_that_cannot_be_used(home, project, damage, said):
+@pytest.mark.parametrize(("damage", "said"), FAULTS)
+def test_a_network_that_cannot_be_used(home, project, tmp_path, capsys, damage, said):
     damage(project)
-    line = "evaluate --network mine --policy random --eval-seeds 1 --workers 1 --out " + str(home.folder / "out")
+    folder = project.rename(project.with_name(f"mine_{tmp_path.name}"))  # a process knows one network of a name
+    line = f"evaluate --network {folder} --policy random --eval-seeds 1 --workers 1 --out {home.folder / 'out'}"
+    assert home.main(line) == 2
+    out, err = capsys.readouterr()
+    assert said in one_line(err)
+    assert "inserted [veh]" not in out
+
+
+def test_a_network_of_a_clone_that_cannot_be_used(home, project):
+    (project / "cross.net.xml").unlink()
+    line = f"evaluate --network mine --policy random --eval-seeds 1 --workers 1 --out {home.folder / 'out'}"
     code, out, err = home.run(line, cwd=project.parents[1])
     assert code == 2
-    assert said in one_line(err)
+    assert "cross.net.xml does not exist" in one_line(err)
     assert "inserted [veh]" not in out
 
 

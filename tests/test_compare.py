@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.fixtures import OF_THE_FOUR
 from mlflow import MlflowClient
 
 from tsc_marl import console
@@ -21,14 +22,12 @@ from tsc_marl.tracking.stored_runs import StoredRuns
 
 pytest_plugins = ["helpers.fixtures"]
 
-QUICK = "train --net cross --episodes 4 --algo.epochs 1 --workers 1 --eval-seeds 1 2 3 --baselines max_pressure"
+QUICK = "train --net cross --episodes 2 --algo.epochs 1 --workers 1 --eval-seeds 1 --baselines"
 
 
 @pytest.fixture(scope="module")
-def home(new_home):
-    home = new_home()
-    assert home.main(f"{QUICK} --algos mappo ippo --seeds 0 1") == 0
-    return home
+def home(four_trainings):
+    return four_trainings
 
 
 @pytest.fixture
@@ -216,31 +215,47 @@ def test_group_names_omit_settings_that_older_trainings_lack(load):
     assert names == ["ippo", f"ippo (rollout_length {training.settings['algo.rollout_length']})"]
 
 
+def refused(load, client, run_id, field, values):
+    """Check that a run stands in the way of the comparison, and can be had alone; take it out again."""
+    try:
+        with pytest.raises(UserError, match=rf"{run_id} \(ippo\) .*cannot be compared: {field} is {' and '.join(values)}"):
+            load()
+        kept = load(f"params.`{field}` = '{client.get_run(run_id).data.params[field]}'")
+        assert [t.run_id for trainings in kept.groups.values() for t in trainings] == [run_id]
+    finally:
+        client.delete_run(run_id)
+    assert len(load().groups) == 2
+
+
+@pytest.mark.sumo
 @pytest.mark.parametrize(
     ("option", "field", "values"),
     [
-        pytest.param("--timing-preset field", "timing.all_red_s", ("2", "0"), marks=pytest.mark.sumo),
-        pytest.param("--sim.reward queue", "sim.reward", ("queue", "delay"), marks=pytest.mark.sumo),
-        pytest.param("--demand.scale 0.5", "demand.scale", ("0.5", "1.0"), marks=pytest.mark.sumo),
-        pytest.param("--eval-seeds 4 5 6", "eval_seeds", (r"\(4, 5, 6\)", r"\(1, 2, 3\)"), marks=pytest.mark.sumo),
-        ("--episodes 2", "episodes", ("2", "4")),
+        ("--timing-preset field", "timing.all_red_s", ("2", "0")),
+        ("--eval-seeds 4 5", "eval_seeds", (r"\(4, 5\)", r"\(1, 2\)")),
     ],
 )
 def test_what_cannot_be_compared_is_refused(home, load, client, option, field, values):
-    """The run is taken out again afterwards."""
-    assert home.main(f"{QUICK} --algos ippo --seeds 5 {option}") == 0
+    assert home.main(f"{OF_THE_FOUR} --algos ippo --seeds 5 {option}") == 0
     experiment = client.get_experiment_by_name("cross").experiment_id
     (run,) = client.search_runs([experiment], "tags.seed = '5' and tags.kind = 'training'")
-    try:
-        with pytest.raises(
-            UserError, match=rf"{run.info.run_id} \(ippo\) .*cannot be compared: {field} is {' and '.join(values)}"
-        ):
-            load()
-        kept = load(f"params.`{field}` = '{run.data.params[field]}'")
-        assert [t.run_id for trainings in kept.groups.values() for t in trainings] == [run.info.run_id]
-    finally:
-        client.delete_run(run.info.run_id)
-    assert len(load().groups) == 2
+    refused(load, client, run.info.run_id, field, values)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "own"),
+    [("sim.reward", "queue", "delay"), ("demand.scale", "0.5", "1.0"), ("timing.yellow_s", "3", "2")],
+)
+def test_a_training_with_another_setting_cannot_be_compared(load, client, field, value, own):
+    """A later training like another, but for its seed and one setting."""
+    (whole, *_) = load().groups["ippo"]
+    store = StoredRuns("cross")
+    record = store.record(client.get_run(whole.run_id))
+    assert record["params"][field] == own
+    params, tags = record["params"] | {field: value}, record["tags"] | {"seed": "5"}
+    later = {**record, "params": params, "tags": tags, "start_ms": record["start_ms"] + 10**6}
+    run_id = store.restore(later, store.download(whole.run_id, EVALUATION), "", whole.tags["mlflow.parentRunId"])
+    refused(load, client, run_id, field, (value, own))
 
 
 @pytest.mark.parametrize("part", ["network", "demand", "additional", "window", "sumo_options"])

@@ -21,11 +21,8 @@ pytest_plugins = ["helpers.fixtures"]
 
 
 @pytest.fixture(scope="module")
-def trained(new_home):
-    home = new_home()
-    line = "train --net cross --episodes 4 --algo.epochs 1 --workers 1 --eval-seeds 1 2 --baselines max_pressure"
-    assert home.main(f"{line} --algos mappo ippo --seeds 0 1") == 0
-    return home
+def trained(four_trainings):
+    return four_trainings
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +40,7 @@ def comparison(home, monkeypatch):
 
 def test_compare_is_the_same_after_import(trained, files, new_home, monkeypatch, capsys):
     (path,) = files.rglob("*.json.gz")
-    (run,) = (trained.folder / "runs").iterdir()
+    run = min((trained.folder / "runs").iterdir())  # the first: other tests may have trained and deleted others
     assert path == files / "cross" / f"{run.name}.json.gz"
     other = new_home()
     assert other.main(f"import --folder {files}") == 0
@@ -132,18 +129,6 @@ def test_an_import_that_the_store_refuses_leaves_nothing_in_it(files, home, caps
     assert "disk is full" in one_line(capsys.readouterr().err)
     assert home.statuses() == {}
     assert not (home.folder / "runs").exists()
-
-
-@pytest.mark.sumo
-def test_a_study_does_not_repeat_imported_trainings(new_home, capsys, tmp_path):
-    line = "study --net cross --algos ippo --seeds 0 --jobs 1 --episodes 2 --algo.epochs 1 --eval-seeds 1 --baselines"
-    first, second = new_home(), new_home()
-    assert first.main(line) == 0
-    assert first.main(f"export --out {tmp_path}") == 0
-    assert second.main(f"import --folder {tmp_path}") == 0
-    capsys.readouterr()
-    assert second.main(line) == 0
-    assert "1 trainings, 1 of them finished already" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -154,14 +154,6 @@ def test_nothing_is_left_of_a_killed_training(new_home, temporary, capsys):
     assert home.statuses() == {"comparison": "FAILED", "training": "FAILED"}
 
 
-@pytest.mark.sumo
-def test_nothing_is_left_of_a_finished_training(new_home, temporary):
-    home = new_home()
-    code, _, err = home.run(LINE.replace("60", "2"))
-    assert (code, err) == (0, "")
-    assert [path for path in temporary.iterdir() if path.name.startswith(("tsc_marl_", "pymp-"))] == []
-
-
 # doctor
 
 

@@ -8,13 +8,13 @@ import pandas as pd
 import pytest
 import torch
 from helpers.cli import one_line
+from helpers.fixtures import WINDOWS_S
 from helpers.games import fitting
 
 from tsc_marl import algos
 from tsc_marl.config import parse
 from tsc_marl.errors import UserError
 from tsc_marl.nn.normalisation import ValueNorm
-from tsc_marl.paths import NETWORKS
 from tsc_marl.rollout.pool import Pool
 from tsc_marl.sim import fingerprint, scenario, seeds
 from tsc_marl.sim.scenario import stored_name
@@ -27,24 +27,14 @@ from tsc_marl.types import Batch
 
 pytest_plugins = ["helpers.fixtures"]
 
-WINDOWS_S = {"cross": 60, "grid2x2": 120}
 SMALL = {"epochs": 2, "num_minibatches": 2, "gradient_steps": 5, "batch_size": 8, "rollout_length": 6}
 TOGETHER = ("ippo", "mappo", "jointq", "iql", "mat_dec", "mat", "ia2c", "vdn", "mappo_ind", "jointq_doc")
 """Algorithms without a weight of the network's size; `sharing full` is set where it is not the default."""
 
 
 @pytest.fixture(scope="module")
-def networks(tmp_path_factory):
-    """Copies of two networks with windows of different length."""
-    folder, paths = tmp_path_factory.mktemp("networks"), []
-    for name, window_s in WINDOWS_S.items():
-        paths.append(folder / f"short_{name}")
-        paths[-1].mkdir()
-        for path in (NETWORKS / name).glob("*.xml"):
-            (paths[-1] / path.name).write_bytes(path.read_bytes())
-        text = (NETWORKS / name / "scenario.yaml").read_text(encoding="utf-8").replace("end_s: 600", f"end_s: {window_s}")
-        (paths[-1] / "scenario.yaml").write_text(text, encoding="utf-8")
-    return [str(path) for path in paths]
+def networks(short_networks):
+    return short_networks
 
 
 @pytest.fixture(scope="module")
@@ -386,8 +376,10 @@ def test_a_study_trains_on_networks_apart_and_together(networks):
 
 
 @pytest.mark.parametrize("name", [pytest.param("jointq", marks=pytest.mark.sumo), pytest.param("iql", marks=pytest.mark.slow)])
-def test_a_killed_training_goes_on_to_the_same_weights(home, new_home, name):
-    line = f"train --network cross grid2x2 --sim.observation movements --algos {name} --episodes 4 --eval-seeds 1 --baselines"
+def test_a_killed_training_goes_on_to_the_same_weights(home, new_home, networks, name):
+    line = (
+        f"train --network {' '.join(networks)} --sim.observation movements --algos {name} --episodes 6 --eval-seeds 1 --baselines"
+    )
     line += " --checkpoint-every 1 --workers 2" + (" --algo.gradient_steps 20" if name == "iql" else " --algo.epochs 2")
     whole = new_home()
     assert whole.main(line) == 0
@@ -395,11 +387,11 @@ def test_a_killed_training_goes_on_to_the_same_weights(home, new_home, name):
     home.wait_for_checkpoint()
     process.kill()
     process.communicate()
-    assert 0 < home.checkpoint()["episode"] < 8
+    assert 0 < home.checkpoint()["episode"] < 12
     assert home.main(["train", "--resume", home.training.name, "--workers", "1"]) == 0
     one, other = home.checkpoint(), whole.checkpoint()
-    assert one["episode"] == 8
+    assert one["episode"] == 12
     assert all(torch.equal(value, other["training"]["weights"][key]) for key, value in one["training"]["weights"].items())
-    for key, value in one["others"]["grid2x2"]["buffers"].items():
-        assert torch.equal(value, other["others"]["grid2x2"]["buffers"][key])
+    for key, value in one["others"]["short_grid2x2"]["buffers"].items():
+        assert torch.equal(value, other["others"]["short_grid2x2"]["buffers"][key])
     assert [row["delay"] for row in one["history"]] == [row["delay"] for row in other["history"]]

@@ -22,7 +22,7 @@ from tsc_marl.report.verdict import Outcome, Verdict, VerdictKind, overall, spee
 
 pytest_plugins = ["helpers.fixtures"]
 
-LINE = "train --network grid2x2 --episodes 12 --algo.epochs 1 --workers 1 --eval-seeds 1 2 --baselines max_pressure"
+LINE = "--episodes 12 --algo.epochs 1 --workers 1 --eval-seeds 1 2 --baselines max_pressure"
 
 
 def group(name, ends, start=100.0):
@@ -206,10 +206,10 @@ def test_a_colour_each_and_the_same_everywhere():
 
 
 @pytest.fixture(scope="module")
-def home(new_home):
+def home(new_home, short_networks):
     home = new_home()
-    assert home.main(f"{LINE} --algos mappo jointq --seeds 0 1") == 0
-    assert home.main("report --net grid2x2") == 0
+    assert home.main(f"train --network {short_networks[1]} {LINE} --algos mappo jointq --seeds 0 1") == 0
+    assert home.main("report --net short_grid2x2") == 0
     return home
 
 
@@ -222,19 +222,19 @@ def page(home):
 def results(home, monkeypatch):
     monkeypatch.setenv("TSC_MARL_HOME", str(home.folder))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    return read(compare.load("grid2x2"), None)
+    return read(compare.load("short_grid2x2"), None)
 
 
-def test_the_page_has_the_table_the_plots_and_how_it_was_made(page, results):
+def test_the_page_has_the_table_the_plots_and_how_it_was_made(page, results, short_networks):
     body = page[page.index("<body>") :]
     for row in summaries.rows(results.comparison, "mappo"):
         for cell in cells(summaries.columns("mappo"), row):
             assert f"<td>{cell}</td>" in body
-    assert set(re.findall(r'id="grid2x2-(\w+)"', body)) == {"curves", "final", "map", "credit"}
+    assert set(re.findall(r'id="short_grid2x2-(\w+)"', body)) == {"curves", "final", "map", "credit"}
     for training in results.trainings:
         assert training.run_id in body
         assert f"{1_000_000 * (training.seed + 1)} .. {1_000_000 * (training.seed + 1) + 11}" in body
-    assert f"python -m tsc_marl {LINE} --algos mappo jointq --seeds 0 1" in body
+    assert f"python -m tsc_marl train --network {short_networks[1]} {LINE} --algos mappo jointq --seeds 0 1" in body
     assert results.first.tags["git_commit"] in body
     assert "eval_seeds (1, 2)" in body
     assert page.count("plotly.js v") == 1
@@ -274,13 +274,13 @@ def test_local_rewards_are_those_of_the_end_of_training(results, home):
 
 def test_the_plots_for_a_paper(home):
     files = {path.name for path in (home.folder / "report").iterdir()}
-    names = {f"grid2x2_{name}.{kind}" for name in ("learning_curves", "final_delay") for kind in ("png", "pdf")}
+    names = {f"short_grid2x2_{name}.{kind}" for name in ("learning_curves", "final_delay") for kind in ("png", "pdf")}
     assert files == names | {"report.html"}
 
 
 def test_it_is_a_run_with_the_verdict_as_its_description(home, results):
     client = MlflowClient(f"sqlite:///{home.folder / 'mlflow.db'}")
-    (run,) = client.search_runs([client.get_experiment_by_name("grid2x2").experiment_id], "tags.kind = 'report'")
+    (run,) = client.search_runs([client.get_experiment_by_name("short_grid2x2").experiment_id], "tags.kind = 'report'")
     assert run.info.status == "FINISHED"
     (verdict,) = verdicts(results)
     assert verdict.kind is VerdictKind.TOO_FEW
@@ -291,20 +291,20 @@ def test_it_is_a_run_with_the_verdict_as_its_description(home, results):
 def test_what_cannot_be_reported(home, capsys, tmp_path):
     assert home.main("report --net cross") == 2
     assert "no finished run on cross; train one: make train NET=cross" in one_line(capsys.readouterr().err)
-    assert home.main("report --net grid2x2 --reference qmix") == 2
-    assert "no finished run of the reference qmix on grid2x2; choose one of" in one_line(capsys.readouterr().err)
-    assert home.main("report --net grid2x2 --out /dev/null/report.html") == 2
+    assert home.main("report --net short_grid2x2 --reference qmix") == 2
+    assert "no finished run of the reference qmix on short_grid2x2; choose one of" in one_line(capsys.readouterr().err)
+    assert home.main("report --net short_grid2x2 --out /dev/null/report.html") == 2
     assert "report /dev/null/report.html cannot be written" in one_line(capsys.readouterr().err)
-    assert home.main("report --net grid2x2 --out report") == 2
+    assert home.main("report --net short_grid2x2 --out report") == 2
     assert "out must name an .html file; got report" in one_line(capsys.readouterr().err)
-    assert home.main("report --net grid2x2 grid2x2") == 2
+    assert home.main("report --net short_grid2x2 short_grid2x2") == 2
     assert "network needs at least one entry and none twice" in one_line(capsys.readouterr().err)
 
 
 def test_one_training_is_reported_without_intervals(home, results, tmp_path):
     out = tmp_path / "one.html"
-    assert home.main(["report", "--net", "grid2x2", "--where", "tags.seed = '1'", "--out", str(out)]) == 0
-    one = read(compare.load("grid2x2", compare.RunFilter("tags.seed = '1'")), None)
+    assert home.main(["report", "--net", "short_grid2x2", "--where", "tags.seed = '1'", "--out", str(out)]) == 0
+    one = read(compare.load("short_grid2x2", compare.RunFilter("tags.seed = '1'")), None)
     (verdict,) = verdicts(one)
     assert verdict.kind is VerdictKind.TOO_FEW
     assert sentences.headline(one, verdict) in out.read_text(encoding="utf-8")
@@ -316,7 +316,7 @@ def test_a_run_whose_artifacts_are_gone(home, results, capsys, tmp_path):
     shutil.move(folder, tmp_path / "kept")
     try:
         for verb in ("report", "compare"):
-            assert home.main(f"{verb} --net grid2x2") == 0
+            assert home.main(f"{verb} --net short_grid2x2") == 0
             text = capsys.readouterr().out
             assert f"run {results.first.run_id} (jointq, seed 0) is damaged and left out: " in text
             assert f"run {results.first.run_id} has no evaluation.json" in text
@@ -326,8 +326,8 @@ def test_a_run_whose_artifacts_are_gone(home, results, capsys, tmp_path):
 
 
 @pytest.mark.sumo
-def test_what_was_downloaded_is_removed_at_the_end(home, tmp_path):
-    code, out, err = home.run("compare --net grid2x2", TMPDIR=str(tmp_path))
+def test_what_was_downloaded_is_removed_at_the_end(home, short_networks, tmp_path):
+    code, out, err = home.run(f"compare --net {short_networks[1]}", TMPDIR=str(tmp_path))
     assert code == 0, err
     assert "mappo" in out
     assert not list(tmp_path.iterdir())
@@ -337,14 +337,14 @@ def test_what_was_downloaded_is_removed_at_the_end(home, tmp_path):
     ("revision", "advice"),
     [("ffffffffffff", "a newer MLflow than 3"), pytest.param("451aebb31d03", "mlflow db upgrade sqlite", marks=pytest.mark.sumo)],
 )
-def test_a_store_of_another_mlflow(home, revision, advice):
+def test_a_store_of_another_mlflow(home, short_networks, revision, advice):
     """In a process of its own: MLflow looks at a store's version once."""
     path = home.folder / "mlflow.db"
     with sqlite3.connect(path) as store:
         (known,) = store.execute("SELECT version_num FROM alembic_version").fetchone()
         store.execute("UPDATE alembic_version SET version_num = ?", (revision,))
     try:
-        code, _, err = home.run("report --net grid2x2")
+        code, _, err = home.run(f"report --net {short_networks[1]}")
     finally:
         with sqlite3.connect(path) as store:
             store.execute("UPDATE alembic_version SET version_num = ?", (known,))

@@ -14,7 +14,8 @@ from tsc_marl.nn import agent, seps, sharing
 from tsc_marl.training.learner import Learner
 
 TWO = [0, 1, 1, 0, 1, 0, 0, 1]
-SEEDS = range(10)
+MANY = [pytest.param(range(2), marks=pytest.mark.sumo), pytest.param(range(2, 10), marks=pytest.mark.slow)]
+"""Seeds of the data: few always, all in the slow tier."""
 
 
 def played(types, seed, wide=(), steps=20):
@@ -24,18 +25,18 @@ def played(types, seed, wide=(), steps=20):
     return collect(game, cls(game.spec, cls.Config(sharing="seps")), steps, torch.Generator().manual_seed(seed))
 
 
-@pytest.mark.sumo
+@pytest.mark.parametrize("seeds", MANY)
 @pytest.mark.parametrize("wide", [(), (0, 1, 2)])
-def test_two_transition_rules_are_two_clusters(wide):
+def test_two_transition_rules_are_two_clusters(wide, seeds):
     """The adjusted Rand index is 1 where the partition is the true one, whatever pads the observations."""
-    assert [seps.cluster(played(TWO, seed, wide)) for seed in SEEDS] == [TWO] * len(SEEDS)
+    assert [seps.cluster(played(TWO, seed, wide)) for seed in seeds] == [TWO] * len(seeds)
 
 
-@pytest.mark.sumo
+@pytest.mark.parametrize("seeds", MANY)
 @pytest.mark.parametrize("wide", [(), (0, 1, 2)])
-def test_agents_alike_are_one_cluster(wide):
+def test_agents_alike_are_one_cluster(wide, seeds):
     """Padding that only some agents have does not part them."""
-    assert [seps.cluster(played([0] * 8, seed, wide)) for seed in SEEDS] == [[0] * 8] * len(SEEDS)
+    assert [seps.cluster(played([0] * 8, seed, wide)) for seed in seeds] == [[0] * 8] * len(seeds)
 
 
 def test_noise_is_one_cluster_and_two_agents_may_be_two():

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,8 @@ from tsc_marl.rollout.policies import ControllerPolicy
 from tsc_marl.sim import metrics, observations, rewards, scenario
 from tsc_marl.sim.env import TrafficEnv
 from tsc_marl.sim.feedback import SimConfig
+
+pytest_plugins = ["helpers.fixtures"]
 
 SOURCE = """
 from tsc_marl.algos.ippo import Ippo
@@ -194,17 +197,17 @@ def command(line: str, home: Path, *paths: Path) -> str:
     return done.stdout
 
 
-def check_each_kind(home: Path, names: dict[str, str], *paths: Path) -> None:
+def check_each_kind(home: Path, names: dict[str, str], command: Callable[[str], str]) -> None:
     """Train and evaluate with a reward, an observation, a controller, an algorithm, a metric and a disturbance of these names."""
     reward, observation, controller, algorithm, metric, disturbance = names.values()
     settings = f"--episodes 2 --workers 1 --eval-seeds 1 --seeds 0 --metrics {metric}"
     trained = f"train --net cross --algos {algorithm} --sim.reward {reward} --sim.observation {observation} {settings}"
-    printed = command(f"{trained} --baselines {controller}", home, *paths)
+    printed = command(f"{trained} --baselines {controller}")
     assert controller in printed
     (written,) = (home / "runs").glob("*/evaluation.json")
     check_metric(metric.replace(":", "."), controller, written, printed)
     evaluate = f"evaluate --net cross --controller {controller} {algorithm} --baseline {controller} --eval-seeds 1 --workers 1"
-    evaluated = command(f"{evaluate} --metrics {metric} --disturbances {disturbance}", home, *paths)
+    evaluated = command(f"{evaluate} --metrics {metric} --disturbances {disturbance}")
     assert f"│ {controller} " in evaluated
     row = next(line for line in evaluated.splitlines() if f"│ {algorithm} " in line)
     assert re.search(r"│ +[+-]\d+\.\d │", row)  # the difference to the baseline
@@ -227,30 +230,35 @@ def check_metric(metric: str, policy: str, written: Path, printed: str) -> None:
 
 
 @pytest.mark.sumo
-def test_a_package_of_the_user(tmp_path):
-    package, home = tmp_path / "mine", tmp_path / "home"
+def test_a_package_of_the_user(home, tmp_path, monkeypatch, capsys):
+    package = tmp_path / "mine"
     package.mkdir()
-    home.mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(home.folder)
+
+    def run(line):
+        assert home.main(line) == 0
+        return capsys.readouterr().out
+
     (package / "__init__.py").touch()
     for file, source in FILES.items():
         (package / f"{Path(file).name}.py").write_text(source, encoding="utf-8")
     modules = {"halting": "Halting", "phases": "Phases", "second": "Second", "ippo2": "Ippo2", "share_arrived": "ShareArrived"}
     modules |= {"slow_only": "SlowOnly"}
     names = {module: f"mine.{module}:{name}" for module, name in modules.items()}
-    check_each_kind(home, names, tmp_path, Path(plugins.__file__).parents[1])
+    check_each_kind(home.folder, names, run)
 
 
 @pytest.mark.sumo
-def test_files_in_the_folders_of_a_copy(tmp_path):
-    clone, home = tmp_path / "clone", tmp_path / "home"
+def test_files_in_the_folders_of_a_copy(home, tmp_path):
+    clone = tmp_path / "clone"
     source = Path(plugins.__file__).parents[1]
     for folder in ("tsc_marl", "configs", "networks"):
         shutil.copytree(source / folder, clone / folder, ignore=shutil.ignore_patterns("__pycache__"))
     for file, text in FILES.items():
         (clone / "tsc_marl" / f"{file}.py").write_text(text, encoding="utf-8")
-    home.mkdir()
     names = ("halting", "phases", "second", "ippo2", "share_arrived", "slow-only")
-    check_each_kind(home, {name: name for name in names}, clone)
+    check_each_kind(home.folder, {name: name for name in names}, lambda line: command(line, home.folder, clone))
 
 
 def test_rewards_and_observations_have_their_names():

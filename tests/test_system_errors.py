@@ -87,11 +87,12 @@ def test_a_route_file_that_is_no_name(home, tmp_path, capsys, routes):
         pytest.param("own:ends", {}, "worker processes died 3 times in a row on episode 0", marks=pytest.mark.slow),
     ],
 )  # fmt: skip
-def test_own_code_that_exits(home, tmp_path, reward, env, said):
+def test_own_code_that_exits(home, tmp_path, monkeypatch, capsys, reward, env, said):
     (tmp_path / "own.py").write_text(OWN, encoding="utf-8")
-    code, _, err = home.run(f"{TRAINING} --sim.reward {reward}", PYTHONPATH=f"{ROOT}{os.pathsep}{tmp_path}", **env)
-    assert code == 2
-    assert said in one_line(err)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "own", raising=False)  # of a test before
+    assert home.main(f"{TRAINING} --sim.reward {reward}", **env) == 2
+    assert said in one_line(capsys.readouterr().err)
 
 
 def test_an_error_of_the_system_names_file_and_advice(tmp_path):
@@ -128,7 +129,7 @@ def test_a_full_folder_of_temporary_files(home, small_disk):
     assert f"error: {small_disk}/" in one_line(err)
     assert "MB free)" in err
     assert "go on with: make train RESUME=" in err
-    assert home.run(["train", "--resume", home.training.name])[0] == 0
+    assert home.main(["train", "--resume", home.training.name]) == 0
 
 
 @pytest.mark.sumo

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from tsc_marl.rollout.types import EpisodeMetrics
 
@@ -52,6 +51,8 @@ def paired(
 
 def iqm(values: np.ndarray) -> np.ndarray:
     """Return the interquartile mean along the last axis: the mean of the middle half."""
+    from scipy import stats  # a training need not wait for it
+
     return stats.trim_mean(values, 0.25, axis=-1)
 
 
@@ -98,6 +99,8 @@ def permutation_p_value(values: Sequence[float], reference: Sequence[float]) -> 
     """
     if min(len(values), len(reference)) < 2:
         return float("nan")
+    from scipy import stats
+
     method: Any = stats.PermutationMethod(rng=0)  # the stubs know names only
     return float(stats.mannwhitneyu(values, reference, method=method).pvalue)
 
