@@ -113,15 +113,19 @@ def test_a_home_of_any_name_keeps_its_store_and_its_files(tmp_path, empty_store,
     assert {path.name for path in home.folder.iterdir()} == {"mlflow.db", "mlflow.db.lock", "mlartifacts"}
 
 
+def typed(line, folder):
+    """Return what a shell prints for a line of make."""
+    around = ("MAKE", "MFLAGS", "ARGS")  # of a make that runs the tests
+    quiet = {name: value for name, value in os.environ.items() if not name.startswith(around)}
+    return subprocess.run(line, shell=True, cwd=folder, env=quiet, capture_output=True, text=True, check=True).stdout
+
+
 @pytest.mark.parametrize(
     "words", [["cross"], ["my town"], ["it's"], ["$HOME"], ["a#b"], ["jointq", "max_pressure"], ["a b", "c"]]
 )
 def test_a_printed_line_of_make_hands_on_every_word(tmp_path, words):
     (tmp_path / "Makefile").write_text("show:\n\t@printf '%s|' $(NET)\n", encoding="utf-8")
-    quiet = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}  # of a make around the tests
-    line = make_line("show", NET=words)
-    done = subprocess.run(line, shell=True, cwd=tmp_path, env=quiet, capture_output=True, text=True, check=True)
-    assert done.stdout == "".join(f"{word}|" for word in words)
+    assert typed(make_line("show", NET=words), tmp_path) == "".join(f"{word}|" for word in words)
 
 
 @pytest.mark.filterwarnings("error")
@@ -161,13 +165,18 @@ def test_every_printed_next_command_works(tmp_path, empty_store, capsys, signal)
     with contextlib.chdir(ROOT):
         for line in lines[2:]:
             out_option = f" OUT='{tmp_path}/results'" if line.split()[1] in ("evaluate", "explain") else ""
-            typed = line.replace("make ", "make -s -o .venv/installed ", 1) + out_option
-            env = os.environ | {"TSC_MARL_HOME": str(home.folder), "PYTHONPATH": str(ROOT)}
-            done = subprocess.run(typed, shell=True, env=env, capture_output=True, text=True)
-            assert done.returncode == 0, (typed, done.stderr)
+            assert home.main(words_of_the_program(line + out_option)) == 0, line
     (decisions,) = (tmp_path / "results").glob("decisions_*.csv")
     assert signal in decisions.read_text(encoding="utf-8").replace('""', '"')
     assert signal in {name for name in signals_of_the_report(home, folder)}
+
+
+def words_of_the_program(line):
+    """Return what the program gets from the shell when somebody types a line of make."""
+    shown = typed(line.replace("make ", """make -s -o .venv/installed PY="printf '%s\\0'" """, 1), ROOT)
+    option, module, *words, end = shown.split("\0")
+    assert (option, module, end) == ("-m", "tsc_marl", "")
+    return words
 
 
 def signals_of_the_report(home, folder):

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 from dataclasses import replace
 
 import numpy as np
@@ -172,16 +171,9 @@ def test_varied_demand(home, tmp_path):
     assert len({row["scheduled"] for row in found} | {scenario.scheduled(scenario.load("grid2x2"))}) == 3
 
 
-def dies_with_seed_2(signal):
-    """A reward function that ends its process in one episode."""
-    if signal.sumo.simulation.getOption("seed") == "2":
-        os._exit(1)
-    return 0.0
-
-
 def test_a_crash_in_one_episode_keeps_the_others(home, tmp_path, caplog, monkeypatch):
     monkeypatch.setenv("TSC_MARL_HOME", str(home.folder))
-    task = Task("cross", sim=SimConfig(reward="test_protocol:dies_with_seed_2"))
+    task = Task("cross", sim=SimConfig(reward="helpers.rewards:dies_with_seed_2"))
     with Pool(2) as pool:
         evaluation = session.EvaluationSession(pool, (1, 2, 3), tmp_path, "fixed_time")
         found = evaluation.measure(task, {"max_wave": ControllerPolicy("max_wave")})
@@ -240,7 +232,7 @@ def test_results_are_measured_once_and_what_failed_again(home, tmp_path, monkeyp
     monkeypatch.setattr(resco.controllers, "available", lambda: ["max_wave"])
     out, page = tmp_path / "out", tmp_path / "docs" / "page.md"
     with monkeypatch.context() as dying:
-        dying.setattr(resco, "Task", lambda *given: Task(*given, SimConfig(reward="test_protocol:dies_with_seed_2")))
+        dying.setattr(resco, "Task", lambda *given: Task(*given, SimConfig(reward="helpers.rewards:dies_with_seed_2")))
         with pytest.raises(SystemExit, match=r"failed on cross with timing sumo-rl, .* the same command measures these again"):
             resco.run(2, out, page)
     assert not page.exists()

@@ -1,6 +1,7 @@
 """Files of earlier versions: checkpoints, runs and exports in old names load as today's."""
 
 import dataclasses
+import functools
 import json
 from pathlib import Path
 
@@ -80,15 +81,20 @@ def test_other_files_are_refused(tmp_path, content):
         checkpoint.load(tmp_path / "checkpoint.pt")
 
 
+def _known_settings(network, algorithm):
+    (config,) = parse(["--network", network, "--algos", algorithm]).runs
+    return {*renames.settings(config.as_dict()), *COMMAND_ONLY}
+
+
 def test_every_export_has_the_settings_of_today():
     paths = sorted(EXPORTS.rglob(f"*{SUFFIX}"))
     assert paths
+    known = functools.cache(_known_settings)
     for path in paths:
         content = read_file(path)
         for training in content["trainings"]:
             params, algorithm = training["run"]["params"], training["run"]["tags"]["algorithm"]
-            (config,) = parse(["--network", content["network"], "--algos", algorithm]).runs
-            assert params.keys() <= {*renames.settings(config.as_dict()), *COMMAND_ONLY}, path
+            assert params.keys() <= known(content["network"], algorithm), path
             assert {"timing", "disturbance"} <= training["evaluation"].keys()
             assert "reroute_share" in training["evaluation"]["demand"]
 
