@@ -195,7 +195,8 @@ def test_every_value_comes_back_as_it_was(tmp_path):
 def test_the_state_of_every_algorithm_comes_back_as_it_was(tmp_path, name):
     run = training(tmp_path, name)
     saved = checkpoint.load(run.folder.checkpoint)
-    assert_same(saved, dataclasses.replace(run._staged, training=plain(run._staged.training)))
+    metrics = run.metrics.state()
+    assert_same(saved, dataclasses.replace(run._staged, training=plain(run._staged.training), metrics=metrics))
     again = TrainingRun(run.config, SPEC, run.folder)
     assert_same(plain(again.learner.algorithm.training_state()), plain(run.learner.algorithm.training_state()))
     for one in (run, again):

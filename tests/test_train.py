@@ -63,8 +63,8 @@ def test_same_command_same_numbers(home, undisturbed):
     assert home.main(f"{LINE} --workers 1") == 0
     assert_same(home.checkpoint(), undisturbed)
     kept = [checkpoint.load(path) for path in sorted(home.training.glob("*/snapshots/*.pt"))]
-    assert [saved.episode for saved in kept] == [0, 2, 4, 6]
-    first, second, *_ = [actor_of(saved.training["weights"]) for saved in kept]
+    assert [saved.episode for saved in kept] == [0, 4]
+    first, second = [actor_of(saved.training["weights"]) for saved in kept]
     assert not torch.equal(first, second)
     assert not torch.equal(second, actor_of(undisturbed["training"]["weights"]))
 

@@ -107,7 +107,7 @@ def exists(name: str) -> bool:
     Raises:
         UserError: for an import path that leads nowhere.
     """
-    is_path = ":" in name and not name.endswith(".pt")
+    is_path = ":" in name and "/" not in name and not name.endswith(".pt")
     return name in available() or (is_path and plugins.leads_to(name, Controller, "controller"))
 
 
