@@ -138,7 +138,15 @@ def test_time_is_lost_for_the_stop_line_that_is_passed_next():
         np.array([lane, lane, lane, lane, exits, *[lane] * 6]), np.zeros(11),
         np.array([0.0, 1.0, 1.0, 1.0, 0.5, *[1.0] * 6]), 1,
     )  # fmt: skip
-    trips = Trips(["a", "b"], ["", ""], np.array([2.0, 0.0]), *np.zeros((4, 2)), np.array([4.0, 6.0]), np.array([9.0, -1.0]))
+    trips = Trips(
+        ["a", "b"],
+        ["", ""],
+        np.array([2.0, 0.0]),
+        *np.zeros((4, 2)),
+        np.array([4.0, 6.0]),
+        np.array([9.0, -1.0]),
+        np.zeros(2, bool),
+    )
     result = approach_delay.flows(paths, trips, {}, of, NET, np.array([0, 5, 10]))
     k = of.of_lane[lane]
     assert result.passed[:, k].tolist() == [0, 1, 0]

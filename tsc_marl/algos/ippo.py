@@ -152,16 +152,14 @@ class Ippo(Algorithm[PpoSettings]):
         """Return metrics of each agent over its rows with a choice.
 
         - `entropy` of the old policy.
-        - `kl`: divergence of the new policy from the old one, on every fourth sequence.
+        - `kl`: divergence of the new policy from the old one.
         - `laziness`: 1 - E|A^i| / max_k E|A^k|, with the advantages before normalisation. 1 means hardly any advantage.
         - `forced`: share of rows without a choice.
         """
         active, old = rows.active, rows.probs.clamp(min=1e-12).log()
         size = ops.agent_mean(rows.raw_advantage.abs(), active)
-        some = rows.map(lambda x: x[:, ::4])
-        kl = ops.agent_mean(ops.kl(self.log_policy(some), old[:, ::4]), some.active)
         return self.spec.per_agent({
-            "entropy": ops.agent_mean(ops.entropy(old), active), "kl": kl,
+            "entropy": ops.agent_mean(ops.entropy(old), active), "kl": ops.agent_mean(ops.kl(self.log_policy(rows), old), active),
             "laziness": 1 - size / size.max().clamp(min=1e-8), "forced": 1 - active.mean((0, 1)),
         })  # fmt: skip
 

@@ -23,10 +23,12 @@ def describe(network: str) -> None:
     comparison = compare.load(network)
     reference = comparison.reference()
     results = NetworkResults(comparison, reference, summaries.summarise(comparison, reference), {})
-    answers = [f"**{sentences.headline(results, found)}** {sentences.evidence(results, found)}" for found in verdicts(results)]
+    answers = [
+        f"**{sentences.headline(results, verdict)}** {sentences.evidence(results, verdict)}" for verdict in verdicts(results)
+    ]
     rows = [
-        {"name": name, "trainings": len(results.groups[name]), "delay": found.delay, "span": tables.span(found.interval)}
-        for name, found in results.summaries.items()
+        {"name": name, "trainings": len(results.groups[name]), "delay": summary.delay, "span": tables.span(summary.interval)}
+        for name, summary in results.summaries.items()
     ]
     rows += [{"name": name, "delay": delay} for name, delay in comparison.baseline_delays.items()]
     table = tables.markdown_table(COLUMNS, sorted(rows, key=lambda row: row["delay"]))

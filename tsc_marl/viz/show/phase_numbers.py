@@ -64,12 +64,12 @@ class PhaseNumbers:
     def add(self) -> None:
         """Take the numbers of the decision that the runner has just made."""
         estimates, driver = self._runner.estimates, self._runner.driver
-        found = dict(estimates) | ({"decides": estimates["probs"]} if "probs" in estimates else {})
+        taken = dict(estimates) | ({"decides": estimates["probs"]} if "probs" in estimates else {})
         if self.rule.by_program:
-            found["decides"] = self._green_s
+            taken["decides"] = self._green_s
         elif isinstance(driver, ControllerDriver):
-            found["decides"] = padded(driver.controller.phase_numbers, self._env.avail.shape)
-        self._rows.append({number.key: found[number.key] for number in self.rule.numbers})
+            taken["decides"] = padded(driver.controller.phase_numbers, self._env.avail.shape)
+        self._rows.append({number.key: taken[number.key] for number in self.rule.numbers})
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the numbers [T, N, A] by key."""
