@@ -14,6 +14,7 @@ from tsc_marl.tracking import curves, histories, pages, registry, sealed
 from tsc_marl.tracking.connection import PatientClient, check_artifact_uri, connect, experiment_id, first_line, uri
 from tsc_marl.tracking.evaluation_file import Evaluation
 from tsc_marl.tracking.leftovers import end_dead_runs, process_tags
+from tsc_marl.tracking.metric_names import metric_names
 from tsc_marl.tracking.run_folder import EVALUATION
 
 IMPORTED = "imported"
@@ -159,7 +160,7 @@ class StoredRuns:
         return histories.read(self.client, wanted)
 
     def all_curves(self, run: Any) -> curves.Curves:
-        """Return all curves of a run over decisions: its metrics in the store, and its tables.
+        """Return all curves of a run over decisions, by names that MLflow takes: its metrics in the store, and its tables.
 
         Raises:
             UserError: when a table is missing or damaged.
@@ -169,7 +170,8 @@ class StoredRuns:
         for table in (curves.CURVES, curves.SIGNALS):
             tables |= self.table(run_id, run.data.tags, table, run.info.artifact_uri)
         stored = curves.from_store(self.histories({run_id: names})[run_id])
-        return stored | (curves.over_decisions(tables) if tables else {})
+        moved = curves.over_decisions(tables) if tables else {}
+        return stored | {legal: moved[name] for name, legal in metric_names(moved).items()}
 
     def table(self, run_id: str, tags: Mapping[str, str], name: str, location: str | None = None) -> curves.Curves:
         """Return the curves, over episodes, in a table of a training; none where it has no such table.
