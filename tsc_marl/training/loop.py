@@ -261,11 +261,11 @@ def _learn(pool: Pool, tracker: Tracker, run: TrainingRun) -> None:
                 if run.episode in quarters:
                     run.snapshot()
                 metrics = train_iteration(pool, run)
-                if not note and (note := notes.of_training(run.label, metrics[-1])):
-                    logger.warning(note)
                 run.stage_checkpoint()
                 times += 1
                 for row in metrics:
+                    if not note and (note := notes.of_training(run.label, row)):
+                        logger.warning(note)
                     if row["episode"] > logged:
                         tracker.log(run.mlflow_id, curves.shown(row), int(row["episode"]))
                 progress.update(run.episode, _summary(newest_delays(run), metrics[-1]))
