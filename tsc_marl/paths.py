@@ -132,6 +132,19 @@ def make_folder(out: Path) -> None:
         raise UserError(f"out {out} cannot be made ({error.strerror}); give another folder") from None
 
 
+def make_file(out: Path) -> None:
+    """Make the file of the option `out`, unless it exists, before anything is played that would be lost without it.
+
+    Raises:
+        UserError: when it cannot be written.
+    """
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.open("ab").close()
+    except OSError as error:
+        raise UserError(f"out {out} cannot be written ({error.strerror}); give another file") from None
+
+
 MOST_ENTRIES, MOST_DIGITS = 10_000, 18
 """Of a YAML file: entries with those that an alias repeats, and digits of a number."""
 

@@ -1,5 +1,7 @@
 """Verbs that show what a policy does: in a window, as a clip, as tables and pictures, and MLflow's pages."""
 
+from typing import TYPE_CHECKING
+
 from tsc_marl import console
 from tsc_marl.bounds import check_list
 from tsc_marl.cli.options import ExplainOptions, LocksOptions, ShowOptions, UiOptions, VideoOptions, WatchOptions
@@ -7,6 +9,9 @@ from tsc_marl.cli.tasks import check_seed, open_task
 from tsc_marl.config import check_eval_seeds, cli, command_line
 from tsc_marl.errors import UserError
 from tsc_marl.paths import file_name, make_folder
+
+if TYPE_CHECKING:
+    from tsc_marl.rollout.types import Policy, Task
 
 
 def watch(argv: list[str]) -> None:
@@ -69,13 +74,9 @@ def locks(argv: list[str]) -> None:
 def video(argv: list[str]) -> None:
     """Draw a clip of an episode as a video, one policy or two."""
     options = cli(VideoOptions, argv, "video")
-    from tsc_marl.tracking.policies import find_policy, policy_labels
     from tsc_marl.viz import video as module
 
-    _check_pair(options.policy)
-    task = open_task(options.network, options.timing_preset)
-    check_seed(options.seed)
-    policies = {label: find_policy(name, task) for name, label in policy_labels(options.policy).items()}
+    task, policies = _side_by_side(options)
     module.validate(task, options.from_s, options.to_s, options.out)
     module.write(task, policies, options.seed, options.from_s, options.to_s, options.out)
 
@@ -83,21 +84,23 @@ def video(argv: list[str]) -> None:
 def show(argv: list[str]) -> None:
     """Write a page that plays an episode, one policy or two."""
     options = cli(ShowOptions, argv, "show")
-    from tsc_marl.tracking.policies import find_policy, policy_labels
     from tsc_marl.viz.show import page as module
 
-    _check_pair(options.policy)
-    task = open_task(options.network, options.timing_preset)
-    check_seed(options.seed)
-    policies = {label: find_policy(name, task) for name, label in policy_labels(options.policy).items()}
+    task, policies = _side_by_side(options)
     to_s = module.check(task, options.to_s, options.out)
     module.write(task, policies, options.seed, to_s, options.out, command_line("show", argv))
 
 
-def _check_pair(policies: tuple[str, ...]) -> None:
-    check_list("policy", policies)
-    if len(policies) > 2:
-        raise UserError(f"policy takes one or two, side by side; got {' '.join(policies)}")
+def _side_by_side(options: VideoOptions | ShowOptions) -> "tuple[Task, dict[str, Policy]]":
+    """Return the task, and one policy or two by the name over their map."""
+    from tsc_marl.tracking.policies import find_policy, policy_labels
+
+    check_list("policy", options.policy)
+    if len(options.policy) > 2:
+        raise UserError(f"policy takes one or two, side by side; got {' '.join(options.policy)}")
+    task = open_task(options.network, options.timing_preset)
+    check_seed(options.seed)
+    return task, {label: find_policy(name, task) for name, label in policy_labels(options.policy).items()}
 
 
 def ui(argv: list[str]) -> None:

@@ -142,9 +142,9 @@ class PhaseNet(nn.Module):
             "masks": kinds.float().flatten(1, 2), "counts": kinds.sum(-1) / COUNT,
             "shares": (real / real.sum(-1, keepdim=True)).unsqueeze(-2),
         }  # fmt: skip
-        self.neighbours = nn.ModuleList(NeighbourMean(way, n_agents) for way in _ways(movements)) if central else []
         for name, value in buffers.items():
             self.register_buffer(name, value, persistent=False)
+        self.neighbours = nn.ModuleList(NeighbourMean(way, n_agents) for way in _ways(movements)) if central else []
 
     def forward(self, obs: Float[Tensor, "*M N F"]) -> Float[Tensor, "*M N O"]:
         """Return the outputs of each signal, then those of its phases, output after output."""

@@ -59,12 +59,6 @@ class Metrics:
         last = self._updates[-1][0] if self._updates else ()
         self._updates.append((last if last == names else names, np.fromiter(metrics.values(), float, len(names))))
 
-    def copy(self) -> "Metrics":
-        """Return one that does not grow with this one."""
-        other = Metrics()
-        other._updates = list(self._updates)
-        return other
-
     def state(self) -> dict[str, Any]:
         """Return `names` of the metrics, and `values` [U, K]."""
         columns = {name: k for k, name in enumerate(dict.fromkeys(name for names, _ in self._updates for name in names))}

@@ -17,12 +17,12 @@ import numpy as np
 
 from tsc_marl.console import make_line
 from tsc_marl.paths import ROOT, temporary_folder
-from tsc_marl.tracking import curves, pages, registry, waiting
+from tsc_marl.tracking import pages, registry, waiting
 from tsc_marl.tracking.connection import first_line, is_refusal, may_pass, uri
 from tsc_marl.tracking.leftovers import process_tags
 from tsc_marl.tracking.metric_names import metric_names
 from tsc_marl.tracking.run_folder import runs
-from tsc_marl.tracking.stored_runs import StoredRuns
+from tsc_marl.tracking.stored_runs import StoredRuns, log_table
 
 logger = logging.getLogger(__name__)
 
@@ -104,10 +104,9 @@ class Tracker(StoredRuns):
         self._write(lambda: self._client.log_artifact(run_id, str(path)))
 
     def tables(self, run_id: str, paths: Sequence[Path]) -> None:
-        """Copy the tables of a training (`curves.write`) to its run, with their checksums as tags."""
+        """Copy the tables of a training to its run; they must not change before `end`."""
         for path in paths:
-            self.artifact(run_id, path)
-            self._write(partial(self._client.set_tag, run_id, f"{curves.CHECKSUM}{path.name}", curves.checksum(path)))
+            self._write(partial(log_table, self._client, run_id, path))
 
     @contextlib.contextmanager
     def measured(self, run_id: str) -> Iterator[None]:

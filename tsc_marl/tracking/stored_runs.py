@@ -23,6 +23,12 @@ SYSTEM = "system/"
 """Before MLflow's metrics of the machine, such as its load."""
 
 
+def log_table(client: Any, run_id: str, path: Path) -> None:
+    """Copy a table of a training (`curves.write`) to its run, with its checksum as a tag."""
+    client.log_artifact(run_id, str(path))
+    client.set_tag(run_id, f"{curves.CHECKSUM}{path.name}", curves.checksum(path))
+
+
 class StoredRuns:
     """The runs of one experiment, which is one road network.
 
@@ -142,8 +148,7 @@ class StoredRuns:
             return dict(points)  # not of a training
         with temporary_folder() as folder:
             for path in curves.write(own, Path(folder)):
-                self.client.log_artifact(run_id, str(path))
-                self.client.set_tag(run_id, f"{curves.CHECKSUM}{path.name}", curves.checksum(path))
+                log_table(self.client, run_id, path)
         stored = curves.for_store(own)
         return {name: (each[:, 0].astype(int).tolist(), each[:, 1].tolist()) for name, each in stored.items()}
 

@@ -95,9 +95,8 @@ class TrainingRun:
         staged = Checkpoint(
             **self._settings(), training=copy.deepcopy(self.learner.algorithm.training_state()), episode=self.episode,
             history=list(self.history), mlflow_id=self.mlflow_id, fingerprint=self.fingerprints[self.experiment.network[0]],
-            replay=replay and replay.state(), others=further, before=self.before,
+            replay=replay and replay.state(), others=further, before=self.before, metrics=self.metrics.state(),
         )  # fmt: skip
-        self._staged_metrics = self.metrics.copy()
         self._staged = staged if self.episode < self.experiment.all_episodes else _without_replay(staged)
 
     def save(self) -> None:
@@ -106,7 +105,7 @@ class TrainingRun:
         Raises:
             UserError: when the disk does not take it.
         """
-        checkpoint.save(replace(self._staged, metrics=self._staged_metrics.state()), self.folder.checkpoint)
+        checkpoint.save(self._staged, self.folder.checkpoint)
 
     def check_finite(self, networks: Iterable[str] = ()) -> None:
         """Refuse weights that are nan, infinite or beyond `LARGEST`; the staged state is still that before the update.
@@ -130,7 +129,7 @@ class TrainingRun:
 
     def snapshot(self) -> None:
         """Write the staged policy to a file that stays; a training cannot continue from it."""
-        checkpoint.save(_without_replay(self._staged), self.folder.snapshot(self.episode))
+        checkpoint.save(replace(_without_replay(self._staged), metrics={}), self.folder.snapshot(self.episode))
 
     def _settings(self) -> dict[str, Any]:
         """Return the settings that a checkpoint and this run must share."""

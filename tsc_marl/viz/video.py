@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tsc_marl.errors import UserError
+from tsc_marl.paths import make_file
 from tsc_marl.rollout.types import Policy, Task
 from tsc_marl.sim import scenario
 from tsc_marl.viz.clip import Clip, record_clip
@@ -34,11 +35,7 @@ def validate(task: Task, from_s: int, to_s: int, out: Path) -> None:
 
     if not writers.is_available(WRITERS[out.suffix]):
         raise UserError(f"out {out} needs ffmpeg, which is not on the PATH; install it, or write a .gif")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.open("ab").close()
-    except OSError as error:
-        raise UserError(f"out {out} cannot be written ({error.strerror}); give another file") from None
+    make_file(out)
 
 
 def write(task: Task, policies: Mapping[str, Policy], seed: int, from_s: int, to_s: int, out: Path) -> None:

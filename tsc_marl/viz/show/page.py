@@ -14,6 +14,7 @@ import numpy as np
 
 from tsc_marl import console
 from tsc_marl.errors import UserError
+from tsc_marl.paths import make_file
 from tsc_marl.rollout.types import Policy, Task
 from tsc_marl.sim import road_network
 from tsc_marl.viz.show import approach_delay
@@ -41,11 +42,7 @@ def check(task: Task, to_s: int | None, out: Path) -> int:
         raise UserError(f"to-s {end_s} must lie in the window of {task.network}, 1 .. {window_s} s")
     if out.suffix != ".html":
         raise UserError(f"out must name an .html file; got {out}")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.open("ab").close()
-    except OSError as error:
-        raise UserError(f"out {out} cannot be written ({error.strerror}); give another file") from None
+    make_file(out)
     return end_s
 
 
