@@ -12,6 +12,7 @@ from tsc_marl.cli.main import main
 from tsc_marl.evaluation.signal_log import StreetSignals
 from tsc_marl.generator import build, phase_sets
 from tsc_marl.generator.recipes import PLANS, draw
+from tsc_marl.generator.streets import CUT_M
 from tsc_marl.sim import road_network, scenario
 
 LAYOUTS = {"single": 10, "town": 5, "grid": 12, "ring": 3, "arterial": 47}
@@ -61,6 +62,16 @@ def test_trips_start_at_every_street_from_outside(tmp_path):
     edges = sumolib.net.readNet(str(network.net)).getEdges()
     assert any("." in edge.getID() for edge in edges)
     assert first >= {edge.getID() for edge in edges if edge.getFromNode().getType() == "dead_end"}
+
+
+def test_streets_to_the_outside_may_end_close_to_their_junction(tmp_path):
+    seed = next(seed for seed in range(50) if draw(seed).cut == 1 and draw(seed).layout == "single")
+    build.generate(seed, tmp_path)
+    (path,) = tmp_path.glob("*/*.net.xml")
+    nodes = [node for node in sumolib.net.readNet(str(path)).getNodes() if node.getType() == "dead_end"]
+    lengths_m = [edge.getLength() for node in nodes for edge in (*node.getOutgoing(), *node.getIncoming())]
+    assert lengths_m
+    assert max(lengths_m) < CUT_M[1] + 10
 
 
 def test_the_same_seed_gives_the_same_bytes(tmp_path, capsys):
@@ -151,3 +162,4 @@ def test_recipes_cover_what_a_city_may_have():
     assert {PLANS[int(np.argmax(recipe.plans))] for recipe in recipes} == set(PLANS)
     assert min(recipe.flow_ratio for recipe in recipes) < 0.1
     assert max(recipe.flow_ratio for recipe in recipes) > 1
+    assert {recipe.cut for recipe in recipes} == {0, 0.5, 1}

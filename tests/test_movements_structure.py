@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tsc_marl.sim import road_network, scenario
-from tsc_marl.sim.observations.movements import ONWARD_M, TURNS, Structure
+from tsc_marl.sim.observations.movements import DISTANCE_M, ONWARD_M, TURNS, Structure
 
 RESCO = ("grid4x4", "arterial4x4", "cologne1", "cologne3", "cologne8", "ingolstadt1", "ingolstadt7", "ingolstadt21")
 NETWORKS = (*RESCO, "cross", "grid2x2")
@@ -248,3 +248,11 @@ def test_masks_and_columns_hang_together(name):
     lengths = structure.mean_receiving(got.net.lane_length_m)
     assert ((lengths > 0) & np.isfinite(lengths)).all()
     assert (structure.mean_ahead(structure.real.astype(float))[np.isin(structure.links, structure.onward[:, 0])] == 1).all()
+
+
+def test_the_detected_length_counts_the_road_before_a_stub():
+    """164051413 of ingolstadt7 is 8.93 m long; before it are 9.17 m of a junction and 73.55 m of the street where vehicles enter."""
+    got = read("ingolstadt7")
+    names = [signal.name for signal in got.net.signals]
+    link = [link.in_lane for link in got.net.signals[names.index("gneJ207")].links].index("164051413_1")
+    assert got.structure.static[names.index("gneJ207"), link, 0] == pytest.approx((8.93 + 9.17 + 73.55) / DISTANCE_M)

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mlflow import MlflowClient
 from mlflow.utils.validation import _validate_metric_name, _validate_param_name
+from PIL import Image
 
 from tsc_marl.analysis import compare
 from tsc_marl.console import make_line
@@ -21,6 +22,7 @@ from tsc_marl.errors import UserError
 from tsc_marl.paths import LONGEST_NAME, file_name
 from tsc_marl.report import network_data
 from tsc_marl.tracking import curves
+from tsc_marl.tracking.colours import of_algorithms
 from tsc_marl.tracking.metric_names import LONGEST, metric_names
 from tsc_marl.tracking.store import Tracker
 from tsc_marl.tracking.stored_runs import StoredRuns
@@ -133,6 +135,15 @@ def test_names_in_pictures_are_no_formulas(tmp_path):
     history = [{"episode": 1.0, "minutes": 1.0, "delay": 10.0}, {"episode": 2.0, "minutes": 2.0, "delay": 20.0}]
     learning_curve.draw(tmp_path / "curve.png", {"$_{x": history}, {"$\\frac$": 12.0}, "$x_$")
     assert (tmp_path / "curve.png").stat().st_size > 1000
+
+
+def test_an_algorithm_has_its_colour_in_every_picture(tmp_path):
+    history = [{"episode": 1.0, "minutes": 1.0, "delay": 10.0}, {"episode": 2.0, "minutes": 2.0, "delay": 10.0}]
+    learning_curve.draw(tmp_path / "curve.png", {"mappo s1": history}, {}, "")
+    pixels = np.asarray(Image.open(tmp_path / "curve.png").convert("RGB")).reshape(-1, 3)
+    own, first = (np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) for colour in (of_algorithms()["mappo"], "#1F77B4"))
+    assert (pixels == own).all(axis=1).any()
+    assert not (pixels == first).all(axis=1).any()
 
 
 # a whole training, on the network cross whose signal has another name

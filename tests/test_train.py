@@ -5,7 +5,7 @@ import os
 import resource
 import signal
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import numpy as np
 import pytest
@@ -223,7 +223,8 @@ def killer(home, forever):
         while not stop.wait(0.01):
             new = [pid for pid in workers_of(os.getpid()) if pid not in known]
             for pid in new[: None if forever else 1]:
-                os.kill(pid, signal.SIGKILL)
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
             if new and not forever:
                 return
 

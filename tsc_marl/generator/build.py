@@ -79,7 +79,9 @@ def _content(folder: Path) -> dict[str, bytes]:
 def _make(seed: int, out: Path) -> str:
     recipe, name = draw(seed), name_of(seed)
     net, rng = out / f"{name}.net.xml", np.random.default_rng([seed, 2])
-    streets.build(LAYOUTS[recipe.layout](rng, recipe.spacing_m), recipe, rng, net)
+    layout = LAYOUTS[recipe.layout](rng, recipe.spacing_m)
+    streets.cut(layout, recipe, np.random.default_rng([seed, 3]))
+    streets.build(layout, recipe, rng, net)
     phases = [len(signal.phases) for signal in road_network.read(net).signals]
     vehicles = traffic.write(net, out / f"{name}.rou.xml", recipe, rng, seed)
     text = SCENARIO.format(

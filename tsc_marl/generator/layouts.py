@@ -53,6 +53,14 @@ class Layout:
         self.places[end] = (x + length_m * math.cos(angle), y + length_m * math.sin(angle))
         self.streets.append(Street(place, end, line))
 
+    def shorten_leg(self, end: str, length_m: float) -> None:
+        """Move the outer end of a street to the outside to a distance from its junction, unless it is nearer."""
+        street = self.at(end)[0]
+        (x, y), place = self.places[end], street.start if street.end == end else street.end
+        share = min(1.0, length_m / self.length_m(street))
+        centre = self.places[place]
+        self.places[end] = (centre[0] + share * (x - centre[0]), centre[1] + share * (y - centre[1]))
+
 
 def grid(rng: Rng, spacing_m: float) -> Layout:
     """Return up to 8 x 8 places in rows and columns, some streets left out."""

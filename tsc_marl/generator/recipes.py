@@ -47,6 +47,8 @@ class Recipe:
     """Demand in equal parts of the window, 1 on average."""
     inner: float
     """Share of trips that start inside the network, and of those that end there."""
+    cut: float
+    """Share of streets to the outside that end close to their junction, so that queues grow out of sight."""
 
 
 def draw(seed: int) -> Recipe:
@@ -77,6 +79,7 @@ def draw(seed: int) -> Recipe:
         ),
         profile=_profile(rng),
         inner=float(rng.choice([0, 0.15, 0.35])),
+        cut=float(rng.choice([0, 0.5, 1], p=[0.3, 0.35, 0.35])),
     )
 
 

@@ -17,6 +17,8 @@ from tsc_marl.generator.recipes import Recipe
 MOST_LANES = 4
 JUNCTION_M, LANE_M = 6.0, 3.2
 """A junction ends about so far from its centre: the first, and the second for each lane."""
+CUT_M = (20.0, 110.0)
+"""Least and greatest length of a street to the outside that is cut."""
 
 
 def build(layout: Layout, recipe: Recipe, rng: Rng, path: Path) -> None:
@@ -41,6 +43,17 @@ def build(layout: Layout, recipe: Recipe, rng: Rng, path: Path) -> None:
         build(layout, dataclasses.replace(recipe, one_way=0.0), rng, path)
     else:
         raise UserError("no streets of its layout cross; use another seed")
+
+
+def cut(layout: Layout, recipe: Recipe, rng: Rng) -> None:
+    """Let some streets to the outside end close to their junction."""
+    for end in list(layout.places):
+        if len(layout.at(end)) == 1 and rng.random() < recipe.cut:
+            layout.shorten_leg(end, _junction_m(recipe) + rng.uniform(*CUT_M))
+
+
+def _junction_m(recipe: Recipe) -> float:
+    return JUNCTION_M + LANE_M * max(recipe.main_lanes, recipe.side_lanes)
 
 
 def _directions(layout: Layout, recipe: Recipe, rng: Rng) -> list[tuple[Street, str, str]]:
@@ -97,7 +110,7 @@ def _write_edges(
         if rng.random() < recipe.uneven:
             lanes = int(np.clip(lanes + rng.choice([-1, 1]), 1, MOST_LANES))
         left, right, stub = rng.random(3) < np.array([recipe.pockets, recipe.pockets / 2, recipe.stubs])
-        junction_m = JUNCTION_M + LANE_M * max(recipe.main_lanes, recipe.side_lanes)
+        junction_m = _junction_m(recipe)
         room_m = layout.length_m(street) - 2 * junction_m if end in signals else 0.0
         extra = (int(left and room_m > recipe.pocket_m), int(right and lanes > 1 and room_m > recipe.pocket_m))
         edge = ElementTree.SubElement(root, "edge", {

@@ -49,7 +49,7 @@ def _routes(net: Path, recipe: Recipe, rng: Rng, seed: int) -> list[tuple[str, .
     first = sorted(edge.getID() for edge in edges if _is_end(edge.getFromNode()))
     last = sorted(edge.getID() for edge in edges if _is_end(edge.getToNode()))
     trips = ElementTree.Element("routes")
-    origins, ends = (_draw(outer or inner, inner, recipe.inner, rng) for outer in (first, last))
+    origins, ends = (_draw(outer or inner, inner or outer, recipe.inner, rng) for outer in (first, last))
     for k, (origin, end) in enumerate(zip(origins, ends, strict=True)):
         if origin != end:
             ElementTree.SubElement(trips, "trip", {"id": str(k), "depart": "0", "from": origin, "to": end})

@@ -23,6 +23,13 @@ class DetectorCoverage:
     weight: np.ndarray
     """[L, K] share of a vehicle."""
 
+    def reach_m(self, length_m: np.ndarray) -> np.ndarray:
+        """Return, per signal lane, the length of road that leads to its stop line [m]; `length_m` is [L] of the lanes."""
+        seen = np.isfinite(self.offset_m)
+        reach_m = np.zeros(self.slot[seen].max() + 1)
+        np.maximum.at(reach_m, self.slot[seen], (self.offset_m + length_m[:, None])[seen])
+        return reach_m
+
     def covered_share(self, lanes: np.ndarray, length_m: np.ndarray, reach_m: float) -> np.ndarray:
         """Return, per signal lane, the share of the road within `reach_m` of its stop line that lies on some lanes.
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tsc_marl.tracking.colours import of_algorithms
 from tsc_marl.viz.plotting import new_figure
 
 
@@ -15,19 +16,21 @@ def draw(
 
     Args:
         path: PNG to write.
-        histories: per run the metrics of each update: `episode`, `minutes`, `delay`, and `low` and `high` of a band.
+        histories: per run the metrics of each update: `episode`, `minutes`, `delay`, and `low` and `high` of a band. A name that
+            starts with an algorithm's gets the colour of the algorithm.
         baseline_delays: delay [s] of each classical controller, a horizontal line each.
         title: above both plots.
     """
-    figure = new_figure(figsize=(8.8, 3.6), layout="constrained")
+    figure, known = new_figure(figsize=(8.8, 3.6), layout="constrained"), of_algorithms()
+    colours = [known.get(name.partition(" ")[0], f"C{i}") for i, name in enumerate(histories)]
     axes = figure.subplots(1, 2, sharey=True)
     for axis, (key, label) in zip(axes, (("episode", "training episodes"), ("minutes", "minutes of training")), strict=True):
-        for i, (name, history) in enumerate(histories.items()):
+        for colour, (name, history) in zip(colours, histories.items(), strict=True):
             x, y = np.array([[row[key], row["delay"]] for row in history]).T
-            axis.plot(x, y, color=f"C{i}", label=name, linewidth=1.3)
+            axis.plot(x, y, color=colour, label=name, linewidth=1.3)
             if "low" in history[0]:
                 low, high = np.array([[row["low"], row["high"]] for row in history]).T
-                axis.fill_between(x, low, high, color=f"C{i}", alpha=0.2, linewidth=0)
+                axis.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
         for i, (name, delay) in enumerate(baseline_delays.items()):
             axis.axhline(delay, color="black", linestyle=("--", ":", "-.")[i % 3], linewidth=1, label=name)
         axis.set_xlabel(label)

@@ -20,7 +20,7 @@ SIGNAL_FEATURES = ("since_change", "may_change", "decision", "change", "min_gree
 TURNS = "slrt"
 PASSING = {"G": 2, "g": 1, "s": 1}
 """States in which vehicles pass: protected, yielding, and after a stop."""
-VERSION = 2
+VERSION = 3
 """Of the columns and their scales; a policy relies on them."""
 ONWARD_M, NEAR_M = 500.0, 50.0
 """How far away the next signal may be; how far from the stop line a vehicle is near."""
@@ -181,7 +181,7 @@ class Structure:
         self.onward = np.array(onward, dtype=int).reshape(-1, 2)
         self._set_receiving(net, flat)
         lane = [net.lane_index[link.in_lane] for _, _, link in flat]
-        length_m, limit_ms = net.lane_length_m[lane], net.lane_limit_ms[lane]
+        length_m, limit_ms = net.detector_coverage.reach_m(net.lane_length_m)[self.slot], net.lane_limit_ms[lane]
         away_m = [min(link.next_lanes.values(), default=ONWARD_M) for _, _, link in flat]
         turn = np.array([[link.turn.lower() == turn for turn in TURNS] for _, _, link in flat], dtype=float)
         columns = [
