@@ -250,9 +250,10 @@ def test_masks_and_columns_hang_together(name):
     assert (structure.mean_ahead(structure.real.astype(float))[np.isin(structure.links, structure.onward[:, 0])] == 1).all()
 
 
-def test_the_detected_length_counts_the_road_before_a_stub():
-    """164051413 of ingolstadt7 is 8.93 m long; before it are 9.17 m of a junction and 73.55 m of the street where vehicles enter."""
+def test_the_length_counts_the_longest_road_before_a_stub():
+    """164051413 of ingolstadt7 is 8.93 m long; before it are 8.96 m of a junction, 17.33, 5.37 (a junction), and 141.96 m."""
     got = read("ingolstadt7")
-    names = [signal.name for signal in got.net.signals]
-    link = [link.in_lane for link in got.net.signals[names.index("gneJ207")].links].index("164051413_1")
-    assert got.structure.static[names.index("gneJ207"), link, 0] == pytest.approx((8.93 + 9.17 + 73.55) / DISTANCE_M)
+    place = next(i for i, signal in enumerate(got.net.signals) if signal.name == "gneJ207")
+    link = [link.in_lane for link in got.net.signals[place].links].index("164051413_1")
+    length_m = got.structure.static[place, link, 0] * DISTANCE_M
+    assert length_m == pytest.approx(8.93 + 8.96 + 17.33 + 5.37 + 141.96)
