@@ -21,6 +21,7 @@ from tsc_marl.rollout.pool import Pool
 from tsc_marl.rollout.task import Task, read_spec
 from tsc_marl.rollout.types import Job
 from tsc_marl.rollout.worker import Worker
+from tsc_marl.sim import road_network
 from tsc_marl.training.learner import Learner
 from tsc_marl.types import Batch
 
@@ -130,6 +131,17 @@ def test_weights_go_once_to_the_process_that_plays_an_episode(spec):
                 parts += pool.run([job])
             for one, other in zip(parts, expected, strict=True):
                 assert_same(one.batch, other.batch)
+
+
+def test_a_worker_does_not_read_the_network_again(worker, monkeypatch):
+    job = Job(0, TASK, ControllerPolicy("max_pressure"), SEED)
+    expected = afresh(job)
+    complete = job.with_net()
+    monkeypatch.setattr(road_network, "read", None)
+    result = worker.play(complete)
+    assert result.metrics == expected.metrics
+    assert result.job == job
+    assert result.job.net is None  # it does not travel back
 
 
 def test_a_job_follows_only_the_rollout_before_it(spec):

@@ -84,7 +84,7 @@ class WorkerHandle:
         """Send a job to the process, or to a new one if an episode begins with it; weights that the process has are left out."""
         if self.connection.closed or not (self._fresh or job.previous_policies):
             self.restart()
-        light = job.without_previous_weights() if job.follows(self._played) else job
+        light = job.without_previous_weights() if job.follows(self._played) else _with_net(job)
         self.job, self._fresh, self._played = job, False, None
         try:
             send(self.connection, light)
@@ -116,6 +116,13 @@ class WorkerHandle:
             self.process.kill()
             self.process.join()
         self.connection.close()
+
+
+def _with_net(job: Job) -> Job:
+    """Return the job with its road network, unless the file cannot be read: then the worker's answer says why."""
+    with contextlib.suppress(UserError, OSError):
+        return job.with_net()
+    return job
 
 
 def send(connection: Connection, value: Any) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 import torch
 import tyro
 
-from tsc_marl.sim import metrics
+from tsc_marl.sim import metrics, road_network
 from tsc_marl.sim import scenario as scenarios
 from tsc_marl.sim.demand import Demand
 from tsc_marl.sim.disturbances import Disturbance
@@ -51,9 +51,17 @@ class Task:
         object.__setattr__(self, "scenario", loaded)
         object.__setattr__(self, "network", loaded.name)
 
-    def env(self) -> TrafficEnv:
-        """Return the environment; no simulation runs yet."""
-        return TrafficEnv(self.scenario, self.timing, self.sim, self.demand, self.disturbance)
+    def net(self) -> RoadNetwork:
+        """Return the road network; a process reads it once.
+
+        Raises:
+            UserError: when the network file cannot be used.
+        """
+        return road_network.of(self.scenario, self.sim.detection_m)
+
+    def env(self, net: RoadNetwork | None = None) -> TrafficEnv:
+        """Return the environment; no simulation runs yet. `net` is the task's road network, where it was read before."""
+        return TrafficEnv(self.scenario, self.timing, self.sim, self.demand, self.disturbance, net)
 
 
 def check_task(task: Task) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ import numpy as np
 from tsc_marl.rollout.policies import Policy
 from tsc_marl.rollout.task import Task
 from tsc_marl.sim.locks import Lock
+from tsc_marl.sim.road_network import RoadNetwork
 from tsc_marl.types import Batch
 
 
@@ -59,6 +60,8 @@ class Job:
     """Approximate number of decisions of a rollout: the episode is cut into equal parts. 0 plays to the end."""
     previous_policies: tuple[Policy, ...] = ()
     """Policies of the episode's earlier rollouts: a worker that did not play these rollouts replays them."""
+    net: RoadNetwork | None = None
+    """The task's network, for a process that has not read it."""
 
     def lengths(self, horizon: int) -> list[int]:
         """Return the decisions of each rollout, to the job's own, in an episode of `horizon` decisions."""
@@ -67,8 +70,12 @@ class Job:
         return [end - begin for begin, end in pairwise(ends)]
 
     def without_weights(self) -> "Job":
-        """Return the job without weights of networks: they need not travel back."""
-        return replace(self.without_previous_weights(), policy=self.policy.without_weights())
+        """Return the job without weights of nets and without its road network: they need not travel back."""
+        return replace(self.without_previous_weights(), policy=self.policy.without_weights(), net=None)
+
+    def with_net(self) -> "Job":
+        """Return the job with its road network, which is read once in this process."""
+        return replace(self, net=self.task.net())
 
     def without_previous_weights(self) -> "Job":
         """Return the job for a worker in which the earlier rollouts were played."""

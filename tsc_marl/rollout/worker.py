@@ -33,7 +33,7 @@ class Worker:
     def play(self, job: Job) -> RolloutResult:
         """Play one episode, or one rollout of it."""
         if self._env is None or job.task != self._task:
-            self._env = job.task.env()
+            self._env = job.task.env(job.net)
             self._task = job.task
         env, paused, self._paused = self._env, self._paused, None
         begun = time.perf_counter()

@@ -1,12 +1,13 @@
 """Along the lanes: which stretches of road a signal's detectors cover, and what comes after it."""
 
-import heapq
 from collections import deque
-from collections.abc import Sequence, Set
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import sumolib
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import dijkstra
 
 
 @dataclass(frozen=True)
@@ -85,20 +86,40 @@ def detector_coverage(net: "sumolib.net.Net", index: dict[str, int], slots: Sequ
     return coverage
 
 
-def lanes_downstream(lane: "sumolib.net.lane.Lane", controlled: Set[str]) -> dict[str, float]:
-    """Return the lanes that are reached from a lane, itself included, without turning back and not beyond controlled lanes.
+class LanesDownstream:
+    """Which lanes are reached from others, without turning back, junction interiors left out.
 
-    With the shortest way from the start of the lane to theirs [m], junction interiors left out, nearest first.
+    Args:
+        net: the network.
+        controlled: the lanes of all signals; they are reached, but not passed.
     """
-    heap = [(0.0, lane.getID(), lane)]
-    found: dict[str, float] = {}
-    while heap:
-        away_m, name, lane = heapq.heappop(heap)
-        if name in found:
-            continue
-        found[name] = away_m
-        if name not in controlled:
-            onward = (c.getToLane() for c in lane.getOutgoing() if c.getDirection() != "t")
-            for other in onward:
-                heapq.heappush(heap, (away_m + lane.getLength(), other.getID(), other))
-    return found
+
+    def __init__(self, net: "sumolib.net.Net", controlled: Iterable[str]) -> None:
+        lanes = [lane for edge in net.getEdges(withInternal=False) for lane in edge.getLanes()]
+        self._names = np.array([lane.getID() for lane in lanes])
+        self._index = {lane.getID(): k for k, lane in enumerate(lanes)}
+        self._length_m = np.array([lane.getLength() for lane in lanes])
+        onward = [(lane.getID(), c.getToLane().getID()) for lane in lanes for c in lane.getOutgoing() if c.getDirection() != "t"]
+        self._pairs = np.array([(self._index[a], self._index[b]) for a, b in sorted(set(onward))], dtype=int).reshape(-1, 2)
+        self._last = np.zeros(len(lanes), dtype=bool)
+        self._last[[self._index[lane] for lane in controlled]] = True
+
+    def __call__(self, starts: Iterable[str], own: Iterable[str]) -> dict[str, dict[str, float]]:
+        """Return for each start the lanes reached from it, itself included, nearest first.
+
+        With the shortest way from the start of the lane to theirs [m].
+
+        Args:
+            starts: names of lanes.
+            own: controlled lanes that are passed all the same: those of the signal behind which the starts lie.
+        """
+        names, n, last = sorted(set(starts)), len(self._names), self._last.copy()
+        last[[self._index[lane] for lane in own]] = False
+        source, target = self._pairs[~last[self._pairs[:, 0]]].T
+        graph = csr_array((self._length_m[source], (source, target)), shape=(n, n))
+        reached = {}
+        for name in names:
+            away_m = dijkstra(graph, indices=self._index[name])
+            order = np.lexsort((self._names, away_m))[: np.isfinite(away_m).sum()]
+            reached[name] = dict(zip(self._names[order].tolist(), away_m[order].tolist(), strict=True))
+        return reached

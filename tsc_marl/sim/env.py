@@ -18,6 +18,7 @@ from tsc_marl.sim.demand import Demand
 from tsc_marl.sim.disturbances import Breakdown, Disturbance, FaultyDetectors
 from tsc_marl.sim.engine import Engine, Vehicles
 from tsc_marl.sim.feedback import Feedback, SimConfig
+from tsc_marl.sim.road_network import RoadNetwork
 from tsc_marl.sim.scenario import Scenario
 from tsc_marl.sim.signal_timing import SignalTimer, Timing, legal_phases
 from tsc_marl.sim.signal_view import EpisodeContext, SignalView
@@ -55,6 +56,7 @@ class TrafficEnv:
         config: what the agents see and are paid for.
         demand: how the traffic differs from the scenario's.
         disturbance: what goes wrong.
+        net: the scenario's road network, where it was read before.
 
     Raises:
         UserError: when the scenario's files cannot be used.
@@ -62,11 +64,11 @@ class TrafficEnv:
 
     def __init__(
         self, scenario: Scenario, timing: Timing | None = None, config: SimConfig | None = None,
-        demand: Demand | None = None, disturbance: Disturbance | None = None,
+        demand: Demand | None = None, disturbance: Disturbance | None = None, net: RoadNetwork | None = None,
     ) -> None:  # fmt: skip
         self.scenario, self.timing, self.config = scenario, timing or Timing(), config or SimConfig()
         self.demand, self.disturbance = demand or Demand(), disturbance or Disturbance()
-        self.net = road_network.of(scenario, self.config.detection_m)
+        self.net = net or road_network.of(scenario, self.config.detection_m)
         self.names = tuple(signal.name for signal in self.net.signals)
         self.n_phases = tuple(len(signal.phases) for signal in self.net.signals)
         self.horizon = -(-scenario.duration_s // self.timing.decision_s)

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import dijkstra
 
 from tsc_marl.errors import UserError
 from tsc_marl.sim import network_file
-from tsc_marl.sim.detector_coverage import DetectorCoverage, detector_coverage, interior, lanes_downstream
+from tsc_marl.sim.detector_coverage import DetectorCoverage, LanesDownstream, detector_coverage, interior
 from tsc_marl.sim.green_phases import GreenPhases, green_phases, never_served
 from tsc_marl.sim.scenario import Scenario
 from tsc_marl.sim.signal_timing import Crossing, PhaseChanges, Timing
@@ -115,7 +117,7 @@ def read(path: Path, detection_m: float = DETECTION_M, additional: tuple[Path, .
     return _read(path, detection_m, additional, tuple(file.stat().st_mtime_ns for file in (path, *additional)))
 
 
-@functools.lru_cache(maxsize=128)
+@functools.lru_cache(maxsize=1024)
 def _read(path: Path, detection_m: float, additional: tuple[Path, ...], _changed_ns: tuple[int, ...]) -> RoadNetwork:
     net, switched = network_file.read(path, additional)
     signals_of_file = {tls.getID(): tls for tls in sorted(net.getTrafficLights(), key=lambda tls: tls.getID())}
@@ -138,9 +140,12 @@ def _read(path: Path, detection_m: float, additional: tuple[Path, ...], _changed
     ends_at, approach = _approaches(net, names), _charged_approach(net, names)
     adjacency = _adjacency(net, names)
     controlled = {in_lane.getID() for name in names for in_lane, _, _ in _connections_by_link(net.getTLS(name))}
+    downstream = LanesDownstream(net, controlled)
     own = responsive(net, programs)
     clocks = {name: started(net.getTLS(name))[0] for name in names} | {p.signal: BY_THE_CLOCK for p in own if p.has_clock}
-    signals = tuple(_signal(net.getTLS(name), programs[name], clocks[name], adjacency[name], controlled) for name in names)
+    signals = tuple(
+        _signal(net.getTLS(name), programs[name], clocks[name], adjacency[name], controlled, downstream) for name in names
+    )
     return RoadNetwork(
         signals=signals,
         fixed=fixed,
@@ -181,17 +186,22 @@ def _notes(net: "sumolib.net.Net", choices: dict[str, GreenPhases], names: list[
 
 
 def _signal(
-    tls: "sumolib.net.TLS", phases: tuple[str, ...], program: str, neighbours: tuple[str, ...], controlled: Set[str]
-) -> Signal:
-    others = controlled - {in_lane.getID() for in_lane, _, _ in _connections_by_link(tls)}
-    movements = tuple(_link(in_lane, out_lane, link, others) for in_lane, out_lane, link in _connections_by_link(tls))
+    tls: "sumolib.net.TLS", phases: tuple[str, ...], program: str, neighbours: tuple[str, ...], controlled: Set[str],
+    downstream: LanesDownstream,
+) -> Signal:  # fmt: skip
+    connections = _connections_by_link(tls)
+    own = {in_lane.getID() for in_lane, _, _ in connections}
+    away_m = downstream((out_lane.getID() for _, out_lane, _ in connections), own)
+    others = controlled - own
+    movements = tuple(_link(in_lane, out_lane, link, others, away_m[out_lane.getID()]) for in_lane, out_lane, link in connections)
     x, y = _coord(tls)
     lanes = tuple(dict.fromkeys(movement.in_lane for movement in movements))
     return Signal(tls.getID(), phases, lanes, movements, program, neighbours, x, y, _crossings(tls))
 
 
-def _link(in_lane: "sumolib.net.lane.Lane", out_lane: "sumolib.net.lane.Lane", link: int, others: Set[str]) -> Link:
-    away_m = lanes_downstream(out_lane, others)
+def _link(
+    in_lane: "sumolib.net.lane.Lane", out_lane: "sumolib.net.lane.Lane", link: int, others: Set[str], away_m: dict[str, float]
+) -> Link:
     next_lanes = {lane: away_m[lane] for lane in sorted(away_m.keys() & others)}
     receiving = tuple(lane for lane, metres in away_m.items() if metres < STUB_M)
     return Link(link, in_lane.getID(), out_lane.getID(), next_lanes, receiving, _turn(in_lane, out_lane))
@@ -264,19 +274,28 @@ def _dijkstra(net: "sumolib.net.Net", sources: Iterable[str], neighbours_of: Cal
 
 
 def _adjacency(net: "sumolib.net.Net", names: list[str]) -> dict[str, tuple[str, ...]]:
-    """Return each signal's neighbours: those whose shortest way to it, or from it, passes no other signal."""
-    approaches = _approaches(net, names)
-    near: dict[str, set[str]] = {name: set() for name in names}
-    for name in names:
-        own = [edge for edge, signal in approaches.items() if signal == name]
-        passed: dict[str, bool] = {}
-        nearest: set[str] = {name}
-        for _, edge, before in _dijkstra(net, own, _upstream):
-            passed[edge] = passed.get(before, False) or approaches.get(before, name) != name
-            other = approaches.get(edge, name)
-            if other not in nearest:
-                nearest.add(other)
-                if not passed[edge]:
-                    near[name].add(other)
-                    near[other].add(name)
-    return {name: tuple(sorted(others)) for name, others in near.items()}
+    """Return each signal's neighbours: those with a shortest way to it, or from it, that passes no other signal."""
+    edges = net.getEdges(withInternal=False)
+    index, ends_at = {edge.getID(): k for k, edge in enumerate(edges)}, np.full(len(edges), -1)
+    for edge, name in _approaches(net, names).items():
+        ends_at[index[edge]] = names.index(name)
+    pairs = [(index[edge.getID()], index[other.getID()]) for edge in edges for other in _upstream(edge)]
+    source, target = np.array(pairs, dtype=int).reshape(-1, 2).T
+    length_m, shape = np.array([edge.getLength() for edge in edges]), (len(edges), len(edges))
+    near: list[set[str]] = [set() for _ in names]
+    for k in range(len(names)):
+        ways = [(source, target), (source[kept := np.isin(ends_at[source], (-1, k))], target[kept])]
+        graphs = [csr_array((length_m[end], (start, end)), shape=shape) for start, end in ways]
+        any_m, free_m = (_nearest(graph, ends_at, k, len(names)) for graph in graphs)
+        for other in np.flatnonzero(np.isfinite(free_m) & (free_m == any_m)).tolist():
+            near[k].add(names[other])
+            near[other].add(names[k])
+    return {name: tuple(sorted(others - {name})) for name, others in zip(names, near, strict=True)}
+
+
+def _nearest(graph: csr_array, ends_at: np.ndarray, signal: int, signals: int) -> np.ndarray:
+    """Return how far the nearest edge of each signal is from those of one of them [m]."""
+    away_m = dijkstra(graph, indices=np.flatnonzero(ends_at == signal), min_only=True)
+    nearest_m = np.full(signals, np.inf)
+    np.minimum.at(nearest_m, ends_at[ends_at >= 0], away_m[ends_at >= 0])
+    return nearest_m
