@@ -9,6 +9,7 @@ from gymnasium.utils.env_checker import check_env
 
 import tsc_marl
 from tsc_marl import old_options
+from tsc_marl.paths import PRETRAINED
 from tsc_marl.sim import engine, metrics, scenario
 from tsc_marl.tracking.run_folder import RunFolder
 from tsc_marl.training import settings
@@ -183,6 +184,18 @@ def test_own_traci_loop_gives_the_delay_of_the_evaluation(trained, tmp_path):
         driver.step()
     traci.close()
     assert metrics.read(tmp_path, 1, 1)["delay"] == trained.evaluation.mean()["ippo"]
+
+
+def test_a_released_file_needs_no_store(tmp_path, monkeypatch):
+    monkeypatch.setenv("TSC_MARL_HOME", str(tmp_path))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    own = tmp_path / "mine.safetensors"
+    own.write_bytes(PRETRAINED.read_bytes())
+    loaded, shipped = (tsc_marl.load_policy(policy, network="grid2x2") for policy in (own, "pretrained"))
+    assert loaded.policy.weights.keys() == shipped.policy.weights.keys()
+    assert tsc_marl.load_policy(str(own)).name == "jointq"
+    with pytest.raises(tsc_marl.UserError, match=r"other.safetensors"):
+        tsc_marl.load_policy(tmp_path / "other.safetensors")
 
 
 def test_no_finished_run_says_what_to_do(home, monkeypatch):

@@ -25,7 +25,7 @@ from tsc_marl.sim.signal_timing import Timing
 from tsc_marl.sim.traci_driver import Choice
 from tsc_marl.tracking import checkpoint, sealed
 from tsc_marl.tracking.evaluation_file import Evaluation
-from tsc_marl.tracking.policies import ALL_NETWORKS, SHIPPED, find_checkpoint
+from tsc_marl.tracking.policies import ALL_NETWORKS, find_checkpoint, needs_network
 from tsc_marl.tracking.run_folder import CHECKPOINT, RunFolder
 from tsc_marl.tracking.stored_runs import IMPORTED, StoredRuns
 from tsc_marl.types import Spec
@@ -114,7 +114,8 @@ def load_policy(policy: str | Path, network: str | Path | None = None) -> SavedP
     """Return a trained policy.
 
     Args:
-        policy: `pretrained`, an algorithm (its newest finished run), a run id, a folder of a run, `checkpoint.pt` or `policy.pt`.
+        policy: `pretrained`, an algorithm (its newest finished run), a run id, a folder of a run, a model (`models:/…`), or a file:
+            `checkpoint.pt`, `policy.pt`, or one that `release` wrote.
         network: which it drives; only a portable policy drives another than that of its training. None for that one, for an
             algorithm the network of its newest run.
 
@@ -125,15 +126,15 @@ def load_policy(policy: str | Path, network: str | Path | None = None) -> SavedP
     if path.name == "policy.pt" and path.is_file():
         return _from_policy_file(path, network)
     place = scenario.plain_name(str(network)) if network is not None else None
-    if path.suffix != ".pt":
+    if not path.is_file():
         path = find_checkpoint(str(policy), place or _newest_network(str(policy)))
     saved = checkpoint.load(path)
     return SavedPolicy(saved.algorithm, place or saved.network, Timing(**saved.timing), saved.policy(place or saved.network))
 
 
 def _newest_network(policy: str) -> str:
-    """Return where the newest finished run of an algorithm was trained; a run id needs no network."""
-    if len(policy) == 32 or policy == SHIPPED:
+    """Return where the newest finished run of an algorithm was trained."""
+    if not needs_network(policy):
         return ALL_NETWORKS
     store = StoredRuns(ALL_NETWORKS)
     runs = {

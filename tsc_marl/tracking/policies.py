@@ -24,6 +24,8 @@ SHIPPED = "pretrained"
 """Name of the policy that comes with the program."""
 ALL_NETWORKS = "Default"
 """Experiment that every MLflow store has."""
+FILES = (".pt", ".safetensors")
+"""Endings of files with a policy."""
 LISTED = 3
 """Runs in a message."""
 
@@ -63,6 +65,11 @@ def find_policy(name: str, task: Task) -> Policy:
     return policy
 
 
+def needs_network(name: str) -> bool:
+    """Return whether a policy's name means one on each network: an algorithm's, not that of a file, a run id or a model."""
+    return not (name == SHIPPED or name.startswith(SCHEME) or name.endswith(FILES) or len(name) == 32 or Path(name).is_file())
+
+
 def find_checkpoint(name: str, network: str) -> Path:
     """Return a checkpoint: `pretrained`, or of an algorithm (its newest finished run on the network), a run id, a model, a file.
 
@@ -73,7 +80,7 @@ def find_checkpoint(name: str, network: str) -> Path:
         raise UserError(f"{name} is a classical controller, which has no checkpoint; give a trained policy, such as jointq")
     if name == SHIPPED:
         return PRETRAINED
-    if Path(name).is_file() or Path(name).suffix == ".pt":
+    if Path(name).is_file() or name.endswith(FILES):
         return Path(name)
     if name.startswith(SCHEME):
         store = StoredRuns(network)
