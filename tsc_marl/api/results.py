@@ -114,8 +114,8 @@ def load_policy(policy: str | Path, network: str | Path | None = None) -> SavedP
     """Return a trained policy.
 
     Args:
-        policy: `pretrained`, an algorithm (its newest finished run), a run id, a folder of a run, a model (`models:/…`), or a file:
-            `checkpoint.pt`, `policy.pt`, or one that `release` wrote.
+        policy: `pretrained`, an algorithm (its newest finished run), a run id, a folder of a run, a model (`models:/…`), or a
+            file: `checkpoint.pt`, `policy.pt`, or one that `release` wrote.
         network: which it drives; only a portable policy drives another than that of its training. None for that one, for an
             algorithm the network of its newest run.
 
