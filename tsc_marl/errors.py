@@ -4,6 +4,8 @@ import difflib
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import TypeVar
 
+MOST_NAMES = 40
+"""Longest list of names in a message."""
 Item = TypeVar("Item", bound=Hashable)
 Result = TypeVar("Result")
 
@@ -26,7 +28,8 @@ def unknown(kind: str, name: str, available: Iterable[str]) -> UserError:
     names = sorted(available)
     near = difflib.get_close_matches(name, names, n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
-    choice = f"available: {', '.join(names)}" if names else "there is none"
+    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    choice = f"available: {', '.join(names[:MOST_NAMES])}{more}" if names else "there is none"
     return UserError(f"{kind} {name} not found{hint} ({choice})")
 
 

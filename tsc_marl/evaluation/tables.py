@@ -245,7 +245,7 @@ def network_row(scenario: Scenario) -> Row:
     """
     net = road_network.of(scenario)
     counts = Counter(len(signal.phases) for signal in net.signals)
-    fixed = f" (+{len(net.fixed)} without choice)" if net.fixed else ""
+    fixed = f" (+{len(net.fixed)} fixed)" if net.fixed else ""
     return {
         "network": scenario.name,
         "signals": f"{len(net.signals)}{fixed}",

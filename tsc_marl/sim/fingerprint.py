@@ -42,7 +42,9 @@ def of_signals(network: RoadNetwork) -> Signals:
 
 
 def of_files(scenario: Scenario) -> dict[str, str]:
-    """Return the digests of a scenario's files, and its window: equal wherever the files lie, and however they are laid out.
+    """Return the digests of a scenario's files, its window, and which signals are agents, unless all that can be.
+
+    They are equal wherever the files lie, and however they are laid out.
 
     Raises:
         UserError: when a file cannot be read.
@@ -52,6 +54,7 @@ def of_files(scenario: Scenario) -> dict[str, str]:
         "demand": _digest(scenario.routes),
         "additional": _digest(scenario.additional),
         "window": f"{scenario.begin_s} .. {scenario.end_s}",
+        **({"signals": " ".join(sorted(scenario.signals))} if scenario.signals else {}),
     }
 
 
@@ -65,7 +68,7 @@ def of_scenario(*scenarios: Scenario) -> dict[str, str]:
     """
     ordered = sorted(scenarios, key=lambda scenario: scenario.name)
     parts = [of_files(one) | {"sumo_options": _sumo_options(*(getattr(one, name) for name in TRAFFIC_FIELDS))} for one in ordered]
-    values = {name: [part[name] for part in parts] for name in parts[0]}
+    values = {name: [part.get(name, "all") for part in parts] for name in dict.fromkeys(name for part in parts for name in part)}
     return {name: own[0] if len(set(own)) == 1 else digest(" ".join(own)) for name, own in values.items()}
 
 

@@ -1,19 +1,16 @@
 """What a signal can see and do, read from the network file alone: no SUMO runs here."""
 
 import functools
-import heapq
-from collections.abc import Callable, Iterable, Iterator, Set
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import dijkstra
 
-from tsc_marl.errors import UserError
-from tsc_marl.sim import network_file
-from tsc_marl.sim.detector_coverage import DetectorCoverage, LanesDownstream, detector_coverage, interior
+from tsc_marl.errors import UserError, unknown
+from tsc_marl.sim import network_file, shortest_ways
+from tsc_marl.sim.detector_coverage import DetectorCoverage, LanesDownstream, detector_coverage
 from tsc_marl.sim.green_phases import GreenPhases, green_phases, never_served
 from tsc_marl.sim.scenario import Scenario
 from tsc_marl.sim.signal_timing import Crossing, PhaseChanges, Timing
@@ -76,7 +73,7 @@ class RoadNetwork:
     signals: tuple[Signal, ...]
     """Sorted by name, which is SUMO's own order."""
     fixed: tuple[str, ...]
-    """Signals with fewer than two green phases: they have no choice and keep their program."""
+    """Signals that keep their program: those with fewer than two green phases, and those that the scenario does not name."""
     lane_index: dict[str, int]
     lane_length_m: np.ndarray
     """[L]"""
@@ -105,20 +102,31 @@ def of(scenario: Scenario, detection_m: float = DETECTION_M) -> RoadNetwork:
     Raises:
         UserError: as `read` does.
     """
-    return read(scenario.net, detection_m, scenario.additional)
+    return read(scenario.net, detection_m, scenario.additional, scenario.signals)
 
 
-def read(path: Path, detection_m: float = DETECTION_M, additional: tuple[Path, ...] = ()) -> RoadNetwork:
+def read(
+    path: Path, detection_m: float = DETECTION_M, additional: tuple[Path, ...] = (), agents: tuple[str, ...] = ()
+) -> RoadNetwork:
     """Read a SUMO network file, and the signal programs in additional files.
 
+    Args:
+        path: the network file.
+        detection_m: how far upstream of the stop line vehicles are detected.
+        additional: additional files.
+        agents: the signals that agents drive, empty for all that have a choice.
+
     Raises:
-        UserError: when the file is not a SUMO network, it has a value that cannot be, or no signal in it has a choice.
+        UserError: when the file is not a SUMO network, it has a value that cannot be, or no signal in it has a choice; when one
+            of `agents` is not there, or has none.
     """
-    return _read(path, detection_m, additional, tuple(file.stat().st_mtime_ns for file in (path, *additional)))
+    return _read(path, detection_m, additional, agents, tuple(file.stat().st_mtime_ns for file in (path, *additional)))
 
 
 @functools.lru_cache(maxsize=1024)
-def _read(path: Path, detection_m: float, additional: tuple[Path, ...], _changed_ns: tuple[int, ...]) -> RoadNetwork:
+def _read(
+    path: Path, detection_m: float, additional: tuple[Path, ...], agents: tuple[str, ...], _changed_ns: tuple[int, ...]
+) -> RoadNetwork:
     net, switched = network_file.read(path, additional)
     signals_of_file = {tls.getID(): tls for tls in sorted(net.getTrafficLights(), key=lambda tls: tls.getID())}
     choices = {
@@ -126,19 +134,14 @@ def _read(path: Path, detection_m: float, additional: tuple[Path, ...], _changed
         for name, tls in signals_of_file.items()
     }
     programs = {name: choice.phases for name, choice in choices.items()}
-    names = [name for name, phases in programs.items() if len(phases) > 1 and _connections_by_link(signals_of_file[name])]
-    fixed = tuple(name for name in programs if name not in names)
-    if not names:
-        raise UserError(
-            f"{path}: no signal with at least two green phases, so there is nothing to control "
-            f"(signals found: {', '.join(fixed) or 'none'}); add some with netconvert --tls.guess, or use another network"
-        )
+    able = [name for name, phases in programs.items() if len(phases) > 1 and _connections_by_link(signals_of_file[name])]
+    names, left_out = _agents(path, agents, able, programs)
     for name in names:
         _check_length(path, net.getTLS(name), programs[name])
     lanes = [lane for edge in net.getEdges(withInternal=True) for lane in edge.getLanes()]
     index = {lane.getID(): i for i, lane in enumerate(lanes)}
-    ends_at, approach = _approaches(net, names), _charged_approach(net, names)
-    adjacency = _adjacency(net, names)
+    ends_at = _approaches(net, names)
+    approach, adjacency = shortest_ways.charged_approach(net, ends_at), shortest_ways.adjacency(net, ends_at)
     controlled = {in_lane.getID() for name in names for in_lane, _, _ in _connections_by_link(net.getTLS(name))}
     downstream = LanesDownstream(net, controlled)
     own = responsive(net, programs)
@@ -148,16 +151,31 @@ def _read(path: Path, detection_m: float, additional: tuple[Path, ...], _changed
     )
     return RoadNetwork(
         signals=signals,
-        fixed=fixed,
+        fixed=tuple(name for name in programs if name not in names),
         lane_index=index,
         lane_length_m=np.array([lane.getLength() for lane in lanes]),
         lane_limit_ms=np.array([lane.getSpeed() for lane in lanes]),
         approach=approach,
         charged_signal=np.array([names.index(ends_at[approach[lane.getEdge().getID()]]) for lane in lanes]),
         responsive=own,
-        notes=(*_notes(net, choices, names), *(SWITCHED.format(name) for name in switched)),
+        notes=(*_notes(net, choices, names, left_out), *(SWITCHED.format(name) for name in switched)),
         detector_coverage=detector_coverage(net, index, [lane for signal in signals for lane in signal.lanes], detection_m),
     )
+
+
+def _agents(path: Path, wanted: tuple[str, ...], able: list[str], all_names: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Return the signals that are agents, and those that have a choice and are left out."""
+    if not able:
+        raise UserError(
+            f"{path}: no signal with at least two green phases, so there is nothing to control "
+            f"(signals found: {', '.join(all_names) or 'none'}); add some with netconvert --tls.guess, or use another network"
+        )
+    for name in wanted:
+        if name not in all_names:
+            raise UserError(f"{path}: {unknown('signal', name, able)}")
+        if name not in able:
+            raise UserError(f"{path}: signal {name} has fewer than two green phases, so it cannot be an agent; name others")
+    return [name for name in able if not wanted or name in wanted], [name for name in able if wanted and name not in wanted]
 
 
 def _check_length(path: Path, tls: "sumolib.net.TLS", phases: tuple[str, ...]) -> None:
@@ -169,9 +187,15 @@ def _check_length(path: Path, tls: "sumolib.net.TLS", phases: tuple[str, ...]) -
         )
 
 
-def _notes(net: "sumolib.net.Net", choices: dict[str, GreenPhases], names: list[str]) -> tuple[str, ...]:
+def _notes(net: "sumolib.net.Net", choices: dict[str, GreenPhases], names: list[str], left_out: list[str]) -> tuple[str, ...]:
     notes: list[str] = []
+    if left_out:
+        notes.append(
+            f"{len(left_out)} signals keep their program, such as {left_out[0]}: the scenario names {len(names)} as agents"
+        )
     for name, choice in choices.items():
+        if name in left_out:
+            continue
         tls = net.getTLS(name)
         _, program = started(tls)
         notes += choice.notes
@@ -233,69 +257,3 @@ def _coord(tls: "sumolib.net.TLS") -> tuple[float, float]:
 def _approaches(net: "sumolib.net.Net", names: list[str]) -> dict[str, str]:
     """Map the edges that end at a signal with a choice to its name."""
     return {in_lane.getEdge().getID(): name for name in names for in_lane, _, _ in _connections_by_link(net.getTLS(name))}
-
-
-def _charged_approach(net: "sumolib.net.Net", names: list[str]) -> dict[str, str]:
-    """Map every edge, junction interiors too, to the approach that its delay is charged to."""
-    approach = {edge: edge for edge in _approaches(net, names)}
-    fallback = min(approach)
-    for step in (_upstream, _downstream, lambda edge: _upstream(edge) + _downstream(edge)):
-        for _, edge, source in _dijkstra(net, approach, step):
-            approach.setdefault(edge, approach[source])
-    for edge in sorted(net.getEdges(withInternal=False), key=lambda edge: edge.getID()):
-        for connection in (c for some in edge.getOutgoing().values() for c in some):
-            charged = edge if connection.getTLSID() in names else connection.getTo()
-            for lane in interior(net, connection):
-                approach[lane.getEdge().getID()] = approach.get(charged.getID(), fallback)
-    return {edge.getID(): approach.get(edge.getID(), fallback) for edge in net.getEdges(withInternal=True)}
-
-
-def _upstream(edge: "sumolib.net.edge.Edge") -> list:
-    return [other for other in edge.getIncoming() if not other.getID().startswith(":")]
-
-
-def _downstream(edge: "sumolib.net.edge.Edge") -> list:
-    return [other for other in edge.getOutgoing() if not other.getID().startswith(":")]
-
-
-def _dijkstra(net: "sumolib.net.Net", sources: Iterable[str], neighbours_of: Callable) -> Iterator[tuple[float, str, str]]:
-    """Yield (metres, edge, the edge it was reached from) in order of distance from the sources, each edge once."""
-    heap = [(0.0, edge, edge) for edge in sorted(sources)]
-    done: set[str] = set()
-    while heap:
-        distance, name, before = heapq.heappop(heap)
-        if name in done:
-            continue
-        done.add(name)
-        yield distance, name, before
-        for other in neighbours_of(net.getEdge(name)):
-            if other.getID() not in done:
-                heapq.heappush(heap, (distance + other.getLength(), other.getID(), name))
-
-
-def _adjacency(net: "sumolib.net.Net", names: list[str]) -> dict[str, tuple[str, ...]]:
-    """Return each signal's neighbours: those with a shortest way to it, or from it, that passes no other signal."""
-    edges = net.getEdges(withInternal=False)
-    index, ends_at = {edge.getID(): k for k, edge in enumerate(edges)}, np.full(len(edges), -1)
-    for edge, name in _approaches(net, names).items():
-        ends_at[index[edge]] = names.index(name)
-    pairs = [(index[edge.getID()], index[other.getID()]) for edge in edges for other in _upstream(edge)]
-    source, target = np.array(pairs, dtype=int).reshape(-1, 2).T
-    length_m, shape = np.array([edge.getLength() for edge in edges]), (len(edges), len(edges))
-    near: list[set[str]] = [set() for _ in names]
-    for k in range(len(names)):
-        ways = [(source, target), (source[kept := np.isin(ends_at[source], (-1, k))], target[kept])]
-        graphs = [csr_array((length_m[end], (start, end)), shape=shape) for start, end in ways]
-        any_m, free_m = (_nearest(graph, ends_at, k, len(names)) for graph in graphs)
-        for other in np.flatnonzero(np.isfinite(free_m) & (free_m == any_m)).tolist():
-            near[k].add(names[other])
-            near[other].add(names[k])
-    return {name: tuple(sorted(others - {name})) for name, others in zip(names, near, strict=True)}
-
-
-def _nearest(graph: csr_array, ends_at: np.ndarray, signal: int, signals: int) -> np.ndarray:
-    """Return how far the nearest edge of each signal is from those of one of them [m]."""
-    away_m = dijkstra(graph, indices=np.flatnonzero(ends_at == signal), min_only=True)
-    nearest_m = np.full(signals, np.inf)
-    np.minimum.at(nearest_m, ends_at[ends_at >= 0], away_m[ends_at >= 0])
-    return nearest_m

@@ -22,7 +22,7 @@ COLLISION_ACTIONS = ("teleport", "warn", "remove", "none")
 """Values of SUMO's option `collision.action`, its default first."""
 PATIENCE = ("ignore_junction_blocker_s", "time_to_teleport_s")
 """Fields with a time after which SUMO ends a wait that is for good."""
-OPTIONAL = ("additional", "collision_action", *PATIENCE)
+OPTIONAL = ("additional", "signals", "collision_action", *PATIENCE)
 """Fields that a scenario.yaml may leave out."""
 TOGETHER = "+"
 """Between the names of the networks of one training."""
@@ -48,6 +48,8 @@ class Scenario:
     source: str
     additional: tuple[Path, ...] = ()
     """SUMO additional files without vehicles, such as bus stops and vehicle types."""
+    signals: tuple[str, ...] = ()
+    """Names of the signals that are agents, the others keep their program; empty for all that have a choice."""
     collision_action: str = COLLISION_ACTIONS[0]
     """What SUMO does with vehicles that collide: move them away, warn, remove them, or nothing."""
     ignore_junction_blocker_s: float | None = None
@@ -167,7 +169,7 @@ def load(network: str, networks: Path = NETWORKS) -> Scenario:
         "routes": _resolve_all(path, "routes", raw["routes"]),
         "additional": _resolve_all(path, "additional", raw.get("additional", ())),
     }
-    return Scenario(name=name, **{**raw, **files})
+    return Scenario(name=name, **{**raw, **files, "signals": tuple(raw.get("signals", ()))})
 
 
 def _patience_s(path: Path, name: str, given: Any) -> float | None:
@@ -216,6 +218,7 @@ def _read_yaml(path: Path) -> dict:
     for entry in (*raw["routes"], *raw.get("additional", ())):
         if not isinstance(entry, str):
             raise UserError(f"{path}: routes and additional must be lists of file names; got {type(entry).__name__} {entry!r}")
+    _check_signals(path, raw.get("signals"))
     for key in ("begin_s", "end_s"):
         if type(raw[key]) is not int:
             raise UserError(f"{path}: {key} must be a whole number of seconds; got {raw[key]!r}")
@@ -223,6 +226,15 @@ def _read_yaml(path: Path) -> dict:
         if not isinstance(raw[key], str):
             raise UserError(f"{path}: {key} must be a text, in quotes where it looks like a number; got {raw[key]!r}")
     return raw
+
+
+def _check_signals(path: Path, names: Any) -> None:
+    if names is None:
+        return
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        raise UserError(f"{path}: signals must be a list of names of signals, numbers in quotes, or be left out; got {names!r}")
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise UserError(f"{path}: signals names {twice[0]} twice; remove one of them")
 
 
 def _keys(raw: object) -> str:
