@@ -244,7 +244,16 @@ def test_a_long_name_of_the_folder_of_temporary_files(tmp_path):
     assert (done.stdout, done.returncode) == ("cross\n", 0), done.stderr
 
 
-def test_ctrl_c_that_arrives_while_a_worker_starts_is_not_lost():
+@pytest.fixture
+def first_stop(monkeypatch):
+    """Forget the stops of earlier tests in this process: a second one ends nothing."""
+    monkeypatch.setattr(interrupts, "_arrived", [])
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_that_arrives_while_a_worker_starts_is_not_lost(first_stop):
     masks = []
 
     def interrupted():

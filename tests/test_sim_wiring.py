@@ -16,7 +16,7 @@ from tsc_marl.rollout.task import Task, read_spec
 from tsc_marl.rollout.types import Job
 from tsc_marl.rollout.worker import Worker
 from tsc_marl.sim import metrics, road_network, scenario
-from tsc_marl.sim.detector_coverage import detector_coverage, lanes_downstream
+from tsc_marl.sim.detector_coverage import LanesDownstream, detector_coverage
 from tsc_marl.sim.disturbances import FROZEN_PREFIX, Disturbance
 from tsc_marl.sim.engine import Vehicles
 from tsc_marl.sim.observations.lanes import LANE_FEATURES, LanesObservation
@@ -73,10 +73,14 @@ def test_detectors_look_through_the_junction_to_the_road_before(tmp_path):
 def test_a_way_back_by_a_turn_leads_to_no_next_signal(tmp_path):
     net = write_network(tmp_path / "small.net.xml")
     before, stub = (net.getLane(name).getLength() for name in ("before_0", "stub_0"))
-    first = net.getLane("before_0")
-    assert lanes_downstream(first, {"on_0", "back_0"}) == {"before_0": 0, "stub_0": before, "on_0": before + stub}
-    assert lanes_downstream(first, {"stub_0", "on_0"}) == {"before_0": 0, "stub_0": before}
-    assert lanes_downstream(first, {"before_0"}) == {"before_0": 0}
+
+    def reached(controlled, own=()):
+        return LanesDownstream(net, controlled)(["before_0"], own)["before_0"]
+
+    assert reached({"on_0", "back_0"}) == {"before_0": 0, "stub_0": before, "on_0": before + stub}
+    assert reached({"stub_0", "on_0"}) == {"before_0": 0, "stub_0": before}
+    assert reached({"before_0"}) == {"before_0": 0}
+    assert reached({"before_0", "stub_0", "on_0"}, own={"before_0"}) == {"before_0": 0, "stub_0": before}
 
 
 def observe(*rows):

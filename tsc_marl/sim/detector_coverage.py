@@ -99,8 +99,9 @@ class LanesDownstream:
         self._names = np.array([lane.getID() for lane in lanes])
         self._index = {lane.getID(): k for k, lane in enumerate(lanes)}
         self._length_m = np.array([lane.getLength() for lane in lanes])
-        onward = [(lane.getID(), c.getToLane().getID()) for lane in lanes for c in lane.getOutgoing() if c.getDirection() != "t"]
-        self._pairs = np.array([(self._index[a], self._index[b]) for a, b in sorted(set(onward))], dtype=int).reshape(-1, 2)
+        onward = {(lane.getID(), c.getToLane().getID()) for lane in lanes for c in lane.getOutgoing() if c.getDirection() != "t"}
+        on_road = [(self._index[a], self._index[b]) for a, b in sorted(onward) if b in self._index]  # others lead to crossings
+        self._pairs = np.array(on_road, dtype=int).reshape(-1, 2)
         self._last = np.zeros(len(lanes), dtype=bool)
         self._last[[self._index[lane] for lane in controlled]] = True
 
