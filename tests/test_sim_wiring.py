@@ -16,10 +16,11 @@ from tsc_marl.rollout.task import Task, read_spec
 from tsc_marl.rollout.types import Job
 from tsc_marl.rollout.worker import Worker
 from tsc_marl.sim import metrics, road_network, scenario
-from tsc_marl.sim.detector_coverage import LanesDownstream, detector_coverage
+from tsc_marl.sim.detector_coverage import detector_coverage
 from tsc_marl.sim.disturbances import FROZEN_PREFIX, Disturbance
 from tsc_marl.sim.engine import Vehicles
 from tsc_marl.sim.observations.lanes import LANE_FEATURES, LanesObservation
+from tsc_marl.sim.shortest_ways import LanesDownstream
 from tsc_marl.sim.signal_timing import SignalTimer, Timing, legal_phases
 from tsc_marl.sim.signal_view import SignalContext, SignalView
 

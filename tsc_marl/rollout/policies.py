@@ -13,7 +13,7 @@ from tsc_marl import algos, controllers
 from tsc_marl.errors import UserError
 from tsc_marl.plugins import blamed
 from tsc_marl.rollout.task import Task, spec_from_env
-from tsc_marl.sim import fingerprint, observations, road_network
+from tsc_marl.sim import fingerprint, observations
 from tsc_marl.sim.disturbances import Disturbance
 from tsc_marl.sim.env import TrafficEnv
 from tsc_marl.sim.feedback import SimConfig
@@ -114,7 +114,7 @@ class TrainedPolicy:
             UserError: when the policy learned with another version of the observation, or on other signals than the task has.
         """
         self.check_version()
-        self.check_signals(road_network.of(task.scenario, task.sim.detection_m), task.scenario.net)
+        self.check_signals(task.net(), task.scenario.net)
         return replace(task, sim=self.sim or task.sim)
 
     @property

@@ -1,13 +1,11 @@
 """Along the lanes: which stretches of road a signal's detectors cover, and what comes after it."""
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import sumolib
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import dijkstra
 
 
 @dataclass(frozen=True)
@@ -84,43 +82,3 @@ def detector_coverage(net: "sumolib.net.Net", index: dict[str, int], slots: Sequ
         coverage.offset_m[i, : len(row)] = [row[slot] for slot in sorted(row)]
         coverage.weight[i, : len(row)] = 1 / max(len(row), 1)
     return coverage
-
-
-class LanesDownstream:
-    """Which lanes are reached from others, without turning back, junction interiors left out.
-
-    Args:
-        net: the network.
-        controlled: the lanes of all signals; they are reached, but not passed.
-    """
-
-    def __init__(self, net: "sumolib.net.Net", controlled: Iterable[str]) -> None:
-        lanes = [lane for edge in net.getEdges(withInternal=False) for lane in edge.getLanes()]
-        self._names = np.array([lane.getID() for lane in lanes])
-        self._index = {lane.getID(): k for k, lane in enumerate(lanes)}
-        self._length_m = np.array([lane.getLength() for lane in lanes])
-        onward = {(lane.getID(), c.getToLane().getID()) for lane in lanes for c in lane.getOutgoing() if c.getDirection() != "t"}
-        on_road = [(self._index[a], self._index[b]) for a, b in sorted(onward) if b in self._index]  # others lead to crossings
-        self._pairs = np.array(on_road, dtype=int).reshape(-1, 2)
-        self._last = np.zeros(len(lanes), dtype=bool)
-        self._last[[self._index[lane] for lane in controlled]] = True
-
-    def __call__(self, starts: Iterable[str], own: Iterable[str]) -> dict[str, dict[str, float]]:
-        """Return for each start the lanes reached from it, itself included, nearest first.
-
-        With the shortest way from the start of the lane to theirs [m].
-
-        Args:
-            starts: names of lanes.
-            own: controlled lanes that are passed all the same: those of the signal behind which the starts lie.
-        """
-        names, n, last = sorted(set(starts)), len(self._names), self._last.copy()
-        last[[self._index[lane] for lane in own]] = False
-        source, target = self._pairs[~last[self._pairs[:, 0]]].T
-        graph = csr_array((self._length_m[source], (source, target)), shape=(n, n))
-        reached = {}
-        for name in names:
-            away_m = dijkstra(graph, indices=self._index[name])
-            order = np.lexsort((self._names, away_m))[: np.isfinite(away_m).sum()]
-            reached[name] = dict(zip(self._names[order].tolist(), away_m[order].tolist(), strict=True))
-        return reached

@@ -10,9 +10,10 @@ import numpy as np
 
 from tsc_marl.errors import UserError, unknown
 from tsc_marl.sim import network_file, shortest_ways
-from tsc_marl.sim.detector_coverage import DetectorCoverage, LanesDownstream, detector_coverage
+from tsc_marl.sim.detector_coverage import DetectorCoverage, detector_coverage
 from tsc_marl.sim.green_phases import GreenPhases, green_phases, never_served
 from tsc_marl.sim.scenario import Scenario
+from tsc_marl.sim.shortest_ways import LanesDownstream
 from tsc_marl.sim.signal_timing import Crossing, PhaseChanges, Timing
 from tsc_marl.sim.street_programs import BY_THE_CLOCK, StreetProgram, responsive, started, steps
 

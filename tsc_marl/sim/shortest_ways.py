@@ -1,4 +1,4 @@
-"""Shortest ways between signals by road: who is next to whom, and to whom a vehicle's delay is charged."""
+"""Shortest ways by road: which signals are neighbours, to whom a vehicle's delay is charged, which lanes come after a signal."""
 
 import heapq
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -69,10 +69,11 @@ def adjacency(net: "sumolib.net.Net", ends_at: Mapping[str, str]) -> dict[str, t
     source, target = np.array(pairs, dtype=int).reshape(-1, 2).T
     length_m, shape = np.array([edge.getLength() for edge in edges]), (len(edges), len(edges))
     near: list[set[str]] = [set() for _ in names]
+    all_ways = csr_array((length_m[target], (source, target)), shape=shape)
     for k in range(len(names)):
-        ways = [(source, target), (source[kept := np.isin(signal[source], (-1, k))], target[kept])]
-        graphs = [csr_array((length_m[end], (start, end)), shape=shape) for start, end in ways]
-        any_m, free_m = (_nearest(graph, signal, k, len(names)) for graph in graphs)
+        kept = np.isin(signal[source], (-1, k))
+        free_ways = csr_array((length_m[target[kept]], (source[kept], target[kept])), shape=shape)
+        any_m, free_m = (_nearest(graph, signal, k, len(names)) for graph in (all_ways, free_ways))
         for other in np.flatnonzero(np.isfinite(free_m) & (free_m == any_m)).tolist():
             near[k].add(names[other])
             near[other].add(names[k])
@@ -85,3 +86,43 @@ def _nearest(graph: csr_array, signal: np.ndarray, start: int, signals: int) -> 
     nearest_m = np.full(signals, np.inf)
     np.minimum.at(nearest_m, signal[signal >= 0], away_m[signal >= 0])
     return nearest_m
+
+
+class LanesDownstream:
+    """Which lanes are reached from others, without turning back, junction interiors left out.
+
+    Args:
+        net: the network.
+        controlled: the lanes of all signals; they are reached, but not passed.
+    """
+
+    def __init__(self, net: "sumolib.net.Net", controlled: Iterable[str]) -> None:
+        lanes = [lane for edge in net.getEdges(withInternal=False) for lane in edge.getLanes()]
+        self._names = np.array([lane.getID() for lane in lanes])
+        self._index = {lane.getID(): k for k, lane in enumerate(lanes)}
+        self._length_m = np.array([lane.getLength() for lane in lanes])
+        onward = {(lane.getID(), c.getToLane().getID()) for lane in lanes for c in lane.getOutgoing() if c.getDirection() != "t"}
+        on_road = [(self._index[a], self._index[b]) for a, b in sorted(onward) if b in self._index]  # others lead to crossings
+        self._pairs = np.array(on_road, dtype=int).reshape(-1, 2)
+        self._last = np.zeros(len(lanes), dtype=bool)
+        self._last[[self._index[lane] for lane in controlled]] = True
+
+    def __call__(self, starts: Iterable[str], own: Iterable[str]) -> dict[str, dict[str, float]]:
+        """Return for each start the lanes reached from it, itself included, nearest first.
+
+        With the shortest way from the start of the lane to theirs [m].
+
+        Args:
+            starts: names of lanes.
+            own: controlled lanes that are passed all the same: those of the signal behind which the starts lie.
+        """
+        names, n, last = sorted(set(starts)), len(self._names), self._last.copy()
+        last[[self._index[lane] for lane in own]] = False
+        source, target = self._pairs[~last[self._pairs[:, 0]]].T
+        graph = csr_array((self._length_m[source], (source, target)), shape=(n, n))
+        reached = {}
+        for name in names:
+            away_m = dijkstra(graph, indices=self._index[name])
+            order = np.lexsort((self._names, away_m))[: np.isfinite(away_m).sum()]
+            reached[name] = dict(zip(self._names[order].tolist(), away_m[order].tolist(), strict=True))
+        return reached
