@@ -37,7 +37,7 @@ def test_the_named_signals_are_the_agents(write):
     whole = road_network.of(scenario.load("grid2x2"))
     assert [signal.name for signal in part.signals] == ["A0", "B1"]
     assert part.fixed == ("A1", "B0")
-    assert part.notes == ("2 signals keep their program, such as A1: the scenario names 2 as agents",)
+    assert part.notes == ("signals that keep their program, since the scenario names 2 as agents: 2, such as A1",)
     assert [signal.neighbours for signal in part.signals] == [("B1",), ("A0",)]  # by way of signals that are no agents
     assert part.signals[0].phases == whole.signals[0].phases
     assert set(part.approach.values()) < set(whole.approach.values())

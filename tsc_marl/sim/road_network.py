@@ -192,7 +192,8 @@ def _notes(net: "sumolib.net.Net", choices: dict[str, GreenPhases], names: list[
     notes: list[str] = []
     if left_out:
         notes.append(
-            f"{len(left_out)} signals keep their program, such as {left_out[0]}: the scenario names {len(names)} as agents"
+            f"signals that keep their program, since the scenario names {len(names)} as agents: "
+            f"{len(left_out)}, such as {left_out[0]}"
         )
     for name, choice in choices.items():
         if name in left_out:
