@@ -1,5 +1,6 @@
 """Episodes on a Ray cluster: several nodes on this machine, each with a raylet of its own."""
 
+import contextlib
 import json
 import os
 import random
@@ -61,10 +62,13 @@ class Nodes:
         while len(self.nodes) > number:
             self.cluster.remove_node(self.nodes.pop())
 
-    def is_working(self, node):
-        """Whether an episode is played on a node: a worker process of a slot is busy."""
-        raylet = node.all_processes["raylet"][0].process.pid
-        return any(_busy(pid) for pid in _below(raylet))
+    def playing(self, node):
+        """The processes that play an episode on a node."""
+        return [pid for pid in _below(node.all_processes["raylet"][0].process.pid) if _busy(pid)]
+
+    def slot_of(self, pid):
+        """The slot of an episode's process, above the process that forks."""
+        return int(_stat(_stat(pid)[1])[1])
 
 
 def _stat(pid):
@@ -157,7 +161,7 @@ def test_a_node_killed_while_it_plays(home, nodes, undisturbed, capsys):
     victim = nodes.nodes[-1]
 
     def kill():
-        until(lambda: nodes.is_working(victim), 120)
+        until(lambda: nodes.playing(victim), 120)
         nodes.kill(victim)
 
     killer = threading.Thread(target=kill)
@@ -180,7 +184,7 @@ def test_a_node_that_joins_gets_jobs(nodes):
         joined, works = nodes.add(), False
         for result in results:
             played.append(result)
-            works = works or nodes.is_working(joined)
+            works = works or bool(nodes.playing(joined))
     assert works
     with Pool(1) as pool:
         expected = episodes(pool, jobs[:5])
@@ -212,7 +216,8 @@ def test_a_node_with_another_sumo_is_left_out(nodes, tmp_path, caplog, monkeypat
 
 def test_more_workers_than_slots(home, nodes, capsys):
     nodes.keep(1)
-    assert home.main(f"evaluate --network cross --policy random --workers 2 --cluster {nodes.address}") == 2
+    line = f"evaluate --network cross --policy random --out {home.folder}/out --cluster"
+    assert home.main(f"{line} {nodes.address} --workers 2") == 2
     assert "workers 2 is more than the 1 slots of the cluster" in capsys.readouterr().err
 
 
@@ -221,14 +226,14 @@ def test_an_address_where_nothing_answers(home, capsys, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         for scheme in ("", "ray://"):
             address = f"{scheme}127.0.0.1:{silent.getsockname()[1]}"
-            assert home.main(f"evaluate --network cross --policy random --cluster {address}") == 2
+            assert home.main(f"evaluate --network cross --policy random --out {home.folder}/out --cluster {address}") == 2
             assert f"error: cluster {address} does not answer within 0.5 s" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("evaluate --network cross --policy random --cluster here", "cluster must be auto, host:port or ray://host:port; got here"),
+        ("train --network cross --algos ippo --cluster here", "cluster must be auto, host:port or ray://host:port; got here"),
         ("watch --network cross --cluster auto", "watch works on this machine alone; leave out CLUSTER (--cluster)"),
     ],
 )
@@ -242,7 +247,7 @@ def test_a_cluster_that_cannot_be(home, capsys, line, message):
 def test_without_ray(home, tmp_path):
     (tmp_path / "ray.py").write_text("raise ImportError('no module named ray')", encoding="utf-8")
     path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
-    code, out, error = home.run("evaluate --network cross --policy random --cluster auto", PYTHONPATH=path)
+    code, out, error = home.run("train --network cross --algos ippo --cluster auto", PYTHONPATH=path)
     assert (code, out) == (2, "")
     assert error == "error: cluster auto needs Ray (no module named ray); install it: pip install 'tsc_marl[cluster]'\n"
 
@@ -278,38 +283,48 @@ def test_the_files_of_a_network_travel(tmp_path):
     assert [path.name for path in (tmp_path / "node").iterdir()] == [packed.digest]
 
 
+@pytest.mark.sumo
+def test_a_study_simulates_on_the_cluster(home, nodes, capsys):
+    nodes.keep(2)
+    line = (
+        "study --network cross --algos ippo --seeds 0 1 --episodes 4 --eval-seeds 1 --baselines random --algo.epochs 1 --jobs 1"
+    )
+    assert home.main(f"{line} --cluster {nodes.address}") == 0
+    assert len(home.checkpoints) == 2
+    logs = [path.read_text(encoding="utf-8") for path in (home.folder / "runs").glob("study-*/log.txt")]
+    assert home.statuses() == {"comparison": "FINISHED", "training": "FINISHED"}, logs
+
+
 @pytest.mark.slow
 def test_twenty_random_kills(new_home, nodes, capsys):
     """Nodes, slots and episodes die at random; others join; the training is that of an undisturbed machine."""
-    line = LINE.replace("--episodes 8", "--episodes 160 --network grid2x2").replace("--network cross", "")
+    line = LINE.replace("--episodes 8", "--episodes 160")
     expected, home = new_home(), new_home()
     assert expected.main(f"{line} --workers 2") == 0
     nodes.keep(3)
-    rng, log, ended = random.Random(0), [], threading.Event()
-
-    def kill():
-        while len(log) < 20 and not ended.wait(rng.uniform(1, 6)):
-            working = [node for node in nodes.nodes if nodes.is_working(node)]
-            if not working:
-                continue
-            node, what = rng.choice(working), rng.choice(["raylet", "slot", "episode"])
-            below = sorted(_below(node.all_processes["raylet"][0].process.pid))
-            if what == "raylet":
-                nodes.kill(node)
-                nodes.add()
-            else:
-                busy = [pid for pid in below if _busy(pid)]
-                os.kill(int(_stat(_stat(busy[0])[1])[1]) if what == "slot" else busy[0], signal.SIGKILL)
-            log.append(what)
-
-    killer = threading.Thread(target=kill)
-    killer.start()
-    code = home.main(f"{line} --workers 2 --cluster {nodes.address}")
-    ended.set()
-    killer.join()
+    rng, log, started = random.Random(0), [], time.monotonic()
+    process = home.start(f"{line} --workers 2 --cluster {nodes.address}")
+    printed = []
+    reader = threading.Thread(target=lambda: printed.extend(process.stdout))
+    reader.start()
+    while len(log) < 20 and process.poll() is None:
+        time.sleep(rng.uniform(0.5, 4))
+        working = [(node, pids) for node in nodes.nodes if (pids := nodes.playing(node))]
+        if not working:
+            continue
+        (node, pids), what = rng.choice(working), rng.choice(["raylet", "slot", "episode"])
+        if what == "raylet":
+            nodes.kill(node)
+            nodes.add()
+        else:
+            with contextlib.suppress(ProcessLookupError, FileNotFoundError):
+                os.kill(pids[0] if what == "episode" else nodes.slot_of(pids[0]), signal.SIGKILL)
+        log.append(f"{time.monotonic() - started:.0f} s {what}")
+    reader.join()
+    lost = [line for line in printed if "played again" in line]
     with capsys.disabled():
-        print(f"\nkills: {' '.join(log)}")
-    assert code == 0
+        print(f"\nkills: {', '.join(log)}\n{''.join(lost)}")
+    assert process.wait() == 0, process.stderr.read()
     assert len(log) == 20
+    assert lost
     assert_same(home, expected)
-    time.sleep(1)  # the last kills are noticed

@@ -48,7 +48,8 @@ def run(
         cluster: address of a Ray cluster; None for this machine.
 
     Raises:
-        UserError: when the folder cannot be made, or the cluster cannot be used; at the end, when nothing could be measured on a network.
+        UserError: when the folder cannot be made, or the cluster cannot be used; at the end, when nothing could be measured on
+            a network.
         SystemExit: at the end, when episodes crashed.
     """
     make_folder(out)

@@ -87,7 +87,9 @@ class Trial:
                 prepare(folder, self.line, self.config)
         if like is not None:
             shutil.copy(like.folder.evaluation, folder.measured)
-        command = [sys.executable, "-m", "tsc_marl", "train", "--resume", folder.name, "--workers", str(workers)]
+        command = [sys.executable, "-m", "tsc_marl", "train", "--resume", folder.name]
+        cluster = self.config.cluster  # all trainings share its slots
+        command += ["--cluster", cluster] if cluster else ["--workers", str(workers)]
         with folder.log.open("ab") as log:  # a session of its own: Ctrl-C reaches it through us
             return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
 

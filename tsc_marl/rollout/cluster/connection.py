@@ -58,7 +58,7 @@ def _resolved(address: str) -> str:
     if address == "auto":
         address = os.environ.get("RAY_ADDRESS") or (CURRENT.read_text(encoding="utf-8").strip() if CURRENT.is_file() else "")
         if not address:
-            raise UserError("cluster auto: no Ray runs on this machine; start it (ray start --head), or give its address host:port")
+            raise UserError("cluster auto: no Ray runs on this machine; start it (ray start --head), or give host:port")
     if not FORMS.fullmatch(address) or address == "auto":
         raise UserError(f"cluster must be auto, host:port or ray://host:port; got {address}")
     return address

@@ -98,9 +98,8 @@ class RayPool(Pool):
 
         self._looked_s = time.monotonic()
         alive = [node for node in ray.nodes() if node["Alive"] and node["NodeID"] not in self._refused]
-        self._nodes = {
-            node["NodeID"]: Node(node["NodeID"], node["NodeManagerAddress"], int(node["Resources"].get("CPU", 0))) for node in alive
-        }
+        nodes = [Node(node["NodeID"], node["NodeManagerAddress"], int(node["Resources"].get("CPU", 0))) for node in alive]
+        self._nodes = {node.id: node for node in nodes}
         if self._workers_given is None:
             self._size = max(1, sum(node.cpus for node in self._nodes.values()))
 

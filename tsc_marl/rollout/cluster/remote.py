@@ -54,10 +54,11 @@ class RemoteSlot:
     def refusal(self) -> str | None:
         """Return why the slot cannot be used, empty when it is gone; None when it can."""
         import ray
+        from ray import exceptions
 
         try:
-            there = ray.get(self.answer)
-        except ray.exceptions.RayError as error:
+            there: Any = ray.get(self.answer)
+        except exceptions.RayError as error:
             missing = "No module named" in str(error)
             return f"tsc_marl is not installed there, {versions()['tsc_marl']} here" if missing else ""
         wrong = [f"{name} is {there.get(name)} there, {own} here" for name, own in versions().items() if there.get(name) != own]
@@ -100,14 +101,15 @@ class RemoteSlot:
 
     def _receive(self) -> Answer | None:
         import ray
+        from ray import exceptions
 
         try:
-            content = ray.get(self.answer)
-        except ray.exceptions.RayTaskError as error:  # of this program
+            content: Any = ray.get(self.answer)
+        except exceptions.RayTaskError as error:  # of this program
             return Answer("error", str(error), {})
-        except ray.exceptions.RayError as error:
+        except exceptions.RayError as error:
             self.stop()
-            lacks_memory = isinstance(error, ray.exceptions.OutOfMemoryError) or "OOM" in str(error)
+            lacks_memory = isinstance(error, exceptions.OutOfMemoryError) or "OOM" in str(error)
             return None if lacks_memory else Answer(LOST, f"a slot of node {self.node.address} was lost", {})
         return None if content is None else pickle.loads(content)
 
@@ -118,10 +120,11 @@ class RemoteSlot:
     def stop(self) -> None:
         """End the slot."""
         import ray
+        from ray import exceptions
 
         self.job = None
         self._drop(self)
-        with contextlib.suppress(ray.exceptions.RayError, ConnectionError):
+        with contextlib.suppress(exceptions.RayError, ConnectionError):
             ray.kill(self._actor)
 
 

@@ -17,7 +17,6 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
-import tsc_marl
 from tsc_marl.paths import refused_by_system, temporary_folder
 from tsc_marl.rollout.process import WorkerHandle
 from tsc_marl.rollout.task import Task
@@ -33,12 +32,12 @@ CACHE = "tsc_marl-networks"
 def versions() -> dict[str, str]:
     """Return what must be the same on every machine of a cluster, by the name that a message has for it."""
     sources = hashlib.sha256()
-    package = Path(tsc_marl.__file__).parent
+    package = Path(__file__).parents[2]
     for path in sorted(package.rglob("*.py")):
         sources.update(str(path.relative_to(package)).encode() + path.read_bytes())
-    installed = {name: metadata.version(package) for name, package in (("SUMO", "libsumo"), ("torch", "torch"))}
-    own = f"{tsc_marl.__version__} (sources {sources.hexdigest()[:8]})"
-    return {"tsc_marl": own, **installed, "Python": platform.python_version()}
+    installed = {name: metadata.version(of) for name, of in (("tsc_marl", "tsc_marl"), ("SUMO", "libsumo"), ("torch", "torch"))}
+    installed["tsc_marl"] += f" (sources {sources.hexdigest()[:8]})"
+    return {**installed, "Python": platform.python_version()}
 
 
 @dataclass(frozen=True)
@@ -127,7 +126,8 @@ class Slot:
             (self._paused if pauses else self._idle).append(handle)
             if answer is None:
                 return None
-            return Answer(*answer, {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()} if out else {})
+            kind, value = answer
+            return Answer(kind, value, {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()} if out else {})
 
     def _read_spec(self, task: Task, order: Order) -> Answer | None:
         handle = self._idle.pop() if self._idle else WorkerHandle(self._folder.name)
