@@ -224,9 +224,9 @@ def test_more_workers_than_slots(home, nodes, capsys):
 def test_an_address_where_nothing_answers(home, capsys, monkeypatch):
     monkeypatch.setattr(connection, "ANSWER_S", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        for scheme in ("", "ray://"):
+        for verb, scheme in (("train", ""), ("study", ""), ("train", "ray://")):
             address = f"{scheme}127.0.0.1:{silent.getsockname()[1]}"
-            assert home.main(f"evaluate --network cross --policy random --out {home.folder}/out --cluster {address}") == 2
+            assert home.main(f"{verb} --network cross --algos ippo --cluster {address}") == 2
             assert f"error: cluster {address} does not answer within 0.5 s" in capsys.readouterr().err
 
 
@@ -291,8 +291,7 @@ def test_a_study_simulates_on_the_cluster(home, nodes, capsys):
     )
     assert home.main(f"{line} --cluster {nodes.address}") == 0
     assert len(home.checkpoints) == 2
-    logs = [path.read_text(encoding="utf-8") for path in (home.folder / "runs").glob("study-*/log.txt")]
-    assert home.statuses() == {"comparison": "FINISHED", "training": "FINISHED"}, logs
+    assert set(home.statuses().values()) == {"FINISHED"}
 
 
 @pytest.mark.slow

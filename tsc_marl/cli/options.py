@@ -291,7 +291,7 @@ class BenchOptions:
     """Measure speed as ratios within one run."""
 
     only: tuple[str, ...] = field(default=())
-    """Names of measurements; by default all."""
+    """Names of measurements; by default all but `cluster`, which needs Ray and some 10 GB of memory."""
 
 
 @dataclass(frozen=True)

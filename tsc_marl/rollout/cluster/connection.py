@@ -30,11 +30,9 @@ def connected(address: str) -> Iterator[None]:
     Raises:
         UserError: when Ray is not installed, the address is none, or nothing answers there.
     """
-    try:
+    with _installed(address):
         import grpc  # noqa: F401
         import ray
-    except ImportError as error:
-        raise UserError(f"cluster {address} needs Ray ({error}); install it: pip install 'tsc_marl[cluster]'") from None
 
     if ray.is_initialized():
         yield
@@ -51,6 +49,29 @@ def connected(address: str) -> Iterator[None]:
     finally:
         with _own_signals():
             ray.shutdown()
+
+
+@contextlib.contextmanager
+def on_this_machine(slots: int) -> Iterator[str]:
+    """Start Ray on this machine with so many slots, however many cores there are, and yield its address: for measurements."""
+    with _installed("on this machine"), _own_signals():
+        import ray
+
+        ray.init(num_cpus=slots, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
+    try:
+        yield "auto"
+    finally:
+        with _own_signals():
+            ray.shutdown()
+
+
+@contextlib.contextmanager
+def _installed(where: str) -> Iterator[None]:
+    """Turn the absence of Ray into one line."""
+    try:
+        yield
+    except ImportError as error:
+        raise UserError(f"cluster {where} needs Ray ({error}); install it: pip install 'tsc_marl[cluster]'") from None
 
 
 def _resolved(address: str) -> str:

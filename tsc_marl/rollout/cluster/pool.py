@@ -6,15 +6,17 @@ import math
 import os
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any
 
 from tsc_marl.errors import UserError
 from tsc_marl.rollout.cluster.connection import connected
-from tsc_marl.rollout.cluster.remote import Node, ObjectStore, RemoteSlot
-from tsc_marl.rollout.pool import LOOK_S, Pool
+from tsc_marl.rollout.cluster.remote import PLAYS, Kind, Node, ObjectStore, RemoteSlot
+from tsc_marl.rollout.pool import LOOK_S, Failure, Pool
 from tsc_marl.rollout.process import WorkerDiedError
-from tsc_marl.rollout.types import Job
+from tsc_marl.rollout.task import Task
+from tsc_marl.rollout.types import Job, RolloutResult
+from tsc_marl.types import Spec
 
 logger = logging.getLogger(__name__)
 
@@ -48,14 +50,15 @@ class RayPool(Pool):
     Args:
         workers: slots that work at once; None for all.
         cluster: address, `auto`, `host:port` or `ray://host:port`.
+        kind: of the slots.
 
     Raises:
         UserError: as `open_pool`.
     """
 
-    def __init__(self, workers: int | None, cluster: str) -> None:
+    def __init__(self, workers: int | None, cluster: str, kind: Kind = PLAYS) -> None:
         super().__init__(workers or 1)
-        self._cluster, self._workers_given = cluster, workers
+        self._cluster, self._workers_given, self._kind = cluster, workers, kind
         self._starting: list[RemoteSlot] = []
         self._refused: set[str] = set()
         self._ended = Counter[str]()
@@ -74,12 +77,29 @@ class RayPool(Pool):
     def _start(self, number: int) -> list[Any]:
         return []  # `_expect` starts them
 
+    def read_specs(self, tasks: Sequence[Task], watch: Callable[[], None] = lambda: None) -> list[Spec]:
+        with self._reached():
+            return super().read_specs(tasks, watch)
+
+    def run_with_failures(self, jobs: Iterable[Job]) -> Generator[RolloutResult | Failure, None, None]:
+        with self._reached():
+            yield from super().run_with_failures(jobs)
+
+    @contextlib.contextmanager
+    def _reached(self) -> Iterator[None]:
+        """Turn the loss of a connection by `ray://` into one line."""
+        try:
+            yield
+        except ConnectionError as error:
+            raise WorkerDiedError(f"the connection to the cluster at {self._cluster} was lost ({error})") from None
+
     def close(self) -> None:
         """End all slots, and leave the cluster."""
         import ray
 
-        if leaving := [slot.leave() for slot in self._workers if slot.job is None]:
-            ray.wait(leaving, num_returns=len(leaving), timeout=LEAVE_S)
+        with contextlib.suppress(ConnectionError):
+            if leaving := [slot.leave() for slot in self._workers if slot.job is None]:
+                ray.wait(leaving, num_returns=len(leaving), timeout=LEAVE_S)
         for slot in list(self._starting):
             slot.stop()
         super().close()
@@ -113,7 +133,7 @@ class RayPool(Pool):
             if not free:
                 break
             node = min(free, key=lambda node: (self._ended[node.id], mine[node.id] - node.cpus))
-            self._starting.append(RemoteSlot(node, self._store, self._drop))
+            self._starting.append(RemoteSlot(node, self._store, self._drop, self._kind))
             mine[node.id] += 1
         self._check_served()
 

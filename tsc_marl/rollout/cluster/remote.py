@@ -7,13 +7,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tsc_marl.rollout.cluster.slot import Answer, Order, Slot, versions
+from tsc_marl.rollout.cluster.slot import Answer, Slot, versions
 from tsc_marl.rollout.policies import ControllerPolicy
 from tsc_marl.rollout.pool import LOST
 from tsc_marl.rollout.task import Task
 from tsc_marl.rollout.types import Job
 from tsc_marl.sim import bundle
 from tsc_marl.sim.scenario import Scenario
+
+Kind = tuple[type, tuple[Any, ...]]
+"""Class of the actors of slots, with the arguments after `fetch`."""
+PLAYS: Kind = (Slot, ())
 
 
 @dataclass(frozen=True)
@@ -38,17 +42,19 @@ class RemoteSlot:
         node: the machine to start it on.
         store: keeps what travels to it.
         drop: called with the slot when it has ended.
+        kind: class of its actor, and further arguments of that.
     """
 
-    def __init__(self, node: Node, store: "ObjectStore", drop: "Callable[[RemoteSlot], None]") -> None:
+    def __init__(self, node: Node, store: "ObjectStore", drop: "Callable[[RemoteSlot], None]", kind: Kind) -> None:
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         self.job: Job | None = None
         self.node, self.paused = node, dict[int, Job]()
         self._store, self._drop = store, drop
+        actor, arguments = kind
         there = NodeAffinitySchedulingStrategy(node.id, soft=False)
-        self._actor: Any = ray.remote(Slot).options(num_cpus=1, scheduling_strategy=there).remote(ray.get)
+        self._actor: Any = ray.remote(actor).options(num_cpus=1, scheduling_strategy=there).remote(ray.get, *arguments)
         self.answer: Any = self._actor.versions.remote()
 
     def refusal(self) -> str | None:
@@ -70,7 +76,7 @@ class RemoteSlot:
 
     def ask_spec(self, task: Task) -> None:
         """Ask for the sizes and neighbours of a task's network; `spec` returns the answer."""
-        self.answer = self._actor.read_spec.remote(task, self._store.order(Job(0, task, ControllerPolicy(""), 0)))
+        self.answer = self._actor.read_spec.remote(*self._store.parts(Job(0, task, ControllerPolicy(""), 0)))
 
     def spec(self) -> tuple[str, Any] | None:
         """Return the answer to `ask_spec`, a `Spec` or an error; None when the process died."""
@@ -80,7 +86,7 @@ class RemoteSlot:
     def submit(self, job: Job) -> None:
         """Send a job."""
         self.job = job
-        self.answer = self._actor.play.remote(self._store.order(job))
+        self.answer = self._actor.play.remote(*self._store.parts(job))
 
     def result(self) -> tuple[Job, Any]:
         """Return the job and its answer; None when the process died."""
@@ -107,10 +113,12 @@ class RemoteSlot:
             content: Any = ray.get(self.answer)
         except exceptions.RayTaskError as error:  # of this program
             return Answer("error", str(error), {})
-        except exceptions.RayError as error:
+        except exceptions.OutOfMemoryError:  # as when the episode's process dies of it
             self.stop()
-            lacks_memory = isinstance(error, exceptions.OutOfMemoryError) or "OOM" in str(error)
-            return None if lacks_memory else Answer(LOST, f"a slot of node {self.node.address} was lost", {})
+            return None
+        except exceptions.RayError:
+            self.stop()
+            return Answer(LOST, f"a slot of node {self.node.address} was lost", {})
         return None if content is None else pickle.loads(content)
 
     def leave(self) -> Any:
@@ -135,16 +143,18 @@ class ObjectStore:
         self._references: dict[int, Any] = {}
         self._bundles: dict[Scenario, tuple[Scenario, str, Any]] = {}
 
-    def order(self, job: Job) -> Order:
-        """Return the message for a job."""
+    def parts(self, job: Job) -> tuple[bytes, tuple[Any, ...], Any, Any]:
+        """Return the parts of the `Order` of a job."""
         import ray
 
         source = job.task.scenario
         if source not in self._bundles:
             packed = bundle.pack(source)
             self._bundles[source] = packed.scenario, packed.digest, ray.put(packed.files)
+        scenario, digest, files = self._bundles[source]
         policies = tuple(map(self._reference, (*job.previous_policies, job.policy)))
-        return Order(job.without_weights(), policies, self._reference(job.task.net()), *self._bundles[source])
+        message = pickle.dumps((job.without_weights(), scenario, digest))
+        return message, policies, self._reference(job.task.net()), files
 
     def _reference(self, value: Any) -> Any:
         """Return the reference of an object, which lives as long as the object itself."""

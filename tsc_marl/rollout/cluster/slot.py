@@ -19,10 +19,8 @@ from typing import Any
 
 from tsc_marl.paths import refused_by_system, temporary_folder
 from tsc_marl.rollout.process import WorkerHandle
-from tsc_marl.rollout.task import Task
 from tsc_marl.rollout.types import Job
 from tsc_marl.sim import bundle
-from tsc_marl.sim.scenario import Scenario
 
 CACHE = "tsc_marl-networks"
 """First part of the name of a node's folder of network files, one folder by digest for each network."""
@@ -42,18 +40,14 @@ def versions() -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Order:
-    """A job for a slot. The large parts are references, and travel to a machine at most once."""
+    """A job for a slot: a pickled message, and references to the large parts, which travel to a machine at most once."""
 
-    job: Job
-    """Without weights and without the road network."""
+    message: bytes
+    """The job without weights and without the road network, its scenario with paths in the bundle, and the bundle's digest."""
     policies: tuple[Any, ...]
     """References: the policies of the earlier rollouts, then that of the job."""
     net: Any
     """Reference: the road network."""
-    scenario: Scenario
-    """With paths in the bundle."""
-    digest: str
-    """Of the bundle."""
     files: Any
     """Reference: the contents of the bundle."""
 
@@ -87,13 +81,13 @@ class Slot:
         """Return the versions on this machine."""
         return versions()
 
-    def play(self, order: Order) -> bytes | None:
-        """Return the answer to a job, pickled; None when its process died."""
-        return self._answered(functools.partial(self._play, order))
+    def play(self, *parts: Any) -> bytes | None:
+        """Return the answer to the job of an order, given by its parts, pickled; None when its process died."""
+        return self._answered(functools.partial(self._play, Order(*parts)))
 
-    def read_spec(self, task: Task, order: Order) -> bytes | None:
-        """Return the sizes of a task's network, pickled; None when the process died."""
-        return self._answered(functools.partial(self._read_spec, task, order))
+    def read_spec(self, *parts: Any) -> bytes | None:
+        """Return the sizes of the network of an order's job, as `play` does."""
+        return self._answered(functools.partial(self._read_spec, Order(*parts)))
 
     def close(self) -> None:
         """End the processes, and remove the temporary files."""
@@ -109,8 +103,9 @@ class Slot:
         return answer and pickle.dumps(answer)
 
     def _play(self, order: Order) -> Answer | None:
-        with self._out(order.job) as out:
-            job = replace(order.job, task=self._placed(order.job.task, order), out=out)
+        job = self._placed(order)
+        with self._out(job) as out:
+            job = replace(job, out=out)
             handle = next((handle for handle in self._paused if handle.has_played(job)), None)
             if handle is None:
                 handle = self._idle.pop() if self._idle else WorkerHandle(self._folder.name)
@@ -129,9 +124,9 @@ class Slot:
             kind, value = answer
             return Answer(kind, value, {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()} if out else {})
 
-    def _read_spec(self, task: Task, order: Order) -> Answer | None:
+    def _read_spec(self, order: Order) -> Answer | None:
         handle = self._idle.pop() if self._idle else WorkerHandle(self._folder.name)
-        handle.ask_spec(self._placed(task, order))
+        handle.ask_spec(self._placed(order).task)
         answer = handle.spec()
         self._idle.append(handle)
         return answer and Answer(*answer, {})
@@ -144,12 +139,13 @@ class Slot:
         with tempfile.TemporaryDirectory(dir=self._folder.name) as folder:
             yield Path(folder)
 
-    def _placed(self, task: Task, order: Order) -> Task:
-        """Return a task with the network's files on this machine."""
+    def _placed(self, order: Order) -> Job:
+        """Return the job of an order with the network's files on this machine."""
+        job, scenario, digest = pickle.loads(order.message)
         folder = Path(tempfile.gettempdir(), f"{CACHE}-{os.getuid()}")
         folder.mkdir(mode=0o700, exist_ok=True)
         if folder.stat().st_uid != os.getuid():
             raise PermissionError(1, "belongs to another user", str(folder))
-        if not (folder / order.digest).is_dir():
-            bundle.unpack(self._fetch(order.files), folder / order.digest)
-        return task.moved(bundle.at(order.scenario, folder / order.digest))
+        if not (folder / digest).is_dir():
+            bundle.unpack(self._fetch(order.files), folder / digest)
+        return replace(job, task=job.task.moved(bundle.at(scenario, folder / digest)))
