@@ -24,7 +24,7 @@ given = $(if $(filter file,$(origin $(2))),,--$(1) $($(2)))
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{printf "  make %-13s %s\n", $$1, $$2}'
 	@echo
-	@echo "  variables: NET ALGOS SEEDS COUNT EPISODES WORKERS RESUME POLICY EVAL_SEEDS OUT FROM TIMING SIGNAL_SECONDS ARGS"
+	@echo "  variables: NET ALGOS SEEDS COUNT EPISODES WORKERS CLUSTER RESUME POLICY EVAL_SEEDS OUT FROM TIMING SIGNAL_SECONDS ARGS"
 	@echo "  environment: TSC_MARL_HOME, the folder of runs/, mlflow.db and mlartifacts/ (default: here); MLFLOW_TRACKING_URI"
 	@echo "  example:   make train NET=cologne8 ALGOS=\"mappo mappo_ind jointq\" SEEDS=\"0 1\" EPISODES=100"
 
@@ -38,13 +38,13 @@ help:  ## this list
 install: .venv/installed  ## make .venv from the lock file
 
 train: .venv/installed  ## train ALGOS on NET, on several together, and evaluate (RESUME=run continues, FROM=policy fine-tunes)
-	$(TSC) train $(if $(RESUME),--resume $(RESUME) $(call given,network,NET) $(call given,algos,ALGOS) $(call given,seeds,SEEDS),--network $(NET) $(if $(FROM),--start-from $(FROM) $(call given,algos,ALGOS),--algos $(ALGOS)) --seeds $(SEEDS)) $(call option,episodes,$(EPISODES)) $(call option,timing-preset,$(TIMING)) $(call option,workers,$(WORKERS)) $(ARGS)
+	$(TSC) train $(if $(RESUME),--resume $(RESUME) $(call given,network,NET) $(call given,algos,ALGOS) $(call given,seeds,SEEDS),--network $(NET) $(if $(FROM),--start-from $(FROM) $(call given,algos,ALGOS),--algos $(ALGOS)) --seeds $(SEEDS)) $(call option,episodes,$(EPISODES)) $(call option,timing-preset,$(TIMING)) $(call option,workers,$(WORKERS)) $(call option,cluster,$(CLUSTER)) $(ARGS)
 
 study: .venv/installed  ## train ALGOS on every NET with all SEEDS, side by side
-	$(TSC) study $(call given,network,NET) $(call option,start-from,$(FROM)) $(call given,algos,ALGOS) $(call given,seeds,SEEDS) $(call option,episodes,$(EPISODES)) $(call option,timing-preset,$(TIMING)) $(ARGS)
+	$(TSC) study $(call given,network,NET) $(call option,start-from,$(FROM)) $(call given,algos,ALGOS) $(call given,seeds,SEEDS) $(call option,episodes,$(EPISODES)) $(call option,timing-preset,$(TIMING)) $(call option,cluster,$(CLUSTER)) $(ARGS)
 
 evaluate: .venv/installed  ## measure POLICY="a b" on NET with EVAL_SEEDS, SUMO's files in OUT
-	$(TSC) evaluate --network $(NET) $(call option,policy,$(POLICY)) $(call option,eval-seeds,$(EVAL_SEEDS)) $(call option,out,$(OUT)) $(call option,timing-preset,$(TIMING)) $(call option,workers,$(WORKERS)) $(ARGS)
+	$(TSC) evaluate --network $(NET) $(call option,policy,$(POLICY)) $(call option,eval-seeds,$(EVAL_SEEDS)) $(call option,out,$(OUT)) $(call option,timing-preset,$(TIMING)) $(call option,workers,$(WORKERS)) $(call option,cluster,$(CLUSTER)) $(ARGS)
 
 results: .venv/installed  ## measure all classical controllers on RESCO's networks, write docs/results.md
 	$(TSC) results $(call option,workers,$(WORKERS)) $(ARGS)
@@ -77,7 +77,7 @@ pretrained: .venv/installed  ## make the policy that comes with the program from
 	$(TSC) release --policy $(FROM) --mean-of 3 --out tsc_marl/pretrained/policy.safetensors
 
 watch: .venv/installed  ## show POLICY (algorithm, run id, model, controller, pretrained) in sumo-gui
-	$(TSC) watch --network $(NET) $(call option,policy,$(POLICY)) $(call option,timing-preset,$(TIMING)) $(ARGS)
+	$(TSC) watch --network $(NET) $(call option,policy,$(POLICY)) $(call option,timing-preset,$(TIMING)) $(call option,cluster,$(CLUSTER)) $(ARGS)
 
 video: .venv/installed  ## draw a clip of POLICY="a b" side by side as GIF or MP4 file OUT
 	$(TSC) video --network $(NET) $(call option,policy,$(POLICY)) $(call option,out,$(OUT)) $(call option,timing-preset,$(TIMING)) $(ARGS)

@@ -5,7 +5,6 @@ the current one.
 """
 
 import inspect
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -91,7 +90,7 @@ def make_single(
 def evaluate(
     network: str | Path, policies: "Sequence[Any] | Mapping[str, Any]" = ("max_pressure", "fixed_time"),
     seeds: Sequence[int] | None = None, timing: Timing | str | None = None, demand: Demand | None = None,
-    workers: int | None = None, out: str | Path | None = None, metrics: Sequence[str] = (),
+    workers: int | None = None, out: str | Path | None = None, metrics: Sequence[str] = (), cluster: str | None = None,
 ) -> "EvaluationResult":  # fmt: skip
     """Play policies greedily on the same SUMO seeds and return their metrics.
 
@@ -102,14 +101,15 @@ def evaluate(
         seeds: SUMO seeds below 1,000,000; None for 1000 .. 1009.
         timing: as in `make`.
         demand: variation of the traffic; None for the route files' own.
-        workers: processes; None for one per core.
+        workers: processes; None for one per core, or per slot of the cluster.
         out: folder for SUMO's own files, `<out>/<label>/`; None keeps none.
         metrics: metrics of your own beside the standard ones, by import paths `module:Name`.
+        cluster: address of a Ray cluster that plays the episodes, as `--cluster`; None for this machine.
     """
     from tsc_marl.api.results import EvaluationResult
     from tsc_marl.config import EVAL_SEEDS, check_eval_seeds
     from tsc_marl.evaluation import evaluate as evaluation
-    from tsc_marl.rollout.pool import Pool
+    from tsc_marl.rollout.cluster.pool import open_pool
     from tsc_marl.rollout.task import Task
 
     seeds = EVAL_SEEDS if seeds is None else tuple(seeds)
@@ -117,7 +117,7 @@ def evaluate(
     task = Task(str(network), _timing(timing) or Timing(), demand=demand or Demand(), metrics=tuple(metrics))
     labelled = policies if isinstance(policies, Mapping) else {_label(policy): policy for policy in policies}
     policies_by_label = {label: _policy(policy, task) for label, policy in labelled.items()}
-    with Pool(workers or os.cpu_count() or 1) as pool:
+    with open_pool(workers, cluster=cluster) as pool:
         rows = evaluation.evaluate(pool, task, policies_by_label, seeds, Path(out) if out is not None else None)
     return EvaluationResult(task.network, rows)
 

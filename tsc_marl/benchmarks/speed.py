@@ -7,6 +7,7 @@
 | acting, learning | their share of a rollout and of training's wall time, jointq on grid4x4 | 0.2, 0.4 |
 | mat-rollout | an episode with MAT's first policy over one with MAPPO's, grid4x4 | 3 |
 | happo-update, hatrpo-update | learning from a rollout of two episodes of ingolstadt21, over MAPPO's | 10 |
+| cluster | efficiency of 1, 8, 32, 128 slots of a cluster; learning over a rollout (docs/cluster.md) | 0.9, 1 |
 | workers | episodes per second of two worker processes over one, grid4x4 | 1.8 |
 """
 
@@ -26,6 +27,7 @@ import numpy as np
 from rich.table import Table
 
 from tsc_marl import algos, console
+from tsc_marl.benchmarks import cluster
 from tsc_marl.config import parse
 from tsc_marl.errors import UserError, unknown
 from tsc_marl.rollout.policies import TrainedPolicy
@@ -70,7 +72,7 @@ def run(only: Sequence[str]) -> None:
     for column in ("median", "min .. max", "bound", "met"):
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("meaning")
-    for name in only or MEASURES:
+    for name in only or (name for name in MEASURES if name != "cluster"):  # needs Ray, and gigabytes
         log.info("%s …", name)
         for row, measure in MEASURES[name]().items():
             median = statistics.median(measure.ratios)
@@ -230,6 +232,16 @@ def _sequential_updates() -> dict[str, Measure]:
     }
 
 
+def _cluster() -> dict[str, Measure]:
+    rows = {}
+    for slots, (efficiency, learning) in cluster.measure().items():
+        meaning = f"slowest of {slots} slots over the wait for all, recorded rollouts of {cluster.NETWORK}"
+        rows[f"cluster-{slots}"] = Measure(efficiency, ">= 0.90", meaning, lambda ratio: ratio >= 0.9)
+        meaning = f"{cluster.ALGORITHM}'s update over a rollout, {slots} episodes side by side"
+        rows[f"cluster-{slots}-learning"] = Measure(learning, "<= 1", meaning, lambda ratio: ratio <= 1)
+    return rows
+
+
 MEASURES: dict[str, Callable[[], dict[str, Measure]]] = {
     "env-grid4x4": lambda: _env_against_sumo("grid4x4", 1.25),
     "env-ingolstadt21": lambda: _env_against_sumo("ingolstadt21", 1.15),
@@ -238,4 +250,5 @@ MEASURES: dict[str, Callable[[], dict[str, Measure]]] = {
     "training": _training,
     "mat-rollout": _mat_rollout,
     "sequential-updates": _sequential_updates,
+    "cluster": _cluster,
 }

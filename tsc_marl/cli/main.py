@@ -34,6 +34,8 @@ def _name(verb: Callable[[list[str]], None]) -> str:
 
 
 VERBS = {_name(verb): verb for group in GROUPS.values() for verb in group}
+ON_CLUSTERS = ("train", "study", "evaluate")
+"""Verbs with the option `--cluster`."""
 
 
 def _usage() -> None:
@@ -95,6 +97,8 @@ def _run(words: list[str]) -> None:
     name = old_options.verb(words[0])
     if name not in VERBS:
         raise unknown("verb", name, VERBS)
+    if name not in ON_CLUSTERS and any(word.split("=")[0] == "--cluster" for word in words):
+        raise UserError(f"{name} works on this machine alone; leave out CLUSTER (--cluster), which {', '.join(ON_CLUSTERS)} have")
     leftovers.remove_folders()
     VERBS[name](old_options.replace(words[1:]))
 

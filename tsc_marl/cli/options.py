@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from tsc_marl.bounds import Count, NaturalNumber, Positive, Share
+from tsc_marl.bounds import Count, MaybeCount, NaturalNumber, Positive, Share
 from tsc_marl.paths import ROOT, home
 from tsc_marl.rollout.task import MetricNames
 from tsc_marl.sim.demand import Demand
@@ -57,8 +57,10 @@ class EvaluateOptions:
     """Folder; each network has its own in it with metrics.json, metrics.csv, delay_map.png and SUMO's output files."""
     timing_preset: str = "sumo-rl"
     """Signal timing: a file of configs/timing/."""
-    workers: Count = field(default_factory=lambda: os.cpu_count() or 1)
-    """Processes that simulate; by default all cores."""
+    workers: MaybeCount = None
+    """Processes that simulate; by default one for each core, or for each slot of the cluster."""
+    cluster: str | None = None
+    """Ray cluster that simulates: `auto` for the one of this machine, `host:port`, or `ray://host:port` from outside."""
 
 
 @dataclass(frozen=True)
@@ -289,7 +291,7 @@ class BenchOptions:
     """Measure speed as ratios within one run."""
 
     only: tuple[str, ...] = field(default=())
-    """Names of measurements; by default all."""
+    """Names of measurements; by default all but `cluster`, which needs Ray and some 10 GB of memory."""
 
 
 @dataclass(frozen=True)

@@ -121,7 +121,8 @@ def evaluate(argv: list[str]) -> None:
     if tasks:
         for net, error in refused.items():
             logger.warning(f"{net} is left out: {error}")
-        session.run(list(tasks.values()), wanted, options.eval_seeds, options.out, baseline, disturbed, options.workers)
+        place = (options.workers, options.cluster)
+        session.run(list(tasks.values()), wanted, options.eval_seeds, options.out, baseline, disturbed, *place)
     if refused:
         raise joined(refused, len(nets), "networks cannot be measured")
 

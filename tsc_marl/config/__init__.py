@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import io
 import itertools
-import os
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +14,7 @@ from typing import Annotated, Any, Generic, TypeVar
 import tyro
 
 from tsc_marl import algos, controllers
-from tsc_marl.bounds import Count, check, check_list
+from tsc_marl.bounds import Count, MaybeCount, check, check_list
 from tsc_marl.config.words import from_yaml, settings_in, values_of, words_of
 from tsc_marl.errors import UserError, unknown
 from tsc_marl.paths import CONFIGS
@@ -57,8 +56,11 @@ class ExperimentConfig:
     """Training episodes for each algorithm and seed, on each network."""
     episodes_per_update: Count = 2
     """Episodes that are simulated at the same time; their decisions form one batch."""
-    workers: Count = field(default_factory=lambda: os.cpu_count() or 1)
-    """Processes that simulate; by default all cores. Training uses at most `episodes_per_update` of them."""
+    workers: MaybeCount = None
+    """Processes that simulate; by default one for each core, or for each slot of the cluster. Training uses at most
+    `episodes_per_update` of them."""
+    cluster: str | None = None
+    """Ray cluster that simulates: `auto` for the one of this machine, `host:port`, or `ray://host:port` from outside."""
     timing_preset: str = "sumo-rl"
     """Signal timing: a file of configs/timing/; --timing.* changes single values."""
     timing: Timing = field(default_factory=Timing)
@@ -194,8 +196,11 @@ class ExperimentConfig:
         return [Task(name, self.timing, self.sim, self.eval_demand, metrics=self.metrics) for name in self.network]
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the settings of the command, flat as `timing.yellow_s: value`, without those of single algorithms."""
-        left_out = ("algo",) if self.start_from else ("algo", *OF_START)
+        """Return the settings of the command, flat as `timing.yellow_s: value`, without those of single algorithms.
+
+        Where it simulates is none of them.
+        """
+        left_out = ("algo", "cluster") if self.start_from else ("algo", "cluster", *OF_START)
         network = self.network[0] if len(self.network) == 1 else self.network
         return _flat({name: value for name, value in asdict(self).items() if name not in left_out} | {"network": network})
 

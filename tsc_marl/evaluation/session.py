@@ -11,6 +11,7 @@ from tsc_marl.errors import UserError
 from tsc_marl.evaluation import notes, statistics, tables
 from tsc_marl.evaluation.evaluate import Results, comparison_metrics, evaluate, is_refusal, write_results
 from tsc_marl.paths import file_name, make_folder
+from tsc_marl.rollout.cluster.pool import open_pool
 from tsc_marl.rollout.policies import Policy
 from tsc_marl.rollout.pool import Pool
 from tsc_marl.rollout.task import Task
@@ -32,7 +33,7 @@ def networks(names: Sequence[str]) -> list[str]:
 
 def run(
     tasks: Sequence[Task], names: Sequence[str], seeds: Sequence[int], out: Path, baseline: str,
-    disturbances: Sequence[str], workers: int,
+    disturbances: Sequence[str], workers: int | None = None, cluster: str | None = None,
 ) -> None:  # fmt: skip
     """Evaluate policies on every task, then again under each disturbance.
 
@@ -43,14 +44,16 @@ def run(
         out: folder; each network gets one in it.
         baseline: the controller that the others are compared with.
         disturbances: names, as `sim.disturbances.find` takes them.
-        workers: processes that simulate.
+        workers: jobs that are played at once; None for one on each core, or on each slot of the cluster.
+        cluster: address of a Ray cluster; None for this machine.
 
     Raises:
-        UserError: when the folder cannot be made; at the end, when nothing could be measured on a network.
+        UserError: when the folder cannot be made, or the cluster cannot be used; at the end, when nothing could be measured on
+            a network.
         SystemExit: at the end, when episodes crashed.
     """
     make_folder(out)
-    with Pool(workers) as pool:
+    with open_pool(workers, cluster=cluster) as pool:
         session = EvaluationSession(pool, seeds, out, baseline)
         unmeasured: list[str] = []
         for task in tasks:

@@ -22,6 +22,8 @@ MAX_DEATHS = 3
 """Deaths of workers in a row on one episode, after which the run ends."""
 LOOK_S = 1.0
 """Time between two looks for a stop while the workers play."""
+LOST = "lost"
+"""Kind of the answer of a worker whose machine is gone; the value says which."""
 
 
 @dataclass(frozen=True)
@@ -50,13 +52,17 @@ class Pool:
             raise UserError(f"workers must be at least 1; got {size}")
         self._size = size
         self._folder = temporary_folder()
-        self._workers = [WorkerHandle(self._folder.name) for _ in range(max(size, concurrent_episodes))]
+        self._workers = self._start(max(size, concurrent_episodes))
 
     def __enter__(self) -> "Pool":
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _start(self, number: int) -> list[Any]:
+        """Return the first workers: `WorkerHandle`, or what has its methods."""
+        return [WorkerHandle(self._folder.name) for _ in range(number)]
 
     @property
     def pids(self) -> list[int]:
@@ -75,27 +81,28 @@ class Pool:
             UserError: when the files of a network cannot be used.
         """
         waiting, deaths = deque(range(len(tasks))), Counter[int]()
-        reading: dict[WorkerHandle, int] = {}
+        reading: dict[Any, int] = {}
         specs: dict[int, Spec] = {}
         try:
             while waiting or reading:
                 interrupts.check()
+                self._expect(len(waiting) + len(reading))
                 idle = [worker for worker in self._workers[: self._size] if worker not in reading]
                 for worker in idle[: len(waiting)]:
                     reading[worker] = waiting.popleft()
                     worker.ask_spec(tasks[reading[worker]])
-                for worker in _ready(reading):
+                for worker in self._ready(reading):
                     i = reading.pop(worker)
                     answer = worker.spec()
-                    if answer is not None:
+                    if answer is not None and answer[0] != LOST:
                         specs[i] = _spec(answer)
                         watch()
                         continue
-                    deaths[i] += 1
+                    deaths[i] += answer is None
                     if deaths[i] == MAX_DEATHS:
                         raise _died(f"while reading {tasks[i].network}")
                     waiting.appendleft(i)
-                    logger.warning(f"a worker process died while reading {tasks[i].network}; restarted")
+                    logger.warning(_again(answer, f"while reading {tasks[i].network}", "it is read again"))
         finally:
             for worker in reading:
                 worker.stop()
@@ -118,28 +125,33 @@ class Pool:
     def run_with_failures(self, jobs: Iterable[Job]) -> Generator[RolloutResult | Failure, None, None]:
         """Play all jobs and yield the result or failure of each, in any order.
 
-        A worker that dies is replaced and its episode played again with the same seeds, `MAX_DEATHS` times at most.
+        A worker that dies is replaced and its episode played again with the same seeds, `MAX_DEATHS` times at most. The loss of a
+        whole machine does not count: no episode is to blame for it.
         """
         waiting, deaths = deque(jobs), Counter[int]()
         try:
             while waiting or any(worker.job for worker in self._workers):
                 interrupts.check()
+                self._expect(len(waiting) + sum(worker.job is not None for worker in self._workers))
                 self._assign(waiting)
-                for worker in _ready([worker for worker in self._workers if worker.job is not None]):
+                for worker in self._ready([worker for worker in self._workers if worker.job is not None]):
                     job, answer = worker.result()
-                    if answer is not None:
+                    if answer is not None and answer[0] != LOST:
                         yield _outcome(job, answer)
                         continue
-                    deaths[id(job)] += 1
+                    deaths[id(job)] += answer is None
                     if deaths[id(job)] == MAX_DEATHS:
                         yield Failure(job, _died(f"on episode {job.episode}"))
                         continue
                     waiting.appendleft(job)
-                    logger.warning(f"a worker process died on episode {job.episode}; restarted, the episode is played again")
+                    logger.warning(_again(answer, f"on episode {job.episode}", "the episode is played again"))
         finally:
-            for worker in self._workers:
+            for worker in list(self._workers):
                 if worker.job is not None:
                     worker.stop()
+
+    def _expect(self, jobs: int) -> None:
+        """Get workers for so many jobs; those of this machine are there from the start."""
 
     def _assign(self, waiting: deque[Job]) -> None:
         for _ in range(len(waiting)):
@@ -150,7 +162,7 @@ class Pool:
             else:
                 worker.submit(job)
 
-    def _worker_for(self, job: Job) -> "WorkerHandle | None":
+    def _worker_for(self, job: Job) -> Any | None:
         free = [worker for worker in self._workers if worker.job is None]
         if len(self._workers) - len(free) >= self._size:
             return None
@@ -159,16 +171,15 @@ class Pool:
 
     def close(self) -> None:
         """End all workers."""
-        for worker in self._workers:
+        for worker in list(self._workers):
             worker.stop()
         self._folder.cleanup()
 
-
-def _ready(busy: Iterable[WorkerHandle]) -> list[WorkerHandle]:
-    """Wait for answers, and return the workers that have one or have died; none after `LOOK_S`."""
-    busy = list(busy)
-    done = set(wait([x for worker in busy for x in (worker.connection, worker.process.sentinel)], LOOK_S))
-    return [worker for worker in busy if {worker.connection, worker.process.sentinel} & done]
+    def _ready(self, busy: Iterable[Any]) -> list[Any]:
+        """Wait for answers, and return the workers that have one or have died; none after `LOOK_S`."""
+        busy = list(busy)
+        done = set(wait([x for worker in busy for x in (worker.connection, worker.process.sentinel)], LOOK_S))
+        return [worker for worker in busy if {worker.connection, worker.process.sentinel} & done]
 
 
 def _spec(answer: tuple[str, Any]) -> Spec:
@@ -187,6 +198,10 @@ def _error(kind: str, text: str) -> Exception:
     if kind == "system_error":
         return WorkerDiedError(text)
     return UserError(text) if kind == "user_error" else RuntimeError(f"a worker process failed:\n{text}")
+
+
+def _again(answer: tuple[str, Any] | None, where: str, what: str) -> str:
+    return f"a worker process died {where}; restarted, {what}" if answer is None else f"{answer[1]} {where}; {what} elsewhere"
 
 
 def _died(where: str) -> WorkerDiedError:

@@ -80,11 +80,16 @@ class WorkerHandle:
             self.restart()
             return None
 
+    def has_played(self, job: Job) -> bool:
+        """Return whether the rollouts before a job were played in the process, where their episode is paused."""
+        return not self.connection.closed and job.follows(self._played)
+
     def submit(self, job: Job) -> None:
         """Send a job to the process, or to a new one if an episode begins with it; weights that the process has are left out."""
-        if self.connection.closed or not (self._fresh or job.previous_policies):
+        continues = self.has_played(job)
+        if self.connection.closed or not (self._fresh or continues):
             self.restart()
-        light = job.without_previous_weights() if job.follows(self._played) else _with_net(job)
+        light = job.without_previous_weights() if continues else _with_net(job)
         self.job, self._fresh, self._played = job, False, None
         try:
             send(self.connection, light)
@@ -120,6 +125,8 @@ class WorkerHandle:
 
 def _with_net(job: Job) -> Job:
     """Return the job with its road network, unless the file cannot be read: then the worker's answer says why."""
+    if job.net is not None:
+        return job
     with contextlib.suppress(UserError, OSError):
         return job.with_net()
     return job

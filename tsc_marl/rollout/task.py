@@ -1,5 +1,6 @@
 """Task: network, signal timing, demand and disturbances of an episode."""
 
+import copy
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -58,6 +59,12 @@ class Task:
             UserError: when the network file cannot be used.
         """
         return road_network.of(self.scenario, self.sim.detection_m)
+
+    def moved(self, loaded: scenarios.Scenario) -> "Task":
+        """Return the task with the same scenario in another place; this machine need not know the network's name."""
+        other = copy.copy(self)
+        object.__setattr__(other, "scenario", loaded)
+        return other
 
     def env(self, net: RoadNetwork | None = None) -> TrafficEnv:
         """Return the environment; no simulation runs yet. `net` is the task's road network, where it was read before."""

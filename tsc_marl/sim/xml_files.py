@@ -75,19 +75,32 @@ def included(href: str, path: Path) -> Path:
     return inner
 
 
+def includes(path: Path) -> Iterator[Path]:
+    """Yield the files that a file includes, and those that they include.
+
+    Raises:
+        UserError: as `elements`.
+    """
+    for element in _top_level(path):
+        for below in element.iter(INCLUDE):
+            inner = included(below.get("href", ""), path)
+            yield inner
+            yield from includes(inner)
+
+
 def inside(name: str, path: Path, what: str) -> Path:
     """Return a file that another one names; its path is relative to that file.
 
     Raises:
         UserError: when it lies outside the network's folder.
     """
-    inner, home = (path.resolve().parent / name).resolve(), _home(path.resolve())
+    inner, home = (path.resolve().parent / name).resolve(), network_folder(path.resolve())
     if not inner.is_relative_to(home):
         raise UserError(f"{path}: {what} leads out of the network's folder {home}; move the file into it")
     return inner
 
 
-def _home(path: Path) -> Path:
+def network_folder(path: Path) -> Path:
     """Return the folder of a network: the nearest with a description of one, else the file's own."""
     described = (parent for parent in path.parents if (parent / "scenario.yaml").exists() or any(parent.glob("*.sumocfg")))
     return next(described, path.parent)

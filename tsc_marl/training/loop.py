@@ -19,6 +19,7 @@ from tsc_marl.errors import UserError, unknown
 from tsc_marl.evaluation import notes
 from tsc_marl.paths import file_name, refused_by_system, temporary_folder
 from tsc_marl.rollout import interrupts
+from tsc_marl.rollout.cluster.pool import open_pool
 from tsc_marl.rollout.pool import Pool, WorkerDiedError
 from tsc_marl.rollout.task import Task, check_task
 from tsc_marl.sim import fingerprint
@@ -65,7 +66,7 @@ def train(argv: list[str]) -> Path:
     with contextlib.ExitStack() as held:
         if folder is not None:
             held.enter_context(run_lock(folder))
-        pool = held.enter_context(Pool(experiment.workers, experiment.concurrent_episodes))
+        pool = held.enter_context(open_pool(experiment.workers, experiment.concurrent_episodes, experiment.cluster))
         specs = _read_specs(pool, tasks)
         if len(specs) > 1:
             for config in experiment.runs:
@@ -199,14 +200,14 @@ def _command(folder: RunFolder) -> str:
 
 def _resumed(command: ExperimentConfig, argv: list[str]) -> tuple[ExperimentConfig, RunFolder]:
     """Return the settings and the folder of an earlier run."""
-    others = [word for word in argv if word.startswith("--") and word.split("=")[0] not in ("--resume", "--workers")]
+    others = [word for word in argv if word.startswith("--") and word.split("=")[0] not in ("--resume", "--workers", "--cluster")]
     if others:
         raise UserError(f"--resume {command.resume} keeps the settings of that run; leave out {' '.join(others)}")
     folder = RunFolder.named(Path(command.resume or "").name)
     if not folder.command.is_file():
         raise unknown("run", folder.name, [path.name for path in runs().glob("*") if RunFolder(path).command.is_file()])
     settings.read_command(folder)
-    return replace(settings.read(folder), workers=command.workers), folder
+    return replace(settings.read(folder), workers=command.workers, cluster=command.cluster), folder
 
 
 def _parent(tracker: Tracker, experiment: ExperimentConfig, folder: RunFolder) -> str:

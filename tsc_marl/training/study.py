@@ -19,6 +19,7 @@ from tsc_marl.config import ExperimentConfig, parse
 from tsc_marl.errors import UserError, try_each
 from tsc_marl.paths import file_name
 from tsc_marl.rollout import interrupts
+from tsc_marl.rollout.cluster.connection import connected
 from tsc_marl.rollout.task import check_task
 from tsc_marl.sim import fingerprint
 from tsc_marl.sim.scenario import plain_names, reference
@@ -87,7 +88,9 @@ class Trial:
                 prepare(folder, self.line, self.config)
         if like is not None:
             shutil.copy(like.folder.evaluation, folder.measured)
-        command = [sys.executable, "-m", "tsc_marl", "train", "--resume", folder.name, "--workers", str(workers)]
+        command = [sys.executable, "-m", "tsc_marl", "train", "--resume", folder.name]
+        cluster = self.config.cluster  # all trainings share its slots
+        command += ["--cluster", cluster] if cluster else ["--workers", str(workers)]
         with folder.log.open("ab") as log:  # a session of its own: Ctrl-C reaches it through us
             return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
 
@@ -96,13 +99,16 @@ def trials(nets: Sequence[str], algorithms: Sequence[str], seeds: Sequence[int],
     """Return the trainings, all algorithms of a seed before the next seed; `options` are `train`'s.
 
     Raises:
-        UserError: when a network or a setting of some of them cannot be used, with all reasons: a study takes hours, so none
-            starts before all could.
+        UserError: when a network or a setting of some of them, or the cluster, cannot be used, with all reasons: a study takes
+            hours, so none starts before all could.
     """
     cells = [(net, algorithm, seed) for seed in seeds for net in nets for algorithm in algorithms]
     study, refused = try_each(cells, lambda cell: _trial(*cell, options))
     if refused:
         raise UserError("; ".join(dict.fromkeys(map(str, refused.values()))))
+    for cluster in {trial.config.cluster for trial in study.values() if trial.config.cluster}:
+        with connected(cluster):
+            pass  # each training connects itself
     return list(study.values())
 
 
