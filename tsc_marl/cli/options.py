@@ -51,6 +51,9 @@ class EvaluateOptions:
         ),
     ] = None
     """Measure under these disturbances too; without names, under all files of `sim/disturbances/`."""
+    plots: tuple[str, ...] | None = None
+    """Draw time-space diagram, splits and cycles, queues and level of service of the first seed, as PNG, PDF and CSV. With names
+    of signals, the diagram follows the way past them; without, the busiest."""
     metrics: MetricNames = ()
     demand: Demand = field(default_factory=Demand)
     out: Path = Path("results")

@@ -26,23 +26,22 @@ class Lights:
         return np.array(self.shown)[self._changes_before(second)]
 
     def phases_at(self, phases: Sequence[str], second: np.ndarray) -> np.ndarray:
-        """Return the phases that it shows from some seconds on; -1 between two phases, such as in a yellow."""
-        return self._phase_of_state(phases)[self.at(second)]
+        """Return the phases that it shows from some seconds on; -1 between two phases, such as while a link has yellow."""
+        names = [phase.lower() for phase in phases]
+        of_state = np.array([names.index(state.lower()) if state.lower() in names else -1 for state in self.states])
+        return of_state[self.at(second)]
 
     def next_phases(self, phases: Sequence[str], second: np.ndarray) -> np.ndarray:
         """Return the phases that it shows at some seconds, or changes to; 0 where it never comes to one."""
-        phase = self._phase_of_state(phases)[self.shown]
+        greens = [[char in GREEN for char in phase] for phase in phases]
+        shown = [[char in GREEN for char in state] for state in self.states]
+        phase = np.array([greens.index(state) if state in greens else -1 for state in shown])[self.shown]
         clear = np.flatnonzero(phase >= 0)
         upcoming = np.minimum(np.searchsorted(clear, self._changes_before(second)), len(clear) - 1)
         return phase[clear[upcoming]] if len(clear) else np.zeros(len(second), dtype=int)
 
     def _changes_before(self, second: np.ndarray) -> np.ndarray:
         return np.searchsorted(self.second, second, "right") - 1
-
-    def _phase_of_state(self, phases: Sequence[str]) -> np.ndarray:
-        greens = [[char in GREEN for char in phase] for phase in phases]
-        shown = [[char in GREEN for char in state] for state in self.states]
-        return np.array([greens.index(state) if state in greens else -1 for state in shown])
 
 
 def read(path: Path, names: Sequence[str], begin_s: float) -> list[Lights]:
