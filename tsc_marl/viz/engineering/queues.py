@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tsc_marl.viz.engineering.played import Played
-from tsc_marl.viz.engineering.sheet import clock_axis, line_styles, new_sheet
+from tsc_marl.viz.engineering.sheet import clock_axis, new_sheet
+from tsc_marl.viz.plotting import line_styles
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

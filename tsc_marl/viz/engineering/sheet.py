@@ -1,10 +1,7 @@
-"""What the pictures share: size, fonts, the axis of time, names, colours of policies."""
+"""What the pictures share: size, fonts, the axis of time, names."""
 
-import itertools
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from tsc_marl.tracking.colours import of_algorithms
 from tsc_marl.viz.plotting import new_figure
 
 if TYPE_CHECKING:
@@ -18,8 +15,6 @@ STYLE = {
     "pdf.fonttype": 42, "font.size": 9, "axes.titlesize": 9, "legend.fontsize": 8, "axes.spines.top": False,
     "axes.spines.right": False,
 }  # fmt: skip
-GREYS = ("#000000", "#8a8a8a", "#5a5a5a", "#b5b5b5")
-DASHES = ("-", "--", ":", "-.")
 
 
 def new_sheet(height_in: float, title: str, width_in: float = WIDTH_IN) -> "Figure":
@@ -50,19 +45,3 @@ def shortened(name: str, longest: int) -> str:
     ('cluste…24352', 'A0')
     """
     return name if len(name) <= longest else f"{name[: longest // 2]}…{name[longest // 2 + 1 - longest :]}"
-
-
-def line_styles(algorithms: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    """Return the line of each policy: the colour of its algorithm, grey for controllers; dashes where that would repeat.
-
-    Args:
-        algorithms: by the name of the policy, that of its algorithm or controller.
-    """
-    trained, greys = of_algorithms(), itertools.cycle(GREYS)
-    colours = {name: trained.get(algorithm) or next(greys) for name, algorithm in algorithms.items()}
-    used: dict[str, int] = {}
-    styles = {}
-    for name, colour in colours.items():
-        styles[name] = {"color": colour, "linestyle": DASHES[used.get(colour, 0) % len(DASHES)]}
-        used[colour] = used.get(colour, 0) + 1
-    return styles
