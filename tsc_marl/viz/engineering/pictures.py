@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 NAMES = ("time_space", "splits", "queues", "level_of_service")
 """Files of the pictures, without a suffix."""
-SHADES = 128
+SHADES = 256
 """Colours of a PNG."""
 
 
@@ -70,7 +70,9 @@ def draw(
         figures = (
             time_space.draw(way, net, episodes, f"{where}: time-space diagram", duration_s),
             splits.draw(net.signals, vehicles, split, f"{where}: splits and cycles"),
-            queues.draw(approaches, episodes, algorithms, f"{where}: queues, the longest of each {queues.INTERVAL_S} s"),
+            queues.draw(
+                approaches, episodes, algorithms, f"{where}: queues, the longest of each {queues.interval_s(duration_s)} s"
+            ),
             service.draw(rows, first, f"{where}: control delay and level of service (LOS)"),
         )
         pictures = [path for name, figure in zip(NAMES, figures, strict=True) for path in _save(folder / name, figure)]

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 MOST_APPROACHES = 12
 """Approaches with a profile: those with the longest mean queue under one of the policies."""
 COLUMNS = 2
-INTERVAL_S = 15
-"""Queues are drawn as the largest of each interval, at which signals clear them."""
+INTERVALS = 120
+"""Queues are drawn as the largest of each of so many intervals, of at least `LEAST_S`."""
+LEAST_S = 15
 
 
 def draw(names: list[str], played: Mapping[str, Played], algorithms: Mapping[str, str], title: str) -> "Figure":
@@ -55,8 +56,13 @@ def draw(names: list[str], played: Mapping[str, Played], algorithms: Mapping[str
     return figure
 
 
+def interval_s(duration_s: int) -> int:
+    """Return the length of an interval in a window."""
+    return max(LEAST_S, -(-duration_s // INTERVALS))
+
+
 def _edges(duration_s: int) -> np.ndarray:
-    return np.append(np.arange(0, duration_s, INTERVAL_S), duration_s)
+    return np.append(np.arange(0, duration_s, interval_s(duration_s)), duration_s)
 
 
 def _largest(queue: np.ndarray) -> np.ndarray:
