@@ -175,7 +175,9 @@ class WatchOptions:
     timing_preset: str = "sumo-rl"
     """Signal timing: a file of configs/timing/."""
     quit_on_end: bool = False
-    """Close the window when the episode ends."""
+    """Close the window when the episode ends, without showing the result first."""
+    signal: str = ""
+    """Signal whose phases have a bar each beside the network; by default the first. In the window, select another's disc."""
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,7 @@ class ExperimentConfig:
     baselines: tuple[str, ...] = ("fixed_time", "max_pressure")
     """Classical controllers evaluated on the same seeds, and `pretrained`."""
     plots: bool = False
-    """Draw what `evaluate --plots` draws of the final policies and the baselines, where there is one network."""
+    """Draw the pictures for traffic engineers of the final policies and the baselines, where there is one network."""
     metrics: MetricNames = ()
     checkpoint_every: Count = 1
     """Iterations between two checkpoints, each of two groups of `episodes_per_update`."""

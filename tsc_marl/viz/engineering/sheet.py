@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 WIDTH_IN = 6.4
 """The width of a page's text; with `DPI`, its letters can still be read on a telephone."""
 DPI = 200
-STYLE = {
+STYLE: Any = {
     "pdf.fonttype": 42, "font.size": 9, "axes.titlesize": 9, "legend.fontsize": 8, "axes.spines.top": False,
     "axes.spines.right": False,
 }  # fmt: skip

@@ -57,7 +57,7 @@ def draw(
     if len(rows) < len(signals):
         title = f"{title} ({len(rows)} of {len(signals)} signals, those with the most vehicles)"
     figure = new_sheet(1.5 + 0.24 * max(len(rows), 3), title, max(6.4, 3.2 * len(splits)))
-    figure.get_layout_engine().set(wspace=0.06)
+    figure.set_layout_engine("constrained", wspace=0.06)
     axes = figure.subplots(1, 2 * len(splits), sharey=True, width_ratios=(1.7, 1.0) * len(splits), squeeze=False)[0]
     cycles = [of.cycles_s for some in splits.values() for of in some if len(of.cycles_s)]
     longest_s = float(np.percentile(np.concatenate(cycles), 99)) * 1.08 if cycles else 1.0
