@@ -19,10 +19,10 @@ from tsc_marl.rollout.policies import ControllerPolicy
 from tsc_marl.rollout.task import Task
 from tsc_marl.sim import network_file, road_network
 from tsc_marl.sim.metrics import Trips
-from tsc_marl.viz.show import approach_delay, vehicle_paths
+from tsc_marl.viz import approach_delay, vehicle_paths
 from tsc_marl.viz.show.columns import packed
 from tsc_marl.viz.show.recording import record
-from tsc_marl.viz.show.vehicle_paths import VehiclePaths
+from tsc_marl.viz.vehicle_paths import VehiclePaths
 
 pytest_plugins = ["helpers.browser"]
 

@@ -31,9 +31,11 @@ def test_a_gif_of_two_controllers_side_by_side(tmp_path) -> None:
     line = f"video --net cross --policy max_pressure fixed_time --from-s 100 --to-s 106 --out {out}"
     assert main(line.split()) == 0
     with Image.open(out) as image:
-        assert (image.format, image.n_frames, image.size[0] % 2) == ("GIF", 6, 0)
+        assert (image.format, image.n_frames, image.size[0] % 2) == ("GIF", 6 + 1, 0)  # the card at the end is one frame
+        image.seek(6)
+        assert image.info["duration"] == 4000
         frames = []
-        for i in range(image.n_frames):
+        for i in range(6):
             image.seek(i)
             frames.append(np.asarray(image.convert("RGB")).astype(int))
     middle = frames[0].shape[1] // 2
@@ -44,19 +46,19 @@ def test_a_gif_of_two_controllers_side_by_side(tmp_path) -> None:
 
 def test_a_clip_records_the_same_episode_as_the_evaluation(clip) -> None:
     env = GRID.env()
-    act, lost_s, waiting = ControllerPolicy("max_pressure").start(env, 1000).act, 0.0, 0
-    while env.now < 300:
-        waiting = len(env.engine.api.simulation.getPendingVehicles())
-        before = lost_s
+    act, lost_s = ControllerPolicy("max_pressure").start(env, 1000).act, 0.0
+    while env.now < 295:
         lost_s -= float(env.step(act())[0].sum())
-    last = clip.frames[-1]
+    last = clip.frames[5]
     assert [frame.second for frame in clip.frames] == list(range(290, 300))
     assert len(env.vehicles.ids) > 10
     np.testing.assert_allclose(np.sort(last.vehicles[:, 3]), np.sort(env.vehicles.speed_ms), atol=0.006)
     positions = np.array([env.engine.api.vehicle.getPosition(name) for name in env.vehicles.ids])
     np.testing.assert_allclose(np.sort(last.vehicles[:, 0]), np.sort(positions[:, 0]), atol=0.006)
-    assert list(last.states) == env.engine.states(env.names)
-    assert (last.waiting, last.lost_s) == (waiting, pytest.approx(before))
+    assert list(clip.frames[4].states) == env.engine.states(env.names)  # in the second before
+    assert last.waiting == len(env.engine.api.simulation.getPendingVehicles())
+    assert last.lost_s == pytest.approx(lost_s)
+    assert clip.lost_s[-2].tolist() == [295, pytest.approx(lost_s)]
     env.close()
 
 
@@ -85,6 +87,22 @@ def test_the_discs_have_the_colour_of_the_advantage() -> None:
         (discs,) = (artist for artist in canvas.figure.axes[0].collections if isinstance(artist, PathCollection))
         colour = discs.get_facecolor()[0]
         assert (colour[2] > colour[0]) == (sign > 0)
+
+
+def test_the_end_card_shows_both_delays_and_the_time_lost(clip) -> None:
+    canvas = VideoCanvas(GRID, 1000, {"pressed": clip, "again": clip})
+    canvas.show_end()
+    curves = canvas.figure.axes[-1].lines
+    assert [curve.get_ydata()[-1] for curve in curves] == [clip.lost_s[-1, 1] / 3600] * 2
+    assert clip.lost_s[-1].tolist() == [300, pytest.approx(clip.frames[-1].lost_s, rel=0.1)]
+    texts = [text.get_text() for text in canvas.figure.texts]
+    assert any(f"pressed: delay {clip.delay_s:.1f} s" in text and f"again: delay {clip.delay_s:.1f} s" in text for text in texts)
+    assert "mean delay per vehicle to 05:00" in texts
+
+
+def test_an_empty_start_has_no_vehicles() -> None:
+    frames = record_clip(TASK, ControllerPolicy("fixed_time"), 1000, 0, 3).frames
+    assert [len(frame.vehicles) > 0 for frame in frames] == [False, True, True]
 
 
 def test_a_long_clip_has_a_bounded_number_of_frames() -> None:

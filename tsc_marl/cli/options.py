@@ -51,6 +51,9 @@ class EvaluateOptions:
         ),
     ] = None
     """Measure under these disturbances too; without names, under all files of `sim/disturbances/`."""
+    plots: tuple[str, ...] | None = None
+    """Draw time-space diagram, splits and cycles, queues and level of service of the first seed, as PNG, PDF and CSV. With names
+    of signals, the diagram follows the way past them; without, the busiest."""
     metrics: MetricNames = ()
     demand: Demand = field(default_factory=Demand)
     out: Path = Path("results")
@@ -174,7 +177,9 @@ class WatchOptions:
     timing_preset: str = "sumo-rl"
     """Signal timing: a file of configs/timing/."""
     quit_on_end: bool = False
-    """Close the window when the episode ends."""
+    """Close the window when the episode ends, without showing the result first."""
+    signal: str = ""
+    """Signal whose phases have a bar each beside the network; by default the first. In the window, select another's disc."""
 
 
 @dataclass(frozen=True)

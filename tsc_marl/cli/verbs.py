@@ -103,6 +103,7 @@ def evaluate(argv: list[str]) -> None:
     from tsc_marl.evaluation import session
     from tsc_marl.sim import disturbances
     from tsc_marl.tracking.policies import policy_labels
+    from tsc_marl.viz.engineering import corridor
 
     wanted = tuple(controllers.available()) if options.policy == ("classical",) else options.policy
     check_list("policy", wanted)
@@ -118,11 +119,14 @@ def evaluate(argv: list[str]) -> None:
     nets = session.networks(options.network)
     tasks, refused = try_each(nets, lambda net: open_task(net, options.timing_preset, options.demand, options.metrics))
     baseline = labels.get(options.baseline, options.baseline)
+    if options.plots:
+        for task in tasks.values():
+            corridor.along(task.scenario, task.net(), options.plots)
     if tasks:
         for net, error in refused.items():
             logger.warning(f"{net} is left out: {error}")
         place = (options.workers, options.cluster)
-        session.run(list(tasks.values()), wanted, options.eval_seeds, options.out, baseline, disturbed, *place)
+        session.run(list(tasks.values()), wanted, options.eval_seeds, options.out, baseline, disturbed, *place, options.plots)
     if refused:
         raise joined(refused, len(nets), "networks cannot be measured")
 

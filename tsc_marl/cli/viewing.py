@@ -22,7 +22,8 @@ def watch(argv: list[str]) -> None:
 
     task = open_task(options.network, options.timing_preset)
     check_seed(options.seed)
-    module.watch(task, find_policy(options.policy, task), options.seed, options.delay_ms, options.quit_on_end)
+    policy = find_policy(options.policy, task)
+    module.watch(task, policy, options.seed, options.delay_ms, options.quit_on_end, options.signal)
 
 
 def explain(argv: list[str]) -> None:

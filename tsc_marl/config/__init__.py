@@ -75,6 +75,8 @@ class ExperimentConfig:
     """SUMO seeds of the evaluation, 0 .. 999999; training uses the seeds above. None: no evaluation."""
     baselines: tuple[str, ...] = ("fixed_time", "max_pressure")
     """Classical controllers evaluated on the same seeds, and `pretrained`."""
+    plots: bool = False
+    """Draw the pictures for traffic engineers of the final policies and the baselines, where there is one network."""
     metrics: MetricNames = ()
     checkpoint_every: Count = 1
     """Iterations between two checkpoints, each of two groups of `episodes_per_update`."""

@@ -26,6 +26,7 @@ from tsc_marl.tracking import renames, sealed
 from tsc_marl.tracking.evaluation_file import Evaluation
 from tsc_marl.tracking.metric_names import metric_names
 from tsc_marl.tracking.registry import DELAY
+from tsc_marl.viz import traffic_files
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +38,7 @@ Results = dict[str, list[EpisodeMetrics]]
 
 def evaluate(
     pool: Pool, task: Task, policies: Mapping[str, Policy], seeds: Sequence[int], out: Path | None = None,
-    watch: Callable[[str, int, Exception | None], None] | None = None,
+    watch: Callable[[str, int, Exception | None], None] | None = None, trajectories: bool = False,
 ) -> Results:  # fmt: skip
     """Play every policy greedily on every SUMO seed, in parallel.
 
@@ -49,22 +50,17 @@ def evaluate(
         out: keep SUMO's own files in `out/<name>/`, as `file_name` writes the name.
         watch: called after each episode with policy, seed, and its error or None. Failed episodes are then left out of
             the results; without `watch`, an error is raised.
+        trajectories: keep those of the first seed too, for `viz.engineering.pictures`; needs `out`.
 
     Returns the metrics (`sim.metrics`) of each seed by policy, in the order of the seeds.
     """
     pairs = [(name, seed) for name in policies for seed in seeds]
     tasks = {name: policy.task_for(task) for name, policy in policies.items()}
-    jobs = [
-        Job(
-            i,
-            tasks[name],
-            policies[name],
-            seed,
-            out=out / file_name(name) if out is not None else None,
-            measure_approaches=True,
-        )
-        for i, (name, seed) in enumerate(pairs)
-    ]
+    jobs = []
+    for i, (name, seed) in enumerate(pairs):
+        folder = out / file_name(name) if out is not None else None
+        options = traffic_files.options(folder, seed) if folder is not None and trajectories and seed == seeds[0] else ()
+        jobs.append(Job(i, tasks[name], policies[name], seed, out=folder, measure_approaches=True, sumo_options=options))
     measured: dict[int, EpisodeMetrics] = {}
     for outcome in pool.run_with_failures(jobs):
         error = outcome.error if isinstance(outcome, Failure) else None

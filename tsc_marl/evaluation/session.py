@@ -18,8 +18,10 @@ from tsc_marl.rollout.task import Task
 from tsc_marl.sim import fingerprint, scenario
 from tsc_marl.sim.disturbances import find as find_disturbance
 from tsc_marl.tracking.policies import find_policy, policy_labels
+from tsc_marl.tracking.run_folder import PICTURES
 from tsc_marl.tracking.store import Tracker
 from tsc_marl.viz import delay_map
+from tsc_marl.viz.engineering import pictures
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +35,7 @@ def networks(names: Sequence[str]) -> list[str]:
 
 def run(
     tasks: Sequence[Task], names: Sequence[str], seeds: Sequence[int], out: Path, baseline: str,
-    disturbances: Sequence[str], workers: int | None = None, cluster: str | None = None,
+    disturbances: Sequence[str], workers: int | None = None, cluster: str | None = None, plots: Sequence[str] | None = None,
 ) -> None:  # fmt: skip
     """Evaluate policies on every task, then again under each disturbance.
 
@@ -46,6 +48,7 @@ def run(
         disturbances: names, as `sim.disturbances.find` takes them.
         workers: jobs that are played at once; None for one on each core, or on each slot of the cluster.
         cluster: address of a Ray cluster; None for this machine.
+        plots: draw the pictures of `viz.engineering` too, along a corridor of these signals, or none for the busiest.
 
     Raises:
         UserError: when the folder cannot be made, or the cluster cannot be used; at the end, when nothing could be measured on
@@ -54,7 +57,7 @@ def run(
     """
     make_folder(out)
     with open_pool(workers, cluster=cluster) as pool:
-        session = EvaluationSession(pool, seeds, out, baseline)
+        session = EvaluationSession(pool, seeds, out, baseline, plots)
         unmeasured: list[str] = []
         for task in tasks:
             policies = session.policies(names, task, alone=len(tasks) == 1)
@@ -82,10 +85,13 @@ class EvaluationSession:
         seeds: SUMO seeds.
         out: folder with a subfolder for each network.
         baseline: the controller that the others are compared with.
+        plots: signals of a corridor, none for the busiest; without, nothing but the map is drawn.
     """
 
-    def __init__(self, pool: Pool, seeds: Sequence[int], out: Path, baseline: str) -> None:
-        self.pool, self.seeds, self.out, self.baseline = pool, seeds, out, baseline
+    def __init__(
+        self, pool: Pool, seeds: Sequence[int], out: Path, baseline: str, plots: Sequence[str] | None = None
+    ) -> None:  # fmt: skip
+        self.pool, self.seeds, self.out, self.baseline, self.plots = pool, seeds, out, baseline, plots
         self.crashed = 0
         self.left_out: dict[str, list[str]] = defaultdict(list)
 
@@ -117,9 +123,20 @@ class EvaluationSession:
         console.show(tables.results_table(title, results, {}, self.baseline, task.metrics), minor)
         for note in notes.from_files(results, folder):
             logger.info(note)
-        _log(task, results, [folder / "metrics.json", folder / "metrics.csv", picture])
+        plots = self._draw(task, policies, results, folder)
+        _log(task, results, [folder / "metrics.json", folder / "metrics.csv", picture], plots)
         logger.info(f"metrics: {folder}/metrics.json and .csv, from {folder}/<controller>/tripinfo_<seed>.xml; map: {picture}\n")
         return results
+
+    def _draw(self, task: Task, policies: Mapping[str, Policy], results: Results, folder: Path) -> list[Path]:
+        """Draw the engineers' pictures of the policies that were measured on the first seed, if they are wanted."""
+        first = self.seeds[0]
+        played = {name: policies[name].name for name in results if any(episode.seed == first for episode in results[name])}
+        if self.plots is None or not played:
+            return []
+        files = pictures.draw(folder, task, folder, played, first, self.baseline, self.plots)
+        logger.info(f"plots: {folder}/{{{','.join(pictures.NAMES)}}}, .png and .pdf; their numbers: .csv")
+        return files
 
     def stress(self, task: Task, policies: Mapping[str, Policy], undisturbed: Results, disturbances: Sequence[str]) -> None:
         """Measure policies under disturbances and print a table; SUMO's own detectors can only fail for good."""
@@ -160,16 +177,17 @@ class EvaluationSession:
                     last = str(error).strip().splitlines()[-1]
                     logger.warning(f"{task.network}: the episode of {name} with seed {seed} failed: {last}; the others go on")
 
-            return evaluate(self.pool, task, policies, self.seeds, out, watch)
+            return evaluate(self.pool, task, policies, self.seeds, out, watch, trajectories=self.plots is not None)
 
 
-def _log(task: Task, results: Results, files: Sequence[Path]) -> None:
+def _log(task: Task, results: Results, files: Sequence[Path], plots: Sequence[Path]) -> None:
     """Keep the evaluation as a run of the network's experiment."""
     tracker = Tracker(task.network)
     tags = {"kind": "evaluation", "network": task.network} | fingerprint.tags(task.scenario)
+    tags |= {PICTURES: ", ".join(results)} if plots else {}
     run = tracker.start(f"evaluation of {', '.join(results)}", tags, {})
     tracker.log(run, comparison_metrics(results, task.metrics), 0)
     tracker.describe(run, tables.markdown(results, task.metrics))
-    for path in files:
+    for path in (*files, *plots):
         tracker.artifact(run, path)
     tracker.end(run, "FINISHED")

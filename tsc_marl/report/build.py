@@ -1,5 +1,6 @@
 """The report: reading, drawing, writing and logging."""
 
+import base64
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,10 +22,17 @@ from tsc_marl.report.style import SeriesStyle, series_styles
 from tsc_marl.report.verdict import verdicts
 from tsc_marl.sim import seeds
 from tsc_marl.tracking.store import Tracker, versions
+from tsc_marl.viz.engineering.sheet import DPI
 
 log = logging.getLogger(__name__)
 
 TEMPLATE = "page.html"
+PICTURE_TITLES = {
+    "time_space": "Time-space diagram: vehicles along the busiest corridor, reds at its stop lines, green bands",
+    "splits": "Share of green of each phase, and cycle lengths, of each signal",
+    "queues": "Vehicles that halt or wait to enter, on the approaches with the longest queues",
+    "level_of_service": "Control delay and level of service of signals and approaches",
+}
 PLOT_OPTIONS = {"displaylogo": False, "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"]}
 
 
@@ -85,8 +93,9 @@ def _section(results: NetworkResults, styles: Mapping[str, SeriesStyle]) -> Sect
 def text(sections: Sequence[Section], command: str) -> str:
     """Return the page: one HTML file that needs no other file and no network."""
     loader = jinja2.PackageLoader("tsc_marl.report", ".")
-    template = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True).get_template(TEMPLATE)
-    return template.render(
+    templates = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    templates.filters["inches"] = lambda png: int.from_bytes(png[16:20]) / DPI  # the width in the header of the file
+    return templates.get_template(TEMPLATE).render(
         sections=sections,
         command=command,
         made=f"{datetime.now():%Y-%m-%d %H:%M}",
@@ -98,6 +107,8 @@ def text(sections: Sequence[Section], command: str) -> str:
         train_seeds=seeds.TRAIN_SEEDS,
         threshold_controller=compare.THRESHOLD_CONTROLLER,
         caveats=summaries.caveats,
+        picture_titles=PICTURE_TITLES,
+        base64=lambda content: base64.b64encode(content).decode(),
     )
 
 

@@ -1,18 +1,24 @@
 """Data of one network for the report: the comparison, and the metrics that were logged of each signal."""
 
+import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from tsc_marl.analysis import summaries
 from tsc_marl.analysis.compare import Comparison, Training
 from tsc_marl.analysis.summaries import Summary
+from tsc_marl.errors import UserError
 from tsc_marl.sim import road_network, scenario
 from tsc_marl.tracking.curves import CHECKSUM, OF_SIGNAL, SIGNALS, Curves
 from tsc_marl.tracking.metric_names import metric_names
+from tsc_marl.tracking.run_folder import PICTURES
 from tsc_marl.tracking.stored_runs import StoredRuns
+from tsc_marl.viz.engineering import pictures
 from tsc_marl.viz.signal_maps import CREDIT, REWARD
+
+logger = logging.getLogger(__name__)
 
 LAST = 0.1
 """Share of training over which the local rewards are averaged."""
@@ -46,6 +52,10 @@ class NetworkResults:
     """Summary by group, best delay first."""
     signals: dict[str, SignalSeries]
     """Metrics of the signals by group."""
+    pictures: Mapping[str, bytes] = field(default_factory=dict)
+    """PNG of each of the engineers' pictures of the newest evaluation that has them, by the name of its file."""
+    pictured: str = ""
+    """Policies on the pictures."""
 
     @property
     def network(self) -> str:
@@ -84,7 +94,19 @@ def read(comparison: Comparison, reference: str | None) -> NetworkResults:
     reference = comparison.reference(reference)
     store, names = StoredRuns(comparison.network), _agent_metrics(comparison.network)
     signals = {name: _signals(store, trainings, names) for name, trainings in comparison.groups.items()}
-    return NetworkResults(comparison, reference, summaries.summarise(comparison, reference), signals)
+    return NetworkResults(comparison, reference, summaries.summarise(comparison, reference), signals, *_pictures(store))
+
+
+def _pictures(store: StoredRuns) -> tuple[dict[str, bytes], str]:
+    """Return the newest pictures by name, and whose they are."""
+    if (run := store.newest_with_pictures()) is None:
+        return {}, ""
+    try:
+        files = {name: store.download(run.info.run_id, f"{name}.png", run.info.artifact_uri) for name in pictures.NAMES}
+        return {name: path.read_bytes() for name, path in files.items()}, run.data.tags[PICTURES]
+    except UserError as error:
+        logger.warning(f"the report goes without engineers' pictures: {error}")
+        return {}, ""
 
 
 def band(trainings: Sequence[Training], axis: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

@@ -61,7 +61,8 @@ def _start(env: TrafficEnv, job: Job) -> Driver:
     """Start the job's episode and play the rollouts before the job, just as they were played."""
     generator = torch.Generator().manual_seed(job.explore_seed) if job.explore_seed is not None else None
     first, *later = (*job.previous_policies, job.policy)
-    driver = first.start(env, job.sumo_seed, generator, out=job.out, detail=job.measure_approaches)
+    options = {"out": job.out, "detail": job.measure_approaches, "extra_options": job.sumo_options}
+    driver = first.start(env, job.sumo_seed, generator, **options)
     for policy, length in zip(later, job.lengths(env.horizon), strict=False):
         collect_rollout(env, driver, length)
         _follow(driver, policy)

@@ -157,6 +157,16 @@ def binary(name: str) -> str:
     return path
 
 
+def check_display() -> None:
+    """Refuse to open a window where there is no display.
+
+    Raises:
+        UserError: then.
+    """
+    if not os.environ.get("DISPLAY") and sys.platform.startswith("linux"):
+        raise UserError("no display (DISPLAY is not set); `watch` needs one: use a desktop session, ssh -X or xvfb-run")
+
+
 def window_closed_error() -> type[Exception]:
     """Return the kind of error that any call raises after sumo-gui's window was closed."""
     import traci
@@ -221,9 +231,7 @@ class Engine:
         return libsumo
 
     def _start_gui(self, options: Sequence[str]) -> Any:
-        display = os.environ.get("DISPLAY")
-        if not display and sys.platform.startswith("linux"):
-            raise UserError("no display (DISPLAY is not set); `watch` needs one: use a desktop session, ssh -X or xvfb-run")
+        check_display()
         import traci
         from sumolib.miscutils import getFreeSocketPort
 
@@ -237,6 +245,7 @@ class Engine:
             process.kill()
             if reason := messages.last_error(self._log):
                 raise UserError(f"{self._name}: sumo-gui refused to start: {reason}") from None
+            display = os.environ.get("DISPLAY")
             raise UserError(f"sumo-gui did not start on display {display} ({error}); can that display be reached?") from None
         except BaseException:
             process.kill()

@@ -9,6 +9,8 @@ CHECKPOINT = "checkpoint.pt"
 """File of a training's newest state, also as an artifact in the tracking store."""
 EVALUATION = "evaluation.json"
 """File with the metrics of every evaluation episode, over several networks their means; also an artifact in the store."""
+PICTURES = "pictures"
+"""Tag of a run with the engineers' pictures of an evaluation: whose they are."""
 SNAPSHOTS = "snapshots"
 """Folder of a training's earlier policies, `<episodes played>.pt`."""
 

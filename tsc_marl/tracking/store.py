@@ -173,7 +173,11 @@ class Tracker(StoredRuns):
 
     def describe(self, run_id: str, markdown: str) -> None:
         """Set the description of a run in the UI, in Markdown."""
-        self._write(lambda: self._client.set_tag(run_id, "mlflow.note.content", markdown))
+        self.tag(run_id, "mlflow.note.content", markdown)
+
+    def tag(self, run_id: str, key: str, value: str) -> None:
+        """Set a tag of a run."""
+        self._write(lambda: self._client.set_tag(run_id, key, value))
 
     def end(self, run_id: str, status: str, end_ms: int | None = None) -> None:
         """Close a run as FINISHED, FAILED or KILLED, after all earlier writes; it ends now, or at a time [ms] before."""

@@ -15,7 +15,7 @@ from tsc_marl.tracking.connection import PatientClient, check_artifact_uri, conn
 from tsc_marl.tracking.evaluation_file import Evaluation
 from tsc_marl.tracking.leftovers import end_dead_runs, process_tags
 from tsc_marl.tracking.metric_names import metric_names
-from tsc_marl.tracking.run_folder import EVALUATION
+from tsc_marl.tracking.run_folder import EVALUATION, PICTURES
 
 IMPORTED = "imported"
 """Tag of imported trainings; they have no checkpoint here."""
@@ -83,6 +83,10 @@ class StoredRuns:
         """Return the runs of the commands that started trainings, by their ids; deleted ones too: trainings may remain."""
         runs = self._search("tags.kind = 'comparison'", run_view_type=self._entities.ViewType.ALL)
         return {run.info.run_id: run for run in runs}
+
+    def newest_with_pictures(self) -> Any | None:
+        """Return the newest run that has the engineers' pictures of an evaluation; None where there is none."""
+        return next(iter(self._search(f"status = 'FINISHED' and tags.{PICTURES} != ''")), None)
 
     def _search(self, wanted: str, **options: Any) -> list[Any]:
         runs, token = [], None

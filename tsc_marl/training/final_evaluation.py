@@ -21,6 +21,7 @@ from tsc_marl.evaluation.evaluate import (
     mean_over,
     write_results,
 )
+from tsc_marl.paths import temporary_folder
 from tsc_marl.rollout.policies import ControllerPolicy, Policy
 from tsc_marl.rollout.pool import Pool
 from tsc_marl.rollout.task import Task
@@ -30,11 +31,12 @@ from tsc_marl.sim.scenario import typed
 from tsc_marl.tracking import curves, pages
 from tsc_marl.tracking.policies import find_policy
 from tsc_marl.tracking.registry import DELAY, NEWEST, SCHEME, model_name
-from tsc_marl.tracking.run_folder import RunFolder, TrainingFolder
+from tsc_marl.tracking.run_folder import PICTURES, RunFolder, TrainingFolder
 from tsc_marl.tracking.store import Tracker
 from tsc_marl.training.iteration import OF_NETWORK
 from tsc_marl.training.run import TrainingRun
 from tsc_marl.viz import learning_curve, signal_maps
+from tsc_marl.viz.engineering import pictures
 
 logger = logging.getLogger(__name__)
 MOST = 8
@@ -56,8 +58,11 @@ def evaluate_and_report(pool: Pool, tracker: Tracker, trainings: list[TrainingRu
         _log_evaluation(tracker, run, by_network, baseline_delays)
     histories, title = {run.label: run.history for run in trainings}, f"{experiment.network_name}: {', '.join(experiment.algos)}"
     learning_curve.draw(folder.learning_curve, histories, baseline_delays, title)
-    for path in (*files, folder.learning_curve):
+    pictured = _draw(pool, trainings, results, folder) if experiment.plots and len(by_network) == 1 else []
+    for path in (*files, folder.learning_curve, *pictured):
         tracker.artifact(parent, path)
+    if pictured:
+        tracker.tag(parent, PICTURES, ", ".join(results))
     tracker.log(parent, comparison_metrics(results, experiment.metrics, [run.label for run in trainings]), 0)
     answer = _answer(tracker, trainings, results, pages.picture(parent, folder.learning_curve.name))
     tracker.describe(parent, f"{answer}\n\n{_markdown(by_network, experiment)}")
@@ -65,6 +70,17 @@ def evaluate_and_report(pool: Pool, tracker: Tracker, trainings: list[TrainingRu
     for note in notes.from_metrics(results):
         logger.info(note)
     logger.info(_next_commands(experiment, folder))
+
+
+def _draw(pool: Pool, trainings: Sequence[TrainingRun], results: Results, folder: RunFolder) -> list[Path]:
+    """Draw the engineers' pictures of an episode with the first seed, which all policies play again."""
+    (task,), seeds = trainings[0].experiment.eval_tasks(), trainings[0].experiment.eval_seeds
+    trained = {run.label: run.policy() for run in trainings}
+    policies = {name: trained.get(name) or find_policy(name, task) for name in results}
+    with temporary_folder() as files:
+        evaluate(pool, task, policies, seeds[:1], Path(files), trajectories=True)
+        algorithms = {name: policy.name for name, policy in policies.items()}
+        return pictures.draw(folder.path, task, Path(files), algorithms, seeds[0], "fixed_time")
 
 
 def keep_without_evaluation(tracker: Tracker, trainings: Sequence[TrainingRun]) -> None:

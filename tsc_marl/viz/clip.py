@@ -11,6 +11,7 @@ from tsc_marl.rollout.types import Policy, Task
 from tsc_marl.sim import route_files
 from tsc_marl.sim.engine import HALTING_MS
 from tsc_marl.sim.rewards.delay import DelayReward
+from tsc_marl.viz import lights
 from tsc_marl.viz.phase_values import PolicyRunner, ValueLegend
 
 MOST_FRAMES = 240
@@ -47,6 +48,12 @@ class Clip:
     frames: list[Frame]
     legend: ValueLegend | None
     """Legend of the frames' `values`; None for a policy without values."""
+    algorithm: str
+    """Algorithm or controller of the policy."""
+    lost_s: np.ndarray
+    """[D, 2] at each decision from the start of the window: second, time lost by all vehicles until then [veh s]."""
+    delay_s: float
+    """Delay of the episode to the end of the clip, as in `sim.metrics`."""
 
 
 def record_clip(task: Task, policy: Policy, seed: int, from_s: int, to_s: int) -> Clip:
@@ -55,7 +62,7 @@ def record_clip(task: Task, policy: Policy, seed: int, from_s: int, to_s: int) -
         out, begin_s = Path(folder), env.scenario.begin_s
         traces = {
             "--fcd-output": str(out / "traces.xml"), "--fcd-output.attributes": "x,y,angle,speed",
-            "--device.fcd.begin": str(begin_s + from_s),
+            "--device.fcd.begin": str(begin_s + max(0, from_s - 1)),
         }  # fmt: skip
         runner = PolicyRunner(env, policy, seed, out=out, extra_options=[word for pair in traces.items() for word in pair])
         reward, decisions, lost_s = DelayReward(env.episode.context), [], 0.0
@@ -64,31 +71,33 @@ def record_clip(task: Task, policy: Policy, seed: int, from_s: int, to_s: int) -
             decisions.append((runner.values, len(env.engine.api.simulation.getPendingVehicles()), lost_s))
             env.step(chosen)
             lost_s -= float(reward(env.vehicles).sum())
-        env.close()
+        delay_s = env.metrics()["delay"]
         seconds = range(from_s, to_s, -(-(to_s - from_s) // MOST_FRAMES))
-        vehicles, states = _traces(out / "traces.xml"), _states(out / f"tls_{seed}.xml")
+        vehicles = _traces(out / "traces.xml", begin_s)
+        shown = [
+            (light.states, light.at(np.array(seconds))) for light in lights.read(out / f"tls_{seed}.xml", env.names, begin_s)
+        ]
         frames = [
             Frame(
-                second, vehicles[begin_s + second], tuple(states[begin_s + second][name] for name in env.names),
+                second, vehicles.get(second, np.empty((0, 4))), tuple(states[at[i]] for states, at in shown),
                 *decisions[second // task.timing.decision_s],
             )
-            for second in seconds
+            for i, second in enumerate(seconds)
         ]  # fmt: skip
-    return Clip(frames, runner.legend)
+    lost = [lost for _, _, lost in decisions] + [lost_s]
+    times = np.minimum(np.arange(len(lost)) * task.timing.decision_s, env.now - begin_s)
+    return Clip(frames, runner.legend, policy.name, np.column_stack([times, lost]), delay_s)
 
 
-def _traces(path: Path) -> dict[int, np.ndarray]:
-    """Return the vehicles of each second, [M, 4], from SUMO's floating car data."""
+def _traces(path: Path, begin_s: int) -> dict[int, np.ndarray]:
+    """Return the vehicles [M, 4] by the second from the start of the window, from SUMO's floating car data.
+
+    SUMO names a step by its begin; the vehicles are where its end finds them. Before the first step there are none.
+    """
     keys = ("x", "y", "angle", "speed")
     return {
-        int(float(step.get("time", ""))): np.array([[float(v.get(key, "")) for key in keys] for v in step]).reshape(-1, 4)
+        round(float(step.get("time", "")) - begin_s) + 1: np.array(
+            [[float(v.get(key, "")) for key in keys] for v in step]
+        ).reshape(-1, 4)
         for step in route_files.elements(path)
     }
-
-
-def _states(path: Path) -> dict[int, dict[str, str]]:
-    """Return the state of each signal in each second, from SUMO's log."""
-    states: dict[int, dict[str, str]] = {}
-    for element in route_files.elements(path):
-        states.setdefault(int(float(element.get("time", ""))), {})[element.get("id", "")] = element.get("state", "")
-    return states

@@ -1,9 +1,16 @@
-"""Figures of matplotlib that need no display and leave the state of pyplot, and its backend, as they are."""
+"""Figures of matplotlib that need no display and leave pyplot and its backend as they are; the lines of policies in them."""
 
+import itertools
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
+
+from tsc_marl.tracking.colours import of_algorithms
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+GREYS = ("#000000", "#8a8a8a", "#5a5a5a", "#b5b5b5")
+DASHES = ("-", "--", ":", "-.")
 
 
 def new_figure(**options: Any) -> "Figure":
@@ -28,3 +35,19 @@ def new_figure(**options: Any) -> "Figure":
     figure = PlainTextFigure(**options)
     FigureCanvasAgg(figure)
     return figure
+
+
+def line_styles(algorithms: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """Return the line of each policy: the colour of its algorithm, grey for controllers; dashes where that would repeat.
+
+    Args:
+        algorithms: by the name of the policy, that of its algorithm or controller.
+    """
+    trained, greys = of_algorithms(), itertools.cycle(GREYS)
+    colours = {name: trained.get(algorithm) or next(greys) for name, algorithm in algorithms.items()}
+    used: dict[str, int] = {}
+    styles = {}
+    for name, colour in colours.items():
+        styles[name] = {"color": colour, "linestyle": DASHES[used.get(colour, 0) % len(DASHES)]}
+        used[colour] = used.get(colour, 0) + 1
+    return styles

@@ -13,7 +13,8 @@ from tsc_marl.viz.video_canvas import VideoCanvas
 
 log = logging.getLogger(__name__)
 
-FPS = 10
+FPS, END_S = 10, 4
+"""Frames a second, and seconds of the card at the end."""
 WRITERS = {".gif": "pillow", ".mp4": "ffmpeg"}
 
 
@@ -56,7 +57,7 @@ def write(task: Task, policies: Mapping[str, Policy], seed: int, from_s: int, to
     frames = len(next(iter(clips.values())).frames)
     log.info("drawing %d frames", frames)
     draw(out, task, seed, clips)
-    log.info("video: %s (%.1f MB, %.0f s)", out, out.stat().st_size / 1e6, frames / FPS)
+    log.info("video: %s (%.1f MB, %.0f s)", out, out.stat().st_size / 1e6, frames / FPS + END_S)
 
 
 def draw(out: Path, task: Task, seed: int, clips: Mapping[str, Clip]) -> None:
@@ -68,4 +69,7 @@ def draw(out: Path, task: Task, seed: int, clips: Mapping[str, Clip]) -> None:
     with writer.saving(canvas.figure, str(out), canvas.figure.dpi):
         for i in range(len(next(iter(clips.values())).frames)):
             canvas.show(i)
+            writer.grab_frame()
+        canvas.show_end()
+        for _ in range(END_S * FPS):
             writer.grab_frame()

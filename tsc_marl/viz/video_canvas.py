@@ -11,7 +11,7 @@ from tsc_marl.sim import scenario as scenarios
 from tsc_marl.viz import phase_values
 from tsc_marl.viz.clip import Clip, Frame
 from tsc_marl.viz.movement_paths import MovementPath, movement_paths
-from tsc_marl.viz.plotting import new_figure
+from tsc_marl.viz.plotting import line_styles, new_figure
 
 DPI = 100
 PANEL = 620
@@ -66,6 +66,40 @@ class VideoCanvas:
             panel.show(i)
         minutes, seconds = divmod(self._panels[0].clip.frames[i].second, 60)
         self._title.set_text(f"{self._heading}, {minutes:02d}:{seconds:02d} after the start")
+
+    def show_end(self) -> None:
+        """Cover the maps with the result: the delay of each policy, and the time lost by all vehicles over the episode."""
+        cover = self.figure.add_axes((0, 0, 1, 1), zorder=10)
+        cover.set(xticks=[], yticks=[], facecolor="white")
+        cover.spines[:].set_visible(False)
+        width = self.figure.get_figwidth() * DPI
+        axis = self.figure.add_axes((90 / width, 0.16, 1 - 250 / width, 0.58), zorder=11)
+        to_s, names = 0.0, {panel.name: panel.clip.algorithm for panel in self._panels}
+        for panel, style in zip(self._panels, line_styles(names).values(), strict=True):
+            second, lost_s = panel.clip.lost_s.T
+            axis.plot(second / 60, lost_s / 3600, linewidth=2.5, **style)
+            to_s = second[-1]
+        axis.set(xlim=(0, to_s / 60), ylim=(0, None))
+        axis.set_xlabel("time from the start of the window [min]", fontsize=11)
+        axis.set_ylabel("time lost by all vehicles [vehicle-hours]", fontsize=11)
+        axis.spines[["top", "right"]].set_visible(False)
+        self._name_ends(axis, list(line_styles(names).values()))
+        self.figure.text(0.5, 0.93, self._heading, ha="center", fontsize=13, zorder=12)
+        delays = "     ".join(f"{panel.name}: delay {panel.clip.delay_s:.1f} s" for panel in self._panels)
+        until = f"mean delay per vehicle to {int(to_s) // 60:02d}:{int(to_s) % 60:02d}"
+        self.figure.text(0.5, 0.85, delays, ha="center", fontsize=16, fontweight="bold", zorder=12)
+        self.figure.text(0.5, 0.79, until, ha="center", fontsize=10, color="0.35", zorder=12)
+
+    def _name_ends(self, axis: Any, styles: list[dict[str, Any]]) -> None:
+        """Write the name of each policy at the end of its line; two that end together stand one above the other."""
+        ends = [float(panel.clip.lost_s[-1, 1]) / 3600 for panel in self._panels]
+        least, place = 0.07 * axis.get_ylim()[1], -np.inf
+        for i in np.argsort(ends):
+            place = max(ends[i], place + least)
+            axis.annotate(
+                f"{self._panels[i].name}\n{ends[i]:.1f} h", (1.01, place), xycoords=("axes fraction", "data"), va="center",
+                fontsize=10, color=styles[i]["color"],
+            )  # fmt: skip
 
     def _movements(self) -> list[list[MovementPath]]:
         def shape(lane: str) -> Any:
@@ -124,7 +158,7 @@ class _ControllerPanel:
     def __init__(self, axis: Any, name: str, clip: Clip, signals: Any, movements: list[list[MovementPath]], pixel: float) -> None:
         from matplotlib.collections import LineCollection
 
-        self.clip, self._pixel, self._movements = clip, pixel, movements
+        self.name, self.clip, self._pixel, self._movements = name, clip, pixel, movements
         self._middle, self._reach = value_scale(clip)
         axis.set_title(name, fontsize=12, fontweight="bold", pad=22)
         self._count = axis.text(0.5, 1.01, "", transform=axis.transAxes, ha="center", va="bottom", fontsize=10)

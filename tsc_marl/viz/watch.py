@@ -1,18 +1,24 @@
-"""One episode in sumo-gui, driven by a policy, with the value of its phase at each signal."""
+"""One episode in sumo-gui, driven by a policy, with its numbers at the signals, and its delay beside that of fixed time."""
 
 import logging
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 
+from tsc_marl import console
+from tsc_marl.errors import UserError, unknown
 from tsc_marl.paths import temporary_folder
+from tsc_marl.rollout.policies import ControllerPolicy
 from tsc_marl.rollout.types import Policy, Task
-from tsc_marl.sim.engine import window_closed_error
+from tsc_marl.sim.engine import check_display, window_closed_error
 from tsc_marl.sim.env import TrafficEnv
-from tsc_marl.viz import phase_values
+from tsc_marl.viz import phase_values, running_figures
 from tsc_marl.viz.movement_paths import MovementPath, movement_paths
+from tsc_marl.viz.running_figures import Figures, RunningFigures
+from tsc_marl.viz.watch_panel import RIM, UNMARKED, WIDTH, Panel
 
 log = logging.getLogger(__name__)
 
@@ -20,7 +26,13 @@ VIEW = """<viewsettings>
   <scheme name="tsc_marl">
     <background backgroundColor="235,238,240"/>
     <edges widthExaggeration="{wide}"/>
-    <vehicles vehicleQuality="2" vehicle_minSize="1" vehicle_exaggeration="{large}"/>
+    <vehicles vehicleMode="10" vehicleQuality="2" vehicle_minSize="1" vehicle_exaggeration="{large}">
+      <colorScheme name="by waiting time" interpolated="1">
+        <entry color="0,114,178" threshold="0"/>
+        <entry color="230,159,0" threshold="30"/>
+        <entry color="160,20,20" threshold="90"/>
+      </colorScheme>
+    </vehicles>
     <pois poiType_show="1" poiType_size="55" poiType_color="20,20,20" poiType_bgColor="235,238,240,210" poiType_constantSize="1"/>
   </scheme>
   <delay value="{delay_ms}"/>
@@ -31,45 +43,54 @@ VIEW = """<viewsettings>
 CLEAR_M = 250.0
 """A network up to this extent is drawn to scale."""
 WINDOW = (1280, 900)
-FREE, LEGEND = (1200, 540), 130
+FREE, LEGEND = (1200 - WIDTH, 540), 150
 """Pixels of the window for the network, and of the legend's height below it."""
 VIEW_ID = "View #0"
-RIM, SERVED, UNSEEN = (90, 90, 90, 255), (0, 230, 120, 255), (0, 0, 0, 0)
+SERVED, UNSEEN = (0, 230, 120, 255), (0, 0, 0, 0)
+BASELINE, RESULT_S = "fixed_time", 15
+"""Controller whose figures stand beside those of the policy; how long the window shows the result [s]."""
 SWATCHES = (-1.0, -0.5, 0.0, 0.5, 1.0)
 """Positions on the scale of colours that the legend shows, -1 for the lowest and 1 for the highest."""
 
 
-def watch(task: Task, policy: Policy, seed: int, delay_ms: int, quit_on_end: bool = False) -> dict[str, float] | None:
-    """Open sumo-gui and drive one episode in it.
+def watch(
+    task: Task, policy: Policy, seed: int, delay_ms: int, quit_on_end: bool = False, signal: str = ""
+) -> dict[str, float] | None:  # fmt: skip
+    """Open sumo-gui and drive one episode in it; fixed time plays the same seed first, without a window.
 
     Args:
         task: network and timing.
         policy: the policy, with all its weights.
         seed: SUMO seed.
         delay_ms: real milliseconds for one simulated second.
-        quit_on_end: close the window at the end of the window of time.
+        quit_on_end: close the window at the end of the window of time, without showing the result first.
+        signal: the signal whose phases have a bar each; the first by default.
 
     Returns the metrics of the episode (`sim.metrics`); None when the window was closed before the end.
 
     Raises:
-        UserError: when there is no display, or the weights do not fit the network.
+        UserError: when there is no display, the signal is not there, or the weights do not fit the network.
     """
+    chosen_signal = _number_of(task, signal)
+    check_display()
+    beside = _baseline(task, policy, seed)
     with temporary_folder() as folder, closing(policy.task_for(task).env()) as env:
         settings = Path(folder) / "view.xml"
         wide = exaggeration(env)
         settings.write_text(VIEW.format(delay_ms=delay_ms, wide=wide, large=1.5 * wide), encoding="utf-8")
         size = ",".join(map(str, WINDOW))
-        options = ["--start", "--gui-settings-file", str(settings), "--window-size", size, "--window-pos", "0,0"]
+        options = ["--start", "--quit-on-end", "--gui-settings-file", str(settings), "--window-size", size, "--window-pos", "0,0"]
         try:
-            runner = phase_values.PolicyRunner(env, policy, seed, gui=[*options, *(["--quit-on-end"] if quit_on_end else [])])
+            runner = phase_values.PolicyRunner(env, policy, seed, gui=options)
             log.info("%s drives %s, seed %d, in sumo-gui; close its window to stop", policy.name, task.network, seed)
-            overlay, done = Overlay(env, runner, policy.name), False
+            overlay = Overlay(env, runner, policy.name, chosen_signal)
             for line in overlay.legend:
                 log.info(line)
-            while not done:
-                chosen = runner.choose()
-                overlay.update(chosen)
-                _, done = env.step(chosen)
+            for figures in _drive(env, runner, overlay):
+                overlay.panel.show_figures(figures, next(beside, None), env.now - env.scenario.begin_s)
+            if not quit_on_end:
+                overlay.panel.show_end()
+                time.sleep(RESULT_S)
             metrics = env.metrics()
         except KeyboardInterrupt:
             env.engine.kill_window()
@@ -82,6 +103,36 @@ def watch(task: Task, policy: Policy, seed: int, delay_ms: int, quit_on_end: boo
         metrics["delay"], metrics["arrived"], metrics["scheduled"], metrics["never_inserted"],
     )  # fmt: skip
     return metrics
+
+
+def _drive(env: TrafficEnv, runner: phase_values.PolicyRunner, overlay: "Overlay") -> Iterator[Figures]:
+    """Play the episode; yield the figures after each decision."""
+    running, done = RunningFigures(env), False
+    while not done:
+        chosen = runner.choose()
+        overlay.update(chosen)
+        _, done = env.step(chosen)
+        yield running.after_step()
+
+
+def _number_of(task: Task, signal: str) -> int:
+    names = [signal.name for signal in task.net().signals]
+    if signal and signal not in names:
+        raise unknown("signal", signal, names)
+    return names.index(signal) if signal else 0
+
+
+def _baseline(task: Task, policy: Policy, seed: int) -> Iterator[Figures]:
+    """Play fixed time on the same seed; nothing where the policy is fixed time itself, or where that cannot play."""
+    if policy.name == BASELINE:
+        return iter(())
+    decisions = -(-task.scenario.duration_s // task.timing.decision_s)
+    try:
+        with console.progress(f"{BASELINE} on seed {seed}, to compare", decisions, unit="decision") as progress:
+            return iter(running_figures.play(task, ControllerPolicy(BASELINE), seed, progress.advance))
+    except UserError as error:
+        log.info("%s is left out: %s", BASELINE, error)
+        return iter(())
 
 
 def exaggeration(env: TrafficEnv) -> float:
@@ -98,17 +149,22 @@ class Overlay:
         env: a running episode in sumo-gui.
         runner: the policy that drives the episode.
         name: name of the policy.
+        explained: number of the signal that the panel shows first.
+
+    Attributes:
+        panel: running figures, and the numbers of one signal's phases.
     """
 
-    def __init__(self, env: TrafficEnv, runner: phase_values.PolicyRunner, name: str) -> None:
+    def __init__(self, env: TrafficEnv, runner: phase_values.PolicyRunner, name: str, explained: int = 0) -> None:
         self._env, self._runner, self._api = env, runner, env.engine.api
         self._shown: list[np.ndarray] = []
         self.legend = [f"{name} at each signal: lines are movements with green; the number is the phase, counted from 0"]
         if runner.legend is None:
-            self.legend.append("no colours: this policy has no values of its phases")
+            self.legend.append("grey discs: no critic values this policy's phases; the bars show what it decides by")
         else:
             shown = "colour, and number behind the colon" if runner.legend.local else "colour, the same at all"
             self.legend.append(f"{shown}: {runner.legend.title}")
+        self.legend.append("vehicles: blue moves, orange has waited 30 s, red 90 s; pink rim: the signal with the bars")
         low, high = self._api.simulation.getNetBoundary()
         sizes = [(top - bottom) / pixels for bottom, top, pixels in zip(low, high, FREE, strict=True)]
         self._pixel = max(sizes)
@@ -119,7 +175,10 @@ class Overlay:
         self._served: set[str] = set()
         self._draw_legend((low[0] + high[0]) / 2, low[1])
         margin, bottom = 20 * self._pixel, LEGEND * self._pixel
-        self._api.gui.setBoundary(VIEW_ID, low[0] - margin, low[1] - bottom, high[0] + margin, high[1] + margin)
+        corner = (high[0] + margin, high[1])
+        self.panel = Panel(env, runner, name, self._pixel, corner, BASELINE, explained)
+        right = high[0] + margin + WIDTH * self._pixel
+        self._api.gui.setBoundary(VIEW_ID, low[0] - margin, low[1] - bottom, right, high[1] + margin)
 
     def update(self, chosen: np.ndarray) -> None:
         """Show the phases [N] that are chosen now, and their values."""
@@ -140,6 +199,7 @@ class Overlay:
                 self._api.polygon.setColor(signal, (*colour.tolist(), 255))
         for signal, text in zip(self._env.names, texts, strict=True):
             self._api.poi.setType(signal, text)
+        self.panel.update(chosen, states)
 
     def _serve(self, served: Sequence[MovementPath]) -> None:
         """Draw these movements and no others."""
@@ -157,7 +217,7 @@ class Overlay:
             self._text(f"legend line {i}", x, top - (30 + 24 * i) * pixel, line)
         if legend is None:
             return
-        y = top - 90 * pixel
+        y = top - 112 * pixel
         for share, colour in zip(SWATCHES, phase_values.colours(np.array(SWATCHES), 0.0, 1.0), strict=True):
             self._disc(f"legend {share}", x + 150 * pixel * share, y, 12 * pixel, (*colour.tolist(), 255))
             self._text(f"legend {share}", x + 150 * pixel * share, y - 26 * pixel)
@@ -169,7 +229,7 @@ class Overlay:
     ) -> None:
         """Draw a disc with a rim below the roads."""
         angles = np.linspace(0, 2 * np.pi, 33)
-        for suffix, size, shade, layer in ((" rim", 1.1 * radius, RIM, -2), ("", radius, colour, -1)):
+        for suffix, size, shade, layer in ((RIM, 1.2 * radius, UNMARKED, 4), ("", radius, colour, 5)):
             shape = list(zip(x + size * np.cos(angles), y + size * np.sin(angles), strict=True))
             self._api.polygon.add(name + suffix, shape, shade, fill=True, layer=layer)
 

@@ -37,13 +37,13 @@ def connected(address: str) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    found = _resolved(address)
-    _check_answers(found)
+    resolved = _resolved(address)
+    _check_answers(resolved)
     try:
         with _own_signals():
-            ray.init(found, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
+            ray.init(resolved, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
     except (ConnectionError, RuntimeError, ValueError) as error:
-        raise UserError(f"cluster {found}: {' '.join(str(error).split())}") from None
+        raise UserError(f"cluster {resolved}: {' '.join(str(error).split())}") from None
     try:
         yield
     finally:

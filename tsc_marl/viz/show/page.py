@@ -17,7 +17,7 @@ from tsc_marl.errors import UserError
 from tsc_marl.paths import make_file
 from tsc_marl.rollout.types import Policy, Task
 from tsc_marl.sim import road_network
-from tsc_marl.viz.show import approach_delay
+from tsc_marl.viz import approach_delay
 from tsc_marl.viz.show.columns import Columns, packed
 from tsc_marl.viz.show.recording import Recording, record
 from tsc_marl.viz.show.road_map import PER_METRE, RoadMap, road_map

@@ -71,6 +71,11 @@ class PhaseNumbers:
             taken["decides"] = padded(driver.controller.phase_numbers, self._env.avail.shape)
         self._rows.append({number.key: taken[number.key] for number in self.rule.numbers})
 
+    @property
+    def latest(self) -> dict[str, np.ndarray]:
+        """The numbers [N, A] of the last decision by key."""
+        return self._rows[-1]
+
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the numbers [T, N, A] by key."""
         return {number.key: np.stack([row[number.key] for row in self._rows]) for number in self.rule.numbers}

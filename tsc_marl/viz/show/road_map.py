@@ -8,7 +8,7 @@ import numpy as np
 from tsc_marl.sim import network_file
 from tsc_marl.sim.road_network import RoadNetwork, edge_of
 from tsc_marl.sim.scenario import Scenario
-from tsc_marl.viz.show.approach_delay import Approaches
+from tsc_marl.viz.approach_delay import Approaches
 from tsc_marl.viz.show.columns import Columns
 
 PER_METRE = 10

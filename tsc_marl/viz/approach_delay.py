@@ -9,7 +9,7 @@ from tsc_marl.sim.detector_coverage import interior
 from tsc_marl.sim.metrics import Trips
 from tsc_marl.sim.road_network import RoadNetwork, edge_of
 from tsc_marl.sim.scenario import Scenario
-from tsc_marl.viz.show.vehicle_paths import VehiclePaths
+from tsc_marl.viz.vehicle_paths import VehiclePaths
 
 
 @dataclass(frozen=True)
