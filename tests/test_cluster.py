@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import socket
+import tempfile
 import threading
 import time
 
@@ -42,10 +43,11 @@ class Nodes:
         self.cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": STORE})
         self.address = self.cluster.address
         self.nodes = []
+        self.temporary = tempfile.TemporaryDirectory()  # killed slots leave folders behind
 
     def add(self, **env):
         with pytest.MonkeyPatch.context() as patch:
-            for name, value in env.items():
+            for name, value in {"TMPDIR": self.temporary.name, **env}.items():
                 patch.setenv(name, value)
             self.nodes.append(self.cluster.add_node(num_cpus=1, object_store_memory=STORE))
         return self.nodes[-1]
@@ -105,6 +107,7 @@ def nodes():
     started = Nodes()
     yield started
     started.cluster.shutdown()
+    started.temporary.cleanup()
 
 
 @pytest.fixture(scope="module")

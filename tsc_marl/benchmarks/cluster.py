@@ -55,7 +55,7 @@ def _seconds(part: RolloutResult) -> float:
     return sum(part.seconds.values())
 
 
-def _ratios(pool: RayPool, run: TrainingRun, jobs: list[Job], recorded: list[RolloutResult]) -> tuple[list[float], list[float]]:
+def _ratios(pool: Pool, run: TrainingRun, jobs: list[Job], recorded: list[RolloutResult]) -> tuple[list[float], list[float]]:
     list(pool.run(jobs))  # starts the slots
     efficiency, learning = [], []
     earlier = ()

@@ -21,7 +21,7 @@ class ReplaySlot:
         """Return those of the head."""
         return self._versions
 
-    def play(self, _message: bytes, policies: tuple[Any, ...], *_others: Any) -> bytes:
+    def play(self, _message: bytes, policies: tuple[Any, ...], _others: Any) -> bytes:
         """Return the answer to a job after the time that it took; the policy comes over as to a slot that simulates."""
         begun = time.perf_counter()
         self._fetch(policies[-1])

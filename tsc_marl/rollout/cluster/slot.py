@@ -81,13 +81,13 @@ class Slot:
         """Return the versions on this machine."""
         return versions()
 
-    def play(self, *parts: Any) -> bytes | None:
+    def play(self, message: bytes, policies: tuple[Any, ...], others: tuple[Any, Any]) -> bytes | None:
         """Return the answer to the job of an order, given by its parts, pickled; None when its process died."""
-        return self._answered(functools.partial(self._play, Order(*parts)))
+        return self._answered(functools.partial(self._play, Order(message, policies, *others)))
 
-    def read_spec(self, *parts: Any) -> bytes | None:
+    def read_spec(self, message: bytes, policies: tuple[Any, ...], others: tuple[Any, Any]) -> bytes | None:
         """Return the sizes of the network of an order's job, as `play` does."""
-        return self._answered(functools.partial(self._read_spec, Order(*parts)))
+        return self._answered(functools.partial(self._read_spec, Order(message, policies, *others)))
 
     def close(self) -> None:
         """End the processes, and remove the temporary files."""
