@@ -2,6 +2,7 @@
 
 import csv
 from collections import defaultdict
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import numpy as np
@@ -12,10 +13,13 @@ from PIL import Image
 
 from tsc_marl.cli.main import main
 from tsc_marl.evaluation import signal_log
+from tsc_marl.rollout.policies import ControllerPolicy
 from tsc_marl.rollout.task import Task
+from tsc_marl.rollout.types import Job
+from tsc_marl.rollout.worker import Worker
 from tsc_marl.sim import metrics, road_network
 from tsc_marl.tracking.stored_runs import StoredRuns
-from tsc_marl.viz import approach_delay
+from tsc_marl.viz import approach_delay, traffic_files
 from tsc_marl.viz.engineering import corridor, played, splits, time_space
 from tsc_marl.viz.engineering.corridor import Corridor, Stop
 from tsc_marl.viz.engineering.pictures import NAMES
@@ -165,3 +169,13 @@ def test_a_corridor_that_is_none_is_refused_before_anything_is_played(tmp_path, 
     assert main(line.split()) == 2
     assert message in one_line(capsys.readouterr().err)
     assert not (tmp_path / "out").exists()
+
+
+def test_trajectories_go_where_the_job_has_its_files(tmp_path):
+    """A machine of a cluster plays a job in a folder of its own, and sends back what is there."""
+    job = Job(0, GRID, ControllerPolicy("fixed_time"), SEED, out=tmp_path / "head", keep_trajectories=True)
+    worker = Worker()
+    worker.play(replace(job, out=tmp_path / "node"))
+    worker.close()
+    assert traffic_files.read(tmp_path / "node", SEED, NET, 0).paths.ids
+    assert not (tmp_path / "head").exists()

@@ -26,7 +26,6 @@ from tsc_marl.tracking import renames, sealed
 from tsc_marl.tracking.evaluation_file import Evaluation
 from tsc_marl.tracking.metric_names import metric_names
 from tsc_marl.tracking.registry import DELAY
-from tsc_marl.viz import traffic_files
 
 logger = logging.getLogger(__name__)
 
@@ -59,8 +58,8 @@ def evaluate(
     jobs = []
     for i, (name, seed) in enumerate(pairs):
         folder = out / file_name(name) if out is not None else None
-        options = traffic_files.options(folder, seed) if folder is not None and trajectories and seed == seeds[0] else ()
-        jobs.append(Job(i, tasks[name], policies[name], seed, out=folder, measure_approaches=True, sumo_options=options))
+        kept = trajectories and seed == seeds[0]
+        jobs.append(Job(i, tasks[name], policies[name], seed, out=folder, measure_approaches=True, keep_trajectories=kept))
     measured: dict[int, EpisodeMetrics] = {}
     for outcome in pool.run_with_failures(jobs):
         error = outcome.error if isinstance(outcome, Failure) else None

@@ -54,8 +54,8 @@ class Job:
     """Folder for SUMO's files; None keeps none."""
     measure_approaches: bool = False
     """Whether approaches, gridlock and emissions are measured too."""
-    sumo_options: tuple[str, ...] = ()
-    """Further options of SUMO."""
+    keep_trajectories: bool = False
+    """Whether those of all vehicles are among SUMO's files; needs `out`."""
     locks_after_s: float = 0.0
     """Watch an episode that is played as a whole for vehicles that stand so long (`sim.locks`); 0 does not."""
     rollout_length: int = 0

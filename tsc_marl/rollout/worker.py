@@ -9,6 +9,7 @@ from tsc_marl.rollout.collect import collect_rollout
 from tsc_marl.rollout.policies import Driver, Policy, TrainedDriver, TrainedPolicy
 from tsc_marl.rollout.task import Task
 from tsc_marl.rollout.types import EpisodeMetrics, Job, RolloutResult
+from tsc_marl.sim.engine import trajectory_options
 from tsc_marl.sim.env import TrafficEnv
 from tsc_marl.sim.locks import LockTracker
 
@@ -61,8 +62,8 @@ def _start(env: TrafficEnv, job: Job) -> Driver:
     """Start the job's episode and play the rollouts before the job, just as they were played."""
     generator = torch.Generator().manual_seed(job.explore_seed) if job.explore_seed is not None else None
     first, *later = (*job.previous_policies, job.policy)
-    options = {"out": job.out, "detail": job.measure_approaches, "extra_options": job.sumo_options}
-    driver = first.start(env, job.sumo_seed, generator, **options)
+    extra = trajectory_options(job.out, job.sumo_seed) if job.keep_trajectories and job.out is not None else ()
+    driver = first.start(env, job.sumo_seed, generator, out=job.out, detail=job.measure_approaches, extra_options=extra)
     for policy, length in zip(later, job.lengths(env.horizon), strict=False):
         collect_rollout(env, driver, length)
         _follow(driver, policy)

@@ -143,6 +143,16 @@ def command(
     return [part for pair in options.items() for part in pair] + flags
 
 
+def trajectory_file(out: Path, seed: int) -> Path:
+    """Return the file of an episode's trajectories in the folder of its files."""
+    return out / f"trajectories_{seed}.csv.gz"
+
+
+def trajectory_options(out: Path, seed: int) -> tuple[str, ...]:
+    """Return SUMO's options that make it write the trajectories of an episode."""
+    return ("--fcd-output", str(trajectory_file(out, seed)), "--fcd-output.attributes", "id,lane,pos,speed")
+
+
 def binary(name: str) -> str:
     """Return the path of one of SUMO's programs, from the wheel or the PATH.
 

@@ -12,7 +12,6 @@ from tsc_marl.sim.road_network import RoadNetwork
 MOST_SAMPLES = 4_000_000
 """Largest number of places of vehicles in an episode; a busier one has a longer time between two."""
 COLUMNS = ("timestep_time", "vehicle_id", "vehicle_speed", "vehicle_pos", "vehicle_lane")
-OPTIONS = ("--fcd-output.attributes", "id,lane,pos,speed")
 
 
 @dataclass(frozen=True)

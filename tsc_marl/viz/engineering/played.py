@@ -27,7 +27,7 @@ class Played:
 
 
 def read(out: Path, seed: int, net: RoadNetwork, of: Approaches, begin_s: int, duration_s: int) -> Played:
-    """Return an episode from the folder of its files, played with `traffic_files.options` and measured in detail."""
+    """Return an episode from the folder of its files, played with its trajectories and measured in detail."""
     files = traffic_files.read(out, seed, net, begin_s)
     pending: dict[str, str] = json.loads((out / f"pending_{seed}.json").read_text(encoding="utf-8"))
     total = flows(files.paths, files.trips, pending, of, net, np.zeros(1, dtype=int))

@@ -9,6 +9,7 @@ import numpy as np
 
 from tsc_marl.paths import temporary_folder
 from tsc_marl.rollout.types import Policy, Task
+from tsc_marl.sim.engine import trajectory_options
 from tsc_marl.sim.env import TrafficEnv
 from tsc_marl.sim.rewards.delay import DelayReward
 from tsc_marl.viz import traffic_files
@@ -61,7 +62,7 @@ def record(task: Task, policy: Policy, seed: int, to_s: int, of: Approaches, adv
     """
     with temporary_folder() as folder, closing(policy.task_for(task).env()) as env:
         out, begin_s = Path(folder), env.scenario.begin_s
-        runner = PolicyRunner(env, policy, seed, out=out, extra_options=traffic_files.options(out, seed))
+        runner = PolicyRunner(env, policy, seed, out=out, extra_options=trajectory_options(out, seed))
         numbers, reward = PhaseNumbers(env, runner), DelayReward(env.episode.context)
         rows: list[tuple] = []
         while env.now < begin_s + to_s:
