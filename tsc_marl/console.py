@@ -173,3 +173,12 @@ def _shows(importance: int) -> bool:
     """Return whether `show_log` was called, and for messages of this level."""
     package = logging.getLogger("tsc_marl")
     return package.isEnabledFor(importance) and any(isinstance(handler, LogHandler) for handler in package.handlers)
+
+
+def shortened(name: str, longest: int) -> str:
+    """Return a name with at most so many characters: begin and end.
+
+    >>> shortened("cluster_1757124350_1757124352", 12), shortened("A0", 12)
+    ('cluste…24352', 'A0')
+    """
+    return name if len(name) <= longest else f"{name[: longest // 2]}…{name[longest // 2 + 1 - longest :]}"

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from rich.table import Table
 
-from tsc_marl.console import progress
+from tsc_marl.console import progress, shortened
 from tsc_marl.evaluation.tables import Column, number, terminal_table
 from tsc_marl.rollout.policies import Policy
 from tsc_marl.rollout.pool import Pool
@@ -75,8 +75,8 @@ def table(seed: int, lock: Lock, rows: int) -> Table:
     """Return the vehicles of a lock, those first that hold up all others."""
     lines = [
         {
-            "vehicle": _short(vehicle.name), "since": lock.seen_s - vehicle.waiting_s, "lane": _short(vehicle.lane),
-            "at": vehicle.pos_m, "held": _short(held_by(vehicle)),
+            "vehicle": shortened(vehicle.name, WIDEST), "since": lock.seen_s - vehicle.waiting_s,
+            "lane": shortened(vehicle.lane, WIDEST), "at": vehicle.pos_m, "held": shortened(held_by(vehicle), WIDEST),
         }
         for vehicle in ordered(lock)[:rows]
     ]  # fmt: skip
@@ -98,11 +98,6 @@ def held_by(vehicle: StandingVehicle) -> str:
     """Return what holds a vehicle in a few words."""
     hold = vehicle.hold
     return " and ".join(hold.blockers) or (f"{hold.reason}, link {hold.link}" if hold.signal else hold.reason)
-
-
-def _short(name: str) -> str:
-    half = (WIDEST - 1) // 2
-    return name if len(name) <= WIDEST else f"{name[:half]}…{name[-half:]}"
 
 
 def rows_each(number_of_locks: int) -> int:

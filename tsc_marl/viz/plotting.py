@@ -51,3 +51,12 @@ def line_styles(algorithms: Mapping[str, str]) -> dict[str, dict[str, Any]]:
         styles[name] = {"color": colour, "linestyle": DASHES[used.get(colour, 0) % len(DASHES)]}
         used[colour] = used.get(colour, 0) + 1
     return styles
+
+
+def clock(second: float) -> str:
+    """Return seconds from the start of the window as minutes and seconds.
+
+    >>> clock(3154)
+    '52:34'
+    """
+    return f"{int(second) // 60:02d}:{int(second) % 60:02d}"

@@ -11,7 +11,7 @@ from tsc_marl.sim import scenario as scenarios
 from tsc_marl.viz import phase_values
 from tsc_marl.viz.clip import Clip, Frame
 from tsc_marl.viz.movement_paths import MovementPath, movement_paths
-from tsc_marl.viz.plotting import line_styles, new_figure
+from tsc_marl.viz.plotting import clock, line_styles, new_figure
 
 DPI = 100
 PANEL = 620
@@ -64,8 +64,7 @@ class VideoCanvas:
         """Show the frame with this number."""
         for panel in self._panels:
             panel.show(i)
-        minutes, seconds = divmod(self._panels[0].clip.frames[i].second, 60)
-        self._title.set_text(f"{self._heading}, {minutes:02d}:{seconds:02d} after the start")
+        self._title.set_text(f"{self._heading}, {clock(self._panels[0].clip.frames[i].second)} after the start")
 
     def show_end(self) -> None:
         """Cover the maps with the result: the delay of each policy, and the time lost by all vehicles over the episode."""
@@ -74,19 +73,19 @@ class VideoCanvas:
         cover.spines[:].set_visible(False)
         width = self.figure.get_figwidth() * DPI
         axis = self.figure.add_axes((90 / width, 0.16, 1 - 250 / width, 0.58), zorder=11)
-        to_s, names = 0.0, {panel.name: panel.clip.algorithm for panel in self._panels}
-        for panel, style in zip(self._panels, line_styles(names).values(), strict=True):
+        styles = list(line_styles({panel.name: panel.clip.algorithm for panel in self._panels}).values())
+        for panel, style in zip(self._panels, styles, strict=True):
             second, lost_s = panel.clip.lost_s.T
             axis.plot(second / 60, lost_s / 3600, linewidth=2.5, **style)
-            to_s = second[-1]
+        to_s = self._panels[-1].clip.lost_s[-1, 0]
         axis.set(xlim=(0, to_s / 60), ylim=(0, None))
         axis.set_xlabel("time from the start of the window [min]", fontsize=11)
         axis.set_ylabel("time lost by all vehicles [vehicle-hours]", fontsize=11)
         axis.spines[["top", "right"]].set_visible(False)
-        self._name_ends(axis, list(line_styles(names).values()))
+        self._name_ends(axis, styles)
         self.figure.text(0.5, 0.93, self._heading, ha="center", fontsize=13, zorder=12)
         delays = "     ".join(f"{panel.name}: delay {panel.clip.delay_s:.1f} s" for panel in self._panels)
-        until = f"mean delay per vehicle to {int(to_s) // 60:02d}:{int(to_s) % 60:02d}"
+        until = f"mean delay per vehicle to {clock(to_s)}"
         self.figure.text(0.5, 0.85, delays, ha="center", fontsize=16, fontweight="bold", zorder=12)
         self.figure.text(0.5, 0.79, until, ha="center", fontsize=10, color="0.35", zorder=12)
 

@@ -18,7 +18,7 @@ from tsc_marl.sim.env import TrafficEnv
 from tsc_marl.viz import phase_values, running_figures
 from tsc_marl.viz.movement_paths import MovementPath, movement_paths
 from tsc_marl.viz.running_figures import Figures, RunningFigures
-from tsc_marl.viz.watch_panel import RIM, UNMARKED, WIDTH, Panel
+from tsc_marl.viz.watch_panel import RIM, UNMARKED, UNSEEN, WIDTH, Panel
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ WINDOW = (1280, 900)
 FREE, LEGEND = (1200 - WIDTH, 540), 150
 """Pixels of the window for the network, and of the legend's height below it."""
 VIEW_ID = "View #0"
-SERVED, UNSEEN = (0, 230, 120, 255), (0, 0, 0, 0)
+SERVED = (0, 230, 120, 255)
 BASELINE, RESULT_S = "fixed_time", 15
 """Controller whose figures stand beside those of the policy; how long the window shows the result [s]."""
 SWATCHES = (-1.0, -0.5, 0.0, 0.5, 1.0)
@@ -227,7 +227,7 @@ class Overlay:
     def _disc(
         self, name: str, x: float, y: float, radius: float, colour: tuple[int, ...] = (*phase_values.NEUTRAL_COLOUR, 255)
     ) -> None:
-        """Draw a disc with a rim below the roads."""
+        """Draw a disc with a rim above the roads."""
         angles = np.linspace(0, 2 * np.pi, 33)
         for suffix, size, shade, layer in ((RIM, 1.2 * radius, UNMARKED, 4), ("", radius, colour, 5)):
             shape = list(zip(x + size * np.cos(angles), y + size * np.sin(angles), strict=True))

@@ -4,6 +4,7 @@ import numpy as np
 
 from tsc_marl.sim.env import TrafficEnv
 from tsc_marl.viz.phase_values import PolicyRunner
+from tsc_marl.viz.plotting import clock
 from tsc_marl.viz.running_figures import Figures
 from tsc_marl.viz.show.phase_numbers import NumberMeaning, PhaseNumbers
 
@@ -58,7 +59,7 @@ class Panel:
 
     def show_figures(self, own: Figures, beside: Figures | None, second: float) -> None:
         """Show the figures of the policy, and of the baseline, where it has any."""
-        self._label("panel time", f"{int(second) // 60:02d}:{int(second) % 60:02d} after the start")
+        self._label("panel time", f"{clock(second)} after the start")
         self._label("panel policy figures", str(own))
         if beside is not None:
             self._label("panel baseline", self._baseline)

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tsc_marl.console import shortened
 from tsc_marl.paths import file_name
 from tsc_marl.rollout.task import Task
 from tsc_marl.viz import approach_delay
 from tsc_marl.viz.engineering import corridor, played, queues, service, splits, time_space
 from tsc_marl.viz.engineering.service import Service
-from tsc_marl.viz.engineering.sheet import DPI, STYLE, shortened
+from tsc_marl.viz.engineering.sheet import DPI, STYLE
 from tsc_marl.viz.engineering.splits import Split
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def draw(
     Args:
         folder: for the pictures.
         task: network and conditions.
-        files: folder with SUMO's files of each policy, named by `file_name`, played with `traffic_files.options`.
+        files: folder with SUMO's files of each policy, named by `file_name`, played with their trajectories.
         algorithms: by policy, its algorithm or controller.
         seed: SUMO seed of the episodes.
         baseline: the policy before the others in the table; the first where it is not there.
@@ -73,7 +74,7 @@ def draw(
             queues.draw(
                 approaches, episodes, algorithms, f"{where}: queues, the longest of each {queues.interval_s(duration_s)} s"
             ),
-            service.draw(rows, first, f"{where}: control delay and level of service (LOS)"),
+            service.draw(rows, f"{where}: control delay and level of service (LOS)"),
         )
         pictures = [path for name, figure in zip(NAMES, figures, strict=True) for path in _save(folder / name, figure)]
     return [*pictures, _write_splits(folder / "splits.csv", names, split), _write_services(folder / "level_of_service.csv", rows)]

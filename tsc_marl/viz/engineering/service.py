@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tsc_marl.console import shortened
 from tsc_marl.viz.engineering.played import Played
-from tsc_marl.viz.engineering.sheet import new_sheet, shortened
+from tsc_marl.viz.engineering.sheet import new_sheet
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -82,15 +83,14 @@ def _service(signal: str, name: str, own: Sequence[int], played: Played) -> Serv
     return Service(signal, name, passed, delay_s, float(queue.mean()), float(np.percentile(queue, 95)), int(queue.max()))
 
 
-def draw(rows: Mapping[str, Sequence[Service]], baseline: str, title: str) -> "Figure":
+def draw(rows: Mapping[str, Sequence[Service]], title: str) -> "Figure":
     """Return the table: signals, and their approaches where there is room; the policy before, then those after it.
 
     Args:
-        rows: by policy, from `services`; all in one order.
-        baseline: policy that the changes count from; it comes first.
+        rows: by policy, from `services`; all in one order. The changes count from the first policy.
         title: above the table.
     """
-    order = sorted(rows, key=lambda name: name != baseline)
+    order, baseline = list(rows), next(iter(rows))
     lines = [dict(zip(order, line, strict=True)) for line in zip(*(rows[name] for name in order), strict=True)]
     grouped = len(lines) <= MOST_ROWS
     if not grouped:

@@ -36,12 +36,3 @@ def _multiples(step_s: int) -> Any:
     from matplotlib.ticker import MultipleLocator
 
     return MultipleLocator(step_s)
-
-
-def shortened(name: str, longest: int) -> str:
-    """Return a name with at most so many characters: begin and end.
-
-    >>> shortened("cluster_1757124350_1757124352", 12), shortened("A0", 12)
-    ('cluste…24352', 'A0')
-    """
-    return name if len(name) <= longest else f"{name[: longest // 2]}…{name[longest // 2 + 1 - longest :]}"

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tsc_marl.sim.road_network import RoadNetwork
+from tsc_marl.console import shortened
+from tsc_marl.sim.road_network import RoadNetwork, edge_of
 from tsc_marl.viz.engineering.corridor import Corridor, Stop
 from tsc_marl.viz.engineering.played import Played
-from tsc_marl.viz.engineering.sheet import clock_axis, new_sheet, shortened
+from tsc_marl.viz.engineering.sheet import clock_axis, new_sheet
 from tsc_marl.viz.lights import Lights
 from tsc_marl.viz.vehicle_paths import VehiclePaths
 
@@ -81,7 +82,7 @@ def trajectories(corridor: Corridor, net: RoadNetwork, paths: VehiclePaths) -> T
     """Return the places on the edges of a corridor."""
     begins = np.full(len(net.lane_index), np.nan)
     for lane, i in net.lane_index.items():
-        begins[i] = corridor.begin_m.get(lane.rpartition("_")[0], np.nan)
+        begins[i] = corridor.begin_m.get(edge_of(lane), np.nan)
     along_m = begins[paths.lane] + paths.pos_m
     on = np.flatnonzero(np.isfinite(along_m))
     second, along_m, vehicle = paths.second[on], along_m[on], paths.vehicle[on]
