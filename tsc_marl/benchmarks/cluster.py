@@ -20,10 +20,12 @@ from tsc_marl.types import Batch
 
 SLOTS = (1, 8, 32, 128)
 NETWORK, ALGORITHM = "grid4x4", "mappo"
+ROLLOUTS, UPDATES = 6, 3
+"""Of each number of slots: rollouts that are played, and updates that learn from the first of them."""
 
 
 def measure(slots: Sequence[int] = SLOTS) -> dict[int, tuple[list[float], list[float]]]:
-    """Return for each number of slots, each of which plays one episode in rollouts, two lists with an entry for each rollout.
+    """Return for each number of slots, each of which plays one episode in rollouts, two lists with an entry for each rollout or update.
 
     The first has the efficiency: the time of the slowest slot over the time that the head had to wait for all results. The
     second has the time of learning from all of them over the time of the slowest slot: above 1, the slots wait for the learner.
@@ -35,11 +37,11 @@ def measure(slots: Sequence[int] = SLOTS) -> dict[int, tuple[list[float], list[f
         run = TrainingRun(experiment.runs[0], local.read_spec(task), TrainingFolder(Path(folder)))
         job = Job(0, task, run.policy(), 1_000_000, explore_seed=0, rollout_length=run.learner.rollout_length)
         recorded = _recorded(local, job)
-        with on_this_machine(max(slots)) as address:
+        answers = [(pickle.dumps(Answer("ok", part, {})), _seconds(part)) for part in recorded]
+        kind = (ReplaySlot, (versions(), answers))
+        with on_this_machine(max(slots)) as address, RayPool(max(slots), address, kind) as pool:
             for number in slots:
-                answers = [(pickle.dumps(Answer("ok", part, {})), _seconds(part)) for part in recorded]
-                with RayPool(number, address, (ReplaySlot, (versions(), answers))) as pool:
-                    ratios[number] = _ratios(pool, run, [replace(job, episode=i) for i in range(number)], recorded)
+                ratios[number] = _ratios(pool, run, [replace(job, episode=i) for i in range(number)], recorded[:ROLLOUTS])
     return ratios
 
 
@@ -55,8 +57,8 @@ def _seconds(part: RolloutResult) -> float:
     return sum(part.seconds.values())
 
 
-def _ratios(pool: RayPool, run: TrainingRun, jobs: list[Job], recorded: list[RolloutResult]) -> tuple[list[float], list[float]]:
-    list(pool.run(jobs))  # starts the slots
+def _ratios(pool: Pool, run: TrainingRun, jobs: list[Job], recorded: list[RolloutResult]) -> tuple[list[float], list[float]]:
+    list(pool.run(jobs))  # starts the slots, which takes seconds
     efficiency, learning = [], []
     earlier = ()
     for part in recorded:
@@ -64,6 +66,8 @@ def _ratios(pool: RayPool, run: TrainingRun, jobs: list[Job], recorded: list[Rol
         results = list(pool.run([replace(job, policy=policy, previous_policies=earlier) for job in jobs]))
         efficiency.append(_seconds(part) / (time.perf_counter() - begun))
         earlier = (*earlier, policy)
+        if len(learning) == UPDATES:
+            continue
         begun = time.perf_counter()
         run.learner.learn(Batch.join([result.batch for result in results if result.batch is not None]), 0.0)
         learning.append((time.perf_counter() - begun) / _seconds(part))

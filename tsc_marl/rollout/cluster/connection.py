@@ -41,6 +41,7 @@ def connected(address: str) -> Iterator[None]:
     _check_answers(found)
     try:
         with _own_signals():
+            _silence()
             ray.init(found, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise UserError(f"cluster {found}: {' '.join(str(error).split())}") from None
@@ -57,12 +58,20 @@ def on_this_machine(slots: int) -> Iterator[str]:
     with _installed("on this machine"), _own_signals():
         import ray
 
+        _silence()
         ray.init(num_cpus=slots, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
     try:
         yield "auto"
     finally:
         with _own_signals():
             ray.shutdown()
+
+
+def _silence() -> None:
+    """Keep the logs of lost nodes, dozens of lines each, off the terminal; Ray's debugger does it in this way, no option does."""
+    from ray._private import worker
+
+    worker._worker_logs_enabled = False
 
 
 @contextlib.contextmanager

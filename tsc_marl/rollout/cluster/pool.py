@@ -143,10 +143,12 @@ class RayPool(Pool):
         if self._workers:
             self._served_s = now
         elif not self._starting and now - self._served_s > EMPTY_S:
-            raise WorkerDiedError(f"the cluster at {self._cluster} has no usable machine since {EMPTY_S:.0f} s; start one")
+            raise WorkerDiedError(f"the cluster at {self._cluster} has had no usable machine for {EMPTY_S:.0f} s; start one")
         elif self._starting and now - self._served_s > EMPTY_S and not self._noted:
             self._noted = True
-            logger.warning(f"all CPUs of the cluster at {self._cluster} are taken by other programs; waiting for one")
+            logger.warning(
+                f"no slot of the cluster at {self._cluster} has started yet; other programs may have its CPUs; waiting"
+            )
 
     def _ready(self, busy: Iterable[Any]) -> list[Any]:
         import ray
