@@ -16,6 +16,8 @@ from tsc_marl.rollout import interrupts
 ANSWER_S = 10
 """Time that a cluster has to answer [s]."""
 FORMS = re.compile(r"auto|(ray://)?(?P<place>[\w.-]+:\d+)")
+STORE_BYTES = 500_000_000
+"""Shared memory of a cluster that is started for measurements [bytes]."""
 CURRENT = Path("/tmp/ray/ray_current_cluster")
 """Address of the cluster that was started last on this machine, as Ray documents it."""
 
@@ -59,7 +61,14 @@ def on_this_machine(slots: int) -> Iterator[str]:
         import ray
 
         _silence()
-        ray.init(num_cpus=slots, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
+        ray.init(
+            "local",
+            num_cpus=slots,
+            object_store_memory=STORE_BYTES,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            include_dashboard=False,
+        )
     try:
         yield "auto"
     finally:

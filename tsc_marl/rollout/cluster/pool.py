@@ -77,6 +77,11 @@ class RayPool(Pool):
     def _start(self, number: int) -> list[Any]:
         return []  # `_expect` starts them
 
+    @property
+    def slots(self) -> list[RemoteSlot]:
+        """The slots that have started."""
+        return self._workers
+
     def read_specs(self, tasks: Sequence[Task], watch: Callable[[], None] = lambda: None) -> list[Spec]:
         with self._reached():
             return super().read_specs(tasks, watch)
@@ -186,5 +191,7 @@ class RayPool(Pool):
             return None
         if holder is not None:
             return holder if holder.job is None else None
+        for slot in self._workers:
+            slot.paused.pop(job.episode, None)  # of an earlier attempt
         free = [slot for slot in self._workers if slot.job is None]
         return min(free, key=lambda slot: len(slot.paused), default=None)

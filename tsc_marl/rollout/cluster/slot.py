@@ -108,6 +108,7 @@ class Slot:
             job = replace(job, out=out)
             handle = next((handle for handle in self._paused if handle.has_played(job)), None)
             if handle is None:
+                self._forget(job.episode)
                 handle = self._idle.pop() if self._idle else WorkerHandle(self._folder.name)
                 *earlier, policy = map(self._fetch, order.policies)
                 job = replace(job, policy=policy, previous_policies=tuple(earlier), net=self._fetch(order.net))
@@ -130,6 +131,12 @@ class Slot:
         answer = handle.spec()
         self._idle.append(handle)
         return answer and Answer(*answer, {})
+
+    def _forget(self, episode: int) -> None:
+        """Let the processes do other work that hold an episode which is played anew."""
+        stale = [handle for handle in self._paused if handle.holds(episode)]
+        self._paused = [handle for handle in self._paused if handle not in stale]
+        self._idle += stale
 
     @contextlib.contextmanager
     def _out(self, job: Job) -> Iterator[Path | None]:
