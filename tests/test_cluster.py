@@ -203,7 +203,7 @@ def test_a_node_with_another_sumo_is_left_out(nodes, tmp_path, caplog, monkeypat
     jobs = [Job(i, Task("cross"), ControllerPolicy("random"), 1000 + i) for i in range(4)]
     with open_pool(2, cluster=nodes.address) as pool:
         assert len(episodes(pool, jobs)) == 4
-        (slot,) = pool.slots
+        (slot,) = pool._workers
         assert slot.node.id != wrong.node_id
     (warning,) = [record.getMessage() for record in caplog.records if "left out" in record.getMessage()]
     assert "SUMO is 1.20.0 there, 1.28.0 here" in warning

@@ -18,7 +18,7 @@ ANSWER_S = 10
 FORMS = re.compile(r"auto|(ray://)?(?P<place>[\w.-]+:\d+)")
 STORE_BYTES = 500_000_000
 """Shared memory of a cluster that is started for measurements [bytes]."""
-CURRENT = Path("/tmp/ray/ray_current_cluster")
+CURRENT = Path(os.environ.get("RAY_TMPDIR", "/tmp"), "ray", "ray_current_cluster")
 """Address of the cluster that was started last on this machine, as Ray documents it."""
 
 
@@ -46,7 +46,8 @@ def connected(address: str) -> Iterator[None]:
             _silence()
             ray.init(found, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
     except (ConnectionError, RuntimeError, ValueError) as error:
-        raise UserError(f"cluster {found}: {' '.join(str(error).split())}") from None
+        todo = "if ray start says that it uses a token, set RAY_AUTH_MODE=token here too"
+        raise UserError(f"cluster {found}: {' '.join(str(error).split())}; {todo}") from None
     try:
         yield
     finally:

@@ -81,13 +81,18 @@ class Slot:
         """Return the versions on this machine."""
         return versions()
 
-    def play(self, *parts: Any) -> bytes | None:
-        """Return the answer to the job of an order, given by its parts, pickled; None when its process died."""
-        return self._answered(functools.partial(self._play, Order(*parts)))
+    def play(self, message: bytes, references: tuple[Any, ...]) -> bytes | None:
+        """Return the answer to the job of an order, pickled; None when its process died.
 
-    def read_spec(self, *parts: Any) -> bytes | None:
+        Args:
+            message: of the order.
+            references: its other parts. Ray leaves references as they are that stand in a tuple.
+        """
+        return self._answered(functools.partial(self._play, Order(message, *references)))
+
+    def read_spec(self, message: bytes, references: tuple[Any, ...]) -> bytes | None:
         """Return the sizes of the network of an order's job, as `play` does."""
-        return self._answered(functools.partial(self._read_spec, Order(*parts)))
+        return self._answered(functools.partial(self._read_spec, Order(message, *references)))
 
     def close(self) -> None:
         """End the processes, and remove the temporary files."""
