@@ -39,15 +39,15 @@ def connected(address: str) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    found = _resolved(address)
-    _check_answers(found)
+    server = _resolved(address)
+    _check_answers(server)
     try:
         with _own_signals():
             _silence()
-            ray.init(found, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
+            ray.init(server, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
     except (ConnectionError, RuntimeError, ValueError) as error:
         todo = "if ray start says that it uses a token, set RAY_AUTH_MODE=token here too"
-        raise UserError(f"cluster {found}: {' '.join(str(error).split())}; {todo}") from None
+        raise UserError(f"cluster {server}: {' '.join(str(error).split())}; {todo}") from None
     try:
         yield
     finally:
