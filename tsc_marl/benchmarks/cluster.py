@@ -1,8 +1,9 @@
-"""Cost of a cluster on the machine that learns, with slots that replay recorded rollouts after the time that real ones took."""
+"""Cost of a cluster on the machine that learns, with slots that replay recorded jobs after the time that real ones took."""
 
 import pickle
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,53 +19,61 @@ from tsc_marl.tracking.run_folder import TrainingFolder
 from tsc_marl.training.run import TrainingRun
 from tsc_marl.types import Batch
 
-SLOTS = (1, 8, 32, 128)
-NETWORK, ALGORITHM = "grid4x4", "mappo"
+SLOTS, ROLLOUT_SLOTS = (1, 8, 32, 128), (1, 8)
+"""Numbers of slots: that play whole episodes of an evaluation, and rollouts of a training."""
+NETWORK, ALGORITHM, ROUNDS = "grid4x4", "mappo", 3
 
 
-def measure(slots: Sequence[int] = SLOTS) -> dict[int, tuple[list[float], list[float]]]:
-    """Return for each number of slots, each of which plays one episode in rollouts, two lists with an entry for each rollout.
+def measure() -> tuple[dict[int, list[float]], dict[int, list[float]], dict[int, list[float]]]:
+    """Return three lists of ratios by the number of slots; each slot plays one job in each round.
 
-    The first has the efficiency: the time of the slowest slot over the time that the head had to wait for all results. The
-    second has the time of learning from all of them over the time of the slowest slot: above 1, the slots wait for the learner.
+    Efficiency of evaluations, then of rollouts: the time of a job over the time that the head waits for all. Then the time of
+    learning from all rollouts over the time of one: above 1, slots wait for the learner.
     """
     experiment = parse(["--network", NETWORK, "--algos", ALGORITHM])
     (task,) = experiment.tasks()
-    ratios = {}
     with temporary_folder() as folder, Pool(1) as local:
         run = TrainingRun(experiment.runs[0], local.read_spec(task), TrainingFolder(Path(folder)))
-        job = Job(0, task, run.policy(), 1_000_000, explore_seed=0, rollout_length=run.learner.rollout_length)
-        recorded = _recorded(local, job)
+        whole = Job(0, task, run.policy(), 1000, measure_approaches=True)
+        part = replace(whole, explore_seed=0, rollout_length=run.learner.rollout_length, measure_approaches=False)
+        (episode,), (rollout,) = list(local.run([whole])), list(local.run([part]))
+    with _replaying(episode, SLOTS) as pool:
+        evaluations = {number: [_efficiency(pool, whole, episode, number)[0] for _ in range(ROUNDS)] for number in SLOTS}
+    with _replaying(rollout, ROLLOUT_SLOTS) as pool:
+        rollouts, learning = {}, {}
+        for number in ROLLOUT_SLOTS:
+            pairs = [_efficiency(pool, part, rollout, number) for _ in range(ROUNDS)]
+            rollouts[number] = [efficiency for efficiency, _ in pairs]
+            learning[number] = [_learning_s(run, results) / _seconds(rollout) for _, results in pairs]
+    return evaluations, rollouts, learning
+
+
+@contextmanager
+def _replaying(result: RolloutResult, slots: Sequence[int]) -> Iterator[RayPool]:
+    """Yield a pool whose slots have started, which takes seconds, and answer every job with one result."""
+    with temporary_folder() as folder:
+        path = Path(folder, "answer.pickle")
+        path.write_bytes(pickle.dumps(Answer("ok", result, {})))
+        kind = (ReplaySlot, (versions(), path, _seconds(result)))
         with on_this_machine(max(slots)) as address:
-            for number in slots:
-                answers = [(pickle.dumps(Answer("ok", part, {})), _seconds(part)) for part in recorded]
-                with RayPool(number, address, (ReplaySlot, (versions(), answers))) as pool:
-                    ratios[number] = _ratios(pool, run, [replace(job, episode=i) for i in range(number)], recorded)
-    return ratios
+            pool = RayPool(max(slots), address, kind)
+            with pool:
+                while len(pool.slots) < max(slots):
+                    list(pool.run([replace(result.job, episode=i) for i in range(max(slots))]))
+                yield pool
 
 
-def _recorded(pool: Pool, job: Job) -> list[RolloutResult]:
-    """Play an episode in its rollouts, all with one policy."""
-    parts: list[RolloutResult] = []
-    while not (parts and parts[-1].finished):
-        parts += pool.run([replace(job, previous_policies=(job.policy,) * len(parts))])
-    return parts
+def _seconds(result: RolloutResult) -> float:
+    return sum(result.seconds.values())
 
 
-def _seconds(part: RolloutResult) -> float:
-    return sum(part.seconds.values())
+def _efficiency(pool: RayPool, job: Job, recorded: RolloutResult, number: int) -> tuple[float, list[RolloutResult]]:
+    begun = time.perf_counter()
+    results = list(pool.run([replace(job, episode=i) for i in range(number)]))
+    return _seconds(recorded) / (time.perf_counter() - begun), results
 
 
-def _ratios(pool: Pool, run: TrainingRun, jobs: list[Job], recorded: list[RolloutResult]) -> tuple[list[float], list[float]]:
-    list(pool.run(jobs))  # starts the slots
-    efficiency, learning = [], []
-    earlier = ()
-    for part in recorded:
-        policy, begun = run.policy(), time.perf_counter()
-        results = list(pool.run([replace(job, policy=policy, previous_policies=earlier) for job in jobs]))
-        efficiency.append(_seconds(part) / (time.perf_counter() - begun))
-        earlier = (*earlier, policy)
-        begun = time.perf_counter()
-        run.learner.learn(Batch.join([result.batch for result in results if result.batch is not None]), 0.0)
-        learning.append((time.perf_counter() - begun) / _seconds(part))
-    return efficiency, learning
+def _learning_s(run: TrainingRun, results: Sequence[RolloutResult]) -> float:
+    begun = time.perf_counter()
+    run.learner.learn(Batch.join([result.batch for result in results if result.batch is not None]), 0.0)
+    return time.perf_counter() - begun

@@ -84,6 +84,10 @@ class WorkerHandle:
         """Return whether the rollouts before a job were played in the process, where their episode is paused."""
         return not self.connection.closed and job.follows(self._played)
 
+    def holds(self, episode: int) -> bool:
+        """Return whether the newest result of the process was of an episode."""
+        return self._played is not None and self._played.episode == episode
+
     def submit(self, job: Job) -> None:
         """Send a job to the process, or to a new one if an episode begins with it; weights that the process has are left out."""
         continues = self.has_played(job)

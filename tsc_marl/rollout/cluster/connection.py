@@ -16,7 +16,9 @@ from tsc_marl.rollout import interrupts
 ANSWER_S = 10
 """Time that a cluster has to answer [s]."""
 FORMS = re.compile(r"auto|(ray://)?(?P<place>[\w.-]+:\d+)")
-CURRENT = Path("/tmp/ray/ray_current_cluster")
+STORE_BYTES = 500_000_000
+"""Shared memory of a cluster that is started for measurements [bytes]."""
+CURRENT = Path(os.environ.get("RAY_TMPDIR", "/tmp"), "ray", "ray_current_cluster")
 """Address of the cluster that was started last on this machine, as Ray documents it."""
 
 
@@ -37,13 +39,15 @@ def connected(address: str) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    resolved = _resolved(address)
-    _check_answers(resolved)
+    server = _resolved(address)
+    _check_answers(server)
     try:
         with _own_signals():
-            ray.init(resolved, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
+            _silence()
+            ray.init(server, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
     except (ConnectionError, RuntimeError, ValueError) as error:
-        raise UserError(f"cluster {resolved}: {' '.join(str(error).split())}") from None
+        todo = "if ray start says that it uses a token, set RAY_AUTH_MODE=token here too"
+        raise UserError(f"cluster {server}: {' '.join(str(error).split())}; {todo}") from None
     try:
         yield
     finally:
@@ -57,12 +61,27 @@ def on_this_machine(slots: int) -> Iterator[str]:
     with _installed("on this machine"), _own_signals():
         import ray
 
-        ray.init(num_cpus=slots, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
+        _silence()
+        ray.init(
+            "local",
+            num_cpus=slots,
+            object_store_memory=STORE_BYTES,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            include_dashboard=False,
+        )
     try:
         yield "auto"
     finally:
         with _own_signals():
             ray.shutdown()
+
+
+def _silence() -> None:
+    """Keep the logs of lost nodes, dozens of lines each, off the terminal; Ray's debugger does it in this way, no option does."""
+    from ray._private import worker
+
+    worker._worker_logs_enabled = False
 
 
 @contextlib.contextmanager

@@ -77,6 +77,11 @@ class RayPool(Pool):
     def _start(self, number: int) -> list[Any]:
         return []  # `_expect` starts them
 
+    @property
+    def slots(self) -> list[RemoteSlot]:
+        """The slots that have started."""
+        return self._workers
+
     def read_specs(self, tasks: Sequence[Task], watch: Callable[[], None] = lambda: None) -> list[Spec]:
         with self._reached():
             return super().read_specs(tasks, watch)
@@ -143,10 +148,12 @@ class RayPool(Pool):
         if self._workers:
             self._served_s = now
         elif not self._starting and now - self._served_s > EMPTY_S:
-            raise WorkerDiedError(f"the cluster at {self._cluster} has no usable machine since {EMPTY_S:.0f} s; start one")
+            raise WorkerDiedError(f"the cluster at {self._cluster} has had no usable machine for {EMPTY_S:.0f} s; start one")
         elif self._starting and now - self._served_s > EMPTY_S and not self._noted:
             self._noted = True
-            logger.warning(f"all CPUs of the cluster at {self._cluster} are taken by other programs; waiting for one")
+            logger.warning(
+                f"no slot of the cluster at {self._cluster} has started yet; other programs may have its CPUs; waiting"
+            )
 
     def _ready(self, busy: Iterable[Any]) -> list[Any]:
         import ray
@@ -184,5 +191,7 @@ class RayPool(Pool):
             return None
         if holder is not None:
             return holder if holder.job is None else None
+        for slot in self._workers:
+            slot.paused.pop(job.episode, None)  # of an earlier attempt
         free = [slot for slot in self._workers if slot.job is None]
         return min(free, key=lambda slot: len(slot.paused), default=None)

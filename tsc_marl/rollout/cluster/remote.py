@@ -143,8 +143,8 @@ class ObjectStore:
         self._references: dict[int, Any] = {}
         self._bundles: dict[Scenario, tuple[Scenario, str, Any]] = {}
 
-    def parts(self, job: Job) -> tuple[bytes, tuple[Any, ...], tuple[Any, Any]]:
-        """Return the parts of the `Order` of a job; Ray leaves references inside a tuple as they are."""
+    def parts(self, job: Job) -> tuple[bytes, tuple[Any, ...]]:
+        """Return the message and the references of the `Order` of a job."""
         import ray
 
         source = job.task.scenario
@@ -154,7 +154,7 @@ class ObjectStore:
         scenario, digest, files = self._bundles[source]
         policies = tuple(map(self._reference, (*job.previous_policies, job.policy)))
         message = pickle.dumps((job.without_weights(), scenario, digest))
-        return message, policies, (self._reference(job.task.net()), files)
+        return message, (policies, self._reference(job.task.net()), files)
 
     def _reference(self, value: Any) -> Any:
         """Return the reference of an object, which lives as long as the object itself."""

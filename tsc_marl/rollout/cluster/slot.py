@@ -81,13 +81,18 @@ class Slot:
         """Return the versions on this machine."""
         return versions()
 
-    def play(self, message: bytes, policies: tuple[Any, ...], others: tuple[Any, Any]) -> bytes | None:
-        """Return the answer to the job of an order, given by its parts, pickled; None when its process died."""
-        return self._answered(functools.partial(self._play, Order(message, policies, *others)))
+    def play(self, message: bytes, references: tuple[Any, ...]) -> bytes | None:
+        """Return the answer to the job of an order, pickled; None when its process died.
 
-    def read_spec(self, message: bytes, policies: tuple[Any, ...], others: tuple[Any, Any]) -> bytes | None:
+        Args:
+            message: of the order.
+            references: its other parts. Ray leaves references as they are that stand in a tuple.
+        """
+        return self._answered(functools.partial(self._play, Order(message, *references)))
+
+    def read_spec(self, message: bytes, references: tuple[Any, ...]) -> bytes | None:
         """Return the sizes of the network of an order's job, as `play` does."""
-        return self._answered(functools.partial(self._read_spec, Order(message, policies, *others)))
+        return self._answered(functools.partial(self._read_spec, Order(message, *references)))
 
     def close(self) -> None:
         """End the processes, and remove the temporary files."""
@@ -108,6 +113,7 @@ class Slot:
             job = replace(job, out=out)
             handle = next((handle for handle in self._paused if handle.has_played(job)), None)
             if handle is None:
+                self._forget(job.episode)
                 handle = self._idle.pop() if self._idle else WorkerHandle(self._folder.name)
                 *earlier, policy = map(self._fetch, order.policies)
                 job = replace(job, policy=policy, previous_policies=tuple(earlier), net=self._fetch(order.net))
@@ -130,6 +136,12 @@ class Slot:
         answer = handle.spec()
         self._idle.append(handle)
         return answer and Answer(*answer, {})
+
+    def _forget(self, episode: int) -> None:
+        """Let the processes do other work that hold an episode which is played anew."""
+        stale = [handle for handle in self._paused if handle.holds(episode)]
+        self._paused = [handle for handle in self._paused if handle not in stale]
+        self._idle += stale
 
     @contextlib.contextmanager
     def _out(self, job: Job) -> Iterator[Path | None]:
