@@ -16,8 +16,9 @@ GAMMA, LAM = 0.98, 0.5
 def trained(new_home):
     home = new_home()
     settings = f"--episodes 4 --workers 2 --eval-seeds {SEED} --baselines --algo.gamma {GAMMA}"
-    joint = f"--algo.gae_lambda {LAM} --algo.epochs 2 --sim.observation lanes"  # jointq trusts its effects on others there
-    assert home.main(f"train --net grid2x2 --algos jointq mappo {settings} {joint}") == 0
+    joint = f"--algo.gae_lambda {LAM} --algo.epochs 2 --sim.observation lanes"
+    assert home.main(f"train --net grid2x2 --algos jointq {settings} {joint} --algo.others_trust full") == 0
+    assert home.main(f"train --net grid2x2 --algos mappo {settings} {joint}") == 0
     assert home.main(f"train --net grid2x2 --algos iql maddpg {settings} --algo.gradient_steps 2") == 0
     other = "--sim.reward queue --sim.observation sumo-rl --timing field"
     assert home.main(f"train --net grid2x2 --algos ippo {settings} {other}") == 0

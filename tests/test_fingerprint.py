@@ -11,6 +11,7 @@ from helpers.cli import one_line
 from helpers.fake_policies import biased
 
 import tsc_marl
+from tsc_marl import algos
 from tsc_marl.errors import UserError
 from tsc_marl.evaluation.evaluate import load_matching_results, write_results
 from tsc_marl.paths import NETWORKS
@@ -148,7 +149,7 @@ def test_neighbours_count_where_the_algorithm_uses_them():
     policy = replace(biased(1.0), signals=learned)
     with pytest.raises(UserError, match=r"signal A0: neighbours none is gone, A1, B0 new; .*; 1 more differ; put"):
         policy.task_for(task)
-    replace(policy, config=replace(policy.config, credit_scope="all")).task_for(task)
+    replace(policy, name="ippo", config=algos.find("ippo").Config()).task_for(task)
 
 
 def test_files_are_the_same_wherever_they_lie_and_however_they_are_laid_out(town, tmp_path):

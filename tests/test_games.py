@@ -55,12 +55,14 @@ def test_small_agents_learn_from_their_own_reward_and_less_surely_from_a_shared_
 # ring-dump
 
 RING = SMALL | {"gamma": 0.95, "gae_lambda": 0.95}
+QUICK = {"effects_lr": 3e-3, "effects_epochs": 4}
+"""Effects of jointq that learn as fast as the critic: these games have little noise, and streets much."""
 
 
 def ring_dump(name, n, seed, updates, until=float("inf"), kind="delayed", **settings):
     """Return the mean rewards per agent and step of the batches, up to the first above `until`."""
     game, random, rewards = RingDump(n, seed=seed, kind=kind), torch.Generator().manual_seed(seed), []
-    algorithm = build(name, game.spec, seed, **RING | settings)
+    algorithm = build(name, game.spec, seed, **RING | (QUICK if name == "jointq" else {}) | settings)
     for _ in range(updates):
         batch = collect(game, algorithm, 16, random)
         rewards.append(batch.reward.mean().item())
@@ -112,10 +114,9 @@ ONE_STEP, LAMBDA = {"advantage": "one_step_team"}, {"advantage": "lambda_team"}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("settings", [LAMBDA, {"credit_scope": "all"}], ids=["lambda_team", "all"])
-def test_ring_dump_with_more_agents_costs_more_where_a_critic_sums_over_all(settings):
-    """Later residuals of the whole team are in the advantage, or one joint error for all heads has the noise of all."""
-    few, many = (statistics.median(needed("jointq", n, 200, **settings)) for n in (8, 32))
+def test_ring_dump_with_more_agents_costs_more_where_the_teams_residuals_count():
+    """Later residuals of the whole team are in the advantage."""
+    few, many = (statistics.median(needed("jointq", n, 200, **LAMBDA)) for n in (8, 32))
     assert many > 1.4 * few
 
 
@@ -132,10 +133,8 @@ def test_one_step_team_advantage_learns_later_than_lambda_team(n):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("n", [2, 8, 32])
-def test_one_head_for_the_own_and_the_joint_loss_fails_on_most_seeds(n):
-    """Two heads solve it on every seed (the critic alone, `mix`); one, which both losses pull, on 2, 4 and 3 of ten."""
+def test_the_critic_alone_solves_ring_dump(n):
     assert max(needed("jointq", n, 40, advantage="mix")) < 40
-    assert statistics.median(last("jointq", n, advantage="mix", shared_head=True)) < -0.15
 
 
 @pytest.mark.slow
@@ -174,8 +173,7 @@ def gradient_deviation(name, n):
         rows = algorithm.prepare(collect(game, algorithm, 1, generator))[0]
         loss, _ = algorithm.actor_loss(algorithm.log_policy(rows), rows)
         found.append(torch.autograd.grad(loss, head.bias)[0][0])
-        if name == "jointq":
-            algorithm.step_critic(rows)
+        algorithm.fit_apart([(algorithm, 1.0, rows)])
     return torch.stack(found).var(0).sum().sqrt().item()
 
 

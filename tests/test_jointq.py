@@ -59,18 +59,16 @@ def effects(payoff):
 
 
 def fitted(batch, spec, steps=600, **settings):
-    """Train the critic alone, on rows that are prepared anew now and then. A mixer stays at random weights."""
+    """Train critic and effects alone, on rows that are prepared anew now and then."""
     algorithm = build("jointq", spec, **SMALL, **settings)
-    if algorithm.critic.mixer is not None:
-        for parameter in algorithm.critic.mixer.parameters():
-            torch.nn.init.normal_(parameter, std=0.1)
-    optimiser = torch.optim.Adam(algorithm.critic.base.parameters(), lr=2e-2, betas=(0.9, 0.99))
+    learned = [*algorithm.critic.parameters(), *algorithm.effects.parameters()]
+    optimiser = torch.optim.Adam(learned, lr=2e-2, betas=(0.9, 0.99))
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     for n in range(steps):
         if n % (steps // 6) == 0:
             rows = algorithm.prepare(batch)[0].map(lambda x: x.flatten(0, 1))
         optimiser.zero_grad()
-        algorithm.critic_loss(rows).backward()
+        (algorithm.critic_loss(rows) + algorithm.effects_loss(rows)).backward()
         optimiser.step()
         schedule.step()
     return algorithm
@@ -80,10 +78,12 @@ SMALL = {"hidden": (16,), "critic_hidden": (32,), "adv_norm": "none", "value_nor
 
 
 def heads(algorithm, batch):
-    """The two centred heads in the reward's unit, [N, A] each."""
+    """The centred effects in the reward's unit: own [N, A], and on others [N, A] at full trust."""
+    algorithm = deepcopy(algorithm)
+    algorithm.config = replace(algorithm.config, others_trust="full")
     with torch.no_grad():
-        _, own, others = algorithm.critic(batch.obs[0, :1], batch.state[0, :1], batch.extras["probs"][0, :1])
-    return own[0] * algorithm.residual.deviation, others[0] * algorithm.residual.deviation
+        own, pairs = algorithm.centred_effects(batch.obs[0, :1], batch.state[0, :1], batch.extras["probs"][0, :1])
+        return own[0] * algorithm.residual.deviation.unsqueeze(-1), algorithm.effects_on_others(pairs)[0]
 
 
 def mean_by_action(advantage, action):
@@ -92,30 +92,32 @@ def mean_by_action(advantage, action):
     return (advantage.unsqueeze(-1) * chosen).sum((0, 1)) / chosen.sum((0, 1))
 
 
-def reach_of(credit):
-    """reach[i, k] = 1 where agent i's externality head explains stream k."""
-    return 1 - torch.eye(N) if credit == "all" else torch.eye(N).roll(1, dims=1)
+def reach_of(hops):
+    """reach[i, k] = 1 where the effects of agent i reach agent k: on a ring each agent's neighbour is the next one."""
+    return sum(torch.eye(N).roll(k, dims=1) for k in range(1, hops + 1))
 
 
-def test_hops():
-    """On a ring each agent's neighbour is the next one."""
+@pytest.mark.parametrize("hops", [1, 2, 3, 9])
+def test_hops(hops):
     spec, _, _ = matrix_game(sampled=0)
-    reached = {hops: build("jointq", spec, **SMALL, hops=hops).reach for hops in (1, 2, 3)}
-    assert torch.equal(reached[1], reach_of("neighbours"))
-    assert torch.equal(reached[2], sum(torch.eye(N).roll(k, dims=1) for k in (1, 2)))
-    assert torch.equal(reached[3], reach_of("all"))
+    effects = build("jointq", spec, **SMALL, hops=hops).effects
+    reach = torch.zeros(N, N).index_put((effects.sender, effects.receiver), torch.ones(()), accumulate=True)
+    assert torch.equal(reach, reach_of(min(hops, N - 1)))
 
 
-@pytest.mark.parametrize(("credit", "sharing"), [("neighbours", "full"), ("all", "none")])
-def test_heads_are_the_effects_on_own_and_others_streams(credit, sharing):
+@pytest.mark.parametrize(("hops", "sharing"), [(1, "full"), (3, "none")])
+def test_heads_are_the_effects_on_own_and_others_streams(hops, sharing):
     """Every joint action as often as the policy takes it: no sampling error, only the fit's (payoffs deviate by 3)."""
     spec, payoff, batch = matrix_game(sampled=0)
-    algorithm = fitted(batch, spec, credit_scope=credit, sharing=sharing)
+    algorithm = fitted(batch, spec, hops=hops, sharing=sharing)
     own, others = heads(algorithm, batch)
     effect = effects(payoff)
     assert_close(own, torch.einsum("iia->ia", effect), atol=0.01, rtol=0)
-    assert_close(others, torch.einsum("ik,ika->ia", reach_of(credit), effect), atol=0.01, rtol=0)
-    assert algorithm.prepare(batch)[1]["critic/others_slope"] == pytest.approx(1, abs=0.02)  # all that it predicts happened
+    assert_close(others, torch.einsum("ik,ika->ia", reach_of(hops), effect), atol=0.01, rtol=0)
+    metrics = algorithm.prepare(batch)[1]
+    for head in ("own", "others"):  # all that it predicts happened
+        assert metrics[f"critic/{head}_slope"] == pytest.approx(1, abs=0.02)
+        assert metrics[f"critic/{head}_explained"] > 0.03
 
 
 def test_heads_from_a_sample():
@@ -124,7 +126,7 @@ def test_heads_from_a_sample():
     own, others = heads(fitted(batch, spec, steps=240), batch)
     effect, error = effects(payoff), 3 * 3 / 500**0.5
     assert_close(own, torch.einsum("iia->ia", effect), atol=error, rtol=0)
-    assert_close(others, torch.einsum("ik,ika->ia", reach_of("neighbours"), effect), atol=error, rtol=0)
+    assert_close(others, torch.einsum("ik,ika->ia", reach_of(1), effect), atol=error, rtol=0)
     assert effect.abs().max() > 4 * error
 
 
@@ -133,10 +135,10 @@ def test_trust_is_the_slope_of_observed_on_predicted_effects(told, trust):
     """Heads that tell `told` times the true effects; all joint actions as often as the policy takes them."""
     spec, _, batch = matrix_game(sampled=0)
     algorithm = fitted(batch, spec)
-    head, a = algorithm.critic.base.net.head, spec.n_actions
+    head = algorithm.effects.pair.head
     with torch.no_grad():
         for weights in (head.weight, head.bias):
-            weights[:, -a:] *= told
+            weights *= told
     algorithm.evidence.zero_()
     selfish = deepcopy(algorithm)
     selfish.config = replace(selfish.config, others_weight=0.0)
@@ -152,21 +154,19 @@ def test_trust_is_the_slope_of_observed_on_predicted_effects(told, trust):
 def test_trust_is_near_zero_for_noise():
     """Streams in which nobody's action matters, and heads that have learned the noise of 40 rows by heart."""
     game = Noise()
-    algorithm = build("jointq", game.spec, lr=1e-2, epochs=20, num_minibatches=1)
+    algorithm = build("jointq", game.spec, effects_lr=1e-2, effects_epochs=20, num_minibatches=1)
     policy = torch.Generator().manual_seed(0)
     for seed in range(30):
         metrics = algorithm.update(collect(Noise(seed=seed), algorithm, 5, policy), 0.0)
     assert metrics["critic/trust"] < 0.3
 
 
-@pytest.mark.parametrize("mixer", ["sum", "monotone"])
-def test_the_advantage_of_an_action_is_its_effect_on_the_team(mixer):
-    """E[A^i | a^i] = E[R^J | a^i] - E[R^J] for every estimator, and whatever the mixer is."""
+def test_the_advantage_of_an_action_is_its_effect_on_the_team():
+    """E[A^i | a^i] = E[R^J | a^i] - E[R^J] for every estimator."""
     spec, payoff, batch = matrix_game(sampled=0)
-    algorithm = fitted(batch, spec, credit_scope="all", mixer=mixer)
-    for adv, share in (("own_plus_others", 0.0), ("own_plus_others", 0.5), ("mix", 0.0), ("mix", 0.5), ("mix", 1.0), ("cf", 0.0)):
-        trust = "measured" if adv == "cf" else "full"
-        algorithm.config = replace(algorithm.config, advantage=adv, sampled_share=share, others_trust=trust)
+    algorithm = fitted(batch, spec, hops=3)
+    for adv, share in (("own_plus_others", 0.0), ("own_plus_others", 0.5), ("mix", 0.0), ("mix", 0.5), ("mix", 1.0)):
+        algorithm.config = replace(algorithm.config, advantage=adv, sampled_share=share, others_trust="full")
         advantage = algorithm.prepare(batch)[0].advantage
         assert_close(mean_by_action(advantage, batch.action), effects(payoff).sum(1), atol=0.01, rtol=0)
 
@@ -177,7 +177,8 @@ def prepared(**settings):
     algorithm = build("jointq", game.spec, adv_norm="none", gamma=0.9, gae_lambda=0.8, **settings)
     algorithm.update(collect(Noise(seed=1), algorithm, 5, torch.Generator().manual_seed(1)), 0.0)
     with torch.no_grad():
-        algorithm.critic.base.net.head.weight.normal_()
+        for head in (algorithm.critic.net.head, algorithm.effects.own.net.head, algorithm.effects.pair.head):
+            head.weight.normal_()
     batch = collect(game, algorithm, 5, torch.Generator().manual_seed(0))
     with torch.no_grad():
         value = algorithm.returns.restore(algorithm.normalised_values(batch.obs, batch.state))
@@ -189,39 +190,38 @@ def prepared(**settings):
     return algorithm, batch, value, advantage
 
 
-def test_trust_counts_rows_with_a_choice_only():
-    """The share of what happened there: forced rows, which tell nothing of an action, do not water it down."""
+def test_the_evidence_is_of_predicted_and_observed_effects_on_each_receiver():
+    """On a ring only the agent before has an effect on one; residuals are those of lambda .5, in units of each agent."""
     algorithm, batch, value, _ = prepared()
     algorithm.evidence.zero_()
     unit = algorithm.residual.deviation.clone()
+    assert unit.shape == (3,)
     with torch.no_grad():
-        _, own, others = algorithm.critic(batch.obs[:-1], batch.state[:-1], batch.extras["probs"])
-    own, others = (unit * ops.gather_actions(head, batch.action) for head in (own, others))
-    done = (batch.terminated, batch.truncated)
-    target = ops.one_step_target(batch.reward, value, ops.gae(batch.reward, value, *done, 0.9, 0.8) + value[:-1], *done, 0.9)
-    happened = (target - value[:-1] - own).roll(-1, dims=-1)
-    active = batch.avail[:-1].sum(-1) > 1
-    assert 0.1 < active.float().mean() < 0.9
-    p, h = others[active], happened[active]
-    algorithm.prepare(batch)
-    expected = 0.05 * torch.stack([(p * h).sum(), (p**2).sum()]) / (h**2).sum()
+        own, pairs = algorithm.effects(batch.obs[:-1], batch.state[:-1])
+    own, pairs = (ops.centre_under_policy(head, batch.extras["probs"]) for head in (own, pairs))
+    own, pairs = (ops.gather_actions(head, batch.action) for head in (own, pairs))
+    residual = ops.gae(batch.reward, value, batch.terminated, batch.truncated, 0.9, 0.5) / unit
+    predicted, observed = pairs.roll(1, dims=-1), residual - own
+    metrics = algorithm.prepare(batch)[1]
+    expected = 0.05 * torch.stack([(predicted * observed).sum(), (predicted**2).sum()]) / (observed**2).sum()
     assert_close(algorithm.evidence, expected, atol=1e-5, rtol=1e-3)
+    assert metrics["critic/own_slope"] == pytest.approx(float((own * residual).sum() / (own**2).sum()), rel=1e-3)
+    left = ((residual - own) ** 2).sum() / (residual**2).sum()
+    assert metrics["critic/own_explained"] == pytest.approx(float(1 - left), rel=1e-3)
+    left = ((observed - predicted) ** 2).sum() / (observed**2).sum()
+    assert metrics["critic/others_explained"] == pytest.approx(float(1 - left), rel=1e-3)
 
 
-def test_a_shared_head_has_the_own_and_the_joint_loss():
-    """sum_i (e^i - Q^i) and each e^i - Q^i, e the residual, on one head; that for the others is left alone."""
-    algorithm, batch, _, _ = prepared(advantage="mix", shared_head=True)
-    rows, _ = algorithm.prepare(batch)
-    v, own, _ = algorithm.critic(rows.obs, rows.state, rows.probs)
-    error = rows.extras["residual"] - ops.gather_actions(own, rows.action)
-    expected = ops.clipped_value_loss(v, rows.value, rows.target, algorithm.config.clip_coef)
-    expected = expected + (error**2).mean() + (error.sum(-1) ** 2).mean() / 3
-    loss, bias = algorithm.critic_loss(rows), algorithm.critic.base.net.head.bias
-    assert_close(loss, expected)
-    (gradient,), (by_hand,) = (torch.autograd.grad(x, bias) for x in (loss, expected))
-    assert_close(gradient, by_hand)
-    assert gradient[..., 1:5].abs().max() > 0
-    assert gradient[..., 5:].abs().max() == 0
+def test_an_action_without_a_choice_has_no_effect():
+    algorithm, batch, _, _ = prepared()
+    with torch.no_grad():
+        own, pairs = algorithm.centred_effects(batch.obs[:-1], batch.state[:-1], batch.extras["probs"])
+        own, pairs = algorithm.taken(own, pairs, batch.action)
+    forced = ~batch.has_choice
+    assert 0.1 < forced.float().mean() < 0.9
+    assert own[forced].abs().max() < 1e-4
+    assert pairs[forced].abs().max() < 1e-4  # the sender of pair i is agent i
+    assert pairs[~forced].abs().max() > 0.1
 
 
 def test_one_step_team_is_own_reward_plus_the_step_of_the_teams_value():
@@ -246,6 +246,14 @@ def test_lambda_team_adds_the_later_residuals_of_the_team():
     for t in range(5):
         tail = sum(0.72**k * residual[t + k] for k in range(1, 5 - t)) if t < 4 else torch.zeros_like(residual[0])
         assert_close(result[t] - one_step_team[t], tail.expand_as(result[t]), atol=1e-4, rtol=1e-4)
+
+
+def test_mappo_sums_advantage_is_the_sum_of_all_own_ones():
+    algorithm, batch, value, _ = prepared()
+    shared = build("mappo_sum", algorithm.spec, adv_norm="none", gamma=0.9, gae_lambda=0.8)
+    shared.normalised_values, shared.returns = algorithm.normalised_values, deepcopy(algorithm.returns)
+    own = ops.gae(batch.reward, value, batch.terminated, batch.truncated, 0.9, 0.8)
+    assert_close(shared.prepare(batch)[0].advantage, own.sum(-1, keepdim=True).expand_as(own))
 
 
 def test_selfish_options_are_mappo_inds_advantage():
@@ -277,30 +285,6 @@ def test_sampled_share_interpolates_between_critic_and_sampled_returns():
     assert not torch.isclose(critic, sampled, atol=1e-3).all()
 
 
-def test_the_counterfactual_of_a_sum_is_the_critics_advantage():
-    _, _, _, advantage = prepared(credit_scope="all")
-    assert_close(advantage(advantage="cf"), advantage(advantage="mix", sampled_share=0.0, others_weight=1.0, others_trust="full"))
-
-
-def test_the_counterfactual_of_a_mixer():
-    """M(a) - sum_b pi^i(b) M(b, a^-i), one agent and one action at a time."""
-    algorithm, batch, _, _ = prepared(credit_scope="all", mixer="monotone")
-    probs, action = batch.extras["probs"], batch.action
-    with torch.no_grad():
-        v, own, _ = algorithm.critic(batch.obs[:-1], batch.state[:-1], probs)
-        result = algorithm._interaction_effect(batch, v, own)
-        for i in range(3):
-            mean = torch.zeros_like(result[..., i])
-            for b in range(4):
-                other = action.clone()
-                other[..., i] = b
-                mean += probs[..., i, b] * algorithm.critic.interaction(v, ops.gather_actions(own, other), batch.state[:-1])
-            assert_close(
-                result[..., i], algorithm.critic.interaction(v, ops.gather_actions(own, action), batch.state[:-1]) - mean
-            )
-    assert result.abs().max() > 0.01
-
-
 def test_jointq_doc_denormalises_the_next_q_with_the_moments_of_its_training():
     game = Noise()
     algorithm = build("jointq_doc", game.spec, gamma=0.9)
@@ -317,20 +301,11 @@ def test_jointq_doc_denormalises_the_next_q_with_the_moments_of_its_training():
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
-        ({"advantage": "cf", "credit_scope": "all", "sampled_share": 0.5}, ("algo.sampled_share 0.5", "algo.advantage cf")),
-        ({"mixer": "monotone"}, ("algo.mixer monotone", "algo.credit_scope neighbours")),
-        ({"advantage": "cf"}, ("algo.advantage cf", "algo.credit_scope neighbours")),
-        ({"shared_head": True}, ("algo.shared_head True", "algo.advantage own_plus_others")),
-        (
-            {"shared_head": True, "advantage": "mix", "credit_scope": "all", "mixer": "monotone"},
-            ("algo.shared_head True", "algo.mixer monotone"),
-        ),
         ({"advantage": "one_step_team", "others_weight": 0.5}, ("algo.others_weight 0.5", "algo.advantage one_step_team")),
-        ({"advantage": "lambda_team", "credit_scope": "all"}, ("algo.credit_scope all", "algo.advantage lambda_team")),
+        ({"advantage": "lambda_team", "sampled_share": 0.5}, ("algo.sampled_share 0.5", "algo.advantage lambda_team")),
+        ({"advantage": "lambda_team", "others_trust": "full"}, ("algo.others_trust full", "algo.advantage lambda_team")),
         ({"advantage": "mix", "sampled_share": 1.5}, ("algo.sampled_share", "1.5")),
-        ({"advantage": "cf", "credit_scope": "all", "others_trust": "full"}, ("algo.others_trust full", "algo.advantage cf")),
         ({"hops": 0}, ("algo.hops", "0")),
-        ({"hops": 2, "credit_scope": "all"}, ("algo.hops 2", "algo.credit_scope all")),
         ({"hops": 2, "advantage": "one_step_team"}, ("algo.hops 2", "algo.advantage one_step_team")),
     ],
 )

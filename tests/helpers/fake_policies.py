@@ -18,8 +18,8 @@ def biased(gain: float, task: Task = TASK) -> TrainedPolicy:
     env.close()
     algorithm: Any = Jointq(spec_from_env(env), Jointq.Config())
     with torch.no_grad():
-        for head in (algorithm.actor.head, algorithm.critic.base.net.head):
+        for head in (algorithm.actor.head, algorithm.critic.net.head, algorithm.effects.own.net.head):
             head.weight.zero_()
         algorithm.actor.head.bias[:, 0] = 1.0
-        algorithm.critic.base.net.head.bias[:, 1] = gain / float(algorithm.residual.deviation)
+        algorithm.effects.own.net.head.bias[:, 0] = gain / float(algorithm.residual.deviation.mean())
     return TrainedPolicy("jointq", algorithm.config, algorithm.state_dict())

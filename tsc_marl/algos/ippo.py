@@ -98,7 +98,9 @@ class Ippo(Algorithm[PpoSettings]):
         self._set_learning_rate(progress)
         whole, metrics = self.prepare(batch)
         rows = self.cut(whole)
-        return metrics | mean_metrics(self.fit(rows)) | self.agent_metrics(rows)
+        steps = self.fit(rows)
+        self.fit_apart([(self, 1.0, rows)])
+        return metrics | mean_metrics(steps) | self.agent_metrics(rows)
 
     @staticmethod
     def update_together(parts: "Sequence[tuple[Ippo[Any], Batch]]", progress: float) -> dict[str, float]:
@@ -121,6 +123,7 @@ class Ippo(Algorithm[PpoSettings]):
                 if own is not None
             ]
             steps.append(first._step_together(each))
+        first.fit_apart([(algorithm, float(own.active.sum()) / max(active, 1.0), own) for algorithm, own in rows])
         return mean_metrics([metrics for _, metrics in prepared]) | mean_metrics(steps)
 
     def _step_together(self, each: "list[tuple[Ippo[Any], float, Minibatch]]") -> dict[str, float]:
@@ -136,16 +139,30 @@ class Ippo(Algorithm[PpoSettings]):
     def fit_critic(self, batch: Batch, progress: float) -> dict[str, float]:
         """Let the critic alone learn from a batch, with the targets and steps of `update`; the policy stays."""
         self._set_learning_rate(progress)
-        rows, metrics = self.prepare(batch)
-        return metrics | mean_metrics([self.step_critic(some) for some in self.minibatches(self.cut(rows))])
+        whole, metrics = self.prepare(batch)
+        rows = self.cut(whole)
+        steps = [self.step_critic(some) for some in self.minibatches(rows)]
+        self.fit_apart([(self, 1.0, rows)])
+        return metrics | mean_metrics(steps)
+
+    def fit_apart(self, each: "Sequence[tuple[Ippo[Any], float, Minibatch]]") -> None:
+        """Train what learns apart from actor and critic, after their steps; most algorithms have nothing of the kind.
+
+        Args:
+            each: the algorithm on each network, the network's share of the loss, and rows [L, M, ...].
+        """
 
     def reset_evidence(self) -> None:
         """Reset statistics of the critic's errors on earlier batches; most critics have none."""
 
     def _set_learning_rate(self, progress: float) -> None:
-        for optimiser in (self.actor_optimiser, self.critic_optimiser):
+        for optimiser, lr in self.learning_rates():
             for group in optimiser.param_groups:
-                group["lr"] = self.config.lr * (1 - (1 - self.config.lr_final_fraction) * progress)
+                group["lr"] = lr * (1 - (1 - self.config.lr_final_fraction) * progress)
+
+    def learning_rates(self) -> list[tuple[torch.optim.Optimizer, float]]:
+        """Return the optimisers, and the learning rate at the start of training for each."""
+        return [(self.actor_optimiser, self.config.lr), (self.critic_optimiser, self.config.lr)]
 
     @torch.no_grad()
     def agent_metrics(self, rows: Minibatch) -> dict[str, float]:

@@ -1,26 +1,28 @@
 r"""jointq (new here): a joint-Q critic on per-agent rewards. Own effects are lambda-returns, effects on others are learned.
 
-Every agent has a value v^i and two heads over its phases, both centred under the behaviour policy. A_o^i is the effect
-of the phase on the agent's own rewards. A_e^i is its effect on the rewards of others. Let y^k be the one-step target of
-agent k's return. The residual eps^k = y^k - v^k - A_o^k(a^k) is the part that k's own action does not explain. Its regression
-on a^i gives the effect of i on k, because the policies are independent given the state. The joint value is
-Q^J = sum_i [v^i + A_o^i(a^i) + A_e^i(a^i)] + M. It needs no IGM (individual-global-max) condition: on on-policy data the
-centred heads, plus M's counterfactual, are the exact main effects of each agent on the team's return.
+Every agent has a value v^i, and effects of its phases, all centred under the behaviour policy: A_o^i on its own return, and
+A^{i->k} on the return of each agent k near it. Let eps^k be the lambda-residual of agent k's return. Heads and targets are
+those of the regression of eps^k on A_o^k(a^k) + sum_i A^{i->k}(a^i): the policies are independent given the state, so that
+the centred heads are the main effects of each agent (the residual-on-residual form of Nie and Wager 2021, arXiv 1712.04912).
+The joint value is Q^J = sum_i [v^i + A_o^i(a^i) + A_e^i(a^i)] with A_e^i = sum_k A^{i->k}. It needs no IGM
+(individual-global-max) condition. One function serves all pairs of agents, and learns apart from the policy's critic:
+at a learning rate of its own, from each row `effects_epochs` times. Its errors on rows that it has not learned from are logged.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
 
 from tsc_marl import ops
 from tsc_marl.algos.base import CriticEstimates, Minibatch, PpoConfig
 from tsc_marl.algos.mappo_ind import MappoInd
-from tsc_marl.bounds import Count, NonNegative, Share
+from tsc_marl.bounds import Count, NonNegative, Positive, Share
 from tsc_marl.errors import UserError
-from tsc_marl.nn.joint_critic import JointCritic
+from tsc_marl.nn.effects import effects_net
 from tsc_marl.nn.normalisation import ValueNorm
 from tsc_marl.types import Batch, Spec
 
@@ -32,11 +34,10 @@ EVIDENCE_KEPT = 0.95
 class JointqConfig(PpoConfig):
     """Settings of the joint-Q critic."""
 
-    advantage: Literal["own_plus_others", "mix", "one_step_team", "lambda_team", "cf"] = "own_plus_others"
+    advantage: Literal["own_plus_others", "mix", "one_step_team", "lambda_team"] = "own_plus_others"
     """With w others_weight and s sampled_share: `own_plus_others` is GAE^i + w [(1 - s) A_e^i + s sum of the others' GAE].
     `mix` is (1 - s)(A_o^i + w A_e^i) + s (GAE^i + w sum of the others' GAE).
-    `one_step_team` is R^i + gamma V' - V with V the sum of all values; `lambda_team` adds the later team residuals.
-    `cf` is the counterfactual of the joint Q."""
+    `one_step_team` is R^i + gamma V' - V with V the sum of all values; `lambda_team` adds the later team residuals."""
     others_weight: NonNegative = 1.0
     """Weight of the effect on others: 0 is selfish, 1 the team's objective."""
     others_trust: Literal["measured", "full"] = "measured"
@@ -44,56 +45,28 @@ class JointqConfig(PpoConfig):
     before the critic learned from them. `full`: 1."""
     sampled_share: Share = 0.0
     """Share of sampled returns beside the critic's effects (see `advantage`): more variance, less bias of the critic."""
-    credit_scope: Literal["neighbours", "all"] = "neighbours"
-    """Agents whose rewards the head A_e^i explains: the neighbours on the road graph, or all others jointly."""
     hops: Count = 1
-    """Largest distance of a neighbour on the road graph."""
-    mixer: Literal["sum", "monotone"] = "sum"
-    """Interactions M of the joint Q beside the additive part; `monotone` (QMIX's) needs credit `all`."""
-    shared_head: bool = False
-    """Ablation: one head for both losses, as a single Q^i; for `mix` or `cf`, which read it, and without a mixer."""
+    """Largest distance on the road graph of an agent that an effect reaches."""
+    effects_lr: Positive = 5e-4
+    """Learning rate of the effects (AdamW) at the start; it falls as that of the others does."""
+    effects_epochs: Count = 1
+    """Passes of the effects over each batch. More than one fits the noise of the batch."""
+    effects_lambda: Share = 0.5
+    """Lambda of the residuals that the effects explain."""
 
     def __post_init__(self) -> None:
         """Refuse settings that contradict one another, or that have no effect together."""
         if self.hops < 1:
             raise UserError(f"algo.hops must be at least 1; got {self.hops}; for none at all set algo.others_weight 0")
         super().__post_init__()
-        if self.mixer != "sum" and self.credit_scope != "all":
-            raise UserError(
-                f"algo.mixer {self.mixer} explains all streams jointly; got algo.credit_scope {self.credit_scope}, set it to all"
-            )
-        if self.advantage == "cf" and self.credit_scope != "all":
-            raise UserError(
-                f"algo.advantage cf needs the joint Q of all agents; got algo.credit_scope {self.credit_scope}, set it to all"
-            )
-        for name, value, default in (
-            ("sampled_share", self.sampled_share, 0),
-            ("others_weight", self.others_weight, 1),
-            ("others_trust", self.others_trust, "measured"),
-        ):
-            if value != default and self.advantage not in ("own_plus_others", "mix"):
+        if not self.advantage.endswith("_team"):
+            return
+        for name in ("sampled_share", "others_weight", "others_trust", "hops"):
+            value = getattr(self, name)
+            if value != type(self).__dataclass_fields__[name].default:
                 raise UserError(
                     f"algo.{name} {value} has no effect with algo.advantage {self.advantage}; "
                     "set algo.advantage to own_plus_others or mix"
-                )
-        self._check_reach()
-        if self.shared_head and self.advantage not in ("mix", "cf"):
-            raise UserError(
-                f"algo.shared_head True has no effect with algo.advantage {self.advantage}; set algo.advantage to mix or cf"
-            )
-        if self.shared_head and self.mixer != "sum":
-            raise UserError(f"algo.shared_head True trains no mixer; got algo.mixer {self.mixer}, set it to sum")
-
-    def _check_reach(self) -> None:
-        if self.hops > 1 and self.credit_scope == "all":
-            raise UserError(
-                f"algo.hops {self.hops} has no effect with algo.credit_scope all; set algo.credit_scope to neighbours"
-            )
-        for name, value, default in (("credit_scope", self.credit_scope, "neighbours"), ("hops", self.hops, 1)):
-            if value != default and self.advantage.endswith("_team"):
-                raise UserError(
-                    f"algo.{name} {value} has no effect with algo.advantage {self.advantage}; "
-                    "set algo.advantage to own_plus_others"
                 )
 
 
@@ -101,69 +74,64 @@ class Jointq(MappoInd[JointqConfig]):
     """PPO on per-agent advantages of the joint-Q critic."""
 
     Config = JointqConfig
-    value_layer = "base.net.head"
-    critic: JointCritic
-    reach: Tensor
     evidence: Tensor
 
     def __init__(self, spec: Spec, config: JointqConfig) -> None:
         super().__init__(spec, config)
-        self.residual = ValueNorm(config.value_norm_decay)
-        others = 1 - torch.eye(spec.n_agents)
-        near = torch.eye(spec.n_agents)
-        for i, neighbours in enumerate(spec.neighbours):
-            near[i, list(neighbours)] = 1
-        reach = others if config.credit_scope == "all" else others * (near.matrix_power(config.hops) > 0)
-        self.register_buffer("reach", reach, persistent=False)
+        self.effects = effects_net(spec, config.hops, config.critic_hidden, config.sharing)
+        self.effects_optimiser = torch.optim.AdamW(self.effects.parameters(), lr=config.effects_lr)
+        self.residual = ValueNorm(config.value_norm_decay, spec.n_agents)
         self.register_buffer("evidence", torch.zeros(2))
 
-    def build_critic(self) -> JointCritic:
-        """Return the three-headed critic."""
-        return JointCritic(self.central_net(1, 2), self.spec, self.config.mixer == "monotone")
+    def centred_effects(
+        self, obs: Float[Tensor, "*M N F"], state: Float[Tensor, "*M S"], probs: Float[Tensor, "*M N A"]
+    ) -> tuple[Float[Tensor, "*M N A"], Float[Tensor, "*M P A"]]:
+        """Return A_o^i and A^{i->k}, in units of the receiver's residual."""
+        own, others = self.effects(obs, state)
+        return ops.centre_under_policy(own, probs), ops.centre_under_policy(others, probs[..., self.effects.sender, :])
 
-    def values_of(self, critic: nn.Module, obs: Float[Tensor, "*M N F"], state: Float[Tensor, "*M S"]) -> Float[Tensor, "*M N"]:
-        """Return the values v^i of the agents, in normalised units."""
-        return critic.get_submodule("base")(obs, state)[..., 0]
+    def taken(
+        self, own: Float[Tensor, "*M N A"], others: Float[Tensor, "*M P A"], action: Int[Tensor, "*M N"]
+    ) -> tuple[Float[Tensor, "*M N"], Float[Tensor, "*M P"]]:
+        """Return the effects of the actions taken."""
+        return ops.gather_actions(own, action), ops.gather_actions(others, action[..., self.effects.sender])
 
-    def estimate(self, batch: Batch) -> CriticEstimates:
-        """Return the values, their residuals, and the critic's outputs in normalised units: `value`, `own` and `others`."""
-        outputs = self.critic.base(batch.obs, batch.state)
-        v, own, others = self.critic.heads(outputs[:-1], batch.extras["probs"])
-        value = self.returns.restore(outputs[..., 0])
-        residual = self.return_residual(batch, self.critic_reward(batch), value)
-        return CriticEstimates(value, residual, {"value": v, "own": own, "others": others})
+    def onto(self, pairs: Float[Tensor, "*M P"]) -> Float[Tensor, "*M N"]:
+        """Return the sums over the pairs of each receiver."""
+        return self._sums(pairs, self.effects.receiver, -1)
+
+    def _sums(self, pairs: Tensor, agent: Int[Tensor, " P"], axis: int) -> Tensor:
+        shape = list(pairs.shape)
+        shape[axis] = self.spec.n_agents
+        return pairs.new_zeros(shape).index_add(axis, agent, pairs)
+
+    def effects_on_others(self, pairs: Float[Tensor, "*M P A"]) -> Float[Tensor, "*M N A"]:
+        """Return A_e^i in the reward's unit: the sums over the pairs of each sender, times the trust."""
+        unit = self.residual.deviation[self.effects.receiver].unsqueeze(-1)
+        return self.trust * self._sums(pairs * unit, self.effects.sender, -2)
 
     def advantage(
         self, batch: Batch, estimates: CriticEstimates
     ) -> tuple[Float[Tensor, "T B N"], dict[str, Tensor], dict[str, float]]:
         """Return the advantage of the mode, the residuals as extras, and metrics; all with the critic before this update."""
-        config, value, gae = self.config, estimates.value, estimates.residual
-        done = (batch.terminated, batch.truncated)
-        target = ops.one_step_target(batch.reward, value, gae + value[:-1], *done, config.gamma)
-        v, own, others = (estimates.extras[name] for name in ("value", "own", "others"))
-        unit = self.residual.deviation
-        self.residual.update(target - value[:-1])
-        residual = (target - value[:-1]) / self.residual.deviation
-        own_effect, others_effect = (unit * ops.gather_actions(head, batch.action) for head in (own, others))
-        if self.critic.mixer is not None:  # the centred head of an agent lacks the effect that M has learned
-            others_effect = others_effect + unit * self._interaction_effect(batch, v, own)
-        observed = (target - value[:-1] - own_effect) @ self.reach.T * batch.has_choice.float()
-        metrics = self._update_evidence(others_effect, observed)  # without a choice, others_effect is 0
-        metrics |= self._head_metrics(batch, own * unit, self.trust * others * unit, value[:-1])
-        explained = ops.explained_variance(ops.gather_actions(own * unit, batch.action), residual * self.residual.deviation)
-        metrics["critic/own_explained"] = explained
-        advantage = self._combine(batch, estimates, own_effect, others_effect)
-        return advantage, {"residual": residual}, metrics
+        config, value = self.config, estimates.value
+        residual = ops.gae(batch.reward, value, batch.terminated, batch.truncated, config.gamma, config.effects_lambda)
+        own, pairs = self.centred_effects(batch.obs[:-1], batch.state[:-1], batch.extras["probs"])
+        own_taken, pairs_taken = self.taken(own, pairs, batch.action)
+        metrics = self._update_evidence(residual / self.residual.deviation, own_taken, self.onto(pairs_taken))
+        own, others = own * self.residual.deviation.unsqueeze(-1), self.effects_on_others(pairs)
+        self.residual.update(residual)
+        metrics |= self._agent_metrics(batch, own, others, value[:-1])
+        advantage = self._combine(batch, estimates, *(ops.gather_actions(head, batch.action) for head in (own, others)))
+        return advantage, {"residual": residual / self.residual.deviation}, metrics
 
     def _combine(self, batch: Batch, estimates: CriticEstimates, own: Tensor, others: Tensor) -> Float[Tensor, "T B N"]:
         """Return the advantage of the mode, given the critic's effects A_o^i(a^i) and A_e^i(a^i)."""
         config, gae = self.config, estimates.residual
-        if config.advantage == "cf":
-            return own + others
         if config.advantage in ("one_step_team", "lambda_team"):
             return self._team_advantage(batch, estimates.value)
-        sampled = config.sampled_share
-        on_others = (1 - sampled) * self.trust * others + sampled * gae @ self.reach.T
+        sampled, of_receivers = config.sampled_share, gae[..., self.effects.receiver]
+        on_others = (1 - sampled) * others + sampled * self._sums(of_receivers, self.effects.sender, -1)
         on_itself = gae if config.advantage == "own_plus_others" else (1 - sampled) * own + sampled * gae
         return on_itself + config.others_weight * on_others
 
@@ -171,21 +139,27 @@ class Jointq(MappoInd[JointqConfig]):
     def trust(self) -> float:
         """Weight of the predicted effects on others, in [0, 1]."""
         agreement, size = self.evidence.tolist()
-        return 1.0 if self.config.others_trust == "full" else min(max(agreement / max(size, 1e-9), 0.0), 1.0)
+        return 1.0 if self.config.others_trust == "full" else min(max(agreement / max(size, 1e-12), 0.0), 1.0)
 
     def reset_evidence(self) -> None:
         """Reset the statistics of predicted and observed effects on others."""
         self.evidence.zero_()
 
-    def _update_evidence(self, predicted: Tensor, observed: Tensor) -> dict[str, float]:
-        """Compare predicted and observed effects on others, on a batch that the heads have not seen; return metrics.
+    def _update_evidence(self, residual: Tensor, own: Tensor, onto: Tensor) -> dict[str, float]:
+        """Compare predicted and observed effects, on a batch that the heads have not seen; return metrics.
 
-        The slope sum(p o) / sum(p^2) is the factor of the predictions with the least squared error.
+        The slope sum(p o) / sum(p^2) is the factor of the predictions p with the least squared error. `explained` is the
+        share of the observed o that they explain.
         """
-        new = torch.stack([(predicted * observed).sum(), (predicted**2).sum()])
-        new = new / (observed**2).sum().clamp(min=1e-9)  # else batches with a jam would dominate
-        self.evidence.lerp_(new, 1 - EVIDENCE_KEPT)
-        return {"critic/others_slope": float(new[0] / new[1].clamp(min=1e-9)), "critic/trust": self.trust}
+        left = residual - own
+        metrics = {}
+        for name, predicted, observed in (("own", own, residual), ("others", onto, left)):
+            agreement, size, all_of_it = ((a * b).sum() for a, b in ((predicted, observed), (predicted,) * 2, (observed,) * 2))
+            metrics[f"critic/{name}_slope"] = float(agreement / size.clamp(min=1e-9))
+            metrics[f"critic/{name}_explained"] = float((2 * agreement - size) / all_of_it.clamp(min=1e-9))
+        if float(size) > 0:  # else batches with a jam would dominate
+            self.evidence.lerp_(torch.stack([agreement, size]) / all_of_it.clamp(min=1e-9), 1 - EVIDENCE_KEPT)
+        return metrics | {"critic/trust": self.trust}
 
     def _team_advantage(self, batch: Batch, value: Tensor) -> Float[Tensor, "T B N"]:
         """Return R^i + gamma V' - V with V = sum_i v^i; for `lambda_team` plus the discounted later team residuals."""
@@ -197,50 +171,42 @@ class Jointq(MappoInd[JointqConfig]):
             later = ops.gae(team, total, *done, config.gamma, config.gae_lambda) - one_step
         return batch.reward - team + one_step + later
 
-    def _interaction_effect(self, batch: Batch, v: Tensor, own: Tensor) -> Float[Tensor, "T B N"]:
-        """Return M(a) - sum_b pi^i(b) M(b, a^-i) in normalised units."""
-        action, probs = batch.action, batch.extras["probs"]
-        q, chosen = v.unsqueeze(-1) + own, ops.gather_actions(own, action)
-        effects = []
-        for i in range(self.spec.n_agents):
-            swapped = (v + chosen).unsqueeze(-2).repeat(1, 1, self.spec.n_actions, 1)
-            swapped[..., i] = q[..., i, :]
-            state = batch.state[:-1].unsqueeze(-2).expand(*swapped.shape[:-1], -1)
-            m = self.critic.interaction(swapped, torch.zeros_like(swapped), state)
-            effects.append(ops.gather_actions(m, action[..., i]) - (probs[..., i, :] * m).sum(-1))
-        return torch.stack(effects, dim=-1)
+    def learning_rates(self) -> list[tuple[torch.optim.Optimizer, float]]:
+        """Return the optimisers, and the learning rate at the start of training for each."""
+        return [*super().learning_rates(), (self.effects_optimiser, self.config.effects_lr)]
 
-    def critic_loss(self, rows: Minibatch) -> Tensor:
-        """Return value loss + loss of A_o + loss of A_e; without a shared head, the loss of A_e does not train A_o."""
-        v, own, others = self.critic(rows.obs, rows.state, rows.probs)
-        value_loss = ops.clipped_value_loss(v, rows.value, rows.target, self.config.clip_coef)
-        own_taken = ops.gather_actions(own, rows.action)
-        own_loss = ((rows.extras["residual"] - own_taken) ** 2).mean()
-        if self.config.shared_head:
-            joint = rows.extras["residual"].sum(-1) - own_taken.sum(-1)
-            return value_loss + own_loss + (joint**2).mean() / self.spec.n_agents
-        unexplained = (rows.extras["residual"] - own_taken).detach()
-        effect = ops.gather_actions(others, rows.action)
-        if self.config.credit_scope == "neighbours":
-            error = unexplained @ self.reach.T - effect
-            return value_loss + own_loss + (error**2).mean() / self.reach.sum(-1).mean().clamp(min=1)
-        joint = unexplained.sum(-1) - effect.sum(-1) - self.critic.interaction(v.detach(), own_taken.detach(), rows.state)
-        return value_loss + own_loss + (joint**2).mean() / self.spec.n_agents
+    def fit_apart(self, each: "Sequence[tuple[Jointq, float, Minibatch]]") -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Train the effects: of all networks at once, each with its share of the loss."""
+        for _ in range(self.config.effects_epochs):
+            chunks = [torch.randperm(rows.action.shape[1]).tensor_split(self.config.num_minibatches) for _, _, rows in each]
+            for some in zip(*chunks, strict=True):
+                losses = [
+                    share * algorithm.effects_loss(rows.map(lambda x, chosen=chosen: x[:, chosen]))
+                    for (algorithm, share, rows), chosen in zip(each, some, strict=True)
+                    if len(chosen)
+                ]
+                if losses:
+                    self._descend(torch.stack(losses).sum(), self.effects, self.effects_optimiser)
+
+    def effects_loss(self, rows: Minibatch) -> Tensor:
+        """Return the mean squared residual that the effects leave unexplained."""
+        own, pairs = self.taken(*self.centred_effects(rows.obs, rows.state, rows.probs), rows.action)
+        return ((rows.extras["residual"] - own - self.onto(pairs)) ** 2).mean()
 
     def value_estimates(
         self, obs: Float[Tensor, "B N F"], avail: Bool[Tensor, "B N A"], state: Float[Tensor, "B S"], carry: Any
     ) -> dict[str, Tensor]:
         """Return the policy, the values v^i, and the heads A_o^i and A_e^i, A_e^i times the trust."""
         estimates = super().value_estimates(obs, avail, state, carry)
-        _, own, others = self.critic(obs, state, estimates["probs"])
-        return estimates | {"own": own * self.residual.deviation, "others": self.trust * others * self.residual.deviation}
+        own, pairs = self.centred_effects(obs, state, estimates["probs"])
+        return estimates | {"own": own * self.residual.deviation.unsqueeze(-1), "others": self.effects_on_others(pairs)}
 
-    def _head_metrics(self, batch: Batch, own: Tensor, others: Tensor, value: Tensor) -> dict[str, float]:
+    def _agent_metrics(self, batch: Batch, own: Tensor, others: Tensor, value: Tensor) -> dict[str, float]:
         """Return metrics of each agent, in the reward's unit: value, effects, gap between its two best phases."""
-        active, action = batch.has_choice.float(), batch.action
+        active = batch.has_choice.float()
         best = (own + self.config.others_weight * others).masked_fill(~batch.avail[:-1], float("-inf")).topk(2, dim=-1).values
         gap = torch.where(best.isfinite().all(-1), best[..., 0] - best[..., 1], 0.0)
-        size, size_others = (ops.agent_mean(ops.gather_actions(head, action).abs(), active) for head in (own, others))
+        size, size_others = (ops.agent_mean(ops.gather_actions(head, batch.action).abs(), active) for head in (own, others))
         return self.spec.per_agent({
             "value": value.mean((0, 1)), "own_effect": size, "effect_on_others": size_others,
             "share_on_others": size_others / (size + size_others).clamp(min=1e-8), "action_gap": ops.agent_mean(gap, active),

@@ -35,7 +35,7 @@ Recipe = tuple[str, dict[str, Any]]
 """An algorithm, and the settings under which its advantage is the estimator."""
 
 RECIPES: dict[str, Recipe] = {
-    gradient_statistics.TRUTH: ("jointq", {"advantage": "mix", "sampled_share": 1.0, "credit_scope": "all", "adv_norm": "none"}),
+    gradient_statistics.TRUTH: ("mappo_sum", {"adv_norm": "none"}),
     gradient_statistics.SHARED: ("mappo", {}),
     "own": ("jointq", {"others_weight": 0.0}),
     "neighbours": ("jointq", {"advantage": "mix", "sampled_share": 1.0}),
@@ -84,7 +84,8 @@ def sampled(
     recipes = RECIPES | {gradient_statistics.TRUTH: (truth, how | {"gae_lambda": truth_lam})}
     gradients: dict[str, list[Tensor]] = {name: [] for name in recipes}
     for played, fitting in (halves, halves[::-1]):
-        fitted = {name: fit(build(policy.spec, (name, {}), settings), fitting, sweeps) for name in ("mappo", "jointq")}
+        names = {name for name, _ in recipes.values()}
+        fitted = {name: fit(build(policy.spec, (name, {}), settings), fitting, sweeps) for name in names}
         score = policy_scores(policy, played)
         for name, recipe in recipes.items():
             algorithm = build(policy.spec, recipe, settings)

@@ -170,8 +170,8 @@ class TrainedPolicy:
 
     @property
     def _uses_neighbours(self) -> bool:
-        """Whether the algorithm uses the neighbours: ours have a setting of that value, a user's own may."""
-        return ":" in self.name or "neighbours" in vars(self.config).values()
+        """Whether the algorithm uses the neighbours: ours have a setting of how far, a user's own may."""
+        return ":" in self.name or hasattr(self.config, "hops")
 
     def without_weights(self) -> "TrainedPolicy":
         """Return the policy without weights, cheap to send."""

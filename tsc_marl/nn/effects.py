@@ -1,0 +1,155 @@
+"""Effects of each phase on the return of its own signal, and on that of each signal near it: one function for all pairs."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tsc_marl.nn.agent import AgentNet, Sharing
+from tsc_marl.nn.critics import CentralNet
+from tsc_marl.nn.phases import KINDS, PhaseNet
+from tsc_marl.types import Movements, Spec
+
+
+class VectorEffects(nn.Module):
+    """Effects from observations that are vectors: those of both signals of a pair, side by side.
+
+    Attributes:
+        sender: [P] the signal of each pair that chooses a phase.
+        receiver: [P] the signal whose return changes.
+    """
+
+    sender: Tensor
+    receiver: Tensor
+
+    def __init__(self, spec: Spec, pairs: Int[Tensor, "P 2"], hidden: Sequence[int], sharing: Sharing) -> None:
+        super().__init__()
+        self.own = CentralNet(spec.n_agents, spec.obs_dim, spec.state_dim, hidden, spec.n_actions, sharing, 0.0)
+        of_pairs: Sharing = "none" if sharing == "none" else "full"  # signals have learned clusters, pairs have none
+        self.pair = AgentNet(len(pairs), 2 * spec.obs_dim, hidden, spec.n_actions, of_pairs, 0.0) if len(pairs) else None
+        self.register_buffer("sender", pairs[:, 0], persistent=False)
+        self.register_buffer("receiver", pairs[:, 1], persistent=False)
+
+    def forward(
+        self, obs: Float[Tensor, "*M N F"], state: Float[Tensor, "*M S"]
+    ) -> tuple[Float[Tensor, "*M N A"], Float[Tensor, "*M P A"]]:
+        """Return the effects on the own signal and on the receivers."""
+        own = self.own(obs, state)
+        if self.pair is None:
+            return own, own[..., :0, :]
+        return own, self.pair(torch.cat([obs[..., self.sender, :], obs[..., self.receiver, :]], dim=-1))
+
+
+class LinkSets(nn.Module):
+    """Sums over a set of links for each pair: over all of them, and over those that each phase serves.
+
+    Args:
+        sets: the links of each pair, as numbers among the N L links of all signals.
+        serves: the kind of green that each phase gives a link.
+    """
+
+    links: Tensor
+    real: Tensor
+    masks: Tensor
+
+    def __init__(self, sets: Sequence[Int[Tensor, " _"]], serves: Int[Tensor, "NL A"]) -> None:
+        super().__init__()
+        most = max((len(links) for links in sets), default=0) or 1
+        links, real = torch.zeros(len(sets), most, dtype=torch.long), torch.zeros(len(sets), most)
+        for row, chosen in enumerate(sets):
+            links[row, : len(chosen)], real[row, : len(chosen)] = chosen, 1
+        kinds = torch.stack([(serves[links] == kind) * real.unsqueeze(-1) for kind in KINDS], dim=-1)
+        masks = kinds.flatten(-2).transpose(-1, -2).contiguous()  # [P, A kinds, most]
+        for name, value in {"links": links, "real": real.unsqueeze(-2), "masks": masks}.items():
+            self.register_buffer(name, value, persistent=False)
+
+    def total(self, codes: Float[Tensor, "*M NL C"]) -> Float[Tensor, "*M P C"]:
+        """Return the sum of the links' codes over each set."""
+        return (self.real @ self._of_sets(codes)).squeeze(-2)
+
+    def served(self, codes: Float[Tensor, "*M NL C"]) -> Float[Tensor, "*M P A C2"]:
+        """Return the sums over the links of each set that a phase serves, one for each kind of green."""
+        return (self.masks @ self._of_sets(codes)).unflatten(-2, (-1, len(KINDS))).flatten(-2)
+
+    def _of_sets(self, codes: Tensor) -> Tensor:
+        return codes[..., self.links.flatten(), :].unflatten(-2, self.links.shape)
+
+
+class LinkEffects(nn.Module):
+    """Effects from the links that join the signals of a pair, what a phase gives them, and the codes of both signals.
+
+    Attributes as in `VectorEffects`.
+    """
+
+    sender: Tensor
+    receiver: Tensor
+    shares: Tensor
+
+    def __init__(self, movements: Movements, pairs: Int[Tensor, "P 2"], hidden: Sequence[int], sharing: Sharing) -> None:
+        super().__init__()
+        self.net = PhaseNet(movements, hidden, 0, 1, sharing, 1.0, central=True)
+        n_links, width, size_link = movements.real.shape[1], hidden[-1], hidden[0] // 2 + 2 * movements.link_columns
+        serves, onward = movements.serves.transpose(1, 2).flatten(0, 1), movements.onward
+
+        def joining(first: int, second: int) -> tuple[Tensor, Tensor]:
+            begin, end = onward[(onward[:, 0] // n_links == first) & (onward[:, 1] // n_links == second)].unbind(-1)
+            return begin.unique(), end.unique()
+
+        ahead, behind = [joining(i, k) for i, k in pairs.tolist()], [joining(k, i) for i, k in pairs.tolist()]
+        self.leading = LinkSets([links for links, _ in ahead], serves)  # the sender's, to the receiver
+        self.receiving = LinkSets([links for _, links in ahead], serves)
+        self.fed = LinkSets([links for _, links in behind], serves)  # the sender's, from the receiver
+        self.phase = nn.Linear(2 * len(KINDS) * size_link + width, width)
+        self.pair = nn.Linear(3 * size_link + 2 * width, width)
+        self.second, self.head = nn.Linear(2 * width, width), nn.Linear(2 * width, 1)
+        for layer, gain in ((self.phase, 1.0), (self.pair, 1.0), (self.second, math.sqrt(2)), (self.head, 0.0)):
+            nn.init.orthogonal_(layer.weight, gain)
+            nn.init.zeros_(layer.bias)
+        nn.init.zeros_(self.net.phase_head.weight)
+        real = movements.phase_real.float()
+        self.register_buffer("sender", pairs[:, 0], persistent=False)
+        self.register_buffer("receiver", pairs[:, 1], persistent=False)
+        self.register_buffer("shares", (real / real.sum(-1, keepdim=True)).unsqueeze(-2)[pairs[:, 0]], persistent=False)
+
+    def forward(
+        self, obs: Float[Tensor, "*M N F"], state: Float[Tensor, "*M S"]
+    ) -> tuple[Float[Tensor, "*M N A"], Float[Tensor, "*M P A"]]:
+        """Return the effects on the own signal and on the receivers."""
+        codes, mean = self.net.codes(obs)
+        own = self.net.phase_head(codes, mean.unsqueeze(-2)).squeeze(-1)
+        forms = self.net.encoder.forms(obs[..., : self.net.sizes[0]])
+        links = torch.cat([self.net.encoder(forms), forms], dim=-1).flatten(-3, -2)
+        phase = torch.cat([self.leading.served(links), self.fed.served(links), codes[..., self.sender, :, :]], dim=-1)
+        sums = [part.total(links) for part in (self.leading, self.receiving, self.fed)]
+        pair = torch.cat([*sums, mean[..., self.receiver, :], mean[..., self.sender, :]], dim=-1)
+        hidden = functional.relu(self.phase(phase) + self.pair(pair).unsqueeze(-2))
+        hidden = functional.relu(self.second(self._beside(hidden)))
+        return own, self.head(self._beside(hidden)).squeeze(-1)
+
+    def _beside(self, x: Float[Tensor, "*M P A H"]) -> Float[Tensor, "*M P A H2"]:
+        """Return each phase's code, and the mean over the sender's phases beside it."""
+        return torch.cat([x, (self.shares @ x).expand_as(x)], dim=-1)
+
+
+Effects = VectorEffects | LinkEffects
+
+
+def effects_net(spec: Spec, hops: int, hidden: Sequence[int], sharing: Sharing) -> Effects:
+    """Return the effects on the own signal, and on each at most so many hops away on the road graph; all are 0 at first."""
+    pairs = [(i, k) for i in range(spec.n_agents) for k in _reached(spec.neighbours, i, hops)]
+    numbers = torch.tensor(pairs, dtype=torch.long).reshape(-1, 2)
+    if spec.movements is not None:
+        return LinkEffects(spec.movements, numbers, hidden, sharing)
+    return VectorEffects(spec, numbers, hidden, sharing)
+
+
+def _reached(neighbours: Sequence[Sequence[int]], start: int, hops: int) -> list[int]:
+    """Return the signals from 1 to `hops` hops away, in order."""
+    reached, new = {start}, {start}
+    for _ in range(hops):
+        new = {k for i in new for k in neighbours[i]} - reached
+        reached |= new
+    return sorted(reached - {start})
