@@ -55,8 +55,8 @@ def test_small_agents_learn_from_their_own_reward_and_less_surely_from_a_shared_
 # ring-dump
 
 RING = SMALL | {"gamma": 0.95, "gae_lambda": 0.95}
-QUICK = {"effects_lr": 3e-3, "effects_epochs": 4}
-"""Effects of jointq that learn as fast as the critic: these games have little noise, and streets much."""
+QUICK = {"effects_lr": 3e-3, "effects_epochs": 4, "effects_lambda": 0.95}
+"""Effects of jointq that learn as fast as the critic, and look as far: these games have little noise, and streets much."""
 
 
 def ring_dump(name, n, seed, updates, until=float("inf"), kind="delayed", **settings):
