@@ -83,7 +83,7 @@ def heads(algorithm, batch):
     algorithm.config = replace(algorithm.config, others_trust="full")
     with torch.no_grad():
         own, pairs = algorithm.centred_effects(batch.obs[0, :1], batch.state[0, :1], batch.extras["probs"][0, :1])
-        return own[0] * algorithm.residual.deviation, algorithm.effects_on_others(pairs)[0]
+        return own[0] * algorithm.residual.deviation.unsqueeze(-1), algorithm.effects_on_others(pairs)[0]
 
 
 def mean_by_action(advantage, action):
@@ -191,17 +191,17 @@ def prepared(**settings):
 
 
 def test_the_evidence_is_of_predicted_and_observed_effects_on_each_receiver():
-    """On a ring only the agent before has an effect on one; residuals are those of lambda .5, each agent's in units of its own."""
+    """On a ring only the agent before has an effect on one; residuals are those of lambda .5, in units of each agent."""
     algorithm, batch, value, _ = prepared()
     algorithm.evidence.zero_()
     unit = algorithm.residual.deviation.clone()
+    assert unit.shape == (3,)
     with torch.no_grad():
         own, pairs = algorithm.effects(batch.obs[:-1], batch.state[:-1])
     own, pairs = (ops.centre_under_policy(head, batch.extras["probs"]) for head in (own, pairs))
     own, pairs = (ops.gather_actions(head, batch.action) for head in (own, pairs))
     residual = ops.gae(batch.reward, value, batch.terminated, batch.truncated, 0.9, 0.5) / unit
-    residual, own, pairs = (stream / residual.std((0, 1)) for stream in (residual, own, pairs.roll(1, dims=-1)))
-    predicted, observed = pairs, residual - own
+    predicted, observed = pairs.roll(1, dims=-1), residual - own
     metrics = algorithm.prepare(batch)[1]
     expected = 0.05 * torch.stack([(predicted * observed).sum(), (predicted**2).sum()]) / (observed**2).sum()
     assert_close(algorithm.evidence, expected, atol=1e-5, rtol=1e-3)

@@ -125,7 +125,7 @@ def test_which_algorithms_are_portable(name):
     elsewhere = policy.algorithm(spec(7))
     for key, weight in learned.policy_state().items():
         assert torch.equal(elsewhere.state_dict()[key], weight)
-    assert policy.fits_wholly(elsewhere) == (name not in ("coma", "maddpg", "qmix", "qtran"))
+    assert policy.fits_wholly(elsewhere) == (name not in ("coma", "jointq", "maddpg", "qmix", "qtran"))
     assert not replace(policy, sim=SimConfig("lanes")).portable
     assert not replace(policy, sim=None).portable
     if name != "mat":
@@ -266,7 +266,7 @@ def damaged(path):
         ("--start-from pretrained --algo.sharing none", "has algo.sharing full; got none"),
         (
             "--start-from pretrained --algos iql",
-            f"pretrained is a policy of {SHIPPED.algorithm}; got algos iql with another actor: give coma ia2c ippo jointq",
+            f"pretrained is a policy of {SHIPPED.algorithm}; got algos iql with another actor: give coma ia2c ippo ippo_nbr jointq",
         ),
         ("--start-from pretrained --algos ippo happo", "got algos happo with another actor"),
         ("--start-from max_pressure", "max_pressure is a classical controller, which has no checkpoint"),

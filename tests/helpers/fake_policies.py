@@ -21,5 +21,5 @@ def biased(gain: float, task: Task = TASK) -> TrainedPolicy:
         for head in (algorithm.actor.head, algorithm.critic.net.head, algorithm.effects.own.net.head):
             head.weight.zero_()
         algorithm.actor.head.bias[:, 0] = 1.0
-        algorithm.effects.own.net.head.bias[:, 0] = gain / float(algorithm.residual.deviation)
+        algorithm.effects.own.net.head.bias[:, 0] = gain / float(algorithm.residual.deviation[0])
     return TrainedPolicy("jointq", algorithm.config, algorithm.state_dict())

@@ -80,13 +80,13 @@ class Jointq(MappoInd[JointqConfig]):
         super().__init__(spec, config)
         self.effects = effects_net(spec, config.hops, config.critic_hidden, config.sharing)
         self.effects_optimiser = torch.optim.AdamW(self.effects.parameters(), lr=config.effects_lr)
-        self.residual = ValueNorm(config.value_norm_decay)
+        self.residual = ValueNorm(config.value_norm_decay, spec.n_agents)  # else the busiest agents would be all that counts
         self.register_buffer("evidence", torch.zeros(2))
 
     def centred_effects(
         self, obs: Float[Tensor, "*M N F"], state: Float[Tensor, "*M S"], probs: Float[Tensor, "*M N A"]
     ) -> tuple[Float[Tensor, "*M N A"], Float[Tensor, "*M P A"]]:
-        """Return A_o^i and A^{i->k}, in units of the residuals' deviation."""
+        """Return A_o^i and A^{i->k}, in units of the receiver's residual."""
         own, others = self.effects(obs, state)
         return ops.centre_under_policy(own, probs), ops.centre_under_policy(others, probs[..., self.effects.sender, :])
 
@@ -107,25 +107,23 @@ class Jointq(MappoInd[JointqConfig]):
 
     def effects_on_others(self, pairs: Float[Tensor, "*M P A"]) -> Float[Tensor, "*M N A"]:
         """Return A_e^i in the reward's unit: the sums over the pairs of each sender, times the trust."""
-        return self.trust * self.residual.deviation * self._sums(pairs, self.effects.sender, -2)
+        unit = self.residual.deviation[self.effects.receiver].unsqueeze(-1)
+        return self.trust * self._sums(pairs * unit, self.effects.sender, -2)
 
     def advantage(
         self, batch: Batch, estimates: CriticEstimates
     ) -> tuple[Float[Tensor, "T B N"], dict[str, Tensor], dict[str, float]]:
-        """Return the advantage of the mode, the residuals with their weights, and metrics; all with the critic before this update."""
+        """Return the advantage of the mode, the residuals as extras, and metrics; all with the critic before this update."""
         config, value = self.config, estimates.value
         residual = ops.gae(batch.reward, value, batch.terminated, batch.truncated, config.gamma, config.effects_lambda)
         own, pairs = self.centred_effects(batch.obs[:-1], batch.state[:-1], batch.extras["probs"])
         own_taken, pairs_taken = self.taken(own, pairs, batch.action)
-        streams = residual / self.residual.deviation, own_taken, self.onto(pairs_taken)
-        even = 1 / streams[0].std((0, 1)).clamp(min=1e-3)  # else the busiest agents would be all that counts
-        metrics = self._update_evidence(*(stream * even for stream in streams))
-        own, others = own * self.residual.deviation, self.effects_on_others(pairs)
+        metrics = self._update_evidence(residual / self.residual.deviation, own_taken, self.onto(pairs_taken))
+        own, others = own * self.residual.deviation.unsqueeze(-1), self.effects_on_others(pairs)
         self.residual.update(residual)
         metrics |= self._agent_metrics(batch, own, others, value[:-1])
         advantage = self._combine(batch, estimates, *(ops.gather_actions(head, batch.action) for head in (own, others)))
-        extras = {"residual": residual / self.residual.deviation, "even": even.expand_as(residual)}
-        return advantage, extras, metrics
+        return advantage, {"residual": residual / self.residual.deviation}, metrics
 
     def _combine(self, batch: Batch, estimates: CriticEstimates, own: Tensor, others: Tensor) -> Float[Tensor, "T B N"]:
         """Return the advantage of the mode, given the critic's effects A_o^i(a^i) and A_e^i(a^i)."""
@@ -191,9 +189,9 @@ class Jointq(MappoInd[JointqConfig]):
                     self._descend(torch.stack(losses).sum(), self.effects, self.effects_optimiser)
 
     def effects_loss(self, rows: Minibatch) -> Tensor:
-        """Return the mean squared residual that the effects leave unexplained, every agent's in units of its own deviation."""
+        """Return the mean squared residual that the effects leave unexplained."""
         own, pairs = self.taken(*self.centred_effects(rows.obs, rows.state, rows.probs), rows.action)
-        return ((rows.extras["even"] * (rows.extras["residual"] - own - self.onto(pairs))) ** 2).mean()
+        return ((rows.extras["residual"] - own - self.onto(pairs)) ** 2).mean()
 
     def value_estimates(
         self, obs: Float[Tensor, "B N F"], avail: Bool[Tensor, "B N A"], state: Float[Tensor, "B S"], carry: Any
@@ -201,7 +199,7 @@ class Jointq(MappoInd[JointqConfig]):
         """Return the policy, the values v^i, and the heads A_o^i and A_e^i, A_e^i times the trust."""
         estimates = super().value_estimates(obs, avail, state, carry)
         own, pairs = self.centred_effects(obs, state, estimates["probs"])
-        return estimates | {"own": own * self.residual.deviation, "others": self.effects_on_others(pairs)}
+        return estimates | {"own": own * self.residual.deviation.unsqueeze(-1), "others": self.effects_on_others(pairs)}
 
     def _agent_metrics(self, batch: Batch, own: Tensor, others: Tensor, value: Tensor) -> dict[str, float]:
         """Return metrics of each agent, in the reward's unit: value, effects, gap between its two best phases."""
