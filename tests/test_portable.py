@@ -266,7 +266,7 @@ def damaged(path):
         ("--start-from pretrained --algo.sharing none", "has algo.sharing full; got none"),
         (
             "--start-from pretrained --algos iql",
-            f"pretrained is a policy of {SHIPPED.algorithm}; got algos iql with another actor: give coma ia2c ippo ippo_nbr jointq",
+            f"pretrained is a policy of {SHIPPED.algorithm}; got algos iql with another actor: give coma ia2c ippo ippo_nbr jo",
         ),
         ("--start-from pretrained --algos ippo happo", "got algos happo with another actor"),
         ("--start-from max_pressure", "max_pressure is a classical controller, which has no checkpoint"),
