@@ -3,10 +3,8 @@
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from tsc_marl.sim.signal_timing import GREEN
+from tsc_marl.sim.signal_timing import CHANGE, GREEN
 
-CHANGE = frozenset("yu")
-"""Yellow and red-yellow."""
 SHORT_S = 3.0
 """A step no longer than this is a moment of a change where the phases beside it serve all that it serves."""
 STRENGTH = {"G": 2, "g": 1}
@@ -68,7 +66,8 @@ def green_phases(name: str, steps: Sequence[tuple[str, float]], crossings: Colle
 
 def never_served(steps: Sequence[tuple[str, float]], links: Sequence[int]) -> list[int]:
     """Return the links that every step of a program holds at red; none without a step."""
-    return [] if not steps else [link for link in links if all(link < len(state) and state[link] in "ryu" for state, _ in steps)]
+    no_way = CHANGE | {"r"}
+    return [link for link in links if steps and all(link < len(state) and state[link] in no_way for state, _ in steps)]
 
 
 def _without_clearing(states: Sequence[str], crossings: Collection[int]) -> list[str]:
