@@ -72,8 +72,10 @@ def test_steps_of_a_change_are_no_phases():
     read = green_phases("a", STAGED, crossings=[4])
     assert read.phases == ("GGrrG", "rGGrr", "rrrGr")
     assert read.notes == ("signal a has 1 greens that are steps of a change: they are no actions",)
-    longer = [(state, 9 if state == "rGrrr" else seconds) for state, seconds in STAGED]
-    assert green_phases("a", longer, crossings=[4]).phases == ("GGrrG", "rGrrr", "rGGrr", "rrrGr")
+    longer = [(state, 9 if state == "rGrrr" else seconds) for state, seconds in STAGED]  # link 1 goes on, however long
+    assert green_phases("a", longer, crossings=[4]) == read
+    for seconds, phases in ((3, ["GGrr", "rrGG"]), (4, ["GGrr", "rGGr", "rrGG"])):  # no phase beside rGGr serves both its links
+        assert [*green_phases("a", [("GGrr", 20), ("rGGr", seconds), ("rrGG", 20)]).phases] == phases
     assert "GGrrr" in green_phases("a", STAGED).phases  # link 4 is no crossing: without it the others may go on alone
     major = [(state.replace("y", "Y"), seconds) for state, seconds in STAGED]  # the yellow of a major road
     assert green_phases("a", major, crossings=[4]) == read

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from tsc_marl.sim.signal_timing import CHANGE, GREEN
 
 SHORT_S = 3.0
-"""A step no longer than this is a moment of a change where the phases beside it serve all that it serves."""
+"""A step no longer than this is a moment of a change where one phase beside it or the other serves each of its links."""
 STRENGTH = {"G": 2, "g": 1}
 """A protected green serves a link better than one that yields."""
 
@@ -79,15 +79,17 @@ def _without_clearing(states: Sequence[str], crossings: Collection[int]) -> list
 
 
 def _without_staged(lasts_s: dict[str, float]) -> tuple[str, ...]:
-    """Return the states, given with their durations [s] in program order, but short ones that those beside them make needless.
+    """Return the states, given with their durations [s] in program order, but those that the states beside them make needless.
 
-    The phases before and after such a step of a change serve each of its links as well.
+    Of such a step of a change, both phases beside it serve every link as well, which goes on while others change; or the step is
+    short, and one of them or the other does.
     """
     kept = list(lasts_s)
     for state in sorted(kept, key=lambda state: lasts_s[state]):
         at, n = kept.index(state), len(kept)
-        beside = map(max, _strengths(kept[at - 1]), _strengths(kept[(at + 1) % n]))
-        if n > 2 and lasts_s[state] <= SHORT_S and all(map(int.__le__, _strengths(state), beside)):
+        beside = zip(_strengths(kept[at - 1]), _strengths(kept[(at + 1) % n]), strict=True)
+        counts = max if lasts_s[state] <= SHORT_S else min
+        if n > 2 and all(own <= counts(pair) for own, pair in zip(_strengths(state), beside, strict=True)):
             kept.remove(state)
     return tuple(kept)
 
