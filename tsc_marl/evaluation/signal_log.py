@@ -130,7 +130,11 @@ class StreetSignals:
             second = states.index(state)
             for a, b in self.conflicts[signal]:
                 if state[a] == state[b] == "G":
-                    yield Violation(second, f"links {a} and {b} cross, and both have a green that yields to nobody: {state}")
+                    own = any(phase.state[a] == phase.state[b] == "G" for phase in self.programs[signal].getPhases())
+                    where = ", as in the program of the network file" if own else ""
+                    yield Violation(
+                        second, f"links {a} and {b} cross, and both have a green that yields to nobody{where}: {state}"
+                    )
             greens = {(link, char) for link, char in enumerate(state) if char in "Gg"}
             if not any(greens <= phase for phase in allowed):
                 yield Violation(second, f"no phase of the network file has the greens of {state}")
