@@ -34,7 +34,7 @@ def made(folder, program, options, routes, end_s):
 
 @pytest.fixture(scope="module")
 def crossroads(tmp_path_factory):
-    """Four legs with crossings, as netconvert makes them; vehicles, persons, and a bus line."""
+    """Four legs with crossings, one of them with a link for each direction; vehicles, persons, and a bus line."""
     folder = tmp_path_factory.mktemp("crossroads")
     signal = {"c": 'type="traffic_light"'}
     nodes = "".join(f'<node id="{name}" x="{x}" y="{y}" {signal.get(name, "")}/>' for name, (x, y) in PLACES.items())
@@ -42,7 +42,10 @@ def crossroads(tmp_path_factory):
     edges = "".join(f'<edge id="{a}{b}" from="{a}" to="{b}" numLanes="2" speed="13.9" sidewalkWidth="2"/>' for a, b in pairs)
     (folder / "n.nod.xml").write_text(f"<nodes>{nodes}</nodes>", encoding="utf-8")
     (folder / "n.edg.xml").write_text(f"<edges>{edges}</edges>", encoding="utf-8")
-    options = ["-n", "n.nod.xml", "-e", "n.edg.xml", "--crossings.guess", "--walkingareas", "--tls.default-type", "static"]
+    crossings = "".join(f'<crossing node="c" edges="{leg}c c{leg}"/>' for leg in "ens")
+    crossings += '<crossing node="c" edges="wc cw" linkIndex="23" linkIndex2="24"/>'
+    (folder / "n.con.xml").write_text(f"<connections>{crossings}</connections>", encoding="utf-8")
+    options = ["-n", "n.nod.xml", "-e", "n.edg.xml", "-x", "n.con.xml", "--walkingareas", "--tls.default-type", "static"]
     flows = [("wc", "ce", 8), ("ec", "cw", 8), ("nc", "cs", 12), ("sc", "cn", 12), ("wc", "cs", 30)]
     routes = "".join(f'<flow id="{a}{b}" end="300" period="{s}" from="{a}" to="{b}" departLane="best"/>' for a, b, s in flows)
     routes += '<flow id="bus" end="300" period="60" line="5" from="ec" to="cn"/>'
@@ -54,10 +57,9 @@ def crossroads(tmp_path_factory):
 def test_steps_in_which_crossings_clear_are_no_phases(crossroads):
     (signal,) = road_network.of(crossroads).signals
     assert len(signal.phases) == 2
-    assert [crossing.link for crossing in signal.crossings] == list(range(len(signal.phases[0])))[-4:]
+    assert [crossing.link for crossing in signal.crossings] == list(range(len(signal.phases[0])))[-5:]
     assert {round(crossing.length_m, 1) for crossing in signal.crossings} == {12.8}
-    for phase in signal.phases:  # each serves the two crossings along its street
-        assert sum(phase[crossing.link] == "G" for crossing in signal.crossings) == 2
+    assert [phase[-5:] for phase in signal.phases] == ["rGrGG", "GrGrr"]  # north, east, south, west: those along its street
 
 
 STAGED = [  # links 0 and 1, then 1 and 2, then 3; link 4 is the crossing beside link 0
@@ -70,9 +72,13 @@ def test_steps_of_a_change_are_no_phases():
     read = green_phases("a", STAGED, crossings=[4])
     assert read.phases == ("GGrrG", "rGGrr", "rrrGr")
     assert read.notes == ("signal a has 1 greens that are steps of a change: they are no actions",)
-    longer = [(state, 9 if state == "rGrrr" else seconds) for state, seconds in STAGED]
-    assert green_phases("a", longer, crossings=[4]).phases == ("GGrrG", "rGrrr", "rGGrr", "rrrGr")
+    longer = [(state, 9 if state == "rGrrr" else seconds) for state, seconds in STAGED]  # link 1 goes on, however long
+    assert green_phases("a", longer, crossings=[4]) == read
+    for seconds, phases in ((3, ["GGrr", "rrGG"]), (4, ["GGrr", "rGGr", "rrGG"])):  # no phase beside rGGr serves both its links
+        assert [*green_phases("a", [("GGrr", 20), ("rGGr", seconds), ("rrGG", 20)]).phases] == phases
     assert "GGrrr" in green_phases("a", STAGED).phases  # link 4 is no crossing: without it the others may go on alone
+    major = [(state.replace("y", "Y"), seconds) for state, seconds in STAGED]  # the yellow of a major road
+    assert green_phases("a", major, crossings=[4]) == read
 
 
 NEMA = {"1": "Grrr", "2": "rGgr", "5": "rrGr", "6": "gGrr", "4": "rrrG"}
@@ -143,8 +149,8 @@ def test_the_lights_of_crossings(crossroads, name, timing, tmp_path):
     cut = not name.startswith("tsc_marl") and name != "max_wave"
     for signal, states in signal_log.read(tmp_path / f"tls_{SEED}.xml").items():
         crossings_m = street.crossings_m[signal]
-        assert len(crossings_m) == 4
-        assert any(link in crossings_m for pair in street.conflicts[signal] for link in pair)
+        assert len(crossings_m) == 5
+        assert set(crossings_m) <= {link for pair in street.conflicts[signal] for link in pair}
         assert not list(street.violations(signal, states))
         assert not list(signal_log.timing_violations(states, read_timing(timing), cut, crossings_m))
         assert all({"G", "r"} == set(chars) for link, chars in enumerate(zip(*states, strict=True)) if link in crossings_m)

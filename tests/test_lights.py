@@ -79,7 +79,9 @@ def test_crossing_greens_and_greens_that_no_phase_has():
     assert not list(street.violations("A0", cycle))
     wrong = {(v.second, v.rule.split(":")[0]) for v in street.violations("A0", [*cycle, "G" * len(cycle[0])])}
     assert {second for second, _ in wrong} == {len(cycle)}
-    assert any("cross, and both have a green" in rule for _, rule in wrong)
+    assert any(rule.endswith("cross, and both have a green that yields to nobody") for _, rule in wrong)
+    street.programs["A0"].addPhase("G" * len(cycle[0]), 1)
+    assert "to nobody, as in the program of the network file: " in next(street.violations("A0", ["G" * len(cycle[0])])).rule
     only_unknown = cycle[0].replace("G", "g")
     assert [v.rule for v in street.violations("A0", [only_unknown])] == [
         f"no phase of the network file has the greens of {only_unknown}"

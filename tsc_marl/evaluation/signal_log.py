@@ -130,7 +130,11 @@ class StreetSignals:
             second = states.index(state)
             for a, b in self.conflicts[signal]:
                 if state[a] == state[b] == "G":
-                    yield Violation(second, f"links {a} and {b} cross, and both have a green that yields to nobody: {state}")
+                    own = any(phase.state[a] == phase.state[b] == "G" for phase in self.programs[signal].getPhases())
+                    where = ", as in the program of the network file" if own else ""
+                    yield Violation(
+                        second, f"links {a} and {b} cross, and both have a green that yields to nobody{where}: {state}"
+                    )
             greens = {(link, char) for link, char in enumerate(state) if char in "Gg"}
             if not any(greens <= phase for phase in allowed):
                 yield Violation(second, f"no phase of the network file has the greens of {state}")
@@ -174,8 +178,12 @@ def _conflicts(net: "sumolib.net.Net", signal: str) -> list[tuple[int, int]]:
     """Return pairs of links that cross by the right of way; two that only merge into one lane are left out."""
     links = []
     for in_lane, out_lane, link in net.getTLS(signal).getConnections():
+        if in_lane.getEdge().getFunction() == "crossing":  # the right of way has one entry for both directions
+            ways = in_lane.getIncomingConnections()
+        else:
+            ways = [way for way in in_lane.getOutgoing() if way.getToLane() == out_lane]
         node = in_lane.getEdge().getToNode()
-        links += [(link, node, node.getLinkIndex(c), out_lane) for c in in_lane.getOutgoing() if c.getToLane() == out_lane]
+        links += [(link, node, node.getLinkIndex(way), way.getToLane()) for way in ways]
     return [
         (a, b)
         for (a, node, i, lane), (b, other, j, onto) in itertools.combinations(links, 2)
@@ -184,6 +192,7 @@ def _conflicts(net: "sumolib.net.Net", signal: str) -> list[tuple[int, int]]:
 
 
 def _crossing_lengths(net: "sumolib.net.Net", signal: str) -> dict[int, float]:
-    """Return the lengths [m] of the crossings, by link; the longest where a link serves several."""
-    lanes = [(link, onto) for _, onto, link in net.getTLS(signal).getConnections() if onto.getEdge().getFunction() == "crossing"]
-    return {link: max(onto.getLength() for other, onto in lanes if other == link) for link, _ in lanes}
+    """Return the lengths [m] of the crossings, by link of either direction; the longest where a link serves several."""
+    lanes = [(link, lane) for *ends, link in net.getTLS(signal).getConnections() for lane in ends]
+    crossings = [(link, lane) for link, lane in lanes if lane.getEdge().getFunction() == "crossing"]
+    return {link: max(lane.getLength() for other, lane in crossings if other == link) for link, _ in crossings}

@@ -14,6 +14,7 @@ from scipy.spatial import KDTree
 from tsc_marl.sim import network_file
 from tsc_marl.sim.detector_coverage import interior
 from tsc_marl.sim.engine import HALTING_MS, Vehicles
+from tsc_marl.sim.signal_timing import CHANGE
 
 REACH_M = 25.0
 """How far ahead on its road a vehicle looks for one that stands in its way, and for a signal."""
@@ -191,7 +192,7 @@ def _hold(name: str, lane: str, bodies: _Bodies, calls: Any) -> Hold:
     blockers = tuple(dict.fromkeys(x for x in (leader, other) if x in bodies.where))
     if not (blockers or bodies.ways.junction(lane)) and (target := _wanted_lane(name, lane, calls)):
         return Hold(tuple(bodies.beside(name, target)), CHANGES, signal, link)
-    return Hold(blockers, RED if state and state in "ryu" else YIELDS, signal, link)
+    return Hold(blockers, RED if state == "r" or state in CHANGE else YIELDS, signal, link)
 
 
 def _wanted_lane(name: str, lane: str, calls: Any) -> str:

@@ -3,12 +3,10 @@
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from tsc_marl.sim.signal_timing import GREEN
+from tsc_marl.sim.signal_timing import CHANGE, GREEN
 
-CHANGE = frozenset("yu")
-"""Yellow and red-yellow."""
 SHORT_S = 3.0
-"""A step no longer than this is a moment of a change where the phases beside it serve all that it serves."""
+"""A step no longer than this is a moment of a change where one phase beside it or the other serves each of its links."""
 STRENGTH = {"G": 2, "g": 1}
 """A protected green serves a link better than one that yields."""
 
@@ -68,7 +66,8 @@ def green_phases(name: str, steps: Sequence[tuple[str, float]], crossings: Colle
 
 def never_served(steps: Sequence[tuple[str, float]], links: Sequence[int]) -> list[int]:
     """Return the links that every step of a program holds at red; none without a step."""
-    return [] if not steps else [link for link in links if all(link < len(state) and state[link] in "ryu" for state, _ in steps)]
+    no_way = CHANGE | {"r"}
+    return [link for link in links if steps and all(link < len(state) and state[link] in no_way for state, _ in steps)]
 
 
 def _without_clearing(states: Sequence[str], crossings: Collection[int]) -> list[str]:
@@ -80,15 +79,17 @@ def _without_clearing(states: Sequence[str], crossings: Collection[int]) -> list
 
 
 def _without_staged(lasts_s: dict[str, float]) -> tuple[str, ...]:
-    """Return the states, given with their durations [s] in program order, but short ones that those beside them make needless.
+    """Return the states, given with their durations [s] in program order, but those that the states beside them make needless.
 
-    The phases before and after such a step of a change serve each of its links as well.
+    Of such a step of a change, both phases beside it serve every link as well, which goes on while others change; or the step is
+    short, and one of them or the other does.
     """
     kept = list(lasts_s)
     for state in sorted(kept, key=lambda state: lasts_s[state]):
         at, n = kept.index(state), len(kept)
-        beside = map(max, _strengths(kept[at - 1]), _strengths(kept[(at + 1) % n]))
-        if n > 2 and lasts_s[state] <= SHORT_S and all(map(int.__le__, _strengths(state), beside)):
+        beside = zip(_strengths(kept[at - 1]), _strengths(kept[(at + 1) % n]), strict=True)
+        counts = max if lasts_s[state] <= SHORT_S else min
+        if n > 2 and all(own <= counts(pair) for own, pair in zip(_strengths(state), beside, strict=True)):
             kept.remove(state)
     return tuple(kept)
 

@@ -205,7 +205,8 @@ def _notes(net: "sumolib.net.Net", choices: dict[str, GreenPhases], names: list[
             notes.append(f"signal {name} has fewer than two green phases: it is no agent and keeps its program")
         if program and program.getType() != "static":
             notes.append(f"signal {name} has a program of type {program.getType()}, not static: see fixed_time and own_program")
-        if red := never_served(steps(program), sorted({link for _, _, link in _connections_by_link(tls)})):
+        links_of_all = {link for _, _, link in _connections_by_link(tls)} | {crossing.link for crossing in _crossings(tls)}
+        if red := never_served(steps(program), sorted(links_of_all)):
             links = ", ".join(map(str, red))
             notes.append(f"signal {name} never gives links {links} green: who wants to pass there waits for ever")
     return tuple(notes)
@@ -244,11 +245,15 @@ def _connections_by_link(tls: "sumolib.net.TLS") -> list[list]:
 
 
 def _crossings(tls: "sumolib.net.TLS") -> tuple[Crossing, ...]:
-    """Return the crossings, by link; of several with one link the longest."""
+    """Return the crossings, by link; of several with one link the longest.
+
+    A crossing may have a link for each direction: one leads onto it, the other is written as if it led off it.
+    """
     length_m: dict[int, float] = {}
-    for _, out_lane, link in tls.getConnections():
-        if out_lane.getEdge().getFunction() == "crossing":
-            length_m[link] = max(out_lane.getLength(), length_m.get(link, 0.0))
+    for in_lane, out_lane, link in tls.getConnections():
+        for lane in (in_lane, out_lane):
+            if lane.getEdge().getFunction() == "crossing":
+                length_m[link] = max(lane.getLength(), length_m.get(link, 0.0))
     return tuple(Crossing(link, length_m[link]) for link in sorted(length_m))
 
 

@@ -16,6 +16,8 @@ from tsc_marl.bounds import Count, NaturalNumber, Positive, check
 from tsc_marl.errors import UserError
 
 GREEN = frozenset("Gg")
+CHANGE = frozenset("yYu")
+"""Yellow, whatever the right of way, and red-yellow."""
 NEVER = math.inf
 
 
