@@ -173,7 +173,7 @@ def gradient_deviation(name, n):
         rows = algorithm.prepare(collect(game, algorithm, 1, generator))[0]
         loss, _ = algorithm.actor_loss(algorithm.log_policy(rows), rows)
         found.append(torch.autograd.grad(loss, head.bias)[0][0])
-        algorithm.fit_apart([(algorithm, 1.0, rows)])
+        algorithm.begin_apart([(algorithm, 1.0, rows)]).result()
     return torch.stack(found).var(0).sum().sqrt().item()
 
 

@@ -6,7 +6,7 @@ and gradient clipping follow arXiv 2103.01955. The other on-policy methods overr
 
 import itertools
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, ClassVar
 
 import torch
@@ -98,8 +98,9 @@ class Ippo(Algorithm[PpoSettings]):
         self._set_learning_rate(progress)
         whole, metrics = self.prepare(batch)
         rows = self.cut(whole)
+        apart = self.begin_apart([(self, 1.0, rows)])
         steps = self.fit(rows)
-        self.fit_apart([(self, 1.0, rows)])
+        apart.result()
         return metrics | mean_metrics(steps) | self.agent_metrics(rows)
 
     @staticmethod
@@ -115,6 +116,7 @@ class Ippo(Algorithm[PpoSettings]):
         prepared = [algorithm.prepare(batch) for algorithm, batch in parts]
         rows = [(algorithm, algorithm.cut(whole)) for (algorithm, _), (whole, _) in zip(parts, prepared, strict=True)]
         active = sum(float(own.active.sum()) for _, own in rows)
+        apart = first.begin_apart([(algorithm, float(own.active.sum()) / max(active, 1.0), own) for algorithm, own in rows])
         steps = []
         for some in itertools.zip_longest(*(algorithm.minibatches(own) for algorithm, own in rows)):
             each = [
@@ -123,7 +125,7 @@ class Ippo(Algorithm[PpoSettings]):
                 if own is not None
             ]
             steps.append(first._step_together(each))
-        first.fit_apart([(algorithm, float(own.active.sum()) / max(active, 1.0), own) for algorithm, own in rows])
+        apart.result()
         return mean_metrics([metrics for _, metrics in prepared]) | mean_metrics(steps)
 
     def _step_together(self, each: "list[tuple[Ippo[Any], float, Minibatch]]") -> dict[str, float]:
@@ -141,16 +143,20 @@ class Ippo(Algorithm[PpoSettings]):
         self._set_learning_rate(progress)
         whole, metrics = self.prepare(batch)
         rows = self.cut(whole)
+        apart = self.begin_apart([(self, 1.0, rows)])
         steps = [self.step_critic(some) for some in self.minibatches(rows)]
-        self.fit_apart([(self, 1.0, rows)])
+        apart.result()
         return metrics | mean_metrics(steps)
 
-    def fit_apart(self, each: "Sequence[tuple[Ippo[Any], float, Minibatch]]") -> None:
-        """Train what learns apart from actor and critic, after their steps; most algorithms have nothing of the kind.
+    def begin_apart(self, each: "Sequence[tuple[Ippo[Any], float, Minibatch]]") -> Future[None]:
+        """Begin to train what shares nothing with actor and critic, beside their steps; most algorithms have nothing of the kind.
 
         Args:
             each: the algorithm on each network, the network's share of the loss, and rows [L, M, ...].
         """
+        nothing: Future[None] = Future()
+        nothing.set_result(None)
+        return nothing
 
     def reset_evidence(self) -> None:
         """Reset statistics of the critic's errors on earlier batches; most critics have none."""

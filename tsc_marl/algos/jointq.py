@@ -9,7 +9,9 @@ The joint value is Q^J = sum_i [v^i + A_o^i(a^i) + A_e^i(a^i)] with A_e^i = sum_
 at a learning rate of its own, from each row `effects_epochs` times. Its errors on rows that it has not learned from are logged.
 """
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -26,6 +28,10 @@ from tsc_marl.nn.effects import effects_net
 from tsc_marl.nn.normalisation import ValueNorm
 from tsc_marl.types import Batch, Spec
 
+APART = ThreadPoolExecutor(1, "effects", torch.set_num_threads, (1,))
+"""Thread of the effects' gradient steps."""
+PART = 5
+"""Decisions whose effects are computed at once."""
 EVIDENCE_KEPT = 0.95
 """Share of the evidence from earlier batches that is kept at each batch."""
 
@@ -90,6 +96,12 @@ class Jointq(MappoInd[JointqConfig]):
         own, others = self.effects(obs, state)
         return ops.centre_under_policy(own, probs), ops.centre_under_policy(others, probs[..., self.effects.sender, :])
 
+    def _centred_in_parts(self, *rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Return `centred_effects` of rows [T, B, ...], made in parts that a processor's cache holds."""
+        parts = [self.centred_effects(*some) for some in zip(*(part.split(PART) for part in rows), strict=True)]
+        own, pairs = zip(*parts, strict=True)
+        return torch.cat(own), torch.cat(pairs)
+
     def taken(
         self, own: Float[Tensor, "*M N A"], others: Float[Tensor, "*M P A"], action: Int[Tensor, "*M N"]
     ) -> tuple[Float[Tensor, "*M N"], Float[Tensor, "*M P"]]:
@@ -116,7 +128,7 @@ class Jointq(MappoInd[JointqConfig]):
         """Return the advantage of the mode, the residuals as extras, and metrics; all with the critic before this update."""
         config, value = self.config, estimates.value
         residual = ops.gae(batch.reward, value, batch.terminated, batch.truncated, config.gamma, config.effects_lambda)
-        own, pairs = self.centred_effects(batch.obs[:-1], batch.state[:-1], batch.extras["probs"])
+        own, pairs = self._centred_in_parts(batch.obs[:-1], batch.state[:-1], batch.extras["probs"])
         own_taken, pairs_taken = self.taken(own, pairs, batch.action)
         metrics = self._update_evidence(residual / self.residual.deviation, own_taken, self.onto(pairs_taken))
         own, others = own * self.residual.deviation.unsqueeze(-1), self.effects_on_others(pairs)
@@ -175,18 +187,26 @@ class Jointq(MappoInd[JointqConfig]):
         """Return the optimisers, and the learning rate at the start of training for each."""
         return [*super().learning_rates(), (self.effects_optimiser, self.config.effects_lr)]
 
-    def fit_apart(self, each: "Sequence[tuple[Jointq, float, Minibatch]]") -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Train the effects: of all networks at once, each with its share of the loss."""
-        for _ in range(self.config.effects_epochs):
-            chunks = [torch.randperm(rows.action.shape[1]).tensor_split(self.config.num_minibatches) for _, _, rows in each]
-            for some in zip(*chunks, strict=True):
-                losses = [
-                    share * algorithm.effects_loss(rows.map(lambda x, chosen=chosen: x[:, chosen]))
-                    for (algorithm, share, rows), chosen in zip(each, some, strict=True)
-                    if len(chosen)
-                ]
-                if losses:
-                    self._descend(torch.stack(losses).sum(), self.effects, self.effects_optimiser)
+    def begin_apart(self, each: "Sequence[tuple[Jointq, float, Minibatch]]") -> Future[None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Begin to train the effects: of all networks at once, each with its share of the loss."""
+        parts = self.config.num_minibatches
+        drawn = [  # here, since the thread must not draw from torch's global generator
+            zip(*(torch.randperm(rows.action.shape[1]).tensor_split(parts) for _, _, rows in each), strict=True)
+            for _ in range(self.config.effects_epochs)
+        ]
+        return APART.submit(self._fit_effects, each, itertools.chain.from_iterable(drawn))
+
+    def _fit_effects(
+        self, each: "Sequence[tuple[Jointq, float, Minibatch]]", minibatches: Iterable[Sequence[Int[Tensor, " _"]]]
+    ) -> None:
+        for chosen_of_each in minibatches:
+            losses = [
+                share * algorithm.effects_loss(rows.map(lambda x, chosen=chosen: x[:, chosen]))
+                for (algorithm, share, rows), chosen in zip(each, chosen_of_each, strict=True)
+                if len(chosen)
+            ]
+            if losses:
+                self._descend(torch.stack(losses).sum(), self.effects, self.effects_optimiser)
 
     def effects_loss(self, rows: Minibatch) -> Tensor:
         """Return the mean squared residual that the effects leave unexplained."""

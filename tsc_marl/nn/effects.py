@@ -1,6 +1,5 @@
 """Effects of each phase on the return of its own signal, and on that of each signal near it: one function for all pairs."""
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -61,18 +60,18 @@ class LinkSets(nn.Module):
         links, real = torch.zeros(len(sets), most, dtype=torch.long), torch.zeros(len(sets), most)
         for row, chosen in enumerate(sets):
             links[row, : len(chosen)], real[row, : len(chosen)] = chosen, 1
-        kinds = torch.stack([(serves[links] == kind) * real.unsqueeze(-1) for kind in KINDS], dim=-1)
-        masks = kinds.flatten(-2).transpose(-1, -2).contiguous()  # [P, A kinds, most]
-        for name, value in {"links": links, "real": real.unsqueeze(-2), "masks": masks}.items():
+        kinds = torch.cat([(serves[links] == kind) * real.unsqueeze(-1) for kind in KINDS], dim=1)
+        buffers = {"links": links, "real": real.unsqueeze(-2), "masks": kinds.transpose(-1, -2).contiguous()}
+        for name, value in buffers.items():
             self.register_buffer(name, value, persistent=False)
 
     def total(self, codes: Float[Tensor, "*M NL C"]) -> Float[Tensor, "*M P C"]:
         """Return the sum of the links' codes over each set."""
         return (self.real @ self._of_sets(codes)).squeeze(-2)
 
-    def served(self, codes: Float[Tensor, "*M NL C"]) -> Float[Tensor, "*M P A C2"]:
-        """Return the sums over the links of each set that a phase serves, one for each kind of green."""
-        return (self.masks @ self._of_sets(codes)).unflatten(-2, (-1, len(KINDS))).flatten(-2)
+    def served(self, codes: Float[Tensor, "*M NL K C"]) -> Float[Tensor, "*M P A C"]:
+        """Return the sum over the links of each set that a phase serves, of their codes for its kind of green."""
+        return self.masks @ self._of_sets(codes.flatten(-2)).unflatten(-1, (len(KINDS), -1)).transpose(-2, -3).flatten(-3, -2)
 
     def _of_sets(self, codes: Tensor) -> Tensor:
         return codes[..., self.links.flatten(), :].unflatten(-2, self.links.shape)
@@ -81,6 +80,7 @@ class LinkSets(nn.Module):
 class LinkEffects(nn.Module):
     """Effects from the links that join the signals of a pair, what a phase gives them, and the codes of both signals.
 
+    Each link has a short code for each direction and kind of green. So sums over sets are small, of which there are many.
     Attributes as in `VectorEffects`.
     """
 
@@ -102,13 +102,19 @@ class LinkEffects(nn.Module):
         self.leading = LinkSets([links for links, _ in ahead], serves)  # the sender's, to the receiver
         self.receiving = LinkSets([links for _, links in ahead], serves)
         self.fed = LinkSets([links for _, links in behind], serves)  # the sender's, from the receiver
-        self.phase = nn.Linear(2 * len(KINDS) * size_link + width, width)
-        self.pair = nn.Linear(3 * size_link + 2 * width, width)
-        self.second, self.head = nn.Linear(2 * width, width), nn.Linear(2 * width, 1)
-        for layer, gain in ((self.phase, 1.0), (self.pair, 1.0), (self.second, math.sqrt(2)), (self.head, 0.0)):
-            nn.init.orthogonal_(layer.weight, gain)
+        few = width // 4
+        self.of_links, self.of_served = nn.Linear(size_link, 2 * len(KINDS) * few), nn.Linear(2 * few, width, bias=False)
+        self.of_phase, self.of_signals = nn.Linear(width, width, bias=False), nn.Linear(2 * width, width)
+        self.of_sets = nn.Linear(3 * size_link, width, bias=False)
+        self.second, self.second_beside = nn.Linear(width, width), nn.Linear(width, width, bias=False)
+        self.head, self.head_beside = nn.Linear(width, 1), nn.Linear(width, 1, bias=False)
+        inner = (self.of_links, self.of_served, self.of_phase, self.of_signals, self.of_sets, self.second, self.second_beside)
+        for layer in inner:
+            nn.init.orthogonal_(layer.weight)
+        for layer in (self.of_links, self.of_signals, self.second, self.head):
             nn.init.zeros_(layer.bias)
-        nn.init.zeros_(self.net.phase_head.weight)
+        for layer in (self.head, self.head_beside, self.net.phase_head):
+            nn.init.zeros_(layer.weight)
         real = movements.phase_real.float()
         self.register_buffer("sender", pairs[:, 0], persistent=False)
         self.register_buffer("receiver", pairs[:, 1], persistent=False)
@@ -118,20 +124,18 @@ class LinkEffects(nn.Module):
         self, obs: Float[Tensor, "*M N F"], state: Float[Tensor, "*M S"]
     ) -> tuple[Float[Tensor, "*M N A"], Float[Tensor, "*M P A"]]:
         """Return the effects on the own signal and on the receivers."""
-        codes, mean = self.net.codes(obs)
+        forms, code = self.net.links(obs)
+        codes, mean = self.net.codes_of(obs, forms, code)
         own = self.net.phase_head(codes, mean.unsqueeze(-2)).squeeze(-1)
-        forms = self.net.encoder.forms(obs[..., : self.net.sizes[0]])
-        links = torch.cat([self.net.encoder(forms), forms], dim=-1).flatten(-3, -2)
-        phase = torch.cat([self.leading.served(links), self.fed.served(links), codes[..., self.sender, :, :]], dim=-1)
-        sums = [part.total(links) for part in (self.leading, self.receiving, self.fed)]
-        pair = torch.cat([*sums, mean[..., self.receiver, :], mean[..., self.sender, :]], dim=-1)
-        hidden = functional.relu(self.phase(phase) + self.pair(pair).unsqueeze(-2))
-        hidden = functional.relu(self.second(self._beside(hidden)))
-        return own, self.head(self._beside(hidden)).squeeze(-1)
-
-    def _beside(self, x: Float[Tensor, "*M P A H"]) -> Float[Tensor, "*M P A H2"]:
-        """Return each phase's code, and the mean over the sender's phases beside it."""
-        return torch.cat([x, (self.shares @ x).expand_as(x)], dim=-1)
+        links = torch.cat([code, forms], dim=-1).flatten(-3, -2)
+        to, back = functional.relu(self.of_links(links)).unflatten(-1, (2, len(KINDS), -1)).unbind(-3)
+        served = self.of_served(torch.cat([self.leading.served(to), self.fed.served(back)], dim=-1))
+        phase = served + self.of_phase(codes)[..., self.sender, :, :]
+        sets = torch.cat([part.total(links) for part in (self.leading, self.receiving, self.fed)], dim=-1)
+        signals = torch.cat([mean[..., self.receiver, :], mean[..., self.sender, :]], dim=-1)
+        x = functional.relu(phase + (self.of_sets(sets) + self.of_signals(signals)).unsqueeze(-2))
+        x = functional.relu(self.second(x) + self.second_beside(self.shares @ x))
+        return own, (self.head(x) + self.head_beside(self.shares @ x)).squeeze(-1)
 
 
 Effects = VectorEffects | LinkEffects

@@ -162,9 +162,18 @@ class PhaseNet(nn.Module):
 
     def codes(self, obs: Float[Tensor, "*M N F"]) -> tuple[Float[Tensor, "*M N A H"], Float[Tensor, "*M N H"]]:
         """Return the code of each phase, and their mean."""
-        links, phases, signal = obs.split(self.sizes, dim=-1)
-        forms = self.encoder.forms(links)
-        code = self.encoder(forms)
+        return self.codes_of(obs, *self.links(obs))
+
+    def links(self, obs: Float[Tensor, "*M N F"]) -> tuple[Float[Tensor, "*M N L J"], Float[Tensor, "*M N L H"]]:
+        """Return the features of each link in both forms, and its code."""
+        forms = self.encoder.forms(obs[..., : self.sizes[0]])
+        return forms, self.encoder(forms)
+
+    def codes_of(
+        self, obs: Float[Tensor, "*M N F"], forms: Float[Tensor, "*M N L J"], code: Float[Tensor, "*M N L H"]
+    ) -> tuple[Float[Tensor, "*M N A H"], Float[Tensor, "*M N H"]]:
+        """Return the code of each phase, and their mean, given the links."""
+        _, phases, signal = obs.split(self.sizes, dim=-1)
         sums, counts = self._served(forms), self.counts.expand(*obs.shape[:-1], -1, -1)
         known = torch.cat([sums, counts, phases.unflatten(-1, (self.n_phases, -1))], dim=-1)
         known_beside = torch.cat([forms.sum(-2), signal], dim=-1).unsqueeze(-2)
