@@ -18,6 +18,13 @@ option = $(if $(strip $(2)),--$(1) $(2))
 # An option is passed on only when its variable was set by the user: given NAME,VARIABLE
 given = $(if $(filter file,$(origin $(2))),,--$(1) $($(2)))
 
+ON_CLUSTER := train study evaluate watch
+ifeq ($(origin CLUSTER),command line)
+ifneq ($(filter-out $(ON_CLUSTER) install,$(MAKECMDGOALS)),)
+$(error CLUSTER is for $(ON_CLUSTER); leave it out for $(filter-out $(ON_CLUSTER) install,$(MAKECMDGOALS)))
+endif
+endif
+
 .DEFAULT_GOAL := help
 .PHONY: help install train study evaluate results compare explain locks probe report export import release pretrained watch video show ui networks generate nets doctor bench bench-mpe check-lights chaos test test-sumo test-slow lint docs package clean
 

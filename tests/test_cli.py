@@ -510,6 +510,15 @@ def test_make_prints_its_command(arguments):
     assert make(f"-n {arguments}")[-1] == f".venv/bin/python -m tsc_marl {LINES[arguments]}"
 
 
+@pytest.mark.parametrize(("goals", "code"), [("report", 2), ("install train", 0)])
+def test_make_takes_a_cluster_for_the_verbs_that_use_one(goals, code):
+    done = subprocess.run(["make", "-n", *goals.split(), "CLUSTER=auto"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == code
+    message = "CLUSTER is for train study evaluate watch; leave it out for report."
+    assert (message in done.stderr) == bool(code)
+    assert (" --cluster auto" in done.stdout) == (not code)
+
+
 def test_make_lists_its_verbs():
     text = "\n".join(make("help"))
     verbs = re.findall(r"^make (\S+)", text, re.M)

@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 from helpers.fixtures import OF_THE_FOUR
 from mlflow import MlflowClient
+from rich.console import Console
 
 from tsc_marl import console
 from tsc_marl.analysis import compare, summaries
 from tsc_marl.errors import UserError
 from tsc_marl.evaluation import statistics, tables
+from tsc_marl.tracking.colours import of_algorithms
 from tsc_marl.tracking.run_folder import EVALUATION
 from tsc_marl.tracking.stored_runs import StoredRuns
 
@@ -58,6 +60,16 @@ def test_what_is_read_is_what_was_written(load, home):
     assert comparison.baseline_delays == {
         "max_pressure": pytest.approx(np.mean([row["delay"] for row in content["max_pressure"]]))
     }
+
+
+def test_an_algorithm_has_its_colour_in_the_terminal():
+    table = tables.terminal_table("", [tables.Column("name", "name")], [{"name": "jointq s0"}, {"name": "max_pressure"}])
+    colour = [int(of_algorithms()["jointq"][i : i + 2], 16) for i in (1, 3, 5)]
+    for force, expected in ((True, f"\x1b[38;2;{';'.join(map(str, colour))}mjointq s0"), (False, "│ jointq s0")):
+        out = io.StringIO()
+        Console(file=out, force_terminal=force, color_system="truecolor" if force else "auto", width=80).print(table)
+        assert expected in out.getvalue()
+        assert "│ max_pressure" in out.getvalue()
 
 
 def cut_curves(record):

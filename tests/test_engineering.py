@@ -1,6 +1,7 @@
 """The engineers' pictures: their numbers are those of SUMO's own files, and mistakes are one line."""
 
 import csv
+import math
 from collections import defaultdict
 from dataclasses import replace
 from xml.etree import ElementTree
@@ -20,7 +21,7 @@ from tsc_marl.rollout.worker import Worker
 from tsc_marl.sim import metrics, road_network
 from tsc_marl.tracking.stored_runs import StoredRuns
 from tsc_marl.viz import approach_delay, traffic_files
-from tsc_marl.viz.engineering import corridor, played, splits, time_space
+from tsc_marl.viz.engineering import corridor, played, service, splits, time_space
 from tsc_marl.viz.engineering.corridor import Corridor, Stop
 from tsc_marl.viz.engineering.pictures import NAMES
 from tsc_marl.viz.lights import Lights
@@ -118,6 +119,9 @@ def test_service_adds_up_with_the_trips(folder, episode):
     for row in approaches:
         signals[row["signal"]] += int(row["vehicles"])
     assert {row["signal"]: int(row["vehicles"]) for row in rows if row["approach"] == "all"} == signals
+    idle = [row for row in rows if row["vehicles"] == "0" and row["delay_s"] != "inf"]
+    assert all(row["level"] == "–" for row in idle)
+    rows = [row for row in rows if row not in idle]
     assert all(row["level"] == "ABCDEF"[np.searchsorted([10, 20, 35, 55, 80], float(row["delay_s"]))] for row in rows)
 
 
@@ -133,6 +137,13 @@ def test_a_band_is_where_both_signals_are_green_for_who_drives_at_the_limits():
     band = time_space.bands(way, green)
     assert np.flatnonzero(band.through).tolist() == list(range(2, 8))
     assert np.flatnonzero(band.legs[0]).tolist() == list(range(2, 8))
+
+
+def test_an_approach_without_vehicles_has_no_level():
+    nobody, stuck = (service.Service("A0", "west", 0, delay_s, 0.0, 0.0, 0) for delay_s in (0.0, math.inf))
+    assert (nobody.level, stuck.level) == ("–", "F")
+    texts = [text.get_text() for text in service.draw({"a": [nobody], "b": [stuck]}, "title").axes[0].texts]
+    assert texts[-7:] == ["0", "–", "–", "0", "none left", "F", "–"]
 
 
 def test_cycles_are_counted_from_the_phase_with_the_most_green():

@@ -10,12 +10,13 @@ import pytest
 from helpers.cli import ROOT, one_line
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from mlflow import MlflowClient
 
 from tsc_marl.analysis import compare, summaries
 from tsc_marl.errors import UserError
 from tsc_marl.evaluation.tables import cells
 from tsc_marl.report import archive_page
-from tsc_marl.report.archive_file import read_file
+from tsc_marl.report.archive_file import pack, read_file
 
 pytest_plugins = ["helpers.fixtures"]
 
@@ -64,6 +65,34 @@ def test_compare_is_the_same_after_import(trained, files, new_home, monkeypatch,
                 entry for entry in mine.tags.items() if entry[0].startswith("mlflow.")
             }
     assert other.main(f"report --net cross --out {other.folder}/page.html") == 0
+
+
+def test_newer_trainings_of_ones_own_are_named_beside_imported_ones(files, new_home, tmp_path, monkeypatch):
+    home = new_home()
+    (path,) = files.rglob("*.json.gz")
+    content = read_file(path)
+    content["trainings"] = [one for one in content["trainings"] if one["run"]["tags"]["seed"] == "0"]
+    for part in (content, *content["trainings"]):
+        part["run"]["tags"]["folder"] = "later"
+        part["run"] |= {name: part["run"][name] + 600_000 for name in ("start_ms", "end_ms")}
+    (tmp_path / "later.json.gz").write_bytes(pack(content))
+    for folder in (files, tmp_path):
+        assert home.main(f"import --folder {folder}") == 0
+    assert summaries.origins(comparison(home, monkeypatch)) == []
+    client = MlflowClient(f"sqlite:///{home.folder / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("cross").experiment_id
+    for run in client.search_runs([experiment], "tags.folder = 'later'"):
+        client.delete_tag(run.info.run_id, "imported")  # as if they had been trained here
+    text = summaries.caveats(comparison(home, monkeypatch))
+    assert "trainings of your own stand beside imported ones: " in text
+    assert "newer ones of your own replace imported ones: " in text
+    assert "--where \"tags.imported = 'yes'\" takes the imported ones" in text
+    for name in ("mappo", "ippo"):
+        assert text.count(f"{name} seed 0") == 2
+        assert f"{name} seed 1" not in text
+    alone = compare.load("cross", compare.RunFilter("tags.imported = 'yes'"))
+    assert summaries.origins(alone) == []
+    assert [one.seed for one in alone.groups["mappo"]] == [0, 1]
 
 
 def test_a_second_import_adds_nothing_and_a_study_counts_imported_trainings(trained, files, new_home, capsys):

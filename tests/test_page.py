@@ -1,5 +1,6 @@
 """The report: its verdicts, what the page shows and refuses, on real trainings in a real store."""
 
+import base64
 import dataclasses
 import re
 import shutil
@@ -11,18 +12,21 @@ import pytest
 from helpers.cli import one_line
 from mlflow import MlflowClient
 
+from tsc_marl import algos
 from tsc_marl.analysis import compare, summaries
 from tsc_marl.analysis.compare import Comparison, Training
+from tsc_marl.console import shortened
 from tsc_marl.evaluation.tables import cells, span
-from tsc_marl.report import sentences
+from tsc_marl.report import build, overview, sentences
 from tsc_marl.report.network_data import REWARD, NetworkResults, SignalSeries, read
-from tsc_marl.report.signal_plots import change_map, credit_panels
-from tsc_marl.report.style import FIRST, series_styles
+from tsc_marl.report.plots import series_styles
+from tsc_marl.report.signal_plots import change_maps, credit_panels
 from tsc_marl.report.verdict import Outcome, Verdict, VerdictKind, overall, speeds, threshold_reached, verdicts
+from tsc_marl.tracking.colours import of_algorithms
 
 pytest_plugins = ["helpers.fixtures"]
 
-LINE = "--episodes 12 --algo.epochs 1 --workers 1 --eval-seeds 1 2 --baselines max_pressure"
+LINE = "--episodes 12 --algo.epochs 1 --workers 1 --eval-seeds 1 2 --baselines max_pressure --plots True"
 
 
 def group(name, ends, start=100.0):
@@ -167,6 +171,52 @@ def test_caveats():
     assert text.endswith(": jointq")
 
 
+def judged(*networks):
+    return [(results, verdicts(results)) for results in networks]
+
+
+def test_the_first_screen_has_one_number_over_all_networks_and_what_is_not_shown():
+    def on(name, **ends):
+        return dataclasses.replace(town(**ends), comparison=dataclasses.replace(town(**ends).comparison, network=name))
+
+    half = {"mappo": [value * 2 for value in FIVE["good"]], "jointq": FIVE["good"]}  # 0.5 there, 0.98 on the other
+    near = {"mappo": FIVE["good"], "mappo_ind": FIVE["good"], "jointq": [value * 0.98 for value in FIVE["between"]]}
+    both = judged(on("town", **half), on("city", **near))
+    assert both[1][1][0].end is Outcome.UNDECIDED
+    ratio = np.sqrt(0.5 * both[1][0].summaries["jointq"].delay / both[1][0].summaries["mappo"].delay)
+    answer = overview.answer(both)
+    assert answer.number == f"{1 - ratio:.0%} less delay".replace("%", "\N{NO-BREAK SPACE}%")
+    assert answer.sentence == f"jointq ends with {answer.number} than mappo on average over town and city."
+    assert answer.support == "The trainings show the difference on town."
+    assert [line.split(" end ")[0] for line in answer.not_shown] == [
+        "that jointq and mappo", "that jointq and mappo_ind (same rewards, no credit)",
+    ]  # fmt: skip
+    (worse,) = judged(town(mappo=FIVE["good"], jointq=FIVE["bad"]))
+    assert "more delay than mappo on town." in overview.answer([worse]).sentence
+    (few,) = judged(town(mappo=FIVE["bad"][:2], jointq=FIVE["good"][:2]))
+    assert overview.answer([few]).support == "The trainings are too few to show it."
+    assert "no comparison" in overview.answer(judged(town(mappo=FIVE["bad"]))).sentence
+
+
+def test_the_first_figure_ranks_the_algorithms_of_the_question_on_one_axis():
+    others = {name: FIVE["good"] for name in ("iql", "qmix", "vdn")}
+    results = town(mappo=(35,) * 5, jointq=(21,) * 5, ippo=(14,) * 5, mappo_ind=(300,) * 5, **others)
+    first = overview.shown_first(results, verdicts(results))
+    assert first == ["ippo", "jointq", "mappo", "mappo_ind"]
+    of = overview.figure([(results, first)], series_styles([results]))
+    rows = of.networks["town"]
+    assert [(row.name, row.change) for row in rows] == [
+        ("ippo", "−50\N{NO-BREAK SPACE}%"), ("jointq", "−25\N{NO-BREAK SPACE}%"), ("max_pressure", ""),
+        ("mappo", "+25\N{NO-BREAK SPACE}%"), ("mappo_ind", "+971\N{NO-BREAK SPACE}%"),
+    ]  # fmt: skip
+    places = [row.at for row in rows]
+    assert places[1] - places[0] == pytest.approx(places[2] - places[1])
+    assert places[2] == of.zero
+    assert places[4] == 100  # beyond the axis
+    two = town(iql=FIVE["good"], qmix=FIVE["bad"])
+    assert overview.shown_first(two, verdicts(two)) == ["iql", "qmix"]
+
+
 def test_without_mappo_the_reference_does_not_depend_on_the_order():
     for names in (("jointq", "iql", "qmix"), ("qmix", "iql", "jointq")):
         assert Comparison("town", {name: group(name, (20,)) for name in names}, {}).reference() == "iql"
@@ -193,16 +243,23 @@ def test_one_jam_does_not_make_the_other_maps_pale():
     comparison = Comparison("cross", {name: group(name, FIVE["good"]) for name in names}, {})
     rewards = dict(zip(names, ({"A0": np.array([value])} for value in (-50.0, -40.0, -35.0, -9000.0)), strict=True))
     agents = {name: SignalSeries(np.array([2.0]), {REWARD: reward}) for name, reward in rewards.items()}
-    figure = change_map(NetworkResults(comparison, "mappo", summaries.summarise(comparison, "mappo"), agents))
-    assert figure is not None
-    assert figure.layout.coloraxis.cmax == 15
+    maps = change_maps(NetworkResults(comparison, "mappo", summaries.summarise(comparison, "mappo"), agents))
+    assert list(maps) == ["jointq", "ippo", "vdn"]
+    assert {panel.figure.axes[1].get_xlim() for panel in maps.values()} == {(-15, 15)}  # the scales
+    assert maps["jointq"].hints == {"signal-0": "A0, reward [veh·s per episode]: jointq -40, mappo -50, change +10 (+20%)"}
 
 
 def test_a_colour_each_and_the_same_everywhere():
-    one, other = series_styles(["mappo", "jointq"]), series_styles(["qmix", "iql", "jointq", "mappo", "jointq (kappa 0.5)"])
-    assert all(one[name] == other[name] for name in FIRST)
-    many = series_styles(map(str, range(20)))
-    assert len(set(many.values())) == len(many)
+    def styles(*names):
+        named = {name: [dataclasses.replace(of, algorithm=name.split()[0]) for of in group(name, (20,))] for name in names}
+        return series_styles([results_of(Comparison("town", named, {}))])
+
+    one, other = styles("mappo", "jointq"), styles("qmix", "iql", "jointq", "mappo", "jointq (kappa 0.5)")
+    assert all(one[name] == other[name] for name in one)
+    assert {name: style["color"] for name, style in styles(*algos.available()).items()} == of_algorithms()
+    assert other["jointq (kappa 0.5)"]["color"] == other["jointq"]["color"]
+    assert other["jointq (kappa 0.5)"]["linestyle"] != other["jointq"]["linestyle"]
+    assert len(set(of_algorithms().values())) == len(algos.available())
 
 
 @pytest.fixture(scope="module")
@@ -237,7 +294,16 @@ def test_the_page_has_the_table_the_plots_and_how_it_was_made(page, results, sho
     assert f"python -m tsc_marl train --network {short_networks[1]} {LINE} --algos mappo jointq --seeds 0 1" in body
     assert results.first.tags["git_commit"] in body
     assert "eval_seeds (1, 2)" in body
-    assert page.count("plotly.js v") == 1
+    assert "<script" not in page
+    assert len(page.encode()) < 2_000_000
+
+
+def test_the_page_has_the_pictures_of_signals_that_the_training_drew(page, results):
+    assert results.pictured == "max_pressure, mappo s0, mappo s1, jointq s0, jointq s1"
+    found = dict(re.findall(r'src="data:image/png;base64,([^"]+)" alt="([^"]+)"', page))
+    assert list(found.values()) == list(build.PICTURE_TITLES.values())
+    for content, name in zip(found, build.PICTURE_TITLES, strict=True):
+        assert base64.b64decode(content) == results.pictures[name]
 
 
 def test_it_needs_nothing_from_elsewhere(page):
@@ -247,7 +313,7 @@ def test_it_needs_nothing_from_elsewhere(page):
 
 
 def test_signals_may_be_called_by_numbers(results):
-    """A browser must not count from one to the other."""
+    """They are names, not places on an axis."""
     (mappo, jointq) = (results.signals[name] for name in ("mappo", "jointq"))
     called = dict(
         zip(jointq.final("own_effect"), ["256201389", "32319828", "26110729", "cluster_1098574052_247379905"], strict=True)
@@ -257,10 +323,11 @@ def test_signals_may_be_called_by_numbers(results):
         metrics = {kind: {called[name]: series for name, series in of.items()} for kind, of in agents.metrics.items()}
         return dataclasses.replace(agents, metrics=metrics)
 
-    figure = credit_panels(dataclasses.replace(results, signals={"mappo": rename(mappo), "jointq": rename(jointq)}))
-    assert {axis.type for axis in figure.select_yaxes()} == {"category"}
-    assert {len(text) <= 16 for axis in figure.select_yaxes() for text in axis.ticktext} == {True}
-    assert set(figure.layout.yaxis.tickvals) == set(called.values())
+    panels = credit_panels(dataclasses.replace(results, signals={"mappo": rename(mappo), "jointq": rename(jointq)}), ["jointq"])
+    for panel in panels:
+        labels = [label.get_text() for label in panel.figure.axes[0].get_yticklabels()]
+        assert sorted(labels) == sorted(shortened(name, 16) for name in called.values())
+        assert all(len(label) <= 16 for label in labels)
 
 
 def test_local_rewards_are_those_of_the_end_of_training(results, home):

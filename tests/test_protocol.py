@@ -213,7 +213,7 @@ def test_the_results_page():
         for timing in resco.TIMINGS
     }
     page = resco.text(found)
-    assert page.count("| webster | **20.5** |") == 2
+    assert page.count("| webster | **20.5** |") == 4
     assert page.count("| green_wave | 30.5 | 30.5 | - | 30.5 |") == 2
     assert "| webster | 20.5 | 20.0 .. 21.0 | 20.5 | 1 | 1.00 | 1 of 2 | 0.0 | 50% |" in page
     assert "Published: max wave 34.32, max pressure 52.55, IDQN 32.95" in page

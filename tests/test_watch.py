@@ -20,7 +20,7 @@ from tsc_marl.rollout.types import Job
 from tsc_marl.rollout.worker import Worker
 from tsc_marl.viz.phase_values import NEUTRAL_COLOUR, PolicyRunner
 from tsc_marl.viz.running_figures import Figures, play
-from tsc_marl.viz.watch import Overlay, watch
+from tsc_marl.viz.watch import GREEN, RED, Overlay, value_scale, watch
 
 POLICY, SEED = ControllerPolicy("max_pressure"), 1000
 
@@ -64,9 +64,10 @@ class Windows:
 
     def __call__(self, task: Task, policy: ControllerPolicy, decisions: int) -> tuple[PolicyRunner, Any]:
         """Return the runner, and SUMO."""
+        scale = value_scale(task, policy, SEED)
         self.envs.append(task.env())
         runner = PolicyRunner(self.envs[-1], policy, SEED, gui=["--start", "--quit-on-end", "--window-size", "1280,900"])
-        self.overlays.append(Overlay(self.envs[-1], runner, policy.name))
+        self.overlays.append(Overlay(self.envs[-1], runner, policy.name, scale))
         for _ in range(decisions):
             chosen = runner.choose()
             self.overlays[-1].update(chosen)
@@ -148,12 +149,15 @@ def test_a_controller_has_phases_but_no_colour(window: Windows) -> None:
     assert sumo.polygon.getColor("A0")[:3] == NEUTRAL_COLOUR
     assert "legend low" not in sumo.poi.getIDList()
     state = sumo.trafficlight.getRedYellowGreenState("A0")
-    drawn = [name for name in sumo.polygon.getIDList() if name.startswith("A0 ") and name != "A0 rim"]
+    lines = [name for name in sumo.polygon.getIDList() if name.startswith("A0 ") and name != "A0 rim"]
+    drawn = [name for name in lines if sumo.polygon.getColor(name) == GREEN]
     links = sumo.trafficlight.getControlledLinks("A0")
     green = {
         (one[0].rpartition("_")[0], one[1].rpartition("_")[0]) for (one, *_), c in zip(links, state, strict=True) if c in "Gg"
     }
     assert sorted(drawn) == sorted(f"A0 {a} {b}" for a, b in green)
+    every = {(one[0].rpartition("_")[0], one[1].rpartition("_")[0]) for (one, *_) in links}
+    assert {name for name in lines if sumo.polygon.getColor(name) == RED} == {f"A0 {a} {b}" for a, b in every - green}
     assert sumo.poi.getType("A0") == "0"
 
 

@@ -77,6 +77,11 @@ class Training:
         return any(key.startswith(fingerprint.PREFIX) for key in self.settings)
 
     @property
+    def is_imported(self) -> bool:
+        """Whether it was read from published files (`make import`)."""
+        return IMPORTED in self.tags
+
+    @property
     def commit(self) -> str:
         return self.tags["git_commit"][:8]
 
@@ -93,6 +98,8 @@ class Comparison:
     """Trainings of each group, in the order of their seeds."""
     baseline_delays: dict[str, float]
     """Mean delay [s] of each classical controller."""
+    replaced: Sequence[str] = ()
+    """Imported trainings for which newer ones stand that were not imported: group and seed of each."""
 
     @property
     def trainings(self) -> list[Training]:
@@ -171,12 +178,14 @@ def load(network: str, choice: RunFilter = RunFilter()) -> Comparison:
         line = make_line("train", NET=typed(network), **({"ALGOS": missing} if missing else {}))
         raise UserError(f"no finished run{of} on {network}{chosen}; train one: {line}{other}")
     _check_comparable(trainings)
-    groups: dict[str, list[Training]] = defaultdict(list)
+    groups: dict[str, dict[int, Training]] = defaultdict(dict)
+    replaced: dict[str, None] = {}
     for name, training in zip(group_names(trainings), trainings, strict=True):
-        if training.seed not in {other.seed for other in groups[name]}:  # newest first
-            groups[name].append(training)
-    ordered = {name: sorted(group, key=lambda training: training.seed) for name, group in groups.items()}
-    return Comparison(network, ordered, _baseline_delays(store, trainings))
+        newer = groups[name].setdefault(training.seed, training)  # newest first
+        if training.is_imported and not newer.is_imported:
+            replaced[f"{name} seed {training.seed}"] = None
+    ordered = {name: [group[seed] for seed in sorted(group)] for name, group in groups.items()}
+    return Comparison(network, ordered, _baseline_delays(store, trainings), list(replaced))
 
 
 def _trainings(store: StoredRuns, runs: Sequence[Any]) -> list[Training]:

@@ -104,7 +104,19 @@ def caveats(comparison: Comparison) -> str:
         names = ", ".join(name for name, number in zip(comparison.groups, unknown, strict=True) if number)
         which = f"{sum(unknown)} of {len(comparison.trainings)} trainings"
         warnings.append(f"{which} are of earlier versions, so nobody knows whether they had the same network and demand: {names}")
-    return "; ".join(warnings)
+    return "; ".join(warnings + origins(comparison))
+
+
+def origins(comparison: Comparison) -> list[str]:
+    """Return which trainings were not imported, where others were, and which of them stand for imported ones."""
+    own = [f"{name} seed {one.seed}" for name, group in comparison.groups.items() for one in group if not one.is_imported]
+    if not comparison.replaced and len(own) in (0, len(comparison.trainings)):
+        return []
+    warnings = [f"trainings of your own stand beside imported ones: {', '.join(own)}"]
+    if comparison.replaced:
+        alone = "--where \"tags.imported = 'yes'\" takes the imported ones"
+        warnings.append(f"newer ones of your own replace imported ones: {', '.join(comparison.replaced)} ({alone})")
+    return warnings
 
 
 RUN_COLUMNS = (

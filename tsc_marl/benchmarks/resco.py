@@ -2,9 +2,11 @@
 
 import logging
 import platform
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from statistics import median
 
 import jinja2
 
@@ -111,14 +113,17 @@ def text(results: Mapping[Case, Results]) -> str:
         seeds=EVAL_SEEDS,
         networks=NETWORKS,
         timings=TIMINGS,
-        overviews={timing: overview(results, timing) for timing in TIMINGS},
+        overviews={timing: [overview(results, timing, some) for some in (NETWORKS[:4], NETWORKS[4:])] for timing in TIMINGS},
         tables={case: tables.markdown(of_case) for case, of_case in results.items()},
         published={network: published(network) for network in NETWORKS},
     )
 
 
-def overview(results: Mapping[Case, Results], timing: str) -> str:
-    """Return the table of mean delays under a timing, a row per controller and a column per network; the best is bold."""
+def overview(results: Mapping[Case, Results], timing: str, networks: Sequence[str]) -> str:
+    """Return the table of mean delays under a timing: a column for each of some networks, the best is bold.
+
+    Controllers are in the order of their median rank over all networks.
+    """
     delays = {
         network: {name: statistics.mean(episodes, "delay") for name, episodes in results[network, timing].items()}
         for network in NETWORKS
@@ -128,11 +133,16 @@ def overview(results: Mapping[Case, Results], timing: str) -> str:
         value, best = delay
         return f"**{value:.1f}**" if best else f"{value:.1f}"
 
+    ranks: dict[str, list[int]] = defaultdict(list)
+    for of in delays.values():
+        for rank, name in enumerate(sorted(of, key=lambda name: of[name])):
+            ranks[name].append(rank)
     rows = [
-        {"controller": name} | {network: (of[name], of[name] == min(of.values())) for network, of in delays.items() if name in of}
-        for name in sorted({name for of in delays.values() for name in of})
+        {"controller": name}
+        | {of: (delays[of][name], delays[of][name] == min(delays[of].values())) for of in networks if name in delays[of]}
+        for name in sorted(ranks, key=lambda name: (median(ranks[name]), name))
     ]
-    columns = [tables.Column("controller", "controller"), *(tables.Column(name, name, text_of) for name in NETWORKS)]
+    columns = [tables.Column("controller", "controller"), *(tables.Column(name, name, text_of) for name in networks)]
     return tables.markdown_table(columns, rows)
 
 

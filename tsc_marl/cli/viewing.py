@@ -17,13 +17,14 @@ if TYPE_CHECKING:
 def watch(argv: list[str]) -> None:
     """Drive one episode in sumo-gui at a watchable speed."""
     options = cli(WatchOptions, argv, "watch")
-    from tsc_marl.tracking.policies import find_policy
+    from tsc_marl.tracking.policies import SHIPPED, find_policy
     from tsc_marl.viz import watch as module
 
     task = open_task(options.network, options.timing_preset)
     check_seed(options.seed)
     policy = find_policy(options.policy, task)
-    module.watch(task, policy, options.seed, options.delay_ms, options.quit_on_end, options.signal)
+    name = SHIPPED if options.policy == SHIPPED else policy.name
+    module.watch(task, policy, options.seed, options.delay_ms, options.quit_on_end, options.signal, name)
 
 
 def explain(argv: list[str]) -> None:

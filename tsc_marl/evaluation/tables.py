@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 from rich.table import Table
+from rich.text import Text
 
 from tsc_marl.evaluation import statistics
 from tsc_marl.evaluation.evaluate import Results
 from tsc_marl.evaluation.statistics import Interval
 from tsc_marl.sim import metrics, road_network
 from tsc_marl.sim.scenario import Scenario, scheduled
+from tsc_marl.tracking import colours
 
 Row = Mapping[str, Any]
 """The values of one row by the keys of the columns."""
@@ -38,12 +40,13 @@ def cells(columns: Sequence[Column], row: Row) -> list[str]:
 
 
 def terminal_table(title: str, columns: Sequence[Column], rows: Sequence[Row]) -> Table:
-    """Return a table for the terminal; the first column is aligned left."""
+    """Return a table for the terminal; the first column is aligned left, its algorithms have their colours."""
     table = Table(title=title, title_justify="left")
     for i, column in enumerate(columns):
         table.add_column(column.title, justify="right" if i else "left", no_wrap=True)
     for row in rows:
-        table.add_row(*cells(columns, row))
+        name, *rest = cells(columns, row)
+        table.add_row(Text(name, colours.of_first().get((name.split() or [""])[0], "")), *rest)
     return table
 
 

@@ -8,18 +8,18 @@ from datetime import datetime
 from pathlib import Path
 
 import jinja2
-import plotly.graph_objects as go
-from plotly.offline import get_plotlyjs
 
 from tsc_marl.analysis import compare, summaries
 from tsc_marl.analysis.compare import COMPARABLE_SETTINGS, Comparison
 from tsc_marl.errors import UserError
 from tsc_marl.evaluation.tables import cells
 from tsc_marl.paths import file_name
-from tsc_marl.report import curves, print_plots, sentences, signal_plots
+from tsc_marl.report import overview, panels, print_plots, sentences, signal_plots, svg
 from tsc_marl.report.network_data import NetworkResults, read
-from tsc_marl.report.style import SeriesStyle, series_styles
-from tsc_marl.report.verdict import verdicts
+from tsc_marl.report.overview import OverallAnswer
+from tsc_marl.report.plots import AXES, Style, series_styles
+from tsc_marl.report.svg import PagePanel
+from tsc_marl.report.verdict import Verdict, verdicts
 from tsc_marl.sim import seeds
 from tsc_marl.tracking.store import Tracker, versions
 from tsc_marl.viz.engineering.sheet import DPI
@@ -33,7 +33,6 @@ PICTURE_TITLES = {
     "queues": "Vehicles that halt or wait to enter, on the approaches with the longest queues",
     "level_of_service": "Control delay and level of service of signals and approaches",
 }
-PLOT_OPTIONS = {"displaylogo": False, "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"]}
 
 
 @dataclass(frozen=True)
@@ -41,10 +40,13 @@ class Section:
     """One network on the page."""
 
     results: NetworkResults
-    verdicts: list[tuple[str, str]]
-    """Headline and evidence of each verdict."""
-    plots: dict[str, str]
-    """HTML of each plot by name; a plot without data is left out."""
+    verdicts: list[Verdict]
+    texts: list[tuple[str, str]]
+    """Headline and evidence of each of them."""
+    first: list[str]
+    """Groups that are shown without a click."""
+    plots: dict[str, list[PagePanel]]
+    """Panels of each figure by name; a figure without data has none. Those behind the click end with `_all`."""
 
 
 def run(comparisons: Sequence[Comparison], reference: str | None, out: Path, command: str) -> None:
@@ -60,17 +62,20 @@ def run(comparisons: Sequence[Comparison], reference: str | None, out: Path, com
         UserError: when the reference was not trained on one of the networks, or the files cannot be written.
     """
     networks = [read(comparison, reference) for comparison in comparisons]
-    styles = series_styles([name for results in networks for name in results.groups])
+    styles = series_styles(networks)
+    log.info("drawing the page")
     sections = [_section(results, styles) for results in networks]
+    answer = overview.answer([(section.results, section.verdicts) for section in sections])
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(text(sections, command), encoding="utf-8")
+        out.write_text(text(sections, answer, styles, command), encoding="utf-8")
         log.info("drawing the plots")
         files = print_plots.draw(out.parent, networks, styles)
     except OSError as error:
         raise UserError(f"report {out} cannot be written ({error.strerror}); give another file with --out") from None
+    log.info("%s %s\n", answer.sentence, answer.support)
     for section, plots in zip(sections, files, strict=True):
-        for headline, evidence in section.verdicts:
+        for headline, evidence in section.texts:
             log.info("%s %s\n", headline, evidence)
         _log_run(section, [out, *plots], command)
     together = ", all_networks" if len(networks) > 1 else ""
@@ -78,48 +83,57 @@ def run(comparisons: Sequence[Comparison], reference: str | None, out: Path, com
     log.info("plots for a paper: %s/<network>_learning_curves and _final_delay%s, .png and .pdf", out.parent, together)
 
 
-def _section(results: NetworkResults, styles: Mapping[str, SeriesStyle]) -> Section:
+def _section(results: NetworkResults, styles: Mapping[str, Style]) -> Section:
+    judged, every, maps = verdicts(results), list(results.groups), signal_plots.change_maps(results)
+    first = overview.shown_first(results, judged)
     plots = {
-        "curves": curves.learning_curves(results, styles),
-        "final": curves.final_delays(results, styles),
-        "map": signal_plots.change_map(results),
-        "credit": signal_plots.credit_panels(results),
+        "curves": [*panels.highlighted(results, styles, first), panels.together(results, styles, first, "minutes")],
+        "final": panels.ends(results, styles, first),
+        "map": [maps[name] for name in first if name in maps],
+        "credit": signal_plots.credit_panels(results, first),
     }
-    html = {name: _html(plot, file_name(f"{results.network}-{name}")) for name, plot in plots.items() if plot is not None}
-    texts = [(sentences.headline(results, verdict), sentences.evidence(results, verdict)) for verdict in verdicts(results)]
-    return Section(results, texts, html)
+    if len(every) > len(first):
+        plots |= {
+            "curves_all": [panels.together(results, styles, every, key) for key in AXES],
+            "final_all": panels.ends(results, styles, every),
+            "map_all": [panel for name, panel in maps.items() if name not in first],
+        }
+    texts = [(sentences.headline(results, verdict), sentences.evidence(results, verdict)) for verdict in judged]
+    return Section(results, judged, texts, first, plots)
 
 
-def text(sections: Sequence[Section], command: str) -> str:
-    """Return the page: one HTML file that needs no other file and no network."""
+def text(sections: Sequence[Section], answer: OverallAnswer, styles: Mapping[str, Style], command: str) -> str:
+    """Return the page: one HTML file that needs no other file, no network and no script."""
     loader = jinja2.PackageLoader("tsc_marl.report", ".")
     templates = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    templates.filters["file_name"] = file_name
     templates.filters["inches"] = lambda png: int.from_bytes(png[16:20]) / DPI  # the width in the header of the file
     return templates.get_template(TEMPLATE).render(
         sections=sections,
+        answer=answer,
+        overview=overview.figure([(section.results, section.first) for section in sections], styles),
+        styles=styles,
+        dashes={"-": "solid", "--": "dashed", ":": "dotted", "-.": "double"},
+        inline=svg.inline,
         command=command,
         made=f"{datetime.now():%Y-%m-%d %H:%M}",
         versions=versions(),
-        plotly=get_plotlyjs(),
         table=_table,
         shared=_shared_settings,
         commands=_commands,
         train_seeds=seeds.TRAIN_SEEDS,
         threshold_controller=compare.THRESHOLD_CONTROLLER,
         caveats=summaries.caveats,
+        origins=summaries.origins,
         picture_titles=PICTURE_TITLES,
         base64=lambda content: base64.b64encode(content).decode(),
     )
 
 
-def _html(plot: go.Figure, name: str) -> str:
-    return plot.to_html(full_html=False, include_plotlyjs=False, config=PLOT_OPTIONS, div_id=file_name(name))
-
-
-def _table(results: NetworkResults) -> tuple[list[str], list[list[str]]]:
-    """Return the titles and the rows of the comparison."""
+def _table(results: NetworkResults) -> tuple[list[str], dict[str, list[str]]]:
+    """Return the titles of the comparison, and its rows by group."""
     columns = summaries.columns(results.reference)
-    rows = [cells(columns, row) for row in summaries.rows(results.comparison, results.reference)]
+    rows = {name: cells(columns, {"algorithm": name, **vars(summary)}) for name, summary in results.summaries.items()}
     return [column.title for column in columns], rows
 
 
@@ -141,7 +155,7 @@ def _log_run(section: Section, files: Sequence[Path], command: str) -> None:
     tracker = Tracker(network)
     tags = {"kind": "report", "network": network, "command": command}
     run = tracker.start(f"report on {', '.join(section.results.groups)}", tags, {})
-    tracker.describe(run, "\n\n".join(f"**{headline}** {evidence}" for headline, evidence in section.verdicts))
+    tracker.describe(run, "\n\n".join(f"**{headline}** {evidence}" for headline, evidence in section.texts))
     for path in files:
         tracker.artifact(run, path)
     tracker.end(run, "FINISHED")

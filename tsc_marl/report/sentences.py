@@ -21,6 +21,8 @@ from tsc_marl.report.verdict import (
 
 GRIDLOCK_EFFECT = 0.05
 """Relative difference from the interquartile mean, above which the mean is given too."""
+CREDIT_NOTE = " (same rewards, no credit)"
+"""Behind `ABLATION_ALGORITHM`, where `FOCUS_ALGORITHM` is compared with it."""
 
 
 def headline(results: NetworkResults, verdict: Verdict) -> str:
@@ -52,7 +54,7 @@ def evidence(results: NetworkResults, verdict: Verdict) -> str:
         beside = f", max pressure at {delay:.1f} s" if delay is not None else ""
         return f"{group} ends at {_delay(results.summaries[group])}{beside}."
     algorithms = [results.groups[name][0].algorithm for name in (group, other)]
-    note = " (same rewards, no credit)" if algorithms == [FOCUS_ALGORITHM, ABLATION_ALGORITHM] else ""
+    note = CREDIT_NOTE if algorithms == [FOCUS_ALGORITHM, ABLATION_ALGORITHM] else ""
     delay, other_delay = (_delay(results.summaries[name]) for name in (group, other))
     ends = f"{group} ends at a delay of {delay}, {other}{note} at {other_delay}"
     return f"{ends}; {_speed(results, group, other)}; {_uncertainty(results, group, other)}."

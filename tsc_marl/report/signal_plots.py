@@ -1,151 +1,118 @@
-"""Interactive plots of single signals: change of the local reward on the map, and metrics of credit over training."""
+"""Figures of single signals: change of the local reward on the map, and metrics of credit over training."""
 
-import html
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
-import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
-from tsc_marl.report.curves import WIDTH, framed
+from tsc_marl.console import shortened
 from tsc_marl.report.network_data import CREDIT, REWARD, NetworkResults, SignalSeries
-from tsc_marl.report.style import WORSE_TO_BETTER
-from tsc_marl.report.verdict import FOCUS_ALGORITHM
+from tsc_marl.report.svg import PagePanel, new_panel
 from tsc_marl.sim import road_network, scenario
 from tsc_marl.viz import delay_map
+from tsc_marl.viz.signal_maps import LONGEST
 
-COLUMNS = 3
-MAP_WIDTH_PX = WIDTH - 160
-"""Pixels beside the colour scale."""
-ROW_GAP_PX = 40
-"""Pixels between the rows of maps, for their titles."""
-BEST = 5
-"""Algorithms whose credit is drawn, beside the reference and `FOCUS_ALGORITHM`."""
-ROW = 18
-"""Pixels of a signal's row."""
-LONGEST = 16
-"""Characters of a signal's name beside its row."""
+WORSE_TO_BETTER = ("#B35806", "#F1A340", "#F7F7F7", "#67A9CF", "#2166AC")
+WIDTH_IN = 2.9
+ROW_IN = 0.14
+"""Height of a signal's row."""
+NAMED = 5
+"""Signals with the largest changes, in the text of a map."""
 
 
-def change_map(results: NetworkResults) -> go.Figure | None:
+def change_maps(results: NetworkResults) -> dict[str, PagePanel]:
     """Return a map for each other group: a signal's colour is the change of its local reward against the reference.
 
-    Groups whose trainings had other signals than the network of today are left out. None where there is no other group, or
+    Groups whose trainings had other signals than the network of today are left out. Empty where there is no other group, or
     where local rewards were not logged.
     """
     rewards = {name: series.final(REWARD) for name, series in results.signals.items()}
     base = rewards.pop(results.reference)
     if not any(rewards.values()):
-        return None
+        return {}
     loaded = scenario.load(results.network)
     signals = {signal.name: (signal.x, signal.y) for signal in road_network.of(loaded).signals}
     rewards = {name: rewards[name] for name in results.groups if signals.keys() <= rewards.get(name, {}).keys()}
     if not rewards or not signals.keys() <= base.keys():
-        return None
+        return {}
     lines = [np.vstack([line, [np.nan, np.nan]]) for line in delay_map.shapes(loaded.net).values()]
-    x, y = np.concatenate(lines).T
-    rows, columns = -(-len(rewards) // COLUMNS), min(COLUMNS, len(rewards))
-    titles = [f"{name} against {results.reference}" for name in rewards]
-    panel = MAP_WIDTH_PX / columns * np.ptp(y[np.isfinite(y)]) / np.ptp(x[np.isfinite(x)])
-    height = 50 + rows * int(np.clip(panel, 120, 460)) + (rows - 1) * ROW_GAP_PX
-    plot = make_subplots(rows, columns, subplot_titles=titles, horizontal_spacing=0.02, vertical_spacing=ROW_GAP_PX / height)
-    for i, (name, own) in enumerate(rewards.items()):
-        row, column = i // COLUMNS + 1, i % COLUMNS + 1
-        road = {"color": "#b4b4b4", "width": 1.5}
-        plot.add_trace(go.Scatter(x=x, y=y, mode="lines", line=road, hoverinfo="skip"), row, column)
-        texts = [_hover_text(results, signal, name, own[signal], base[signal]) for signal in signals]
-        change = [own[signal] - base[signal] for signal in signals]
-        mark = {"color": change, "coloraxis": "coloraxis", "size": 15, "line": {"color": "#333333", "width": 1}}
-        xs, ys = zip(*signals.values(), strict=True)
-        plot.add_trace(
-            go.Scatter(x=xs, y=ys, mode="markers", marker=mark, text=texts, hovertemplate="%{text}<extra></extra>"), row, column
-        )
-    largest = [max(abs(own[signal] - base[signal]) for signal in signals) for own in rewards.values()]
-    most = float(np.median(largest)) or 1.0  # one jam in one group does not make the other maps pale
-    bar = {"title": {"text": f"change of local reward<br>[{results.reward_unit} per episode]", "font": {"size": 12}}}
-    bar |= {"thickness": 12, "tickformat": ",", "lenmode": "pixels", "len": min(height - 60, 300), "y": 1, "yanchor": "top"}
-    colours = {"colorscale": list(WORSE_TO_BETTER), "cmin": -most, "cmax": most, "colorbar": bar}
-    plot.update_layout(coloraxis=colours, showlegend=False, margin={"l": 10, "b": 10})
-    plot.update_annotations(font_size=13)
-    return _flat(framed(plot, height))
+    changes = {name: {signal: own[signal] - base[signal] for signal in signals} for name, own in rewards.items()}
+    most = float(np.median([max(map(abs, of.values())) for of in changes.values()])) or 1.0  # one jam pales no other map
+    return {name: _map(results, name, changes[name], base, signals, np.concatenate(lines), most) for name in rewards}
 
 
-def _hover_text(results: NetworkResults, signal: str, name: str, own: float, base: float) -> str:
+def _map(
+    results: NetworkResults, name: str, changes: Mapping[str, float], base: Mapping[str, float],
+    signals: Mapping[str, tuple[float, float]], roads: np.ndarray, most: float,
+) -> PagePanel:  # fmt: skip
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import LinearSegmentedColormap, Normalize
+
+    width, height = np.ptp(roads[np.isfinite(roads[:, 0])], axis=0)
+    figure, axis = new_panel(WIDTH_IN, 0.75 + WIDTH_IN * float(np.clip(height / width, 0.35, 1.4)), name)
+    scale = ScalarMappable(Normalize(-most, most), LinearSegmentedColormap.from_list("change", WORSE_TO_BETTER))
+    axis.plot(*roads.T, color="#a0a0a0", linewidth=0.8)
+    hints = {}
+    for i, (signal, (x, y)) in enumerate(signals.items()):
+        (colour,) = scale.to_rgba(np.array([changes[signal]]))
+        mark = {"color": colour, "markeredgecolor": "#333333", "markeredgewidth": 0.7, "markersize": 8}
+        axis.plot(x, y, "o", gid=f"signal-{i}", **mark)
+        hints[f"signal-{i}"] = _hint(results, signal, name, changes[signal], base[signal])
+    axis.set_aspect("equal")
+    axis.set_axis_off()
+    bar = figure.colorbar(scale, ax=axis, orientation="horizontal", aspect=30, pad=0.03)
+    bar.set_label(f"change [{results.reward_unit} per episode]", fontsize=8)
+    bar.ax.tick_params(labelsize=7)
+    bar.ax.locator_params(nbins=5)
+    better = sum(change > 0 for change in changes.values())
+    largest = sorted(changes, key=lambda signal: -abs(changes[signal]))[:NAMED]
+    numbers = ", ".join(f"{signal} {changes[signal]:+.0f}" for signal in largest)
+    text = f"{name} against {results.reference}: local reward better at {better} of {len(changes)} signals; largest: {numbers}."
+    return PagePanel(figure, text, hints)
+
+
+def _hint(results: NetworkResults, signal: str, name: str, change: float, base: float) -> str:
     """Return the text of one signal."""
-    share = f" ({(own - base) / abs(base):+.0%})" if base else ""
-    change = f"{name} {own:.0f}<br>{results.reference} {base:.0f}<br>change {own - base:+.0f}{share}"
-    return f"<b>{html.escape(signal)}</b>, reward [{results.reward_unit} per episode]<br>{change}"
+    share = f" ({change / abs(base):+.0%})" if base else ""
+    values = f"{name} {base + change:.0f}, {results.reference} {base:.0f}, change {change:+.0f}{share}"
+    return f"{signal}, reward [{results.reward_unit} per episode]: {values}"
 
 
-def _flat(plot: go.Figure) -> go.Figure:
-    """Make every panel a map: metres are as long to the right as upwards, and there are no axes."""
-    for i, axis in enumerate(plot.select_yaxes(), 1):
-        axis.update(scaleanchor=f"x{i if i > 1 else ''}", scaleratio=1)
-    hidden = {"visible": False, "showgrid": False}
-    plot.update_xaxes(**hidden)
-    plot.update_yaxes(**hidden)
-    return plot
+def credit_panels(results: NetworkResults, names: Collection[str]) -> list[PagePanel]:
+    """Return a panel for each metric of `CREDIT` and each of the groups: signals over training, darker is larger.
 
-
-def credit_panels(results: NetworkResults) -> go.Figure | None:
-    """Return a panel for each metric of `CREDIT` and group: signals over training, darker is larger.
-
-    Signals are sorted by the end of the first panel. Groups: the best, the reference, and those of `FOCUS_ALGORITHM`. None
-    where no such metric was logged.
+    Signals are sorted by the end of the first panel. Empty where no such metric was logged.
     """
-    groups = results.groups
-    wanted = {results.reference, *list(groups)[:BEST], *results.comparison.groups_of(FOCUS_ALGORITHM)}
-    panels = [
-        (metric, name) for metric in CREDIT for name in groups if name in wanted and _largest(results.signals[name], metric) > 0
-    ]
+    panels = [(metric, name) for metric in CREDIT for name in names if _largest(results.signals[name], metric) > 0]
     if not panels:
-        return None
-    order = _order(results, *panels[0])
+        return []
+    metric, name = panels[0]
+    final = results.signals[name].final(metric)
+    order = sorted(final, key=lambda signal: -final[signal])
     scales = {
         metric: _scale([results.signals[name] for drawn, name in panels if drawn == metric], metric) for metric, _ in panels
     }
-    rows, columns = -(-len(panels) // COLUMNS), min(COLUMNS, len(panels))
-    height = 105 + rows * (90 + ROW * len(order))
-    plot = make_subplots(
-        rows, columns, shared_yaxes=True, horizontal_spacing=0.075, vertical_spacing=min(0.25, 75 / height),
-        subplot_titles=[f"{name}: {CREDIT[metric]}" for metric, name in panels],
-    )  # fmt: skip
-    for i, (metric, name) in enumerate(panels):
-        row, column = i // COLUMNS + 1, i % COLUMNS + 1
-        plot.add_trace(_heatmap(results.signals[name], metric, name, order, scales[metric]), row, column)
-        axes: Any = plot.layout[f"xaxis{i + 1}"], plot.layout[f"yaxis{i + 1}"]
-        (_, right), (bottom, top) = (axis.domain for axis in axes)
-        added: Any = plot.data[-1]
-        added.colorbar.update(x=right + 0.004, y=(bottom + top) / 2, len=top - bottom)
-        if i + columns >= len(panels):
-            plot.update_xaxes(title="training episodes", row=row, col=column)
-    plot.update_annotations(font_size=12)
-    labels = [name if len(name) <= LONGEST else f"{name[:4]}…{name[5 - LONGEST :]}" for name in order]
-    ticks = {"tickvals": order, "ticktext": [html.escape(label) for label in labels], "tickfont": {"size": 10}}
-    plot.update_yaxes(ticks, type="category", autorange="reversed")  # else names of digits alone are taken for numbers
-    plot.update_layout(margin={"t": 65})  # plotly's buttons above the titles
-    return framed(plot, height)
+    return [_heat_map(results.signals[name], metric, name, order, scales[metric]) for metric, name in panels]
 
 
-def _heatmap(series: SignalSeries, metric: str, name: str, order: Sequence[str], most: float) -> go.Heatmap:
+def _heat_map(series: SignalSeries, metric: str, name: str, order: Sequence[str], most: float) -> PagePanel:
+    figure, axis = new_panel(WIDTH_IN, 0.8 + ROW_IN * len(order), f"{name}: {CREDIT[metric]}")
+    axis.title.set_fontsize(8.5)
     undefined = np.full(len(series.episode), np.nan)
-    bar = {"xanchor": "left", "xpad": 0, "ypad": 0, "thickness": 8, "nticks": 5, "tickfont": {"size": 10}}
-    return go.Heatmap(
-        x=series.episode, y=order, z=[series.metrics[metric].get(signal, undefined) for signal in order], zmin=0, zmax=most,
-        colorscale="Blues", colorbar=bar,
-        hovertemplate=f"{name}, %{{y}} after %{{x:.0f}} episodes<br>{CREDIT[metric]}: %{{z:.3~g}}<extra></extra>",
+    values = np.array([series.metrics[metric].get(signal, undefined) for signal in order])
+    image = axis.imshow(
+        values, aspect="auto", interpolation="none", cmap="Blues", vmin=0, vmax=most,
+        extent=(0, float(series.episode[-1]), len(order) - 0.5, -0.5),
     )  # fmt: skip
+    axis.set_yticks(range(len(order)), [shortened(signal, LONGEST) for signal in order], fontsize=7)
+    axis.set_xlabel("training episodes", fontsize=8)
+    figure.colorbar(image, ax=axis, pad=0.02, aspect=25).ax.tick_params(labelsize=7)
+    final = series.final(metric)
+    top = ", ".join(f"{signal} {final[signal]:.3g}" for signal in sorted(final, key=lambda signal: -final[signal])[:NAMED])
+    return PagePanel(figure, f"{CREDIT[metric]} of {name} by signal; largest at the end of training: {top}.")
 
 
 def _largest(series: SignalSeries, metric: str) -> float:
     return max((float(np.abs(values).max()) for values in series.metrics.get(metric, {}).values()), default=0.0)
-
-
-def _order(results: NetworkResults, metric: str, name: str) -> list[str]:
-    """Return the signals, largest final value first."""
-    final = results.signals[name].final(metric)
-    return sorted(final, key=lambda signal: -final[signal])
 
 
 def _scale(groups: Sequence[SignalSeries], metric: str) -> float:

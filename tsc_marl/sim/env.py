@@ -202,17 +202,21 @@ class TrafficEnv:
             UserError: for a metric that fails.
         """
         seed = self.episode.seed
-        persons, vehicles = self.engine.api.person, self.engine.api.vehicle
+        persons = self.engine.api.person
         noted: dict[str, Any] = {"dropped": self.engine.waited_in_vain_s()}
         noted["persons"] = {name: persons.getWaitingTime(name) for name in persons.getIDList()}
         noted["transit"] = sorted(transit(self.scenario))
         if self.episode.detail:
-            loaded = vehicles.getLoadedIDList()
-            noted["pending"] = {name: vehicles.getRoute(name)[0] for name in loaded if vehicles.getDeparture(name) < 0}
+            noted["pending"] = self.first_edges_of_waiting()
         for name, content in noted.items():
             (self.out / f"{name}_{seed}.json").write_text(json.dumps(content), encoding="utf-8")
         self.close()
         return metrics.read(self.out, seed, len(self.names), self.net if self.episode.detail else None, names)
+
+    def first_edges_of_waiting(self) -> dict[str, str]:
+        """Return the first edge of each vehicle that waits to be inserted."""
+        vehicles = self.engine.api.vehicle
+        return {name: vehicles.getRoute(name)[0] for name in vehicles.getLoadedIDList() if vehicles.getDeparture(name) < 0}
 
     def close(self) -> None:
         """End the simulation that runs, if any."""

@@ -1,4 +1,4 @@
-"""A colour for each algorithm, the same in the report and in MLflow, safe for colour-blind readers."""
+"""A colour for each algorithm, the same in the report, in MLflow and in the terminal, safe for colour-blind readers."""
 
 from tsc_marl import algos
 
@@ -6,6 +6,11 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 """Colours of Okabe and Ito without the yellow: it is too light for a line on white."""
 FIRST = ("jointq", "mappo", "mappo_ind", "ippo", "jointq_doc")
 """Algorithms with a fixed colour on every page."""
+
+
+def of_first() -> dict[str, str]:
+    """Return the colours of `FIRST`; they are legible on light and dark terminals."""
+    return dict(zip(FIRST, COLOURS, strict=False))
 
 
 def of_algorithms() -> dict[str, str]:

@@ -10,9 +10,9 @@ from tsc_marl.paths import temporary_folder
 from tsc_marl.rollout.types import Policy, Task
 from tsc_marl.sim import route_files
 from tsc_marl.sim.engine import HALTING_MS
-from tsc_marl.sim.rewards.delay import DelayReward
 from tsc_marl.viz import lights
 from tsc_marl.viz.phase_values import PolicyRunner, ValueLegend
+from tsc_marl.viz.running_figures import LostTime
 
 MOST_FRAMES = 240
 """Largest number of frames. A frame is one simulated second, or several in a longer clip."""
@@ -65,12 +65,12 @@ def record_clip(task: Task, policy: Policy, seed: int, from_s: int, to_s: int) -
             "--device.fcd.begin": str(begin_s + max(0, from_s - 1)),
         }  # fmt: skip
         runner = PolicyRunner(env, policy, seed, out=out, extra_options=[word for pair in traces.items() for word in pair])
-        reward, decisions, lost_s = DelayReward(env.episode.context), [], 0.0
+        lost, decisions = LostTime(env), []
         while env.now < begin_s + to_s:
             chosen = runner.choose()
-            decisions.append((runner.values, len(env.engine.api.simulation.getPendingVehicles()), lost_s))
+            decisions.append((runner.values, len(env.engine.api.simulation.getPendingVehicles()), lost.total_s))
             env.step(chosen)
-            lost_s -= float(reward(env.vehicles).sum())
+            lost.after_step()
         delay_s = env.metrics()["delay"]
         seconds = range(from_s, to_s, -(-(to_s - from_s) // MOST_FRAMES))
         vehicles = _traces(out / "traces.xml", begin_s)
@@ -84,9 +84,9 @@ def record_clip(task: Task, policy: Policy, seed: int, from_s: int, to_s: int) -
             )
             for i, second in enumerate(seconds)
         ]  # fmt: skip
-    lost = [lost for _, _, lost in decisions] + [lost_s]
-    times = np.minimum(np.arange(len(lost)) * task.timing.decision_s, env.now - begin_s)
-    return Clip(frames, runner.legend, policy.name, np.column_stack([times, lost]), delay_s)
+    lost_s = [lost_s for _, _, lost_s in decisions] + [lost.total_s]
+    times = np.minimum(np.arange(len(lost_s)) * task.timing.decision_s, env.now - begin_s)
+    return Clip(frames, runner.legend, policy.name, np.column_stack([times, lost_s]), delay_s)
 
 
 def _traces(path: Path, begin_s: int) -> dict[int, np.ndarray]:

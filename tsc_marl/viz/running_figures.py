@@ -24,22 +24,41 @@ class Figures:
         return f"delay {self.delay_s:.1f} s, {self.halting} halting"
 
 
+class LostTime:
+    """Adds up the time that all vehicles lose in an episode.
+
+    Args:
+        env: with an episode that has just started.
+
+    Attributes:
+        total_s: so far, insertion included [veh·s].
+    """
+
+    def __init__(self, env: TrafficEnv) -> None:
+        self._env, self._reward, self.total_s = env, DelayReward(env.episode.context), 0.0
+
+    def after_step(self) -> float:
+        """Add what was lost in the last step and return the total; to be called after each step."""
+        self.total_s -= float(self._reward(self._env.vehicles).sum())
+        return self.total_s
+
+
 class RunningFigures:
-    """Adds up the time lost in an episode.
+    """Delay and halting vehicles of an episode.
 
     Args:
         env: with an episode that has just started.
     """
 
     def __init__(self, env: TrafficEnv) -> None:
-        self._env, self._reward, self._lost_s = env, DelayReward(env.episode.context), 0.0
+        self._env, self._lost = env, LostTime(env)
 
     def after_step(self) -> Figures:
         """Return the figures; to be called after each step."""
-        self._lost_s -= float(self._reward(self._env.vehicles).sum())
+        lost_s = self._lost.after_step()
         counts = [self._env.engine.api.simulation.getParameter("", f"stats.vehicles.{kind}") for kind in ("inserted", "waiting")]
         scheduled = sum(map(int, counts))
-        return Figures(self._lost_s / max(1, scheduled), int((self._env.vehicles.speed_ms < HALTING_MS).sum()))
+        return Figures(lost_s / max(1, scheduled), int((self._env.vehicles.speed_ms < HALTING_MS).sum()))
 
 
 def play(task: Task, policy: Policy, seed: int, advance: Callable[[], None]) -> list[Figures]:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tsc_marl.console import shortened
 from tsc_marl.tracking.curves import OF_SIGNAL, Curves
 from tsc_marl.viz.plotting import new_figure
 
@@ -67,7 +68,7 @@ def draw(path: Path, curves: Curves, title: str) -> list[Path]:
 
 
 def _labels(signals: Sequence[str]) -> list[str]:
-    return [name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…" for name in signals] if len(signals) <= NAMED else []
+    return [shortened(name, LONGEST) for name in signals] if len(signals) <= NAMED else []
 
 
 def _values(curves: Curves, signals: Sequence[str], metric: str) -> np.ndarray:

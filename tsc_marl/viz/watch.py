@@ -46,7 +46,8 @@ WINDOW = (1280, 900)
 FREE, LEGEND = (1200 - WIDTH, 540), 150
 """Pixels of the window for the network, and of the legend's height below it."""
 VIEW_ID = "View #0"
-SERVED = (0, 230, 120, 255)
+GREEN, RED = (0, 230, 120, 255), (205, 40, 40, 255)
+"""Of movements with green, and of those without."""
 BASELINE, RESULT_S = "fixed_time", 15
 """Controller whose figures stand beside those of the policy; how long the window shows the result [s]."""
 SWATCHES = (-1.0, -0.5, 0.0, 0.5, 1.0)
@@ -54,7 +55,7 @@ SWATCHES = (-1.0, -0.5, 0.0, 0.5, 1.0)
 
 
 def watch(
-    task: Task, policy: Policy, seed: int, delay_ms: int, quit_on_end: bool = False, signal: str = ""
+    task: Task, policy: Policy, seed: int, delay_ms: int, quit_on_end: bool = False, signal: str = "", name: str = "",
 ) -> dict[str, float] | None:  # fmt: skip
     """Open sumo-gui and drive one episode in it; fixed time plays the same seed first, without a window.
 
@@ -65,15 +66,16 @@ def watch(
         delay_ms: real milliseconds for one simulated second.
         quit_on_end: close the window at the end of the window of time, without showing the result first.
         signal: the signal whose phases have a bar each; the first by default.
+        name: of the policy in the window; that of its algorithm by default.
 
     Returns the metrics of the episode (`sim.metrics`); None when the window was closed before the end.
 
     Raises:
         UserError: when there is no display, the signal is not there, or the weights do not fit the network.
     """
-    chosen_signal = _number_of(task, signal)
+    chosen_signal, name = _number_of(task, signal), name or policy.name
     check_display()
-    beside = _baseline(task, policy, seed)
+    beside, scale = _baseline(task, policy, seed), value_scale(task, policy, seed)
     with temporary_folder() as folder, closing(policy.task_for(task).env()) as env:
         settings = Path(folder) / "view.xml"
         wide = exaggeration(env)
@@ -82,8 +84,8 @@ def watch(
         options = ["--start", "--quit-on-end", "--gui-settings-file", str(settings), "--window-size", size, "--window-pos", "0,0"]
         try:
             runner = phase_values.PolicyRunner(env, policy, seed, gui=options)
-            log.info("%s drives %s, seed %d, in sumo-gui; close its window to stop", policy.name, task.network, seed)
-            overlay = Overlay(env, runner, policy.name, chosen_signal)
+            log.info("%s drives %s, seed %d, in sumo-gui; close its window to stop", name, task.network, seed)
+            overlay = Overlay(env, runner, name, scale, chosen_signal)
             for line in overlay.legend:
                 log.info(line)
             for figures in _drive(env, runner, overlay):
@@ -135,6 +137,22 @@ def _baseline(task: Task, policy: Policy, seed: int) -> Iterator[Figures]:
         return iter(())
 
 
+def value_scale(task: Task, policy: Policy, seed: int) -> tuple[float, float]:
+    """Play the episode without a window; return the scale of its values, so that a colour means the same at all times."""
+    shown: list[np.ndarray] = []
+    decisions = -(-task.scenario.duration_s // task.timing.decision_s)
+    with closing(policy.task_for(task).env()) as env:
+        runner, done = phase_values.PolicyRunner(env, policy, seed), False
+        if runner.legend is None:
+            return 0.0, 1.0
+        with console.progress(f"{policy.name} on seed {seed}, for the scale of colours", decisions, unit="decision") as progress:
+            while not done:
+                _, done = env.step(runner.choose())
+                shown.append(runner.values)
+                progress.advance()
+    return phase_values.scale(np.concatenate(shown), runner.legend)
+
+
 def exaggeration(env: TrafficEnv) -> float:
     """Return the factor by which roads are drawn larger than they are, to be visible."""
     corners = [(signal.x, signal.y) for signal in env.net.signals]
@@ -149,16 +167,20 @@ class Overlay:
         env: a running episode in sumo-gui.
         runner: the policy that drives the episode.
         name: name of the policy.
+        scale: value of the middle colour, and distance from it of the strongest ones.
         explained: number of the signal that the panel shows first.
 
     Attributes:
         panel: running figures, and the numbers of one signal's phases.
     """
 
-    def __init__(self, env: TrafficEnv, runner: phase_values.PolicyRunner, name: str, explained: int = 0) -> None:
-        self._env, self._runner, self._api = env, runner, env.engine.api
-        self._shown: list[np.ndarray] = []
-        self.legend = [f"{name} at each signal: lines are movements with green; the number is the phase, counted from 0"]
+    def __init__(
+        self, env: TrafficEnv, runner: phase_values.PolicyRunner, name: str, scale: tuple[float, float], explained: int = 0
+    ) -> None:
+        self._env, self._runner, self._api, self._scale = env, runner, env.engine.api, scale
+        self.legend = [
+            f"{name} at each signal: thick lines: movements with green, thin red ones: without; the number: the phase, from 0"
+        ]
         if runner.legend is None:
             self.legend.append("grey discs: no critic values this policy's phases; the bars show what it decides by")
         else:
@@ -172,7 +194,7 @@ class Overlay:
             self._disc(signal.name, signal.x, signal.y, 24 * self._pixel)
             self._text(signal.name, signal.x + 44 * self._pixel, signal.y - 30 * self._pixel)
         self._paths = [movement_paths(signal, self._api.lane.getShape, 24 * self._pixel) for signal in env.net.signals]
-        self._served: set[str] = set()
+        self._shown_green: dict[str, bool] = {}
         self._draw_legend((low[0] + high[0]) / 2, low[1])
         margin, bottom = 20 * self._pixel, LEGEND * self._pixel
         corner = (high[0] + margin, high[1])
@@ -184,32 +206,32 @@ class Overlay:
         """Show the phases [N] that are chosen now, and their values."""
         legend, values, states = self._runner.legend, self._runner.values, self._runner.states(chosen)
         texts = [number(signal.phases, state) for signal, state in zip(self._env.net.signals, states, strict=True)]
-        self._serve(
-            [path for state, paths in zip(states, self._paths, strict=True) for path in paths if path.signal_colour(state) == "g"]
-        )
+        for state, paths in zip(states, self._paths, strict=True):
+            for path in paths:
+                self._show_movement(path, path.signal_colour(state) == "g")
         if legend is not None:
-            self._shown.append(values)
-            middle, reach = phase_values.scale(np.concatenate(self._shown), legend)
-            form = f"{'+' if legend.around_zero else ''}.{0 if reach > 10 else 1}f"
             if legend.local:
+                form = self._form(legend)
                 texts = [text if np.isnan(x) else f"{text}: {x:{form}}" for text, x in zip(texts, values, strict=True)]
-            for share in SWATCHES:
-                self._api.poi.setType(f"legend {share}", f"{middle + share * reach:{form}}")
-            for signal, colour in zip(self._env.names, phase_values.colours(values, middle, reach), strict=True):
+            for signal, colour in zip(self._env.names, phase_values.colours(values, *self._scale), strict=True):
                 self._api.polygon.setColor(signal, (*colour.tolist(), 255))
         for signal, text in zip(self._env.names, texts, strict=True):
             self._api.poi.setType(signal, text)
         self.panel.update(chosen, states)
 
-    def _serve(self, served: Sequence[MovementPath]) -> None:
-        """Draw these movements and no others."""
-        names = {path.name for path in served}
-        for name in self._served - names:
-            self._api.polygon.remove(name)
-        for path in served:
-            if path.name not in self._served:
-                self._api.polygon.add(path.name, path.shape.tolist(), SERVED, fill=False, layer=10, lineWidth=1.5 * self._pixel)
-        self._served = names
+    def _form(self, legend: phase_values.ValueLegend) -> str:
+        """Return the format of the values."""
+        return f"{'+' if legend.around_zero else ''}.{0 if self._scale[1] > 10 else 1}f"
+
+    def _show_movement(self, path: MovementPath, green: bool) -> None:
+        """Draw a movement, those with green above the others."""
+        if self._shown_green.get(path.name) == green:
+            return
+        if path.name in self._shown_green:
+            self._api.polygon.remove(path.name)
+        colour, layer, width = (GREEN, 10, 1.5) if green else (RED, 9, 0.6)
+        self._api.polygon.add(path.name, path.shape.tolist(), colour, fill=False, layer=layer, lineWidth=width * self._pixel)
+        self._shown_green[path.name] = green
 
     def _draw_legend(self, x: float, top: float) -> None:
         pixel, legend = self._pixel, self._runner.legend
@@ -217,10 +239,10 @@ class Overlay:
             self._text(f"legend line {i}", x, top - (30 + 24 * i) * pixel, line)
         if legend is None:
             return
-        y = top - 112 * pixel
+        y, (middle, reach), form = top - 112 * pixel, self._scale, self._form(legend)
         for share, colour in zip(SWATCHES, phase_values.colours(np.array(SWATCHES), 0.0, 1.0), strict=True):
             self._disc(f"legend {share}", x + 150 * pixel * share, y, 12 * pixel, (*colour.tolist(), 255))
-            self._text(f"legend {share}", x + 150 * pixel * share, y - 26 * pixel)
+            self._text(f"legend {share}", x + 150 * pixel * share, y - 26 * pixel, f"{middle + share * reach:{form}}")
         self._text("legend low", x - 280 * pixel, y, legend.low)
         self._text("legend high", x + 280 * pixel, y, legend.high)
 

@@ -22,6 +22,8 @@ KEY = f"LOS: {', '.join(f'{letter} to {limit:.0f} s' for letter, limit in zip(LE
 COLOURS = ("#4575b4", "#74add1", "#abd9e9", "#fdae61", "#f46d43", "#a50026")
 MOST_ROWS = 44
 """Rows of the table; approaches without room are in the file of numbers only."""
+NONE = "–"
+"""Level, delay and change of an approach that no vehicle came to."""
 ALL = "all"
 """Name of the row of a signal in the file of numbers."""
 FORMATS = {"veh": "d", "delay [s]": ".1f", "change [s]": "+.1f"}
@@ -47,8 +49,13 @@ class Service:
 
     @property
     def level(self) -> str:
-        """The level, A to F."""
-        return level(self.delay_s)
+        """The level, A to F; `NONE` where no vehicle came."""
+        return level(self.delay_s) if self.came else NONE
+
+    @property
+    def came(self) -> bool:
+        """Whether a vehicle passed, or came and could not."""
+        return self.vehicles > 0 or math.isinf(self.delay_s)
 
 
 def level(delay_s: float) -> str:
@@ -135,11 +142,14 @@ def _draw_numbers(
 
     for (policy, kind), end in ends.items():
         of = line[policy]
+        if not of.came and kind != "veh":
+            axis.text(end - (0.17 if kind == "LOS" else 0.05), y, NONE, ha="center" if kind == "LOS" else "right", **style)
+            continue
         if kind == "LOS":
             colour = COLOURS[LEVELS.index(of.level)]
             axis.add_patch(Rectangle((end - 0.3, y - 0.42), 0.26, 0.84, facecolor=colour, edgecolor="none"))
             axis.text(end - 0.17, y, of.level, ha="center", color="white" if of.level in "AF" else "black", **style)
             continue
         numbers = {"veh": of.vehicles, "delay [s]": of.delay_s, "change [s]": of.delay_s - before_s}
-        text = f"{numbers[kind]:{FORMATS[kind]}}" if math.isfinite(numbers[kind]) else {"delay [s]": "none left"}.get(kind, "–")
+        text = f"{numbers[kind]:{FORMATS[kind]}}" if math.isfinite(numbers[kind]) else {"delay [s]": "none left"}.get(kind, NONE)
         axis.text(end - 0.05, y, text, ha="right", **style)

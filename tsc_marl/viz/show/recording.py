@@ -10,12 +10,11 @@ import numpy as np
 from tsc_marl.paths import temporary_folder
 from tsc_marl.rollout.types import Policy, Task
 from tsc_marl.sim.engine import trajectory_options
-from tsc_marl.sim.env import TrafficEnv
-from tsc_marl.sim.rewards.delay import DelayReward
 from tsc_marl.viz import traffic_files
 from tsc_marl.viz.approach_delay import Approaches, ApproachFlows, flows
 from tsc_marl.viz.lights import Lights
 from tsc_marl.viz.phase_values import PolicyRunner
+from tsc_marl.viz.running_figures import LostTime
 from tsc_marl.viz.show.phase_numbers import DecisionRule, PhaseNumbers
 from tsc_marl.viz.vehicle_paths import VehiclePaths
 
@@ -63,16 +62,16 @@ def record(task: Task, policy: Policy, seed: int, to_s: int, of: Approaches, adv
     with temporary_folder() as folder, closing(policy.task_for(task).env()) as env:
         out, begin_s = Path(folder), env.scenario.begin_s
         runner = PolicyRunner(env, policy, seed, out=out, extra_options=trajectory_options(out, seed))
-        numbers, reward = PhaseNumbers(env, runner), DelayReward(env.episode.context)
+        numbers, lost = PhaseNumbers(env, runner), LostTime(env)
         rows: list[tuple] = []
         while env.now < begin_s + to_s:
             now, chosen = env.now - begin_s, runner.choose()
             numbers.add()
             legal = env.avail
             env.step(chosen)
-            rows.append((now, env.executed, legal, -float(reward(env.vehicles).sum())))
+            rows.append((now, env.executed, legal, lost.after_step()))
             advance()
-        pending = _pending(env)
+        pending = env.first_edges_of_waiting()
         measured = env.metrics()
         second, phase, legal, lost_s = (np.array(column) for column in zip(*rows, strict=True))
         files = traffic_files.read(out, seed, env.net, begin_s)
@@ -85,13 +84,7 @@ def record(task: Task, policy: Policy, seed: int, to_s: int, of: Approaches, adv
         enters = np.where(trips.inserted, trips.depart_s, np.inf)
         scheduled = np.searchsorted(np.sort(due), ends, "right")
         return Recording(
-            numbers.rule, second, phase, legal, numbers.arrays(), np.cumsum(lost_s), scheduled,
+            numbers.rule, second, phase, legal, numbers.arrays(), lost_s, scheduled,
             scheduled - np.searchsorted(np.sort(enters), ends, "right"), lights, files.paths,
             flows(files.paths, trips, pending, of, env.net, second), measured, to_s,
         )  # fmt: skip
-
-
-def _pending(env: TrafficEnv) -> dict[str, str]:
-    """Return the first edges of the vehicles that wait to be inserted."""
-    simulation = env.engine.api
-    return {name: simulation.vehicle.getRoute(name)[0] for name in simulation.simulation.getPendingVehicles()}
