@@ -5,7 +5,7 @@ M rows of a minibatch. `_1` means one more row: the true last observation, whose
 """
 
 import abc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
@@ -205,6 +205,10 @@ class Algorithm(nn.Module, abc.ABC, Generic[Settings]):
     @abc.abstractmethod
     def policy_state(self) -> dict[str, Tensor]:
         """Return the part of `state_dict` that `act` needs; rollout workers get it."""
+
+    def state_here(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Return a `state_dict` of another network with what can be carried over in the sizes of this one."""
+        return state
 
     def training_state(self) -> dict[str, Any]:
         """Return the state that a resumed training needs: weights, optimisers, normalisers, random state."""

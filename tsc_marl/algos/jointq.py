@@ -10,7 +10,7 @@ at a learning rate of its own, from each row `effects_epochs` times. Its errors 
 """
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -212,6 +212,10 @@ class Jointq(MappoInd[JointqConfig]):
         """Return the mean squared residual that the effects leave unexplained."""
         own, pairs = self.taken(*self.centred_effects(rows.obs, rows.state, rows.probs), rows.action)
         return ((rows.extras["residual"] - own - self.onto(pairs)) ** 2).mean()
+
+    def state_here(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Return a state of another network with the mean unit of its residuals."""
+        return self.residual.state_here(state, "residual.")
 
     def value_estimates(
         self, obs: Float[Tensor, "B N F"], avail: Bool[Tensor, "B N A"], state: Float[Tensor, "B S"], carry: Any

@@ -1,5 +1,7 @@
 """Normalisation of value targets: ValueNorm and PopArt."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
@@ -18,6 +20,12 @@ class ValueNorm(nn.Module):
         self.decay = decay
         for name in ("mean_sum", "square_sum", "weight"):
             self.register_buffer(name, torch.zeros(() if n_agents is None or name == "weight" else n_agents))
+
+    def state_here(self, state: Mapping[str, Tensor], prefix: str) -> Mapping[str, Tensor]:
+        """Return a state in which the moments below `prefix` are those for as many agents as here: of others the mean."""
+        names = [name for name in (prefix + "mean_sum", prefix + "square_sum") if name in state]
+        shape = self.mean_sum.shape
+        return {**state, **{name: state[name].mean().expand(shape) for name in names if state[name].shape != shape}}
 
     def update(self, x: Tensor) -> None:
         """Take in one batch of targets, any shape; [..., N] with one normaliser per agent."""

@@ -170,7 +170,7 @@ class PhaseNet(nn.Module):
         return forms, self.encoder(forms)
 
     def codes_of(
-        self, obs: Float[Tensor, "*M N F"], forms: Float[Tensor, "*M N L J"], code: Float[Tensor, "*M N L H"]
+        self, obs: Float[Tensor, "*M N F"], forms: Float[Tensor, "*M N L J"], code: Float[Tensor, "*M N L E"]
     ) -> tuple[Float[Tensor, "*M N A H"], Float[Tensor, "*M N H"]]:
         """Return the code of each phase, and their mean, given the links."""
         _, phases, signal = obs.split(self.sizes, dim=-1)

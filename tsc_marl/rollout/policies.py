@@ -204,7 +204,8 @@ class TrainedPolicy:
 
     def _fitting(self, algorithm: Algorithm) -> dict[str, Tensor]:
         shapes = {name: own.shape for name, own in algorithm.state_dict().items()}
-        return {name: weight for name, weight in (self.weights or {}).items() if shapes.get(name) == weight.shape}
+        weights = algorithm.state_here(self.weights or {})
+        return {name: weight for name, weight in weights.items() if shapes.get(name) == weight.shape}
 
     def start(self, env: TrafficEnv, seed: int, generator: torch.Generator | None = None, **options: Any) -> "TrainedDriver":
         """Reset an environment in which no simulation runs, and return the driver.
