@@ -1,16 +1,18 @@
 """Verbs that show what a policy does: in a window, as a clip, as tables and pictures, and MLflow's pages."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tsc_marl import console
 from tsc_marl.bounds import check_list
-from tsc_marl.cli.options import ExplainOptions, LocksOptions, ShowOptions, UiOptions, VideoOptions, WatchOptions
+from tsc_marl.cli.options import BranchOptions, ExplainOptions, LocksOptions, ShowOptions, UiOptions, VideoOptions, WatchOptions
 from tsc_marl.cli.tasks import check_seed, open_task
 from tsc_marl.config import check_eval_seeds, cli, command_line
 from tsc_marl.errors import UserError
 from tsc_marl.paths import file_name, make_folder
 
 if TYPE_CHECKING:
+    from tsc_marl.analysis.branch_file import Branches
     from tsc_marl.rollout.types import Policy, Task
 
 
@@ -70,6 +72,52 @@ def locks(argv: list[str]) -> None:
         console.say(f"{text}; map: {picture}")
     locked = len({seed for seed, _, _ in found})
     console.say(f"{locked} of {len(results)} episodes have vehicles that stand {options.standing_s:.0f} s: {path}")
+
+
+def branch(argv: list[str]) -> None:
+    """Measure how a signal's phase changes its own delay and that of others."""
+    options = cli(BranchOptions, argv, "branch")
+    from tsc_marl.analysis import branching as module
+
+    make_folder(options.out)
+    branches = _played(options) if options.file is None else _read(options, options.file)
+    header = branches.header
+    path = options.out / f"{file_name(f'branches_{header.network}_{header.policy}')}.npz"
+    if options.file is None:
+        branches.save(path)
+    module.draw(path.with_suffix(".png"), branches)
+    console.say(module.verdict(branches))
+    for table in module.tables(branches):
+        console.show(table)
+    console.say(f"branches: {options.file or path}; picture: {path.with_suffix('.png')}")
+
+
+def _played(options: BranchOptions) -> "Branches":
+    from tsc_marl.analysis import branching as module
+    from tsc_marl.tracking.policies import find_policy, policy_labels
+
+    task = open_task(options.network, options.timing_preset)
+    check_eval_seeds(options.seeds, "seeds")
+    policy = find_policy(options.policy, task)
+    sample = module.Sample(
+        options.seeds, options.states, options.signals, options.continuations, options.horizon_s, options.greedy
+    )  # fmt: skip
+    module.check(task, policy, sample)
+    label = policy_labels([options.policy])[options.policy]
+    return module.play(task, policy, label, options.timing_preset, sample, options.workers)
+
+
+def _read(options: BranchOptions, path: Path) -> "Branches":
+    """Return the branches of a file; with a trained policy, with the estimates of its critic."""
+    from tsc_marl.analysis import branching as module
+    from tsc_marl.analysis.branch_file import Branches
+    from tsc_marl.rollout.policies import TrainedPolicy
+    from tsc_marl.tracking.policies import find_policy
+
+    branches = Branches.load(path)
+    task = open_task(branches.header.network, branches.header.timing)
+    policy = find_policy(options.policy, task)
+    return module.with_critic(branches, task, policy) if isinstance(policy, TrainedPolicy) else branches
 
 
 def video(argv: list[str]) -> None:
