@@ -14,6 +14,7 @@ Intervals are percentiles of a bootstrap over states. Axes: R resamples (row 0 i
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -140,9 +141,7 @@ def effects(branches: Branches, horizon: int, cases: np.ndarray | None = None) -
         *(estimate(deviation(variance[:, s])) for s in (OWN, NEAR, OTHERS)),
         *map(float, noise[:3]),
         share=estimate(_ratio(variance[:, OTHERS], variance[:, OWN] + variance[:, OTHERS])),
-        correlation=estimate(
-            _cosine(signal[:, OWN, OTHERS], variance[:, OWN], variance[:, OTHERS]), clear[[OWN, OTHERS]]
-        ),
+        correlation=estimate(_cosine(signal[:, OWN, OTHERS], variance[:, OWN], variance[:, OTHERS]), clear[[OWN, OTHERS]]),
         per_own=estimate(_ratio(signal[:, OWN, OTHERS], variance[:, OWN]), clear[OWN]),
         cosine_own=estimate(_cosine(with_team[0], sizes[0], variance[:, TEAM]), clear[[OWN, TEAM]]),
         cosine_near=estimate(_cosine(with_team[1], sizes[1], variance[:, TEAM]), clear[[OWN, TEAM]]),
@@ -165,7 +164,7 @@ def _cosine(product: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 def reach(branches: Branches, edges: Sequence[int]) -> list[list[Estimate]]:
     """Return the standard deviation of the expected change at each distance in each stretch between edges, in decisions."""
     rows = []
-    for begin, end in zip(edges, edges[1:], strict=False):
+    for begin, end in pairwise(edges):
         signal = covariances(by_distance(branches, begin, end), branches.place).signal
         rows.append([estimate(deviation(signal[:, h, h])) for h in range(HOPS)])
     return rows

@@ -1,9 +1,10 @@
 """The branches of one policy on one network, and their file: compressed arrays of numpy, with a header of JSON."""
 
 import json
+import os
 import zipfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -86,11 +87,13 @@ class Branches:
         return not bool(np.isnan(self.own).all())
 
     def save(self, path: Path) -> None:
-        """Write the file."""
+        """Write the file; a crash in the middle leaves the last one whole."""
         arrays = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "header"}
         header = json.dumps({"format": FORMAT} | asdict(self.header))
-        with path.open("wb") as file:
+        new = path.with_name(f"{path.name}.new")
+        with new.open("wb") as file:
             np.savez_compressed(file, header=np.array(header), **arrays)
+        os.replace(new, path)
 
     @classmethod
     def load(cls, path: Path) -> "Branches":
@@ -111,6 +114,30 @@ class Branches:
         except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
             reason = " ".join(str(error).split())[:100]
             raise UserError(f"{path} is no file of branches ({reason}); give one that `branch` wrote, branches_….npz") from None
+
+
+def together(parts: Sequence[Branches]) -> Branches:
+    """Return the branches of several files as one.
+
+    Raises:
+        UserError: when they are of different settings.
+    """
+    first = parts[0]
+    for part in parts[1:]:
+        own, others = ((each.header, each.change.shape[2:]) for each in (first, part))
+        if own != others:
+            raise UserError(f"files of branches must have the same settings; got {_difference(own, others)}")
+    arrays = [field.name for field in fields(first) if field.name not in ("header", "place")]
+    offsets = np.cumsum([0, *(len(part.seed) for part in parts)])
+    place = np.concatenate([part.place + offset for part, offset in zip(parts, offsets, strict=False)])
+    return replace(first, place=place, **{name: np.concatenate([getattr(part, name) for part in parts]) for name in arrays})
+
+
+def _difference(own: tuple[BranchHeader, tuple[int, ...]], others: tuple[BranchHeader, tuple[int, ...]]) -> str:
+    for name, value in vars(own[0]).items():
+        if value != getattr(others[0], name):
+            return f"{name} {value} and {getattr(others[0], name)}"
+    return f"(continuations, decisions, signals) {own[1]} and {others[1]}"
 
 
 def join(header: BranchHeader, states: Sequence[BranchedState]) -> Branches:

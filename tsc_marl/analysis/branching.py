@@ -13,8 +13,8 @@ from rich.table import Table
 
 from tsc_marl import controllers
 from tsc_marl.analysis import branch_effects, branch_scores
-from tsc_marl.analysis.branch_effects import Effects, Estimate
-from tsc_marl.analysis.branch_file import BranchHeader, Branches, join
+from tsc_marl.analysis.branch_effects import Estimate
+from tsc_marl.analysis.branch_file import Branches, BranchHeader, join
 from tsc_marl.console import progress
 from tsc_marl.errors import UserError
 from tsc_marl.evaluation.tables import Column, terminal_table
@@ -50,7 +50,7 @@ class Sample:
     """Whether a trained policy takes its most likely phases."""
 
     def plans(self, task: Task) -> list[BranchPlan]:
-        """Return a plan for each state: evenly spread over the window, each at a random place in its part of it.
+        """Return a plan for each state: evenly spread over the window, at a random place in its part of it, in random order.
 
         Raises:
             UserError: when the branches do not fit into the window.
@@ -60,10 +60,11 @@ class Sample:
         first, last = round(FIRST * decisions), decisions - horizon
         if last <= first:
             raise UserError(
-                f"horizon-s {self.horizon_s:g} does not fit into the window of {task.network}, {task.scenario.duration_s} s, of "
-                f"which the first tenth fills the roads; give a shorter one"
+                f"horizon-s {self.horizon_s:g} does not fit into the window of {task.network}, {task.scenario.duration_s} s, "
+                "of which the first tenth fills the roads; give a shorter one"
             )
-        drawn = (np.arange(self.states) + np.random.default_rng(0).random(self.states)) / self.states
+        rng = np.random.default_rng(self.seeds)
+        drawn = (rng.permutation(self.states) + rng.random(self.states)) / self.states
         at = (first + drawn * (last - first)).astype(int).tolist()
         return [BranchPlan(decision, self.signals, self.continuations, horizon) for decision in at]
 
@@ -76,7 +77,8 @@ def check(task: Task, policy: Policy, sample: Sample) -> None:
     """
     if isinstance(policy, ControllerPolicy) and controllers.find(policy.name).sumo_controlled:
         raise UserError(
-            f"{policy.name} leaves the lights to SUMO's programs, so no phase can be forced; give another policy, such as max_pressure"
+            f"{policy.name} leaves the lights to SUMO's programs, so no phase can be forced; give another policy, such as "
+            "max_pressure"
         )
     if sample.continuations < 2:
         raise UserError(f"continuations must be at least 2, to tell effects from chance; got {sample.continuations}")
@@ -87,8 +89,8 @@ def check(task: Task, policy: Policy, sample: Sample) -> None:
     sample.plans(task)
 
 
-def play(task: Task, policy: Policy, label: str, timing: str, sample: Sample, workers: int) -> Branches:
-    """Play all branches.
+def play(task: Task, policy: Policy, label: str, timing: str, sample: Sample, workers: int, path: Path) -> Branches:
+    """Play all branches, and write those of all states so far after each state.
 
     Args:
         task: network, timing and demand.
@@ -97,6 +99,7 @@ def play(task: Task, policy: Policy, label: str, timing: str, sample: Sample, wo
         timing: name of the signal timing.
         sample: what is branched.
         workers: processes that simulate.
+        path: the file.
     """
     played = policy.task_for(task)
     paid = replace(played, sim=replace(played.sim, reward="delay"))
@@ -107,18 +110,19 @@ def play(task: Task, policy: Policy, label: str, timing: str, sample: Sample, wo
         jobs.append(Job(i, paid, policy, seed, explore_seed=explore, branches=plan))
     states: dict[int, BranchedState] = {}
     with Pool(min(workers, len(jobs))) as pool, progress(f"{task.network} {label}", len(jobs), unit="state") as bar:
+        spec = pool.read_spec(paid)
+        header = BranchHeader(
+            task.network, label, sample.greedy and isinstance(policy, TrainedPolicy), timing, task.timing.decision_s, spec.names,
+            spec.neighbours, paid.sim.observation, paid.sim.observation_version, _gamma(policy), version("libsumo"),
+        )  # fmt: skip
         for result in pool.run(jobs):
             assert result.branched is not None
-            states[result.job.episode] = result.branched
+            other = played.sim.reward != "delay"  # a critic of another reward estimates something else
+            states[result.job.episode] = replace(result.branched, estimates={}) if other else result.branched
+            branches = join(header, [state for _, state in sorted(states.items())])
+            branches.save(path)
             bar.advance()
-        spec = pool.read_spec(paid)
-    estimated = played.sim.reward == "delay"  # a critic of another reward estimates something else
-    ordered = [state if estimated else replace(state, estimates={}) for _, state in sorted(states.items())]
-    header = BranchHeader(
-        task.network, label, sample.greedy and isinstance(policy, TrainedPolicy), timing, task.timing.decision_s, spec.names,
-        spec.neighbours, paid.sim.observation, paid.sim.observation_version, _gamma(policy), version("libsumo"),
-    )  # fmt: skip
-    return join(header, ordered)
+    return branches
 
 
 def _gamma(policy: Policy) -> float:
@@ -144,7 +148,8 @@ def with_critic(branches: Branches, task: Task, policy: TrainedPolicy) -> Branch
     with torch.inference_mode():
         estimates = algorithm.value_estimates(*arrays, None) if policy.fits_wholly(algorithm) else {}
     if "own" not in estimates:
-        raise UserError(f"the critic of {policy.name} estimates no effects of phases here; give a run of jointq on {task.network}")
+        where = f"on {task.network}"
+        raise UserError(f"the critic of {policy.name} estimates no effects of phases {where}; give a run of jointq {where}")
     nothing = torch.full(branches.avail.shape, torch.nan)
     own, others = (estimates.get(name, nothing).numpy() for name in ("own", "others"))
     return replace(branches, header=replace(header, critic_gamma=_gamma(policy)), own=own, others=others)
@@ -165,9 +170,13 @@ def verdict(branches: Branches) -> str:
         return f"{where}: the effects cannot be told from chance; more states or continuations may help"
     near = f"cosine {of.cosine_own.value:.2f}, own + neighbours at {of.cosine_near.value:.2f}"
     if of.share.low <= 0:
-        return f"{where}: no effect on others is shown ({of.share.low:.0%} .. {of.share.high:.0%} of the variance); own agrees at {near}"
-    share = f"{of.share.value:.0%} ({of.share.low:.0%} .. {of.share.high:.0%})"
+        return f"{where}: no effect on others is shown ({_span(of.share)} of the variance); own agrees with the team at {near}"
+    share = f"{of.share.value:.0%} ({_span(of.share)})"
     return f"{where}: others' effect is {share} of the variance; own agrees with the team at {near}"
+
+
+def _span(estimate: Estimate) -> str:
+    return f"{estimate.low:.0%} .. {estimate.high:.0%}"
 
 
 def _cell(form: str) -> Any:
@@ -175,7 +184,7 @@ def _cell(form: str) -> Any:
 
     def text(estimate: Estimate) -> str:
         value = "noise" if isnan(estimate.value) else f"{estimate.value:{form}}"
-        return value if isnan(estimate.low) else f"{value}\n{estimate.low:{form}} .. {estimate.high:{form}}"
+        return value if isnan(estimate.low) else f"{value}\n{estimate.low:{form}}..{estimate.high:{form}}"
 
     return text
 
@@ -195,11 +204,11 @@ SIZE_COLUMNS = (
 )
 RATIO_COLUMNS = (
     Column("horizon_s", "within\n[s]", _plain(".0f")),
-    Column("share", "others in\nvariance", _cell(".2f")),
-    Column("correlation", "correlation\nown, others", _cell(".2f")),
-    Column("per_own", "for others\nper own", _cell(".2f")),
+    Column("share", "others'\nshare", _cell(".2f")),
+    Column("correlation", "correl.\nown, others", _cell(".2f")),
+    Column("per_own", "others\nper own", _cell(".2f")),
     Column("cosine_own", "cosine\nown, team", _cell(".2f")),
-    Column("cosine_near", "cosine own +\nneighb., team", _cell(".2f")),
+    Column("cosine_near", "cosine +\nneighbours", _cell(".2f")),
 )
 
 
@@ -207,9 +216,9 @@ def tables(branches: Branches) -> list[Table]:
     """Return the tables, none wider than 80 characters."""
     rows = [vars(branch_effects.effects(branches, horizon)) for horizon in horizons(branches)]
     forced, (cases, _, count, _, _) = (~np.isnan(branches.change[:, :, 0, 0, 0])).sum(), branches.change.shape
-    size = f"{len(branches.seed)} states, {cases} signals forced, {forced} phases, {count} continuations"
+    size = f"{len(branches.seed)} states, {cases} forced signals, {forced} phases, {count} continuations"
     result = [
-        terminal_table(f"effect of a phase on delay, sd over phases [veh s]; {size}", SIZE_COLUMNS, rows),
+        terminal_table(f"effect of a phase [veh s], sd over phases; {size}", SIZE_COLUMNS, rows),
         terminal_table("effect on others beside the own effect", RATIO_COLUMNS, rows),
         _reach_table(branches),
         _occupancy_table(branches),
@@ -237,7 +246,8 @@ def _occupancy_table(branches: Branches) -> Table:
         if len(set(branches.place[cases].tolist())) > 1:
             rows.append({"half": name} | vars(branch_effects.effects(branches, horizon, cases)))
     columns = [Column("half", "occupancy"), *RATIO_COLUMNS[1:]]
-    return terminal_table(f"by the occupancy of the fed lanes, within {horizon * branches.header.decision_s:.0f} s", columns, rows)
+    within_s = horizon * branches.header.decision_s
+    return terminal_table(f"by the occupancy of the fed lanes, within {within_s:.0f} s", columns, rows)
 
 
 SCORE_COLUMNS = (

@@ -118,7 +118,7 @@ class BranchOptions:
     """Road network with several signals."""
     policy: str = "max_pressure"
     """Classical controller, `pretrained`, algorithm (the newest finished run), run id, or checkpoint file. With --file, a trained
-    policy whose critic is scored on the branches of that file."""
+    policy whose critic is scored on the branches of the files."""
     greedy: bool = False
     """Let a trained policy take its most likely phases, as in evaluations. By default it samples them, as in training: its critic
     estimates the effects of that."""
@@ -132,8 +132,8 @@ class BranchOptions:
     """Continuations of each phase, with random numbers of their own for drivers and policy; the same for all phases."""
     horizon_s: Positive = 150.0
     """How long a branch is followed [s]."""
-    file: Path | None = None
-    """Play nothing: read the branches of this file, and print the tables again."""
+    file: tuple[Path, ...] = ()
+    """Play nothing: read the branches of these files, and print the tables of all together."""
     out: Path = Path("results/branch")
     """Folder of branches_<network>_<policy>.npz, with all branches, and the picture beside it."""
     timing_preset: str = "sumo-rl"

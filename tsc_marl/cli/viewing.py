@@ -79,20 +79,22 @@ def branch(argv: list[str]) -> None:
     options = cli(BranchOptions, argv, "branch")
     from tsc_marl.analysis import branching as module
 
+    branches = _read(options) if options.file else _branched(options)
     make_folder(options.out)
-    branches = _played(options) if options.file is None else _read(options, options.file)
-    header = branches.header
-    path = options.out / f"{file_name(f'branches_{header.network}_{header.policy}')}.npz"
-    if options.file is None:
-        branches.save(path)
-    module.draw(path.with_suffix(".png"), branches)
+    picture = _branch_file(options.out, branches.header.network, branches.header.policy).with_suffix(".png")
+    module.draw(picture, branches)
     console.say(module.verdict(branches))
     for table in module.tables(branches):
         console.show(table)
-    console.say(f"branches: {options.file or path}; picture: {path.with_suffix('.png')}")
+    console.say(f"branches: {' '.join(map(str, options.file)) or picture.with_suffix('.npz')}; picture: {picture}")
 
 
-def _played(options: BranchOptions) -> "Branches":
+def _branch_file(folder: Path, network: str, label: str) -> Path:
+    return folder / f"{file_name(f'branches_{network}_{label}')}.npz"
+
+
+def _branched(options: BranchOptions) -> "Branches":
+    """Play the branches and write them."""
     from tsc_marl.analysis import branching as module
     from tsc_marl.tracking.policies import find_policy, policy_labels
 
@@ -101,20 +103,22 @@ def _played(options: BranchOptions) -> "Branches":
     policy = find_policy(options.policy, task)
     sample = module.Sample(
         options.seeds, options.states, options.signals, options.continuations, options.horizon_s, options.greedy
-    )  # fmt: skip
+    )
     module.check(task, policy, sample)
+    make_folder(options.out)
     label = policy_labels([options.policy])[options.policy]
-    return module.play(task, policy, label, options.timing_preset, sample, options.workers)
+    path = _branch_file(options.out, task.network, label)
+    return module.play(task, policy, label, options.timing_preset, sample, options.workers, path)
 
 
-def _read(options: BranchOptions, path: Path) -> "Branches":
-    """Return the branches of a file; with a trained policy, with the estimates of its critic."""
+def _read(options: BranchOptions) -> "Branches":
+    """Return the branches of files; with a trained policy, with the estimates of its critic."""
     from tsc_marl.analysis import branching as module
-    from tsc_marl.analysis.branch_file import Branches
+    from tsc_marl.analysis.branch_file import Branches, together
     from tsc_marl.rollout.policies import TrainedPolicy
     from tsc_marl.tracking.policies import find_policy
 
-    branches = Branches.load(path)
+    branches = together([Branches.load(path) for path in options.file])
     task = open_task(branches.header.network, branches.header.timing)
     policy = find_policy(options.policy, task)
     return module.with_critic(branches, task, policy) if isinstance(policy, TrainedPolicy) else branches
