@@ -109,7 +109,7 @@ def covariances(x: np.ndarray, place: np.ndarray, resamples: int = RESAMPLES) ->
     drawn = np.random.default_rng(0).multinomial(len(states), np.full(len(states), 1 / len(states)), size=resamples)
     weights = np.concatenate([np.ones((1, len(states))), drawn])[:, index]
     weights = weights / weights.sum(axis=1, keepdims=True)
-    return Covariances(*(np.einsum("rc,cst->rst", weights, each) for each in (signal, noise)))
+    return Covariances(*((weights @ each.reshape(len(each), -1)).reshape(-1, *each.shape[1:]) for each in (signal, noise)))
 
 
 def estimate(samples: np.ndarray, clear: np.ndarray | bool = True) -> Estimate:
