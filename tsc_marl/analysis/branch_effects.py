@@ -114,7 +114,8 @@ def covariances(x: np.ndarray, place: np.ndarray, resamples: int = RESAMPLES) ->
 
 def estimate(samples: np.ndarray, clear: np.ndarray | bool = True) -> Estimate:
     """Return the number of row 0 [R] with its interval; nan for the number unless it is clear of noise."""
-    low, high = np.nanpercentile(samples[1:], [2.5, 97.5])
+    drawn = samples[1:][~np.isnan(samples[1:])]
+    low, high = np.percentile(drawn, [2.5, 97.5]) if len(drawn) else (np.nan, np.nan)
     return Estimate(float(samples[0]) if np.all(clear) else float("nan"), float(low), float(high))
 
 
@@ -140,9 +141,9 @@ def effects(branches: Branches, horizon: int, cases: np.ndarray | None = None) -
         horizon * branches.header.decision_s,
         *(estimate(deviation(variance[:, s])) for s in (OWN, NEAR, OTHERS)),
         *map(float, noise[:3]),
-        share=estimate(_ratio(variance[:, OTHERS], variance[:, OWN] + variance[:, OTHERS])),
+        share=estimate(ratio(variance[:, OTHERS], variance[:, OWN] + variance[:, OTHERS])),
         correlation=estimate(_cosine(signal[:, OWN, OTHERS], variance[:, OWN], variance[:, OTHERS]), clear[[OWN, OTHERS]]),
-        per_own=estimate(_ratio(signal[:, OWN, OTHERS], variance[:, OWN]), clear[OWN]),
+        per_own=estimate(ratio(signal[:, OWN, OTHERS], variance[:, OWN]), clear[OWN]),
         cosine_own=estimate(_cosine(with_team[0], sizes[0], variance[:, TEAM]), clear[[OWN, TEAM]]),
         cosine_near=estimate(_cosine(with_team[1], sizes[1], variance[:, TEAM]), clear[[OWN, TEAM]]),
     )
@@ -152,13 +153,14 @@ def _sum(signal: np.ndarray, rows: Sequence[int], columns: Sequence[int]) -> np.
     return signal[:, rows][:, :, columns].sum(axis=(1, 2))
 
 
-def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """Return part / whole; nan where the whole is not positive."""
     return np.where(whole > 0, part / np.where(whole > 0, whole, 1), np.nan)
 
 
 def _cosine(product: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Return product / sqrt(x y); nan where a variance is not positive."""
-    return _ratio(product, np.sqrt(np.clip(x, 0, None) * np.clip(y, 0, None)))
+    return ratio(product, np.sqrt(np.clip(x, 0, None) * np.clip(y, 0, None)))
 
 
 def reach(branches: Branches, edges: Sequence[int]) -> list[list[Estimate]]:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tsc_marl.analysis.branch_effects import OTHERS, OWN, RESAMPLES, Estimate, estimate
+from tsc_marl.analysis.branch_effects import OTHERS, OWN, RESAMPLES, Estimate, estimate, ratio
 from tsc_marl.analysis.branch_file import Branches
 
 HEADS = {"own": OWN, "others": OTHERS}
@@ -59,8 +59,10 @@ def _score(name: str, predicted: np.ndarray, x: np.ndarray, branches: Branches, 
     product, square = (p * mean).sum(axis=1), (p**2).sum(axis=1)
     product, square, size, same, number = _resampled(np.stack([product, square, size, same, sure.sum(axis=1)]), branches.place)
     horizon_s = horizon * branches.header.decision_s
-    explained = (2 * product - square) / np.where(size > 0, size, np.nan)
-    return Score(name, horizon_s, estimate(product / square), estimate(same / number), estimate(explained))
+    return Score(
+        name, horizon_s, estimate(ratio(product, square)), estimate(ratio(same, number)),
+        estimate(ratio(2 * product - square, size)),
+    )  # fmt: skip
 
 
 def _resampled(sums: np.ndarray, place: np.ndarray) -> np.ndarray:

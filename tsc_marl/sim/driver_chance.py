@@ -4,6 +4,7 @@ Neither libsumo nor TraCI has a call for that, so this calls SUMO's own function
 """
 
 import ctypes
+from typing import Any
 
 from tsc_marl.errors import UserError
 
@@ -25,7 +26,8 @@ def reseed(seed: int) -> None:
     """
     from tsc_marl.sim._libsumo import libsumo
 
-    library = ctypes.CDLL(libsumo._libsumo.__file__)
+    api: Any = libsumo  # its compiled part has no stubs
+    library = ctypes.CDLL(api.libsumo._libsumo.__file__)
     try:
         init = getattr(library, INIT)
         begin, end, _ = (ctypes.c_size_t * 3).in_dll(library, LANES)
@@ -33,7 +35,7 @@ def reseed(seed: int) -> None:
     except (AttributeError, ValueError) as error:
         raise UserError(f"this libsumo cannot be given new random numbers ({error}); install libsumo==1.28.0") from None
     init.argtypes, init.restype = (ctypes.c_size_t, ctypes.c_bool, ctypes.c_int), None
-    groups = int(libsumo.simulation.getOption("thread-rngs"))
+    groups = int(api.simulation.getOption("thread-rngs"))
     lanes = range(begin, end, (end - begin) // groups)
     for number, generator in enumerate([*lanes, *others]):
         init(generator, False, seed + number)
