@@ -148,8 +148,11 @@ def test_the_verb_writes_what_it_can_read_again(short_networks, tmp_path, capsys
     own = np.take_along_axis(branches.chosen[branches.place], branches.signal[:, None, None], axis=2)[..., 0]
     for case, k in np.ndindex(own.shape):  # the policy's own choice changes nothing
         assert (branches.change[case, own[case, k], k] == 0).all()
-    assert main(f"branch --file {path} --policy pretrained --out {tmp_path / 'again'}".split()) == 0
+    again = f"branch --file {path} --policy pretrained --out {tmp_path / 'again'}"
+    assert main(f"{again} --network {short_networks[1]}".split()) == 0
     assert tables(capsys.readouterr().out) == tables(printed)
+    assert main(f"{again} --network cross".split()) == 2
+    assert "the branches are of short_grid2x2, got network cross" in one_line(capsys.readouterr().err)
     both = together([branches, branches])
     assert both.place.tolist() == [*branches.place, *(branches.place + 2)]
     assert all(len(getattr(both, field.name)) == 2 * len(getattr(branches, field.name)) for field in fields(both)[1:])

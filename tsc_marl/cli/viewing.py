@@ -113,15 +113,21 @@ def _branched(options: BranchOptions) -> "Branches":
 
 def _read(options: BranchOptions) -> "Branches":
     """Return the branches of files; with a trained policy, with the estimates of its critic."""
+    from tsc_marl import controllers
     from tsc_marl.analysis import branching as module
     from tsc_marl.analysis.branch_file import Branches, together
     from tsc_marl.rollout.policies import TrainedPolicy
     from tsc_marl.tracking.policies import find_policy
 
     branches = together([Branches.load(path) for path in options.file])
-    task = open_task(branches.header.network, branches.header.timing)
+    if controllers.exists(options.policy):
+        return branches
+    task, of = open_task(options.network, branches.header.timing), branches.header.network
+    if task.network != of:
+        raise UserError(f"the branches are of {of}, got network {task.network}; give --network {of}")
     policy = find_policy(options.policy, task)
-    return module.with_critic(branches, task, policy) if isinstance(policy, TrainedPolicy) else branches
+    assert isinstance(policy, TrainedPolicy)
+    return module.with_critic(branches, task, policy)
 
 
 def video(argv: list[str]) -> None:
