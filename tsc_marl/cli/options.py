@@ -133,7 +133,7 @@ class BranchOptions:
     horizon_s: Positive = 150.0
     """How long a branch is followed [s]."""
     file: tuple[Path, ...] = ()
-    """Play nothing: read the branches of these files, and print the tables of all together. --network counts for a critic only."""
+    """Play nothing: read the branches of these files, and print the tables of all together. --network is for a critic only."""
     out: Path = Path("results/branch")
     """Folder of branches_<network>_<policy>.npz, with all branches, and the picture beside it."""
     timing_preset: str = "sumo-rl"
