@@ -223,7 +223,8 @@ def tables(branches: Branches) -> list[Table]:
         _reach_table(branches),
         _occupancy_table(branches),
     ]
-    return [*result, _score_table(branches)] if branches.has_estimates else result
+    result += [_score_table(branches)] if branches.has_estimates else []
+    return [table for table in result if table.rows]
 
 
 def _reach_table(branches: Branches) -> Table:
@@ -235,7 +236,7 @@ def _reach_table(branches: Branches) -> Table:
         {"stretch": f"{begin} .. {end}"} | dict(zip(names, row, strict=True))
         for begin, end, row in zip(seconds, seconds[1:], branch_effects.reach(branches, edges), strict=False)
     ]
-    return terminal_table("how far and how late: sd over phases within each stretch [veh s]", columns, rows)
+    return terminal_table("how far and how late [veh s], sd over phases", columns, rows)
 
 
 def _occupancy_table(branches: Branches) -> Table:
@@ -262,7 +263,7 @@ SCORE_COLUMNS = (
 def _score_table(branches: Branches) -> Table:
     rows = [vars(score) for horizon in horizons(branches) for score in branch_scores.scores(branches, horizon)]
     rows.sort(key=lambda row: list(branch_scores.HEADS).index(row["head"]))
-    return terminal_table("the critic's estimates on these branches; own is the check of the instrument", SCORE_COLUMNS, rows)
+    return terminal_table("the critic's estimates; own is the instrument check", SCORE_COLUMNS, rows)
 
 
 def draw(path: Path, branches: Branches) -> None:
