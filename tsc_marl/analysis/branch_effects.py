@@ -19,21 +19,13 @@ from itertools import pairwise
 import numpy as np
 
 from tsc_marl.analysis.branch_file import Branches
+from tsc_marl.analysis.gradient_statistics import Estimate
 
 RESAMPLES = 2000
 OWN, NEAR, OTHERS, TEAM = range(4)
 """Streams: rewards of the forced signal, of its neighbours, of all others, of all."""
 HOPS = 4
 """Distances that `by_distance` tells apart: 0, 1, 2, and more."""
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A number with its 95 % interval; nan where noise hides it."""
-
-    value: float
-    low: float = float("nan")
-    high: float = float("nan")
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tsc_marl.analysis.branch_effects import OTHERS, OWN, RESAMPLES, Estimate, estimate, ratio
+from tsc_marl.analysis.branch_effects import OTHERS, OWN, RESAMPLES, estimate, ratio
 from tsc_marl.analysis.branch_file import Branches
+from tsc_marl.analysis.gradient_statistics import Estimate
 
 HEADS = {"own": OWN, "others": OTHERS}
 """Estimates of a critic, the instrument's check first, and the streams that they are of."""
