@@ -13,7 +13,6 @@ from rich.table import Table
 
 from tsc_marl import controllers
 from tsc_marl.analysis import branch_effects, branch_scores
-from tsc_marl.analysis.branch_effects import Estimate
 from tsc_marl.analysis.branch_file import Branches, BranchHeader, join
 from tsc_marl.console import progress
 from tsc_marl.errors import UserError
