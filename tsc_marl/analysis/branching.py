@@ -14,6 +14,7 @@ from rich.table import Table
 from tsc_marl import controllers
 from tsc_marl.analysis import branch_effects, branch_scores
 from tsc_marl.analysis.branch_file import Branches, BranchHeader, join
+from tsc_marl.analysis.gradient_statistics import Estimate
 from tsc_marl.console import progress
 from tsc_marl.errors import UserError
 from tsc_marl.evaluation.tables import Column, terminal_table
