@@ -26,7 +26,7 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install train study evaluate results compare explain locks probe report export import release pretrained watch video show ui networks generate nets doctor bench bench-mpe check-lights chaos test test-sumo test-slow lint docs package clean
+.PHONY: help install train study evaluate results compare explain locks probe branch report export import release pretrained watch video show ui networks generate nets doctor bench bench-mpe check-lights chaos test test-sumo test-slow lint docs package clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -67,6 +67,9 @@ locks: .venv/installed  ## show which vehicles stand for minutes under POLICY, w
 
 probe: .venv/installed  ## bias and variance of the policy gradients at POLICY="a b"
 	$(TSC) probe --network $(NET) $(call option,policy,$(POLICY)) $(call option,episodes,$(EPISODES)) $(call option,out,$(OUT)) $(call option,workers,$(WORKERS)) $(ARGS)
+
+branch: .venv/installed  ## measure how a signal's phase under POLICY changes its own delay and that of others
+	$(TSC) branch --network $(NET) $(call option,policy,$(POLICY)) $(call given,seeds,SEEDS) $(call option,out,$(OUT)) $(call option,timing-preset,$(TIMING)) $(call option,workers,$(WORKERS)) $(ARGS)
 
 report: .venv/installed  ## write a page on the finished trainings of every NET, with plots
 	$(TSC) report --network $(NET) $(call given,algos,ALGOS) $(call option,out,$(OUT)) $(ARGS)

@@ -476,6 +476,9 @@ LINES = {
     "probe NET=cross POLICY='a b' EPISODES=16 OUT=o WORKERS=1 ARGS=-x": (
         "probe --network cross --policy a b --episodes 16 --out o --workers 1 -x"
     ),
+    "branch NET=grid2x2 POLICY=pretrained OUT=o WORKERS=1 SEEDS='1 2'": (
+        "branch --network grid2x2 --policy pretrained --seeds 1 2 --out o --workers 1"
+    ),
     "watch NET=cross POLICY=mappo": "watch --network cross --policy mappo",
     "video NET=cross POLICY='a b' OUT=x.gif TIMING=field": (
         "video --network cross --policy a b --out x.gif --timing-preset field"
@@ -523,7 +526,7 @@ def test_make_lists_its_verbs():
     text = "\n".join(make("help"))
     verbs = re.findall(r"^make (\S+)", text, re.M)
     expected = (
-        "help install train study evaluate results compare explain locks probe report export import release pretrained "
+        "help install train study evaluate results compare explain locks probe branch report export import release pretrained "
         "watch video show ui networks generate doctor bench bench-mpe check-lights chaos test test-sumo test-slow lint docs "
         "package clean"
     )

@@ -37,7 +37,7 @@ RESAMPLES = 2000
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with its 95 % bootstrap interval over episodes; nan where it is not significant."""
+    """A number with its 95 % bootstrap interval over episodes, or over states; nan where it is not significant."""
 
     value: float
     low: float

@@ -14,7 +14,7 @@ from tsc_marl.rollout.task import MetricNames
 from tsc_marl.sim.demand import Demand
 from tsc_marl.sim.disturbances import PATHS as DISTURBANCE_PATHS
 from tsc_marl.sim.disturbances import available as available_disturbances
-from tsc_marl.sim.seeds import EVAL_SEEDS
+from tsc_marl.sim.seeds import DEVELOPMENT_SEEDS, EVAL_SEEDS
 
 
 @dataclass(frozen=True)
@@ -106,6 +106,38 @@ class ProbeOptions:
     """Lambda of the reference gradient. 1 has no bias; a lower value has less variance and the bias of the critics."""
     out: Path = Path("results/probe")
     """Folder for probe.json, probe.csv and probe.png."""
+    workers: Count = field(default_factory=lambda: os.cpu_count() or 1)
+    """Processes that simulate; by default all cores."""
+
+
+@dataclass(frozen=True)
+class BranchOptions:
+    """Measure by branches of running simulations how a signal's phase changes its own delay and that of others."""
+
+    network: str = "grid4x4"
+    """Road network with several signals."""
+    policy: str = "max_pressure"
+    """Classical controller, `pretrained`, algorithm (the newest finished run), run id, or checkpoint file. With --file, a trained
+    policy whose critic is scored on the branches of the files."""
+    greedy: bool = False
+    """Let a trained policy take its most likely phases, as in evaluations. By default it samples them, as in training: its critic
+    estimates the effects of that."""
+    seeds: tuple[int, ...] = DEVELOPMENT_SEEDS
+    """SUMO seeds of the episodes, 0 .. 999999."""
+    states: Count = 20
+    """States to branch from, spread over the window and the seeds."""
+    signals: Count = 3
+    """Signals whose phases are forced at each state, drawn among those with a choice."""
+    continuations: Count = 4
+    """Continuations of each phase, with random numbers of their own for drivers and policy; the same for all phases."""
+    horizon_s: Positive = 150.0
+    """How long a branch is followed [s]."""
+    file: tuple[Path, ...] = ()
+    """Play nothing: read the branches of these files, and print the tables of all together. --network is for a critic only."""
+    out: Path = Path("results/branch")
+    """Folder of branches_<network>_<policy>.npz, with all branches, and the picture beside it."""
+    timing_preset: str = "sumo-rl"
+    """Signal timing: a file of configs/timing/."""
     workers: Count = field(default_factory=lambda: os.cpu_count() or 1)
     """Processes that simulate; by default all cores."""
 

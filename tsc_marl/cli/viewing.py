@@ -1,16 +1,18 @@
 """Verbs that show what a policy does: in a window, as a clip, as tables and pictures, and MLflow's pages."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tsc_marl import console
 from tsc_marl.bounds import check_list
-from tsc_marl.cli.options import ExplainOptions, LocksOptions, ShowOptions, UiOptions, VideoOptions, WatchOptions
+from tsc_marl.cli.options import BranchOptions, ExplainOptions, LocksOptions, ShowOptions, UiOptions, VideoOptions, WatchOptions
 from tsc_marl.cli.tasks import check_seed, open_task
 from tsc_marl.config import check_eval_seeds, cli, command_line
 from tsc_marl.errors import UserError
 from tsc_marl.paths import file_name, make_folder
 
 if TYPE_CHECKING:
+    from tsc_marl.analysis.branch_file import Branches
     from tsc_marl.rollout.types import Policy, Task
 
 
@@ -71,6 +73,62 @@ def locks(argv: list[str]) -> None:
         console.say(f"{text}; map: {picture}")
     locked = len({seed for seed, _, _ in found})
     console.say(f"{locked} of {len(results)} episodes have vehicles that stand {options.standing_s:.0f} s: {path}")
+
+
+def branch(argv: list[str]) -> None:
+    """Measure how a signal's phase changes its own delay and that of others."""
+    options = cli(BranchOptions, argv, "branch")
+    from tsc_marl.analysis import branching as module
+
+    branches = _read(options) if options.file else _branched(options)
+    make_folder(options.out)
+    picture = _branch_file(options.out, branches.header.network, branches.header.policy).with_suffix(".png")
+    module.draw(picture, branches)
+    console.say(module.verdict(branches))
+    for table in module.tables(branches):
+        console.show(table)
+    console.say(f"branches: {' '.join(map(str, options.file)) or picture.with_suffix('.npz')}; picture: {picture}")
+
+
+def _branch_file(folder: Path, network: str, label: str) -> Path:
+    return folder / f"{file_name(f'branches_{network}_{label}')}.npz"
+
+
+def _branched(options: BranchOptions) -> "Branches":
+    """Play the branches and write them."""
+    from tsc_marl.analysis import branching as module
+    from tsc_marl.tracking.policies import find_policy, policy_labels
+
+    task = open_task(options.network, options.timing_preset)
+    check_eval_seeds(options.seeds, "seeds")
+    policy = find_policy(options.policy, task)
+    sample = module.Sample(
+        options.seeds, options.states, options.signals, options.continuations, options.horizon_s, options.greedy
+    )
+    module.check(task, policy, sample)
+    make_folder(options.out)
+    label = policy_labels([options.policy])[options.policy]
+    path = _branch_file(options.out, task.network, label)
+    return module.play(task, policy, label, options.timing_preset, sample, options.workers, path)
+
+
+def _read(options: BranchOptions) -> "Branches":
+    """Return the branches of files; with a trained policy, with the estimates of its critic."""
+    from tsc_marl import controllers
+    from tsc_marl.analysis import branching as module
+    from tsc_marl.analysis.branch_file import Branches, together
+    from tsc_marl.rollout.policies import TrainedPolicy
+    from tsc_marl.tracking.policies import find_policy
+
+    branches = together([Branches.load(path) for path in options.file])
+    if controllers.exists(options.policy):
+        return branches
+    task, of = open_task(options.network, branches.header.timing), branches.header.network
+    if task.network != of:
+        raise UserError(f"the branches are of {of}, got network {task.network}; give --network {of}")
+    policy = find_policy(options.policy, task)
+    assert isinstance(policy, TrainedPolicy)
+    return module.with_critic(branches, task, policy)
 
 
 def video(argv: list[str]) -> None:

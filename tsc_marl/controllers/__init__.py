@@ -46,6 +46,9 @@ class Controller:
     def reset(self, seed: int, view: SignalView) -> None:
         """Start an episode, seen at its first second."""
 
+    def reseed(self, seed: int) -> None:
+        """Draw other random numbers from now on, where the controller draws any."""
+
     def act(self, view: SignalView) -> np.ndarray:
         """Return the phase to ask for at each signal, [N] int."""
         return np.zeros(len(view.timers), dtype=int)

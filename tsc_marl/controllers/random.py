@@ -11,6 +11,10 @@ class Random(Controller):
 
     def reset(self, seed: int, view: SignalView) -> None:
         """Start an episode with its own random numbers."""
+        self.reseed(seed)
+
+    def reseed(self, seed: int) -> None:
+        """Draw other random numbers from now on."""
         self._rng = np.random.default_rng(seed)
 
     def act(self, view: SignalView) -> np.ndarray:

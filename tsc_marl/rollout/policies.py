@@ -52,6 +52,10 @@ class Driver(Protocol):
         """Return the phases [N]."""
         ...
 
+    def reseed(self, seed: int) -> None:
+        """Draw other random numbers from now on, where the policy draws any."""
+        ...
+
 
 @dataclass(frozen=True)
 class ControllerPolicy:
@@ -246,6 +250,11 @@ class ControllerDriver:
         with blamed("controller", self._name, type(self.controller)):
             return self.controller.act(self._env.view)
 
+    def reseed(self, seed: int) -> None:
+        """Let the controller draw other random numbers from now on."""
+        with blamed("controller", self._name, type(self.controller)):
+            self.controller.reseed(seed)
+
 
 class TrainedDriver:
     """A trained policy in an episode.
@@ -294,3 +303,8 @@ class TrainedDriver:
     def act(self) -> np.ndarray:
         """Return the phases [N]."""
         return self.decide()[0]
+
+    def reseed(self, seed: int) -> None:
+        """Sample the actions with other random numbers from now on."""
+        if self._generator is not None:
+            self._generator.manual_seed(seed)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tsc_marl.rollout.branches import BranchedState, BranchPlan
 from tsc_marl.rollout.policies import Policy
 from tsc_marl.rollout.task import Task
 from tsc_marl.sim.locks import Lock
@@ -58,6 +59,8 @@ class Job:
     """Whether those of all vehicles are among SUMO's files; needs `out`."""
     locks_after_s: float = 0.0
     """Watch an episode that is played as a whole for vehicles that stand so long (`sim.locks`); 0 does not."""
+    branches: BranchPlan | None = None
+    """Play the episode to one state and its branches, and no further."""
     rollout_length: int = 0
     """Approximate number of decisions of a rollout: the episode is cut into equal parts. 0 plays to the end."""
     previous_policies: tuple[Policy, ...] = ()
@@ -104,6 +107,8 @@ class RolloutResult:
     """Wall time [s] of `simulation` and `acting`."""
     batch: Batch | None = None
     locks: tuple[Lock, ...] = ()
+    branched: BranchedState | None = None
+    """The state of a job with `branches`."""
 
     @property
     def starts_jammed(self) -> bool:

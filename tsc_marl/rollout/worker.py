@@ -3,8 +3,10 @@
 import time
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
+from tsc_marl.rollout import branches
 from tsc_marl.rollout.collect import collect_rollout
 from tsc_marl.rollout.policies import Driver, Policy, TrainedDriver, TrainedPolicy
 from tsc_marl.rollout.task import Task
@@ -43,6 +45,10 @@ class Worker:
             _follow(driver, job.policy)
         else:
             driver = _start(env, job)
+        if job.branches is not None:
+            branched = branches.play(env, driver, job.branches)
+            env.close()
+            return RolloutResult(job.without_weights(), None, np.zeros(len(env.names)), {}, branched=branched)
         tracker = LockTracker(env, job.locks_after_s) if job.locks_after_s else None
         rollout = collect_rollout(env, driver, job.lengths(env.horizon)[-1], tracker and tracker.update)
         light = job.without_weights()

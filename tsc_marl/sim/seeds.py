@@ -3,7 +3,9 @@
 | SUMO seeds | use |
 |---|---|
 | 0 to 999 999 | evaluation; 1000 to 1009 by default |
+| 2000 to 2003 | development: measurements that choose between things, and branches |
 | 500 000 and up | episodes of the gradient probe, which no evaluation draws by default |
+| 600 000 + 100 k | drivers from a branch on, in its continuation k |
 | 1 000 000 (s + 1) + e | episode e of the training with seed s |
 | 2 000 000 000 | warm-up that measures turning counts |
 """
@@ -12,8 +14,12 @@ import numpy as np
 
 EVAL_SEEDS = tuple(range(1000, 1010))
 """SUMO seeds of an evaluation, unless others are given."""
+DEVELOPMENT_SEEDS = (2000, 2001, 2002, 2003)
+"""SUMO seeds of measurements during development, and of branches, unless others are given."""
 PROBE_SEEDS = 500_000
 """SUMO seed of the gradient probe's first episode."""
+BRANCH_SEEDS = 600_000
+"""Seed of the first continuation of a branch; the drivers take one for each of SUMO's generators."""
 TRAIN_SEEDS = 1_000_000
 """SUMO seeds of training start here; seeds of evaluations lie below, so the two never meet."""
 WARM_UP_SEED = 2_000_000_000
@@ -28,6 +34,11 @@ JAM_START, JAM_PHASES = 7, 8
 def train_seed(run_seed: int, episode: int) -> int:
     """Return the SUMO seed of a training episode, a different one for every episode of every run seed."""
     return TRAIN_SEEDS * (run_seed + 1) + episode
+
+
+def continuation_seed(number: int) -> int:
+    """Return the seed of a continuation of a branch."""
+    return BRANCH_SEEDS + 100 * number
 
 
 def turn(run_seed: int, episode: int, networks: int) -> int:
