@@ -51,9 +51,9 @@ def paired(
 
 def iqm(values: np.ndarray) -> np.ndarray:
     """Return the interquartile mean along the last axis: the mean of the middle half."""
-    from scipy import stats  # a training need not wait for it
-
-    return stats.trim_mean(values, 0.25, axis=-1)
+    n = values.shape[-1]
+    cut = n // 4
+    return np.partition(values, (cut, n - cut - 1), axis=-1)[..., cut : n - cut].mean(axis=-1)
 
 
 def bootstrap(values: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray], resamples: int = RESAMPLES) -> Interval:
@@ -105,7 +105,7 @@ def permutation_p_value(values: Sequence[float], reference: Sequence[float]) -> 
     """
     if min(len(values), len(reference)) < 2:
         return float("nan")
-    from scipy import stats
+    from scipy import stats  # a training need not wait for it
 
     method: Any = stats.PermutationMethod(rng=0)  # the stubs know names only
     return float(stats.mannwhitneyu(values, reference, method=method).pvalue)
