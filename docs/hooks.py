@@ -1,16 +1,16 @@
 """Build hooks of the site: `cli.md` from the help texts of the command line, tables of metrics from their classes."""
 
+import contextlib
 import functools
 import inspect
+import io
 import os
 import re
-import subprocess
-import sys
-from concurrent.futures import ThreadPoolExecutor
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
+from tsc_marl.cli.main import main
 from tsc_marl.sim import metrics
 
 COLUMNS = "84"
@@ -44,16 +44,20 @@ def _page() -> str:
     verbs = re.findall(r"^ {2,}([a-z][a-z-]*) {2,}\S", _help(), re.MULTILINE)
     if not verbs:
         raise RuntimeError("`python -m tsc_marl --help` lists no verbs; cannot write cli.md")
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        texts = zip(verbs, pool.map(_help, verbs), strict=True)
-    return INTRODUCTION + "".join(f"\n## {verb}\n\n```text\n{_plain(text)}\n```\n" for verb, text in texts)
+    return INTRODUCTION + "".join(f"\n## {verb}\n\n```text\n{_plain(_help(verb))}\n```\n" for verb in verbs)
 
 
 def _help(*verb: str) -> str:
     """Return the help text of the program, or of one verb."""
-    environment = os.environ | {"COLUMNS": COLUMNS, "NO_COLOR": "1", "TERM": "dumb"}
-    command = [sys.executable, "-m", "tsc_marl", *verb, "--help"]
-    return subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
+    os.environ.update(COLUMNS=COLUMNS, NO_COLOR="1", TERM="dumb")
+    with contextlib.redirect_stdout(io.StringIO()) as text:
+        try:
+            code = main([*verb, "--help"])
+        except SystemExit as ended:
+            code = ended.code
+    if code:
+        raise RuntimeError(f"`python -m tsc_marl {' '.join(verb)} --help` ends with {code}; cannot write cli.md")
+    return text.getvalue()
 
 
 def _metric_table(detailed: bool) -> str:

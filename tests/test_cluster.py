@@ -32,6 +32,7 @@ pytest.importorskip("ray")
 LINE = "train --network cross --algos ippo --episodes 8 --eval-seeds 1 --baselines random --algo.epochs 1"
 STORE = 80 * 2**20
 """Bytes of a node's object store; Ray's least."""
+HEAD = {"num_cpus": 0, "object_store_memory": STORE, "include_dashboard": False, "include_log_monitor": False}
 
 
 class Nodes:
@@ -40,7 +41,7 @@ class Nodes:
     def __init__(self):
         from ray.cluster_utils import Cluster
 
-        self.cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": STORE})
+        self.cluster = Cluster(initialize_head=True, head_node_args=HEAD)
         self.address = self.cluster.address
         self.nodes = []
         self.temporary = tempfile.TemporaryDirectory()  # killed slots leave folders behind
@@ -178,6 +179,22 @@ def test_a_node_killed_while_it_plays(home, nodes, undisturbed, capsys):
 
 
 @pytest.mark.sumo
+def test_a_study_simulates_on_the_cluster(home, nodes, capsys):
+    nodes.keep(1)
+    line = "study --network cross --algos ippo --seeds 0 --episodes 2 --eval-seeds 1 --baselines --algo.epochs 1"
+    assert home.main(f"{line} --cluster {nodes.address}") == 0
+    assert len(home.checkpoints) == 1
+    assert set(home.statuses().values()) == {"FINISHED"}
+
+
+def test_more_workers_than_slots(home, nodes, capsys):
+    nodes.keep(1)
+    line = f"evaluate --network cross --policy random --out {home.folder}/out --cluster"
+    assert home.main(f"{line} {nodes.address} --workers 2") == 2
+    assert "workers 2 is more than the 1 slots of the cluster" in capsys.readouterr().err
+
+
+@pytest.mark.sumo
 def test_a_node_that_joins_gets_jobs(nodes):
     nodes.keep(1)
     jobs = [Job(i, Task("cross"), ControllerPolicy("max_pressure"), 1000 + i) for i in range(120)]
@@ -217,13 +234,6 @@ def test_a_node_with_another_sumo_is_left_out(nodes, tmp_path, caplog, monkeypat
     with open_pool(None, cluster=nodes.address) as pool, pytest.raises(UserError, match="no usable machine"):
         episodes(pool, jobs)
     nodes.keep(0)
-
-
-def test_more_workers_than_slots(home, nodes, capsys):
-    nodes.keep(1)
-    line = f"evaluate --network cross --policy random --out {home.folder}/out --cluster"
-    assert home.main(f"{line} {nodes.address} --workers 2") == 2
-    assert "workers 2 is more than the 1 slots of the cluster" in capsys.readouterr().err
 
 
 def test_an_address_where_nothing_answers(home, capsys, monkeypatch):
@@ -286,15 +296,6 @@ def test_the_files_of_a_network_travel(tmp_path):
     moved = task.moved(bundle.at(packed.scenario, tmp_path / "node" / packed.digest))
     assert metrics(Job(0, moved, ControllerPolicy("max_pressure"), 1000)) == expected
     assert [path.name for path in (tmp_path / "node").iterdir()] == [packed.digest]
-
-
-@pytest.mark.sumo
-def test_a_study_simulates_on_the_cluster(home, nodes, capsys):
-    nodes.keep(2)
-    line = "study --network cross --algos ippo --seeds 0 --episodes 2 --eval-seeds 1 --baselines random --algo.epochs 1"
-    assert home.main(f"{line} --cluster {nodes.address}") == 0
-    assert len(home.checkpoints) == 1
-    assert set(home.statuses().values()) == {"FINISHED"}
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 """What every algorithm promises, whatever it learns: parametrised over all files of `algos/` and all sharings."""
 
 import dataclasses
+import functools
 import io
 import typing
 from copy import deepcopy
@@ -94,6 +95,14 @@ def play(algorithm, seed=0, steps=12):
     return collect(Noise(seed=seed), algorithm, steps, torch.Generator().manual_seed(seed))
 
 
+@functools.cache
+def learned(name, sharing, recurrent):
+    """Return an algorithm after an update; a test leaves it as it is."""
+    algorithm = build(name, sharing, recurrent)
+    update(algorithm, play(algorithm), 0.0)
+    return algorithm
+
+
 def rows_of(envs=300, seed=5):
     obs, avail, _ = Noise(envs=envs, seed=seed).observe()
     return obs, avail
@@ -111,8 +120,7 @@ def assert_same(one, other):
 
 @every
 def test_actions_are_legal(name, sharing, recurrent):
-    algorithm = build(name, sharing, recurrent)
-    update(algorithm, play(algorithm), 0.0)
+    algorithm = learned(name, sharing, recurrent)
     obs, avail = rows_of()
     for generator in (None, torch.Generator().manual_seed(0)):
         action, _, _ = algorithm.act(obs, avail, None, generator)
@@ -146,8 +154,7 @@ def test_two_updates_move_every_parameter_and_report_finite_metrics(name, sharin
 
 @every
 def test_training_state_is_all_that_a_resumed_training_needs(name, sharing, recurrent):
-    one, file = build(name, sharing, recurrent), io.BytesIO()
-    update(one, play(one), 0.0)
+    one, file = deepcopy(learned(name, sharing, recurrent)), io.BytesIO()
     torch.save(one.training_state(), file)
     batch = play(one, seed=1)
     other = build(name, sharing, recurrent, seed=9)
@@ -215,8 +222,7 @@ def test_an_agent_acts_on_its_own_observation_alone(name, sharing, recurrent):
 
 @every
 def test_policy_state_is_all_that_act_needs(name, sharing, recurrent):
-    algorithm, worker = build(name, sharing, recurrent), build(name, sharing, recurrent, seed=9)
-    update(algorithm, play(algorithm), 0.0)
+    algorithm, worker = learned(name, sharing, recurrent), build(name, sharing, recurrent, seed=9)
     state = algorithm.policy_state()
     assert set(state) <= set(algorithm.state_dict())
     assert all(isinstance(value, torch.Tensor) for value in state.values())

@@ -1,4 +1,7 @@
-"""Targets and losses against numbers worked out by hand, and against their limits."""
+"""Targets and losses against numbers worked out by hand, and against their limits; the optimiser against torch's."""
+
+import sys
+from copy import deepcopy
 
 import pytest
 import torch
@@ -7,6 +10,7 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from tsc_marl import ops
+from tsc_marl.nn.adam import Adam
 
 
 def column(*numbers):
@@ -215,3 +219,22 @@ def test_chunks_keep_the_order_of_time():
     """Steps 0 to 5 of two episodes, numbered along the rows."""
     cut = ops.chunks(torch.arange(12).view(6, 2), 3)
     assert cut.tolist() == [[0, 1, 6, 7], [2, 3, 8, 9], [4, 5, 10, 11]]
+
+
+def trained(kind):
+    """The weights after some steps, with a look into the state in between."""
+    random = torch.Generator().manual_seed(0)
+    weight = torch.randn(4, 3, generator=random).requires_grad_()
+    optimiser = kind([weight], lr=1e-2, eps=1e-5)
+    for _ in range(6):
+        optimiser.load_state_dict(deepcopy(optimiser.state_dict()))
+        optimiser.zero_grad()
+        (torch.randn(8, 4, generator=random) @ weight).square().sum().backward()
+        optimiser.step()
+    return weight
+
+
+def test_adam_takes_torchs_steps_without_its_compiler(monkeypatch):
+    expected = trained(torch.optim.Adam)
+    monkeypatch.setitem(sys.modules, "torch._dynamo", None)  # an import fails
+    assert torch.equal(trained(Adam), expected)

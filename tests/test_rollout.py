@@ -184,11 +184,11 @@ def test_a_pool_plays_rollouts_side_by_side(spec, size, standing, processes):
 @pytest.mark.parametrize("controller", ["fixed_time", pytest.param("webster", marks=pytest.mark.sumo)])  # it plays a warm-up
 def test_an_episode_does_not_depend_on_earlier_episodes_of_the_worker(controller):
     """SUMO breaks ties by where things lie in memory; cologne1 has many."""
-    jobs = [Job(i, Task("cologne1"), ControllerPolicy(controller), 1000 + i % 3) for i in range(6)]
+    jobs = [Job(i, Task("cologne1"), ControllerPolicy(controller), 1000 + i % 2) for i in range(4)]
     with Pool(1) as pool:
         episodes = sorted(pool.run(jobs), key=lambda episode: episode.job.episode)
     figures = [episode.metrics for episode in episodes]
-    assert figures[:3] == figures[3:]
+    assert figures[:2] == figures[2:]
 
 
 @pytest.mark.parametrize(

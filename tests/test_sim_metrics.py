@@ -132,10 +132,17 @@ def test_metrics_match_the_files_of_sumo(name, tmp_path):
     assert {f"tripinfo_{SEED}.xml", f"summary_{SEED}.xml", f"tls_{SEED}.xml"} <= {path.name for path in tmp_path.iterdir()}
 
 
-def test_delay_counts_vehicles_never_inserted_until_the_horizon(tmp_path):
-    """Phase 0 held for an hour on cologne3: many are never inserted, and each is charged from its own departure on."""
-    env, figures = play("cologne3", tmp_path, policy=0)
-    vehicles = check_figures(figures, tmp_path, len(env.names))
+@pytest.fixture(scope="module")
+def held(tmp_path_factory):
+    """Phase 0 held for an hour on cologne3: the environment, its figures and the folder."""
+    out = tmp_path_factory.mktemp("held")
+    return *play("cologne3", out, policy=0, detail=True), out
+
+
+def test_delay_counts_vehicles_never_inserted_until_the_horizon(held):
+    """Many are never inserted, and each is charged from its own departure on."""
+    env, figures, out = held
+    vehicles = check_figures(figures, out, len(env.names))
     root = ElementTree.parse(env.scenario.routes[0]).getroot()
     planned = {v.get("id"): float(v.get("depart")) for v in root if v.tag in ("vehicle", "trip")}
     locked_out = [v for v in vehicles if float(v["depart"]) < 0]
@@ -159,17 +166,18 @@ def intervals(path):
 @pytest.mark.parametrize(
     ("name", "policy"), [pytest.param("cologne3", 0, marks=pytest.mark.sumo), ("cologne3", "max_wave"), ("grid2x2", "random")]
 )
-def test_detail(name, policy, tmp_path):
+def test_detail(name, policy, tmp_path, request):
     """Approaches, the worst one, and what is blocked, from SUMO's file by other code.
 
     On edges SUMO counts the time lost against the road's limit, in trips against the vehicle's own wish.
     """
-    env, figures = play(name, tmp_path, policy=policy, detail=True)
-    approaches = metrics.read_approaches(tmp_path, SEED, env.net)
+    shared = request.getfixturevalue("held") if policy == 0 else None
+    env, figures, out = shared or (*play(name, tmp_path, policy=policy, detail=True), tmp_path)
+    approaches = metrics.read_approaches(out, SEED, env.net)
     lost_s = sum(approach.time_loss_s for approach in approaches.values())
     assert 0.95 < lost_s / (figures["time_loss"] * figures["scheduled"]) < 1.3
     assert sum(a.insertion_s for a in approaches.values()) == pytest.approx(figures["insertion_delay"] * figures["scheduled"])
-    spans = intervals(tmp_path / f"edges_{SEED}.xml")
+    spans = intervals(out / f"edges_{SEED}.xml")
     assert lost_s == pytest.approx(sum(float(edge["timeLoss"]) for _, edges in spans for edge in edges.values()))
     blocked = {
         edge

@@ -43,7 +43,7 @@ def completed(new_home):
     home = new_home()
     temporary = home.folder / "temporary"
     temporary.mkdir()
-    assert home.main("train --net cross --algos iql --episodes 4 --eval-seeds 1 --baselines") == 0
+    assert home.main("train --net cross --algos iql --episodes 4 --eval-seeds 1 --baselines --algo.gradient_steps 1") == 0
     code, out, err = home.run(BOTH, TMPDIR=str(temporary))
     assert code == 0, err
     return home, out

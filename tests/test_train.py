@@ -140,7 +140,7 @@ def test_an_off_policy_training_goes_on_with_its_replay(home, new_home):
     from mlflow import MlflowClient
 
     line = "train --net cross --algos iql --episodes 8 --eval-seeds 1 --baselines --checkpoint-every 1 --workers 2"
-    line += " --algo.replay-episodes 3 --algo.gradient_steps 30"
+    line += " --algo.replay-episodes 3 --algo.gradient_steps 10"
     whole = new_home()
     assert whole.main(line) == 0
     process = home.start(line)

@@ -17,6 +17,7 @@ from tsc_marl.algos.base import Minibatch, PpoConfig
 from tsc_marl.algos.mappo import Mappo
 from tsc_marl.errors import UserError
 from tsc_marl.nn import agent, nets, phases
+from tsc_marl.nn.adam import Adam
 from tsc_marl.types import Spec
 
 HappoSettings = TypeVar("HappoSettings", bound="HappoConfig")
@@ -51,7 +52,7 @@ class Happo(Mappo[HappoSettings]):
         self.learners = nn.ModuleList([nets.agent_net(spec.of_agent(i), *options) for i in range(spec.n_agents)])
         for i in range(spec.n_agents):
             self._publish(i)
-        self.actor_optimiser = torch.optim.Adam(self.learners.parameters(), lr=config.lr, eps=1e-5)
+        self.actor_optimiser = Adam(self.learners.parameters(), lr=config.lr, eps=1e-5)
 
     def fit(self, rows: Minibatch) -> list[dict[str, float]]:
         """Improve the agents in a random order, then the critic."""

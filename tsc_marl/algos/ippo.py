@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from tsc_marl import ops
 from tsc_marl.algos.base import CriticEstimates, Minibatch, PpoConfig, PpoSettings
 from tsc_marl.nn import agent, nets
+from tsc_marl.nn.adam import Adam
 from tsc_marl.nn.normalisation import ValueNorm
 from tsc_marl.types import Algorithm, Batch, Spec, mean_metrics
 
@@ -39,8 +40,8 @@ class Ippo(Algorithm[PpoSettings]):
         self.actor = self.build_actor()
         self.critic = self.build_critic()
         self.returns = ValueNorm(config.value_norm_decay)
-        self.actor_optimiser = torch.optim.Adam(self.actor.parameters(), lr=config.lr, eps=1e-5)
-        self.critic_optimiser = torch.optim.Adam(self.critic.parameters(), lr=config.lr, eps=1e-5)
+        self.actor_optimiser = Adam(self.actor.parameters(), lr=config.lr, eps=1e-5)
+        self.critic_optimiser = Adam(self.critic.parameters(), lr=config.lr, eps=1e-5)
 
     def build_actor(self) -> nets.AgentOrPhaseNet:
         """Return the policy's network; called once, at construction, before `build_critic`."""

@@ -16,6 +16,7 @@ from tsc_marl.algos.base import OffPolicyConfig
 from tsc_marl.bounds import MaybeCount, MaybePositiveShare, Positive, Share, Widths
 from tsc_marl.errors import UserError
 from tsc_marl.nn import agent, nets
+from tsc_marl.nn.adam import Adam
 from tsc_marl.nn.normalisation import ValueNorm
 from tsc_marl.nn.sharing import polyak_update, target_copy
 from tsc_marl.types import Algorithm, Batch, Spec
@@ -68,7 +69,7 @@ class Iql(Algorithm[QSettings]):
         self.actor = nets.agent_net(spec, config.hidden, config.sharing, 0.01, 0, 1, config.recurrent)
         self.mixer = self.build_mixer()
         self.target_actor, self.target_mixer = target_copy(self.actor), target_copy(self.mixer)
-        self.optimiser = torch.optim.Adam([*self.actor.parameters(), *self.mixer.parameters()], lr=config.lr, eps=1e-5)
+        self.optimiser = Adam([*self.actor.parameters(), *self.mixer.parameters()], lr=config.lr, eps=1e-5)
         self.returns = ValueNorm(config.value_norm_decay)
         self.register_buffer("epsilon", torch.tensor(config.epsilon_start))
         self.register_buffer("updates_done", torch.zeros((), dtype=torch.long))

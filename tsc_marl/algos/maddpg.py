@@ -18,6 +18,7 @@ from tsc_marl.algos.base import OffPolicyConfig
 from tsc_marl.bounds import Count, MaybeCount, MaybePositiveShare, NonNegative, Positive, Share, Widths
 from tsc_marl.errors import UserError
 from tsc_marl.nn import agent, critics, nets
+from tsc_marl.nn.adam import Adam
 from tsc_marl.nn.normalisation import ValueNorm
 from tsc_marl.nn.sharing import polyak_update, target_copy
 from tsc_marl.types import Algorithm, Batch, Spec
@@ -94,15 +95,15 @@ class Maddpg(Algorithm[MaddpgConfig]):
         size_x = spec.state_dim if config.critic_input == "state" else n * f
         self.actor = agent.Ensemble(config.ensemble, lambda: nets.agent_net(spec, config.hidden, config.sharing, 0.01, 0, 1))
         self.critic = critics.ActionCritic(n, f, a, size_x, config.critic_hidden, config.sharing)
-        self.actor_optimiser = torch.optim.Adam(self.actor.parameters(), lr=config.lr, eps=1e-5)
-        self.critic_optimiser = torch.optim.Adam(self.critic.parameters(), lr=config.lr, eps=1e-5)
+        self.actor_optimiser = Adam(self.actor.parameters(), lr=config.lr, eps=1e-5)
+        self.critic_optimiser = Adam(self.critic.parameters(), lr=config.lr, eps=1e-5)
         self.target_actor, self.target_critic = target_copy(self.actor), target_copy(self.critic)
         peers = spec.neighbours if config.infer == "neighbours" else [[j for j in range(n) if j != i] for i in range(n)]
         self.peers: agent.PolicyInferenceNet | None = None
         if config.infer != "none" and any(peers):
             self.peers = agent.PolicyInferenceNet(peers, f, config.hidden, a)
             self.target_peers = target_copy(self.peers)
-            self.peers_optimiser = torch.optim.Adam(self.peers.parameters(), lr=config.lr, eps=1e-5)
+            self.peers_optimiser = Adam(self.peers.parameters(), lr=config.lr, eps=1e-5)
         # One scale for all would let the critic with the largest returns dominate.
         self.returns = ValueNorm(config.value_norm_decay, n)
         self.latest: Batch | None = None

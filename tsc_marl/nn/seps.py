@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tsc_marl.nn.adam import Adam
 from tsc_marl.types import Batch
 
 LATENT, WIDTH, KL_WEIGHT = 5, 64, 1e-4
@@ -95,7 +96,7 @@ def _scaled(x: Tensor, has: Tensor) -> Tensor:
 def fit(rows: Transitions, n_codes: int, steps: int, size: int = 256) -> Codes:
     """Return codes and decoder after `steps` steps (Adam) on random rows."""
     model = Codes(n_codes, rows.inputs.shape[-1], rows.target.shape[-1])
-    optimiser = torch.optim.Adam(model.parameters(), lr=3e-3)
+    optimiser = Adam(model.parameters(), lr=3e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     for _ in range(steps):
         some = rows.pick(torch.randint(len(rows.agent), (size,)))

@@ -6,6 +6,7 @@ from one that has imported everything and never simulated: libsumo keeps state t
 """
 
 import contextlib
+import inspect
 import multiprocessing
 import pickle
 import signal
@@ -26,7 +27,7 @@ from tsc_marl.rollout.worker import Worker
 from tsc_marl.sim.env_process import without_main
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload([__name__, "tsc_marl.sim._libsumo", "torch._dynamo"])  # torch imports the last for an optimizer
+CONTEXT.set_forkserver_preload([__name__, "tsc_marl.sim._libsumo"])
 MAX_STARTS, START_AGAIN_S = 5, 1.0
 """Attempts to start a worker, and the time between two: the process that forks may be killed, and is then started anew."""
 ADVICE = "if memory ran out, use fewer --workers"
@@ -161,6 +162,8 @@ def _serve(connection: Connection, folder: str) -> None:
     """Answer jobs until the parent is gone; temporary files go to its folder, which it removes however a worker ends."""
     import torch
 
+    optimizer = torch.optim.Optimizer  # a worker makes those of a user's algorithm, as torch does without loading its compiler
+    optimizer.add_param_group = inspect.unwrap(optimizer.add_param_group)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     tempfile.tempdir = folder
     torch.set_num_threads(1)
