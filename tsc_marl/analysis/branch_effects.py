@@ -129,10 +129,15 @@ def effects(branches: Branches, horizon: int, cases: np.ndarray | None = None) -
     with_team = [_sum(signal, group, [TEAM]) for group in joint]
     noise = deviation(parts.noise[0].diagonal())
     clear = np.percentile(variance[1:], 2.5, axis=0) > 0
+    own, near, others = (estimate(deviation(variance[:, s])) for s in (OWN, NEAR, OTHERS))
     return Effects(
         horizon * branches.header.decision_s,
-        *(estimate(deviation(variance[:, s])) for s in (OWN, NEAR, OTHERS)),
-        *map(float, noise[:3]),
+        own,
+        near,
+        others,
+        float(noise[OWN]),
+        float(noise[NEAR]),
+        float(noise[OTHERS]),
         share=estimate(ratio(variance[:, OTHERS], variance[:, OWN] + variance[:, OTHERS])),
         correlation=estimate(_cosine(signal[:, OWN, OTHERS], variance[:, OWN], variance[:, OTHERS]), clear[[OWN, OTHERS]]),
         per_own=estimate(ratio(signal[:, OWN, OTHERS], variance[:, OWN]), clear[OWN]),

@@ -160,4 +160,4 @@ def _estimate(state: BranchedState, name: str) -> np.ndarray:
 
 def _probs(state: BranchedState) -> np.ndarray:
     shares = (state.chosen[..., None] == np.arange(state.avail.shape[1])).mean(axis=0).astype(np.float32)
-    return state.estimates.get("probs", shares)
+    return state.estimates["probs"] if "probs" in state.estimates else shares

@@ -109,6 +109,7 @@ def play(task: Task, policy: Policy, label: str, timing: str, sample: Sample, wo
         explore = seed if isinstance(policy, TrainedPolicy) and not sample.greedy else None
         jobs.append(Job(i, paid, policy, seed, explore_seed=explore, branches=plan))
     states: dict[int, BranchedState] = {}
+    branches: Branches | None = None
     with Pool(min(workers, len(jobs))) as pool, progress(f"{task.network} {label}", len(jobs), unit="state") as bar:
         spec = pool.read_spec(paid)
         header = BranchHeader(
@@ -122,6 +123,7 @@ def play(task: Task, policy: Policy, label: str, timing: str, sample: Sample, wo
             branches = join(header, [state for _, state in sorted(states.items())])
             branches.save(path)
             bar.advance()
+    assert branches is not None
     return branches
 
 
@@ -144,9 +146,9 @@ def with_critic(branches: Branches, task: Task, policy: TrainedPolicy) -> Branch
         )
     with Pool(1) as pool:
         algorithm = policy.algorithm(pool.read_spec(played))
-    arrays = (torch.from_numpy(array) for array in (branches.obs, branches.avail, branches.state))
+    obs, avail, state = (torch.from_numpy(array) for array in (branches.obs, branches.avail, branches.state))
     with torch.inference_mode():
-        estimates = algorithm.value_estimates(*arrays, None) if policy.fits_wholly(algorithm) else {}
+        estimates = algorithm.value_estimates(obs, avail, state, None) if policy.fits_wholly(algorithm) else {}
     if "own" not in estimates:
         where = f"on {task.network}"
         raise UserError(f"the critic of {policy.name} estimates no effects of phases {where}; give a run of jointq {where}")
