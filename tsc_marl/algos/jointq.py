@@ -24,12 +24,15 @@ from tsc_marl.algos.base import CriticEstimates, Minibatch, PpoConfig
 from tsc_marl.algos.mappo_ind import MappoInd
 from tsc_marl.bounds import Count, NonNegative, Positive, Share
 from tsc_marl.errors import UserError
+from tsc_marl.nn.adam import Adam
 from tsc_marl.nn.effects import effects_net
 from tsc_marl.nn.normalisation import ValueNorm
 from tsc_marl.types import Batch, Spec
 
 APART = ThreadPoolExecutor(1, "effects", torch.set_num_threads, (1,))
 """Thread of the effects' gradient steps."""
+WEIGHT_DECAY = 0.01
+"""Share of the effects' weights that each step takes off, times the learning rate (AdamW: arXiv 1711.05101)."""
 PART = 5
 """Decisions whose effects are computed at once."""
 EVIDENCE_KEPT = 0.95
@@ -54,7 +57,7 @@ class JointqConfig(PpoConfig):
     hops: Count = 1
     """Largest distance on the road graph of an agent that an effect reaches."""
     effects_lr: Positive = 5e-4
-    """Learning rate of the effects (AdamW) at the start; it falls as that of the others does."""
+    """Learning rate of the effects at the start; it falls as that of the others does."""
     effects_epochs: Count = 1
     """Passes of the effects over each batch. More than one fits the noise of the batch."""
     effects_lambda: Share = 0.5
@@ -85,7 +88,9 @@ class Jointq(MappoInd[JointqConfig]):
     def __init__(self, spec: Spec, config: JointqConfig) -> None:
         super().__init__(spec, config)
         self.effects = effects_net(spec, config.hops, config.critic_hidden, config.sharing)
-        self.effects_optimiser = torch.optim.AdamW(self.effects.parameters(), lr=config.effects_lr)
+        self.effects_optimiser = Adam(
+            self.effects.parameters(), config.effects_lr, weight_decay=WEIGHT_DECAY, decoupled_weight_decay=True
+        )
         self.residual = ValueNorm(config.value_norm_decay, spec.n_agents)  # else the busiest agents would be all that counts
         self.register_buffer("evidence", torch.zeros(2))
 
