@@ -160,4 +160,5 @@ def _estimate(state: BranchedState, name: str) -> np.ndarray:
 
 def _probs(state: BranchedState) -> np.ndarray:
     shares = (state.chosen[..., None] == np.arange(state.avail.shape[1])).mean(axis=0).astype(np.float32)
-    return state.estimates["probs"] if "probs" in state.estimates else shares
+    probs = state.estimates.get("probs")
+    return shares if probs is None else probs
