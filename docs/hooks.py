@@ -50,14 +50,15 @@ def _page() -> str:
 def _help(*verb: str) -> str:
     """Return the help text of the program, or of one verb."""
     os.environ.update(COLUMNS=COLUMNS, NO_COLOR="1", TERM="dumb")
-    with contextlib.redirect_stdout(io.StringIO()) as text:
+    with contextlib.redirect_stdout(io.TextIOWrapper(io.BytesIO(), encoding="utf-8")) as text:  # its frames need an encoding
         try:
             code = main([*verb, "--help"])
         except SystemExit as ended:
             code = ended.code
     if code:
         raise RuntimeError(f"`python -m tsc_marl {' '.join(verb)} --help` ends with {code}; cannot write cli.md")
-    return text.getvalue()
+    text.seek(0)
+    return text.read()
 
 
 def _metric_table(detailed: bool) -> str:
