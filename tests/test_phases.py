@@ -125,10 +125,13 @@ def test_a_memory_is_kept_from_step_to_step():
 def test_algorithms_have_the_same_weights_for_every_network(name):
     kind = algos.find(name)
 
-    def shapes(n, n_links, n_phases):
+    def made(n, n_links, n_phases):
         m = movements(n, 0, n_links, n_phases)
         size = n_links * LK + n_phases * PK + SK
         spec = Spec("x", tuple(map(str, range(n))), n_phases, size, n * size + 1, ((),) * n, m)
-        return {k: v.shape for k, v in kind(spec, kind.Config(sharing="full")).state_dict().items()}
+        return kind(spec, kind.Config(sharing="full"))
 
-    assert shapes(2, 6, 4) == shapes(50, 9, 8)
+    small, large = made(2, 6, 4), made(50, 9, 8)
+    carried = large.state_here(small.state_dict())
+    assert {k: v.shape for k, v in carried.items()} == {k: v.shape for k, v in large.state_dict().items()}
+    assert {k: v.shape for k, v in small.named_parameters()} == {k: v.shape for k, v in large.named_parameters()}

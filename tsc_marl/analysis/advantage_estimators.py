@@ -16,6 +16,7 @@ episodes of a half are independent and identically distributed, as `gradient_sta
 the error of the fitted critics.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -75,7 +76,7 @@ def sampled(
     Args:
         policy: the algorithm whose actor played.
         batch: an even number of episodes [T, B, ...], from their start, with exploration; at least 16.
-        settings: settings of the PPO family, for all critics and advantages.
+        settings: settings of the PPO family, and of `jointq`, for all critics and advantages.
         sweeps: passes over the episodes that fit the critics.
         truth_lam: lambda of the true gradient; below 1 less variance, some bias.
     """
@@ -96,13 +97,14 @@ def sampled(
 
 
 def build(spec: Spec, recipe: Recipe, settings: Mapping[str, Any]) -> Ippo:
-    """Return a new algorithm, always with the same initial weights."""
+    """Return a new algorithm, always with the same initial weights; of the settings it takes those that it has."""
     kind = algos.find(recipe[0])
     if not issubclass(kind, Ippo):
         raise TypeError(f"{recipe[0]} has no policy gradient; expected an algorithm of the PPO family")
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return kind(spec, kind.Config(**{**settings, **recipe[1]}))
+        known = {field.name for field in dataclasses.fields(kind.Config)}
+        return kind(spec, kind.Config(**{name: value for name, value in {**settings, **recipe[1]}.items() if name in known}))
 
 
 def fit(algorithm: Ippo, batch: Batch, sweeps: int) -> Ippo:

@@ -117,8 +117,8 @@ class BranchOptions:
     network: str = "grid4x4"
     """Road network with several signals."""
     policy: str = "max_pressure"
-    """Classical controller, `pretrained`, algorithm (the newest finished run), run id, or checkpoint file. With --file, a trained
-    policy whose critic is scored on the branches of the files."""
+    """Classical controller, `pretrained`, algorithm (the newest finished run), run id, or checkpoint file. With stored
+    branches, a trained policy whose critic is scored on them."""
     greedy: bool = False
     """Let a trained policy take its most likely phases, as in evaluations. By default it samples them, as in training: its critic
     estimates the effects of that."""
@@ -133,7 +133,7 @@ class BranchOptions:
     horizon_s: Positive = 150.0
     """How long a branch is followed [s]."""
     file: tuple[Path, ...] = ()
-    """Play nothing: read the branches of these files, and print the tables of all together. --network is for a critic only."""
+    """Play nothing: read the branches of these files, and print the tables of all together."""
     out: Path = Path("results/branch")
     """Folder of branches_<network>_<policy>.npz, with all branches, and the picture beside it."""
     timing_preset: str = "sumo-rl"

@@ -196,6 +196,7 @@ def _checked(content: Any) -> Checkpoint:
     version = content.pop("format", None) if isinstance(content, dict) else None
     if version not in (2, 3, FORMAT):
         raise ValueError(f"its format is {version}")
+    content["config"] = renames.algorithm_settings(content["config"])
     saved = _SCHEMA.validate_python(_from_format_2(content) if version == 2 else content)
     end = saved.history[-1]["episode"] if saved.history else 0
     if saved.episode != end:
@@ -208,7 +209,6 @@ def _from_format_2(content: dict[str, Any]) -> dict[str, Any]:
     today = renames.renamed(content, renames.EVALUATION_PARTS)
     training, replay = today["training"], today.get("replay")
     today["algorithm"] = renames.variant(today["algorithm"])
-    today["config"] = renames.algorithm_settings(today["config"])
     today["training"] = training | {"weights": renames.weights(training["weights"])}
     if replay is not None:
         today["replay"] = replay | {"extras": renames.renamed(replay["extras"], renames.EXTRAS)}

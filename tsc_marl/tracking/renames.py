@@ -6,14 +6,16 @@ from typing import Any, TypeVar
 Value = TypeVar("Value")
 
 ALGORITHM_SETTINGS = {
-    "kappa": "others_weight", "rho": "sampled_share", "trust": "others_trust", "credit": "credit_scope", "adv": "advantage",
-    "tie_heads": "shared_head", "lam": "gae_lambda", "lr_end": "lr_final_fraction", "epsilon_until": "exploration_fraction",
+    "kappa": "others_weight", "rho": "sampled_share", "trust": "others_trust", "adv": "advantage", "lam": "gae_lambda",
+    "lr_end": "lr_final_fraction", "epsilon_until": "exploration_fraction",
     "windows": "batch_size", "window": "sequence_length", "updates": "gradient_steps", "rollout": "rollout_length",
     "chunk": "bptt_length", "minibatches": "num_minibatches", "clip": "clip_coef", "entropy": "entropy_coef",
     "value_keep": "value_norm_decay", "opt": "lambda_opt", "nopt": "lambda_nopt",
     "hard_every_updates": "target_update_interval", "hard_every_episodes": "target_update_interval_episodes",
 }  # fmt: skip
 """Settings of algorithms, `algo.<name>`."""
+RETIRED = ("credit", "credit_scope", "tie_heads", "shared_head")
+"""Settings of jointq's earlier critic, which are left out; so is its `mixer`."""
 ADVANTAGES = {"own": "own_plus_others", "doc1": "one_step_team", "doc_lambda": "lambda_team"}
 """Values of `algo.advantage`; none of the old ones is a value of today."""
 DEMAND_SETTINGS = {"turns": "reroute_share"}
@@ -49,10 +51,15 @@ def variant(name: str) -> str:
 
 def algorithm_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return an algorithm's settings, by name, in the names and values of today."""
-    today = renamed(settings, ALGORITHM_SETTINGS)
+    today = _without_retired(renamed(settings, ALGORITHM_SETTINGS), "")
     if "advantage" in today:
         today["advantage"] = ADVANTAGES.get(today["advantage"], today["advantage"])
     return today
+
+
+def _without_retired(settings: Mapping[str, Any], group: str) -> dict[str, Any]:
+    mixer = ("mixer",) if group + "others_weight" in settings else ()
+    return {name: value for name, value in settings.items() if name not in [group + old for old in (*RETIRED, *mixer)]}
 
 
 def weights(tensors: Mapping[str, Value]) -> dict[str, Value]:
@@ -78,7 +85,7 @@ def setting(name: str) -> str:
 
 def settings(values: Mapping[str, Value]) -> dict[str, Value]:
     """Return all settings of a training, flat as `algo.lr: value`, in the names and values of today."""
-    today: dict[str, Any] = {setting(key): value for key, value in values.items()}
+    today: dict[str, Any] = _without_retired({setting(key): value for key, value in values.items()}, "algo.")
     advantage = today.get("algo.advantage")
     if advantage in ADVANTAGES:
         today["algo.advantage"] = ADVANTAGES[advantage]
