@@ -191,7 +191,7 @@ def prepared(**settings):
 
 
 def test_the_evidence_is_of_predicted_and_observed_effects_on_each_receiver():
-    """On a ring only the agent before has an effect on one; residuals are those of lambda .5, in units of each agent."""
+    """On a ring only the agent before has an effect on one; residuals are those of lambda .8, in units of each agent."""
     algorithm, batch, value, _ = prepared()
     algorithm.evidence.zero_()
     unit = algorithm.residual.deviation.clone()
@@ -200,7 +200,7 @@ def test_the_evidence_is_of_predicted_and_observed_effects_on_each_receiver():
         own, pairs = algorithm.effects(batch.obs[:-1], batch.state[:-1])
     own, pairs = (ops.centre_under_policy(head, batch.extras["probs"]) for head in (own, pairs))
     own, pairs = (ops.gather_actions(head, batch.action) for head in (own, pairs))
-    residual = ops.gae(batch.reward, value, batch.terminated, batch.truncated, 0.9, 0.5) / unit
+    residual = ops.gae(batch.reward, value, batch.terminated, batch.truncated, 0.9, 0.8) / unit
     predicted, observed = pairs.roll(1, dims=-1), residual - own
     metrics = algorithm.prepare(batch)[1]
     expected = 0.05 * torch.stack([(predicted * observed).sum(), (predicted**2).sum()]) / (observed**2).sum()

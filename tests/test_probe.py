@@ -20,7 +20,7 @@ from tsc_marl.tracking import checkpoint
 pytest_plugins = ["helpers.fixtures"]
 
 SETTINGS = {"gamma": 0.95, "gae_lambda": 0.95, "critic_hidden": (32,), "lr": 1e-2, "epochs": 2, "num_minibatches": 1}
-SETTINGS |= {"effects_lr": 1e-2, "effects_epochs": 4}
+SETTINGS |= {"effects_lr": 1e-2, "effects_epochs": 4, "effects_lambda": 0.5}
 STEPS = 25
 WORTH = {"delayed": 1 - 2 * 0.95, "instant": 1 - 2}
 """To act rather than not is worth this to the team (gamma .95), and 1 to oneself, where nobody minds its bit."""

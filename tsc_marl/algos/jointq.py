@@ -60,8 +60,8 @@ class JointqConfig(PpoConfig):
     """Learning rate of the effects at the start; it falls as that of the others does."""
     effects_epochs: Count = 1
     """Passes of the effects over each batch. More than one fits the noise of the batch."""
-    effects_lambda: Share = 0.5
-    """Lambda of the residuals that the effects explain."""
+    effects_lambda: Share = 0.8
+    """Lambda of the residuals that the effects explain. A shorter one has less noise, and more of the values' errors."""
 
     def __post_init__(self) -> None:
         """Refuse settings that contradict one another, or that have no effect together."""
