@@ -69,6 +69,18 @@ class Spec:
         alone = None if self.movements is None else self.movements.of_agent(i)
         return replace(self, names=self.names[i : i + 1], neighbours=((),), movements=alone)
 
+    def pairs(self, hops: int = 1) -> Int[Tensor, "P 2"]:
+        """Return each agent with every agent from 1 to `hops` hops away on the road graph, in order."""
+        pairs = [(i, k) for i in range(self.n_agents) for k in self._reached(i, hops)]
+        return torch.tensor(pairs, dtype=torch.long).reshape(-1, 2)
+
+    def _reached(self, start: int, hops: int) -> list[int]:
+        reached, new = {start}, {start}
+        for _ in range(hops):
+            new = {k for i in new for k in self.neighbours[i]} - reached
+            reached |= new
+        return sorted(reached - {start})
+
     def per_agent(self, metrics: "dict[str, Tensor]") -> dict[str, float]:
         """Return metrics [N] of all agents as numbers, named `agent/<agent>/<metric>`."""
         return {

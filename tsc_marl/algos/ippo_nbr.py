@@ -6,7 +6,6 @@ arXiv 1903.04527, with a spatial discount alpha).
 
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -32,8 +31,7 @@ class IppoNbr(Ippo[IppoNbrConfig]):
 
     def __init__(self, spec: Spec, config: IppoNbrConfig) -> None:
         super().__init__(spec, config)
-        pairs = [(i, k) for i, neighbours in enumerate(spec.neighbours) for k in neighbours]
-        self.register_buffer("pairs", torch.tensor(pairs, dtype=torch.long).reshape(-1, 2), persistent=False)
+        self.register_buffer("pairs", spec.pairs(), persistent=False)
 
     def critic_reward(self, batch: Batch) -> Float[Tensor, "T B N"]:
         """Return R^i + alpha sum_k R^k."""

@@ -168,14 +168,12 @@ class Jointq(MappoInd[JointqConfig]):
         The slope sum(p o) / sum(p^2) is the factor of the predictions p with the least squared error. `explained` is the
         share of the observed o that they explain.
         """
-        left = residual - own
+        of_own, of_others = _agreement(own, residual), _agreement(onto, residual - own)
         metrics = {}
-        for name, predicted, observed in (("own", own, residual), ("others", onto, left)):
-            agreement, size, all_of_it = ((a * b).sum() for a, b in ((predicted, observed), (predicted,) * 2, (observed,) * 2))
-            metrics[f"critic/{name}_slope"] = float(agreement / size.clamp(min=1e-9))
-            metrics[f"critic/{name}_explained"] = float((2 * agreement - size) / all_of_it.clamp(min=1e-9))
-        if float(size) > 0:  # else batches with a jam would dominate
-            self.evidence.lerp_(torch.stack([agreement, size]) / all_of_it.clamp(min=1e-9), 1 - EVIDENCE_KEPT)
+        for name, (agreement, size) in (("own", of_own.tolist()), ("others", of_others.tolist())):
+            metrics |= {f"critic/{name}_slope": agreement / max(size, 1e-12), f"critic/{name}_explained": 2 * agreement - size}
+        if of_others[1] > 0:  # effects start at 0, which says nothing
+            self.evidence.lerp_(of_others, 1 - EVIDENCE_KEPT)
         return metrics | {"critic/trust": self.trust}
 
     def _team_advantage(self, batch: Batch, value: Tensor) -> Float[Tensor, "T B N"]:
@@ -240,3 +238,9 @@ class Jointq(MappoInd[JointqConfig]):
             "value": value.mean((0, 1)), "own_effect": size, "effect_on_others": size_others,
             "share_on_others": size_others / (size + size_others).clamp(min=1e-8), "action_gap": ops.agent_mean(gap, active),
         })  # fmt: skip
+
+
+def _agreement(predicted: Tensor, observed: Tensor) -> Float[Tensor, "2"]:
+    """Return sum(p o) and sum(p^2) as shares of sum(o^2): else batches with a jam would dominate."""
+    sums = torch.stack([(predicted * observed).sum(), (predicted**2).sum()])
+    return sums / (observed**2).sum().clamp(min=1e-9)

@@ -143,17 +143,7 @@ Effects = VectorEffects | LinkEffects
 
 def effects_net(spec: Spec, hops: int, hidden: Sequence[int], sharing: Sharing) -> Effects:
     """Return the effects on the own signal, and on each at most so many hops away on the road graph; all are 0 at first."""
-    pairs = [(i, k) for i in range(spec.n_agents) for k in _reached(spec.neighbours, i, hops)]
-    numbers = torch.tensor(pairs, dtype=torch.long).reshape(-1, 2)
+    pairs = spec.pairs(hops)
     if spec.movements is not None:
-        return LinkEffects(spec.movements, numbers, hidden, sharing)
-    return VectorEffects(spec, numbers, hidden, sharing)
-
-
-def _reached(neighbours: Sequence[Sequence[int]], start: int, hops: int) -> list[int]:
-    """Return the signals from 1 to `hops` hops away, in order."""
-    reached, new = {start}, {start}
-    for _ in range(hops):
-        new = {k for i in new for k in neighbours[i]} - reached
-        reached |= new
-    return sorted(reached - {start})
+        return LinkEffects(spec.movements, pairs, hidden, sharing)
+    return VectorEffects(spec, pairs, hidden, sharing)
