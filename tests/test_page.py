@@ -16,12 +16,13 @@ from tsc_marl import algos
 from tsc_marl.analysis import compare, summaries
 from tsc_marl.analysis.compare import Comparison, Training
 from tsc_marl.console import shortened
+from tsc_marl.evaluation import significance
 from tsc_marl.evaluation.tables import cells, span
 from tsc_marl.report import build, overview, sentences
 from tsc_marl.report.network_data import REWARD, NetworkResults, SignalSeries, read
 from tsc_marl.report.plots import series_styles
 from tsc_marl.report.signal_plots import change_maps, credit_panels
-from tsc_marl.report.verdict import Outcome, Verdict, VerdictKind, overall, speeds, threshold_reached, verdicts
+from tsc_marl.report.verdict import Outcome, Verdict, VerdictKind, final_delays, overall, speeds, threshold_reached, verdicts
 from tsc_marl.tracking.colours import of_algorithms
 
 pytest_plugins = ["helpers.fixtures"]
@@ -188,9 +189,15 @@ def test_the_first_screen_has_one_number_over_all_networks_and_what_is_not_shown
     assert answer.number == f"{1 - ratio:.0%} less delay".replace("%", "\N{NO-BREAK SPACE}%")
     assert answer.sentence == f"jointq ends with {answer.number} than mappo on average over town and city."
     assert answer.support == "The trainings show the difference on town."
+    assert answer.tests.endswith("After Holm's correction for 2 tests: 0.016 on town and 0.55 on city.")
     assert [line.split(" end ")[0] for line in answer.not_shown] == [
         "that jointq and mappo", "that jointq and mappo_ind (same rewards, no credit)",
     ]  # fmt: skip
+    pairs = [final_delays(both[1][0], "jointq", name) for name in ("mappo", "mappo_ind")]
+    least = [significance.minimum_detectable_difference(*pair) for pair in pairs]
+    assert all(
+        f" {value:.1f} s would be seen in 80% of such" in line for line, value in zip(answer.not_shown, least, strict=True)
+    ), answer
     (worse,) = judged(town(mappo=FIVE["good"], jointq=FIVE["bad"]))
     assert "more delay than mappo on town." in overview.answer([worse]).sentence
     (few,) = judged(town(mappo=FIVE["bad"][:2], jointq=FIVE["good"][:2]))

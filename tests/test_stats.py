@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from scipy.stats import norm
+from scipy.stats import PermutationMethod, mannwhitneyu, norm, ttest_ind
 
-from tsc_marl.evaluation import statistics
+from tsc_marl.evaluation import significance, statistics
 
 
 def mean(values):
@@ -50,6 +50,41 @@ def test_improvement_is_mann_whitneys():
     alike = [statistics.probability_of_improvement(*rng.normal(0, 1, (2, 100))) for _ in range(8)]
     width = np.mean([high - low for _, low, high in alike])
     assert width == pytest.approx(2 * 1.96 * np.sqrt(201 / (12 * 100 * 100)), rel=0.1)  # Mann-Whitney's own deviation
+
+
+def test_one_network_is_tested_as_by_scipy():
+    rng = np.random.default_rng(0)
+    for sizes, digits in (((5, 5), 6), ((5, 6), 0), ((4, 3), 6), ((15, 16), 1)):
+        pair = [np.round(rng.normal(shift, 1, n), digits) for shift, n in zip((0, 1), sizes, strict=True)]
+        expected = mannwhitneyu(*pair, method=PermutationMethod(rng=0)).pvalue
+        assert significance.p_value(tuple(pair)) == pytest.approx(expected, abs=0.01 if sum(sizes) > 20 else 1e-9)
+    assert np.isnan(significance.p_value(([1.0], [2.0, 3.0])))
+    assert significance.p_value(([1.0, np.inf], [np.inf, np.inf])) == 1
+
+
+def test_several_networks_speak_together():
+    apart = (range(5), range(5, 10))
+    assert significance.p_value(apart) == pytest.approx(2 / 252)
+    assert significance.p_value(apart, apart, apart) == pytest.approx(2 / 252**3)
+    assert significance.p_value(apart, apart[::-1]) == 1
+    rng = np.random.default_rng(0)
+    found = np.mean([significance.p_value(*rng.normal(0, 1, (2, 2, 5))) < 0.05 for _ in range(400)])
+    assert 0.02 <= found <= 0.06  # nothing to find
+
+
+def test_holm_by_hand():
+    assert significance.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert significance.holm([0.5, np.nan, 0.6]) == pytest.approx([1, np.nan, 1], nan_ok=True)
+
+
+def test_the_minimum_detectable_difference_is_detected_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    values = np.array([-1.0, -0.5, 0.0, 0.5, 1.0]) / np.sqrt(0.625)  # deviation 1
+    least = significance.minimum_detectable_difference(values, values + 7)
+    assert least == pytest.approx(2.02, abs=0.01)  # tables of Cohen's d for two groups of 5
+    found = ttest_ind(rng.normal(0, 1, (4000, 5)), rng.normal(least, 1, (4000, 5)), axis=1).pvalue < 0.05
+    assert found.mean() == pytest.approx(significance.POWER, abs=0.03)
+    assert np.isnan(significance.minimum_detectable_difference([1.0], [2.0, 3.0]))
 
 
 def test_episodes_to_threshold():

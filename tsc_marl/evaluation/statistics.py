@@ -5,7 +5,6 @@ first, then the episodes of each seed (after Agarwal et al. 2021, arXiv 2108.132
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -95,20 +94,6 @@ def _counts(drawn: np.ndarray) -> np.ndarray:
     n = drawn.shape[1]
     flat = (drawn + n * np.arange(len(drawn))[:, None]).ravel()
     return np.bincount(flat, minlength=drawn.size).reshape(drawn.shape)
-
-
-def permutation_p_value(values: Sequence[float], reference: Sequence[float]) -> float:
-    """Return the two-sided p-value of a Mann-Whitney test by permutation; nan for a single training.
-
-    Few trainings cannot reach a small p-value, however far apart they are. The interval of `probability_of_improvement` does
-    not show this.
-    """
-    if min(len(values), len(reference)) < 2:
-        return float("nan")
-    from scipy import stats  # a training need not wait for it
-
-    method: Any = stats.PermutationMethod(rng=0)  # the stubs know names only
-    return float(stats.mannwhitneyu(values, reference, method=method).pvalue)
 
 
 def smoothed(episode: np.ndarray, delay: np.ndarray) -> np.ndarray:

@@ -73,7 +73,7 @@ def run(comparisons: Sequence[Comparison], reference: str | None, out: Path, com
         files = print_plots.draw(out.parent, networks, styles)
     except OSError as error:
         raise UserError(f"report {out} cannot be written ({error.strerror}); give another file with --out") from None
-    log.info("%s %s\n", answer.sentence, answer.support)
+    log.info("%s\n", " ".join(filter(None, [answer.sentence, answer.support, answer.tests])))
     for section, plots in zip(sections, files, strict=True):
         for headline, evidence in section.texts:
             log.info("%s %s\n", headline, evidence)

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tsc_marl.evaluation import significance
 from tsc_marl.report.network_data import NetworkResults
 from tsc_marl.report.plots import Style
 from tsc_marl.report.sentences import CREDIT_NOTE
-from tsc_marl.report.verdict import ABLATION_ALGORITHM, FOCUS_ALGORITHM, Outcome, Verdict, VerdictKind
+from tsc_marl.report.verdict import ABLATION_ALGORITHM, FOCUS_ALGORITHM, Outcome, Verdict, VerdictKind, final_delays
 
 ASKED = ("jointq", "ippo", "mappo_ind", "mappo")
 """Algorithms of the report's question."""
@@ -57,6 +58,8 @@ class OverallAnswer:
     after: str
     """The sentence is `before`, the number, `after`."""
     support: str
+    tests: str
+    """P-values over all networks; empty for one network, and where trainings are too few."""
     not_shown: list[str]
 
     @property
@@ -78,14 +81,16 @@ def answer(networks: Sequence[Judged]) -> OverallAnswer:
     group, reference = networks[0][1][0].group, networks[0][1][0].reference
     if reference is None:
         where = listed([results.network for results, _ in networks])
-        return OverallAnswer("", f"On {where} there are trainings of one algorithm only, so there is no comparison.", "", "", [])
+        return OverallAnswer(
+            "", f"On {where} there are trainings of one algorithm only, so there is no comparison.", "", "", "", []
+        )
     same = [(results, verdict) for results, (verdict, *_) in networks if (verdict.group, verdict.reference) == (group, reference)]
     logs = [np.log(results.summaries[group].delay / results.summaries[reference].delay) for results, _ in same]
     change = float(np.exp(np.mean(logs)) - 1)
     where = listed([results.network for results, _ in same])
     number = f"{abs(change):.0%} {'less' if change < 0 else 'more'} delay".replace("%", "\N{NO-BREAK SPACE}%")
     after = f" than {reference} {'on average over' if len(same) > 1 else 'on'} {where}."
-    return OverallAnswer(number, f"{group} ends with ", after, _support(same, change), _not_shown(networks))
+    return OverallAnswer(number, f"{group} ends with ", after, _support(same, change), _tests(same), _not_shown(networks))
 
 
 def _support(pairs: Sequence[tuple[NetworkResults, Verdict]], change: float) -> str:
@@ -101,6 +106,17 @@ def _support(pairs: Sequence[tuple[NetworkResults, Verdict]], change: float) -> 
     return f"{text}, and the opposite on {listed(by[bad])}." if by[bad] else f"{text}."
 
 
+def _tests(pairs: Sequence[tuple[NetworkResults, Verdict]]) -> str:
+    """Return the p-values of the final delays: of all networks together, and of each, adjusted for their number."""
+    ends = [final_delays(results, verdict.group, verdict.reference or "") for results, verdict in pairs]
+    together = significance.p_value(*((own, other) for own, other in ends))
+    if len(pairs) < 2 or np.isnan(together):
+        return ""
+    single = significance.holm([significance.p_value((own, other)) for own, other in ends])
+    of = listed([f"{p:.2g} on {results.network}" for p, (results, _) in zip(single, pairs, strict=True)])
+    return f"All networks together: p = {together:.2g}. After Holm's correction for {len(pairs)} tests: {of}."
+
+
 def _not_shown(networks: Sequence[Judged]) -> list[str]:
     """Return what the trainings leave open about the final delays, a sentence for each pair of groups."""
     pairs: dict[tuple[str, str], list[NetworkResults]] = {}
@@ -114,7 +130,14 @@ def _not_shown(networks: Sequence[Judged]) -> list[str]:
         note = CREDIT_NOTE if algorithms == [FOCUS_ALGORITHM, ABLATION_ALGORITHM] else ""
         delays = [[of.summaries[name].delay for name in (group, reference)] for of in left]
         numbers = [f"{own:.1f} and {other:.1f} s on {of.network}" for of, (own, other) in zip(left, delays, strict=True)]
-        lines.append(f"that {group} and {reference}{note} end differently: {listed(numbers)}.")
+        ends = [final_delays(of, group, reference) for of in left]
+        least = [
+            f"{significance.minimum_detectable_difference(own, other):.1f}" for own, other in ends if len(own) > 1 < len(other)
+        ]
+        power = (
+            f" A true difference of {listed(least)} s would be seen in {significance.POWER:.0%} of such studies." if least else ""
+        )
+        lines.append(f"that {group} and {reference}{note} end differently: {listed(numbers)}.{power}")
     return lines
 
 

@@ -5,11 +5,11 @@ import numpy as np
 from tsc_marl.analysis.compare import THRESHOLD_CONTROLLER
 from tsc_marl.analysis.summaries import Summary
 from tsc_marl.evaluation import statistics
+from tsc_marl.evaluation.significance import SIGNIFICANCE, p_value
 from tsc_marl.report.network_data import NetworkResults
 from tsc_marl.report.verdict import (
     ABLATION_ALGORITHM,
     FOCUS_ALGORITHM,
-    SIGNIFICANCE,
     Outcome,
     Verdict,
     VerdictKind,
@@ -63,17 +63,17 @@ def evidence(results: NetworkResults, verdict: Verdict) -> str:
 def _speed(results: NetworkResults, name: str, other: str) -> str:
     summary, other_summary = results.summaries[name], results.summaries[other]
     threshold, episodes = results.comparison.threshold, results.first.curve["episode"][-1]
-    p_value = _p_value(*speeds(results, name, other))
-    p_value = f", {p_value}" if p_value else ""
+    test = _test(*speeds(results, name, other))
+    test = f", {test}" if test else ""
     averages = f"{summary.training_delay:.1f} s against {other_summary.training_delay:.1f} s"
-    mean = f"the delay averaged over all {episodes:.0f} training episodes is {averages}{p_value}"
+    mean = f"the delay averaged over all {episodes:.0f} training episodes is {averages}{test}"
     if not results.comparison.same_demand:
         return f"training had another demand than the evaluation, so no delay of the evaluation is a threshold; {mean}"
     if threshold is None:
         return f"max pressure was not measured with them; {mean}"
     if not threshold_reached(results, name, other):
         return f"neither gets down to max pressure's {threshold:.1f} s in training; {mean}"
-    return f"{name} gets down to max pressure's {threshold:.1f} s {_after(summary)}, {other} {_after(other_summary)}{p_value}"
+    return f"{name} gets down to max pressure's {threshold:.1f} s {_after(summary)}, {other} {_after(other_summary)}{test}"
 
 
 def _after(summary: Summary) -> str:
@@ -99,12 +99,12 @@ def _uncertainty(results: NetworkResults, name: str, other: str) -> str:
     few = f"; {counts[name]} and {counts[other]} trainings cannot show less than p = {smallest:.2g}, add seeds"
     probability = f"the probability that a training of {name} ends better than one of {other} is {share:.2f}"
     rest = few if smallest >= SIGNIFICANCE else ""
-    return f"{probability} (95 % {low:.2f} .. {high:.2f}, {_p_value(ends, other_ends)}{rest})"
+    return f"{probability} (95 % {low:.2f} .. {high:.2f}, {_test(ends, other_ends)}{rest})"
 
 
-def _p_value(values: list[float], reference: list[float]) -> str:
-    p_value = statistics.permutation_p_value(values, reference)
-    return "" if np.isnan(p_value) else f"p = {p_value:.2g}"
+def _test(values: list[float], reference: list[float]) -> str:
+    p = p_value((values, reference))
+    return "" if np.isnan(p) else f"p = {p:.2g}"
 
 
 def _delay(summary: Summary) -> str:
@@ -115,7 +115,7 @@ def _delay(summary: Summary) -> str:
     low, high = summary.interval
     notes = [] if np.isnan(low) else [f"95 % {low:.1f} .. {high:.1f}"]
     if abs(summary.mean - summary.delay) > GRIDLOCK_EFFECT * summary.delay:
-        notes += [f"interquartile mean; mean {summary.mean:.1f} s"]
+        notes += [f"interquartile mean; that of the trainings' means {summary.seeds_delay:.1f} s, mean {summary.mean:.1f} s"]
     if summary.gridlock > 0:
         notes += [f"gridlock in {summary.gridlock:.0%} of the episodes"]
     return f"{summary.delay:.1f} s ({', '.join(notes)})" if notes else f"{summary.delay:.1f} s"

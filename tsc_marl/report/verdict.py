@@ -6,15 +6,13 @@ from enum import Enum, auto
 import numpy as np
 
 from tsc_marl.analysis import summaries
-from tsc_marl.evaluation import statistics
+from tsc_marl.evaluation import significance, statistics
 from tsc_marl.report.network_data import NetworkResults
 
 FOCUS_ALGORITHM = "jointq"
 """The algorithm of the report's question; where it was not trained, the group with the least delay takes its place."""
 ABLATION_ALGORITHM = "mappo_ind"
 """The algorithm with the rewards of `FOCUS_ALGORITHM`, but without credit for effects on others."""
-SIGNIFICANCE = 0.05
-"""A difference with a larger p-value decides nothing."""
 
 
 class Outcome(Enum):
@@ -70,7 +68,7 @@ def verdicts(results: NetworkResults) -> list[Verdict]:
 
 
 def _verdict(results: NetworkResults, name: str, reference: str) -> Verdict:
-    if not smallest_p_value(results, name, reference) < SIGNIFICANCE:
+    if not smallest_p_value(results, name, reference) < significance.SIGNIFICANCE:
         return Verdict(VerdictKind.TOO_FEW, name, reference)
     speed, end = _outcome(*speeds(results, name, reference)), _outcome(*final_delays(results, name, reference))
     return Verdict(overall(speed, end), name, reference, speed, end)
@@ -88,7 +86,7 @@ def overall(speed: Outcome, end: Outcome) -> VerdictKind:
 
 def _outcome(values: list[float], reference: list[float]) -> Outcome:
     """Return whether the values are significantly smaller than the reference's (better) or larger (worse)."""
-    if not statistics.permutation_p_value(values, reference) < SIGNIFICANCE:
+    if not significance.p_value((values, reference)) < significance.SIGNIFICANCE:
         return Outcome.UNDECIDED
     return Outcome.BETTER if statistics.probability_of_improvement(values, reference)[0] > 0.5 else Outcome.WORSE
 
@@ -118,4 +116,4 @@ def threshold_reached(results: NetworkResults, *names: str) -> bool:
 def smallest_p_value(results: NetworkResults, name: str, reference: str) -> float:
     """Return the p-value if every training of one group were better than every training of the other; nan for one training."""
     counts = [len(results.groups[group]) for group in (name, reference)]
-    return statistics.permutation_p_value([0.0] * counts[0], [1.0] * counts[1])
+    return significance.p_value(([0.0] * counts[0], [1.0] * counts[1]))
