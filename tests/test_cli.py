@@ -133,6 +133,14 @@ def test_the_command_line_wins_over_files(configs):
     assert parse(["--algos", "jointq"], configs).algos == ("jointq",)
 
 
+def test_a_switch_needs_no_value(configs):
+    assert not parse([], configs).plots
+    for words in (["--plots"], ["--plots", "--network", "cross"], ["--plots", "True"], ["--network", "cross", "--plots"]):
+        assert parse(words, configs).plots
+    assert not parse(["--plots", "False"], configs).plots
+    assert parse(["--algo.popart", "--algos", "ippo"], configs).algo["ippo"].popart
+
+
 def test_a_command_has_a_training_for_each_algorithm_and_seed():
     experiment = parse(["--algos", "ippo", "iql", "--seeds", "3", "1", "--algo.gamma", "0.9"])
     assert [(run.algorithm, run.seed) for run in experiment.runs] == [("ippo", 3), ("ippo", 1), ("iql", 3), ("iql", 1)]

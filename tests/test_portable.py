@@ -1,6 +1,8 @@
 """Policies that drive any network: which do, that they act the same from everywhere, and trainings that start from one."""
 
+import dataclasses
 import hashlib
+import json
 import re
 from dataclasses import replace
 
@@ -65,9 +67,27 @@ def test_the_policy_acts_the_same_from_everywhere(delay, tmp_path, caplog):
     assert metrics.read(tmp_path, 1, 4)["delay"] == expected
 
 
-def test_another_timing_is_said(delay, caplog):
-    delay("pretrained", "--timing-preset field")
+def test_another_timing_is_said_and_a_policy_can_sample(delay, tmp_path, caplog):
+    delay("pretrained", "--timing-preset field --sampling")
     assert "yellow_s 2 (here 3)" in caplog.text
+    rows = json.loads((tmp_path / "out" / "grid2x2" / "metrics.json").read_text())["results"]
+    assert list(rows) == ["pretrained", "pretrained, sampling"]
+    assert len({of[0]["delay"] for of in rows.values()}) == 2
+
+
+def test_a_policy_that_samples_repeats_its_seed():
+    env = Task("grid2x2", sim=SimConfig(observation="movements")).env()
+
+    def phases(**how):
+        driver, played = dataclasses.replace(SHIPPED.policy("grid2x2"), **how).start(env, 3), []
+        for _ in range(80):
+            played.append(driver.act())
+            env.step(played[-1])
+        env.close()
+        return np.array(played)
+
+    assert (phases(samples=True) == phases(samples=True)).all()
+    assert (phases(samples=True) != phases()).any()
 
 
 def test_a_loaded_policy_drives_the_environment_of_another_network():

@@ -54,6 +54,8 @@ class EvaluateOptions:
     plots: tuple[str, ...] | None = None
     """Draw time-space diagram, splits and cycles, queues and level of service of the first seed, as PNG, PDF and CSV. With names
     of signals, the diagram follows the way past them; without, the busiest."""
+    sampling: bool = False
+    """Measure trained policies a second time while they sample their phases, as in training: a greedy one can circle in a jam."""
     metrics: MetricNames = ()
     demand: Demand = field(default_factory=Demand)
     out: Path = Path("results")

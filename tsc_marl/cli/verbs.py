@@ -125,8 +125,8 @@ def evaluate(argv: list[str]) -> None:
     if tasks:
         for net, error in refused.items():
             logger.warning(f"{net} is left out: {error}")
-        place = (options.workers, options.cluster)
-        session.run(list(tasks.values()), wanted, options.eval_seeds, options.out, baseline, disturbed, *place, options.plots)
+        how = (options.workers, options.cluster, options.plots, options.sampling)
+        session.run(list(tasks.values()), wanted, options.eval_seeds, options.out, baseline, disturbed, *how)
     if refused:
         raise joined(refused, len(nets), "networks cannot be measured")
 

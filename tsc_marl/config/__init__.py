@@ -15,7 +15,7 @@ import tyro
 
 from tsc_marl import algos, controllers
 from tsc_marl.bounds import Count, MaybeCount, check, check_list
-from tsc_marl.config.words import from_yaml, settings_in, values_of, words_of
+from tsc_marl.config.words import from_yaml, settings_in, values_of, with_switches, words_of
 from tsc_marl.errors import UserError, unknown
 from tsc_marl.paths import CONFIGS
 from tsc_marl.rollout.jam_start import JamStart
@@ -362,7 +362,7 @@ def cli(options: Callable[..., Options], argv: Sequence[str], verb: str) -> Opti
     message, prog = io.StringIO(), f"{program()} {verb}"
     try:
         with contextlib.redirect_stderr(message):
-            parsed = tyro.cli(options, args=list(argv), prog=prog, config=(tyro.conf.FlagConversionOff,))
+            parsed = tyro.cli(options, args=with_switches(argv, options), prog=prog, config=(tyro.conf.FlagConversionOff,))
     except SystemExit as ended:
         if not ended.code:
             raise

@@ -12,7 +12,7 @@ from tsc_marl.evaluation import notes, statistics, tables
 from tsc_marl.evaluation.evaluate import Results, comparison_metrics, evaluate, is_refusal, write_results
 from tsc_marl.paths import file_name, make_folder
 from tsc_marl.rollout.cluster.pool import open_pool
-from tsc_marl.rollout.policies import Policy
+from tsc_marl.rollout.policies import Policy, TrainedPolicy
 from tsc_marl.rollout.pool import Pool
 from tsc_marl.rollout.task import Task
 from tsc_marl.sim import fingerprint, scenario
@@ -36,6 +36,7 @@ def networks(names: Sequence[str]) -> list[str]:
 def run(
     tasks: Sequence[Task], names: Sequence[str], seeds: Sequence[int], out: Path, baseline: str,
     disturbances: Sequence[str], workers: int | None = None, cluster: str | None = None, plots: Sequence[str] | None = None,
+    sampling: bool = False,
 ) -> None:  # fmt: skip
     """Evaluate policies on every task, then again under each disturbance.
 
@@ -49,6 +50,7 @@ def run(
         workers: jobs that are played at once; None for one on each core, or on each slot of the cluster.
         cluster: address of a Ray cluster; None for this machine.
         plots: draw the pictures of `viz.engineering` too, along a corridor of these signals, or none for the busiest.
+        sampling: measure trained policies a second time, sampling their phases.
 
     Raises:
         UserError: when the folder cannot be made, or the cluster cannot be used; at the end, when nothing could be measured on
@@ -57,7 +59,7 @@ def run(
     """
     make_folder(out)
     with open_pool(workers, cluster=cluster) as pool:
-        session = EvaluationSession(pool, seeds, out, baseline, plots)
+        session = EvaluationSession(pool, seeds, out, baseline, plots, sampling)
         unmeasured: list[str] = []
         for task in tasks:
             policies = session.policies(names, task, alone=len(tasks) == 1)
@@ -86,12 +88,15 @@ class EvaluationSession:
         out: folder with a subfolder for each network.
         baseline: the controller that the others are compared with.
         plots: signals of a corridor, none for the busiest; without, nothing but the map is drawn.
+        sampling: measure trained policies a second time, sampling their phases.
     """
 
     def __init__(
-        self, pool: Pool, seeds: Sequence[int], out: Path, baseline: str, plots: Sequence[str] | None = None
+        self, pool: Pool, seeds: Sequence[int], out: Path, baseline: str, plots: Sequence[str] | None = None,
+        sampling: bool = False,
     ) -> None:  # fmt: skip
         self.pool, self.seeds, self.out, self.baseline, self.plots = pool, seeds, out, baseline, plots
+        self.sampling = sampling
         self.crashed = 0
         self.left_out: dict[str, list[str]] = defaultdict(list)
 
@@ -100,7 +105,9 @@ class EvaluationSession:
         policies: dict[str, Policy] = {}
         for name, label in policy_labels(names).items():
             try:
-                policies[label] = find_policy(name, task)
+                policy = policies[label] = find_policy(name, task)
+                if self.sampling and isinstance(policy, TrainedPolicy):
+                    policies[f"{label}, sampling"] = replace(policy, samples=True)
             except UserError as error:
                 if alone:
                     raise

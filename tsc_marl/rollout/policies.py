@@ -106,6 +106,8 @@ class TrainedPolicy:
     """The signals of the training (`fingerprint.of_signals`); None where unknown, as in files of earlier versions."""
     observation_version: int = 1
     """Of the training's observation."""
+    samples: bool = False
+    """Whether it samples its phases, as in training, where nobody asks to learn from them."""
 
     def plays_under(self, disturbance: Disturbance) -> bool:
         """Return True: every disturbance reaches what it observes."""
@@ -217,11 +219,11 @@ class TrainedPolicy:
         Args:
             env: to play in.
             seed: SUMO seed.
-            generator: samples the actions; None acts greedily.
+            generator: samples the actions to learn from; None acts greedily, or as the policy samples.
             options: of `TrafficEnv.reset`.
         """
         env.reset(seed, **options)
-        return TrainedDriver(env, self, generator)
+        return TrainedDriver(env, self, generator, torch.Generator().manual_seed(seed) if self.samples else None)
 
 
 Policy = TrainedPolicy | ControllerPolicy
@@ -262,16 +264,18 @@ class TrainedDriver:
     Attributes:
         algorithm: with the policy's weights.
         carry: memory of the algorithm in this episode.
+        explores: whether somebody learns from its actions.
     """
 
-    def __init__(self, env: TrafficEnv, policy: TrainedPolicy, generator: torch.Generator | None = None) -> None:
-        self._env, self._policy, self._generator = env, policy, generator
+    def __init__(
+        self,
+        env: TrafficEnv,
+        policy: TrainedPolicy,
+        generator: torch.Generator | None = None,
+        own_generator: torch.Generator | None = None,
+    ) -> None:
+        self._env, self._policy, self.explores, self._generator = env, policy, generator is not None, generator or own_generator
         self.algorithm, self.carry = policy.algorithm(spec_from_env(env)), None
-
-    @property
-    def explores(self) -> bool:
-        """Whether the driver samples its actions."""
-        return self._generator is not None
 
     def follow(self, policy: TrainedPolicy) -> None:
         """Continue the episode with another policy."""
