@@ -3,13 +3,15 @@
 import logging
 import re
 import shutil
+from dataclasses import replace
 
 import pytest
 
 from tsc_marl.errors import UserError
+from tsc_marl.evaluation import signal_log
 from tsc_marl.paths import NETWORKS
 from tsc_marl.rollout.types import Task
-from tsc_marl.sim import scenario
+from tsc_marl.sim import fingerprint, scenario
 from tsc_marl.sim.env import TrafficEnv
 
 SUMOCFG = """<configuration>
@@ -84,12 +86,55 @@ def test_names_of_files_in_a_sumocfg_are_read_as_sumo_reads_them(folder, monkeyp
 
 
 def test_options_that_cannot_be_taken_over_are_a_line_each(folder, caplog):
-    text = SUMOCFG.format(input="", time=f'{END}<step-length value="0.5"/>').replace("</config", '<random v="true"/></config')
+    more = '<random v="true"/><scale value="2"/><lateral-resolution value="0.8"/></config'
+    text = SUMOCFG.format(input="", time=f'{END}<step-length value="0.5"/>').replace("</config", more)
     with caplog.at_level(logging.WARNING):
         path = str(write_sumocfg(folder, text))
         scenario.load(path)
-        scenario.load(path)
-    assert [record.getMessage().split("option ")[1].split()[0] for record in caplog.records] == ["step-length", "random"]
+        assert scenario.load(path).options == (("lateral-resolution", "0.8"), ("step-length", "0.5"))
+    assert [record.getMessage().split("option ")[1].split()[0] for record in caplog.records] == ["random", "scale"]
+
+
+def test_options_reach_sumo_and_the_settings_of_a_run(folder):
+    scene = scenario.load(str(write_yaml(folder, options="{step-length: 0.5, ignore-route-errors: true}")))
+    plain = replace(scene, options=())
+    assert fingerprint.of_scenario(scene)["sumo_options"].endswith("--ignore-route-errors true --step-length 0.5")
+    assert fingerprint.of_scenario(plain) != fingerprint.of_scenario(scene)
+    steps = []
+    for one in (scene, plain):
+        env = TrafficEnv(replace(one, end_s=60))
+        env.reset(0, out=folder / "out")
+        done = False
+        while not done:
+            _, done = env.step(env.avail.argmax(axis=1))
+        env.close()
+        times = re.findall(r'time="([0-9.]+)"', (folder / "out" / "tls_0.xml").read_text(encoding="utf-8"))
+        steps.append({float(time) % 1 for time in times})
+        assert len(next(iter(signal_log.read(folder / "out" / "tls_0.xml").values()))) == 60
+    assert steps == [{0, 0.5}, {0}]
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ("{scale: 2}", r"scale cannot be passed on to SUMO: .* set --demand.scale"),
+        ("{tripinfo-output: x}", "tripinfo-output cannot be passed on"),
+        ("{device.rerouting.output: x}", "device.rerouting.output cannot be passed on"),
+        ("{step-length: 0.3}", "step-length must be 1 s or a part of it.*0.3"),
+        ("{step-length: soon}", "step-length must be 1 s or a part of it.*soon"),
+        ("{lateral-resolution: [1]}", "lateral-resolution must be a text"),
+        ("[step-length]", "options must be names and values"),
+    ],
+)
+def test_options_that_are_refused(options, says, folder):
+    with pytest.raises(UserError, match=says):
+        scenario.load(str(write_yaml(folder, options=options)))
+
+
+def test_an_option_that_sumo_cannot_read_is_named(folder):
+    env = TrafficEnv(scenario.load(str(write_yaml(folder, options="{lanechange.foo: 1}"))))
+    with pytest.raises(UserError, match=r"refused to start: .*lanechange\.foo"):
+        env.reset(0)
 
 
 BUS_STOP = '<additional><busStop id="stop" lane="top0A0_0" startPos="20" endPos="60"/></additional>'

@@ -29,6 +29,8 @@ PARKED = 2
 """The bit of SUMO's stop state of a vehicle that stands beside the road."""
 LACKS_ADDITIONAL = re.compile(r"Invalid stop definition|(busStop|parkingArea|type|route) .* is not known")
 ADDITIONAL_ADVICE = "; list the file with its stops, types or routes under additional in scenario.yaml"
+SAY_NOTHING = ("Process Error", "Could not parse commandline options.")
+"""Texts of SUMO's exceptions; why is in its messages."""
 HALTING_MS = 0.1
 """Below this speed [m/s] SUMO calls a vehicle halting."""
 
@@ -124,6 +126,7 @@ def command(
     }
     if scenario.ignore_junction_blocker_s is not None:
         options["--ignore-junction-blocker"] = f"{scenario.ignore_junction_blocker_s:g}"
+    options |= {f"--{name}": value for name, value in scenario.options}
     orders = [f"<timedEvent type='SaveTLSStates' source={quoteattr(s)} dest='tls_{seed}.xml'/>" for s in tls]
     if detail:
         orders.append(
@@ -262,9 +265,9 @@ class Engine:
             raise
 
     def _reason(self, error: Exception) -> str:
-        """Return why SUMO gave up: its exception often has no more than "Process Error", after a message."""
+        """Return why SUMO gave up: some of its exceptions say nothing, after a message."""
         text = " ".join(str(error).split())
-        reason = messages.last_error(self._log) if text == "Process Error" else text
+        reason = messages.last_error(self._log) if text in SAY_NOTHING else text
         reason = (reason or text).rstrip(".")
         return reason + ADDITIONAL_ADVICE if LACKS_ADDITIONAL.search(reason) else reason
 

@@ -22,7 +22,7 @@ NAMED = 3
 """Longest list in a message."""
 PREFIX = "scenario."
 """First part of the tags of a run."""
-TRAFFIC_FIELDS = ("collision_action", *PATIENCE)
+TRAFFIC_FIELDS = ("collision_action", *PATIENCE, "options")
 """Fields of a scenario that are options of SUMO."""
 NOT_TRAFFIC = ("-file", "-output", "--begin ", "--end ", "--seed ", "--no-")
 """Parts of SUMO's options that name files, seeds and outputs: they are no setting of the traffic."""

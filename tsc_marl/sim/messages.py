@@ -35,9 +35,9 @@ def count(path: Path) -> Counter[str]:
 
 
 def last_error(path: Path) -> str:
-    """Return the last error in the file as one line; empty without one."""
-    errors = re.findall(r"^Error: (.*(?:\n .*)*)", _read(path), re.MULTILINE)
-    return " ".join(errors[-1].split()) if errors else ""
+    """Return the last error in the file as one line; empty without one. Of options that SUMO cannot read it is the first."""
+    errors = [" ".join(error.split()) for error in re.findall(r"^Error: (.*(?:\n .*)*)", _read(path), re.MULTILINE)]
+    return next((error for error in errors if error.startswith("On processing option")), errors[-1] if errors else "")
 
 
 def first_times(path: Path) -> dict[str, float]:

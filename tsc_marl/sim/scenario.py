@@ -14,6 +14,7 @@ from tsc_marl.errors import UserError, unknown
 from tsc_marl.paths import NETWORKS, digest, read_yaml
 from tsc_marl.sim import output_files, route_files, sumocfg, xml_files
 from tsc_marl.sim.legal_values import seconds
+from tsc_marl.sim.sumo_options import Options, checked
 
 FILE = "scenario.yaml"
 LONGEST_S = 366 * 86400
@@ -22,7 +23,7 @@ COLLISION_ACTIONS = ("teleport", "warn", "remove", "none")
 """Values of SUMO's option `collision.action`, its default first."""
 PATIENCE = ("ignore_junction_blocker_s", "time_to_teleport_s")
 """Fields with a time after which SUMO ends a wait that is for good."""
-OPTIONAL = ("additional", "signals", "collision_action", *PATIENCE)
+OPTIONAL = ("additional", "signals", "collision_action", *PATIENCE, "options")
 """Fields that a scenario.yaml may leave out."""
 TOGETHER = "+"
 """Between the names of the networks of one training."""
@@ -57,6 +58,8 @@ class Scenario:
     never."""
     time_to_teleport_s: float | None = None
     """SUMO's option `time-to-teleport`: a vehicle that has waited so long in front of others is moved on [s]; None: never."""
+    options: Options = ()
+    """Further options of SUMO (`sumo_options`)."""
 
     @property
     def duration_s(self) -> int:
@@ -169,7 +172,9 @@ def load(network: str, networks: Path = NETWORKS) -> Scenario:
         "routes": _resolve_all(path, "routes", raw["routes"]),
         "additional": _resolve_all(path, "additional", raw.get("additional", ())),
     }
-    return Scenario(name=name, **{**raw, **files, "signals": tuple(raw.get("signals", ()))})
+    return Scenario(
+        name=name, **{**raw, **files, "signals": tuple(raw.get("signals", ())), "options": checked(raw.get("options", {}), path)}
+    )
 
 
 def _patience_s(path: Path, name: str, given: Any) -> float | None:

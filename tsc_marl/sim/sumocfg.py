@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 
 from tsc_marl.errors import UserError
 from tsc_marl.sim.legal_values import seconds
+from tsc_marl.sim.sumo_options import is_passed
 from tsc_marl.sim.xml_files import open_xml
 
 logger = logging.getLogger(__name__)
@@ -29,7 +30,7 @@ FIELDS = {
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Return the fields of a scenario that a `.sumocfg` file has; its other options are logged and left out.
+    """Return the fields of a scenario that a `.sumocfg` file has; options that change the measure are logged and left out.
 
     Raises:
         UserError: when the file is not a SUMO configuration, or has no network, no routes or no end.
@@ -50,7 +51,8 @@ def read(path: Path) -> dict[str, Any]:
     raw["end_s"] = _whole_seconds(path, "end", raw.get("end_s", "-1"))
     if raw["end_s"] < 0:
         raise UserError(f'{path}: option end is missing; add <end value="3600"/> to its time section')
-    _log_left_out(path, tuple(options.items()))
+    raw["options"] = {name: value for name, value in options.items() if is_passed(name)}
+    _log_left_out(path, tuple((name, value) for name, value in options.items() if not is_passed(name)))
     return raw
 
 
