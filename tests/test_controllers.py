@@ -15,6 +15,7 @@ from tsc_marl.evaluation import signal_log
 from tsc_marl.rollout.policies import ControllerPolicy
 from tsc_marl.sim import link_counts, road_network, scenario, signal_programs, street_programs, turning_counts
 from tsc_marl.sim.disturbances import Disturbance
+from tsc_marl.sim.engine import Vehicles
 from tsc_marl.sim.env import TrafficEnv
 from tsc_marl.sim.signal_timing import PhaseChanges, Timing
 
@@ -259,7 +260,7 @@ def test_what_the_greedy_rules_count(at, name, expected):
 def test_max_pressure_subtracts_what_waits_at_the_next_signal(at):
     """One vehicle on a link and one on each link that follows, whose mean is 1; the paper's rule would gain nothing."""
     controller, _ = at("max_pressure", "grid2x2")
-    following = controller.links.following
+    following = controller.links.following.toarray()
     link = int(following.any(axis=1).argmax())
     onward = np.flatnonzero(following[link])
     assert following[link].sum() == pytest.approx(1)
@@ -268,6 +269,56 @@ def test_max_pressure_subtracts_what_waits_at_the_next_signal(at):
     assert controller.scores(blocked)[link] == pytest.approx(0.5)
     controller.FOLLOWING = 1.0
     assert controller.scores(blocked)[link] == pytest.approx(0)
+
+
+def test_a_full_road_behind_leaves_a_green_no_use(at):
+    """A vehicle bound for each link of a signal; the road behind the first link fills."""
+    controller, view = at("max_pressure_capacity", "grid2x2")
+    signal = controller.context.network.signals[0]
+    first = signal.links[0]
+    behind = [controller.context.network.lane_index[lane] for lane in first.receiving]
+    holds = round(controller.context.network.lane_length_m[behind].sum() / road_network.VEHICLE_M)
+    waiting = {f"w{i}": link for i, link in enumerate(signal.links)}
+
+    def numbers(n_behind):
+        lanes = [controller.context.network.lane_index[link.in_lane] for link in waiting.values()] + behind[:1] * n_behind
+        zeros = np.zeros(len(lanes))
+        vehicles = Vehicles([*waiting, *(f"b{i}" for i in range(n_behind))], np.array(lanes), zeros, zeros, zeros, zeros)
+        ahead = {name: [(signal.name, link.link, 5.0, "r")] for name, link in waiting.items()}
+        controller.act(dataclasses.replace(view, vehicles=vehicles, next_signals=lambda name: ahead.get(name, [])))
+        return controller.phase_numbers[0]
+
+    empty, half, full, over = (numbers(n) for n in (0, holds // 2, holds, 2 * holds))
+    served = [[link for link in signal.links if state[link.link] in "Gg"] for state in signal.phases]
+    sharing = np.array([sum(link.receiving == first.receiving for link in links) for links in served])
+    assert sharing.any()
+    assert empty.tolist() == list(map(len, served))
+    assert empty - half == pytest.approx(sharing * (holds // 2 / holds) ** 2, abs=0.03)
+    assert empty - full == pytest.approx(sharing, abs=0.1)
+    assert empty - over == pytest.approx(sharing)
+
+
+@pytest.mark.parametrize("net", ["cross", "grid2x2"])
+def test_phases_come_in_turn_and_last_their_share(net):
+    env = TrafficEnv(short(net))
+    policy, done = ControllerPolicy("max_pressure_cyclic").start(env, SEED), False
+    cycle_s, begun, changes_seen = policy.controller.CYCLE_S, [0.0] * len(env.names), 0
+    while not done:
+        seen = policy.controller.links.approaching(env.view)
+        near = policy.controller.links.count(seen, seen.distance_m <= env.config.detection_m)
+        before, legal, now = [timer.phase for timer in env.timers], env.avail, env.now
+        _, done = env.step(policy.act())
+        for i, (timer, green) in enumerate(zip(env.timers, policy.controller.links.green, strict=True)):
+            wanted = (green @ policy.controller.links.for_signal(near, i) >= 0.5) & legal[i, : len(green)]
+            steps = (timer.phase - before[i]) % len(green)
+            passed = [(before[i] + k) % len(green) for k in range(1, steps)]
+            assert not wanted[passed].any()
+            if steps:
+                begun[i], changes_seen = now, changes_seen + 1
+            elif wanted.sum() > 1:
+                assert now - begun[i] <= cycle_s + env.timing.decision_s
+    env.close()
+    assert changes_seen > 10
 
 
 @pytest.mark.parametrize("name", ["max_pressure", "longest_queue", "max_wave"])

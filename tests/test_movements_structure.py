@@ -141,8 +141,8 @@ class Read:
         return [lane for signal in self.net.signals for lane in signal.lanes][self.structure.slot[self.position[number]]]
 
     def receiving(self, number):
-        structure = self.structure
-        return [self.lanes[lane] for lane in structure.receiving[structure.receiver == self.position[number]]]
+        receiving = self.structure.receiving
+        return [self.lanes[lane] for lane in receiving.lane[receiving.link == self.position[number]]]
 
     def onward(self, number):
         names = [signal.name for signal in self.net.signals]
@@ -244,8 +244,8 @@ def test_masks_and_columns_hang_together(name):
     assert not structure.static[~structure.real].any()
     assert (structure.static[structure.real][:, -len(TURNS) :].sum(axis=1) == 1).all()
     assert (1 / structure.lane_links).sum() == pytest.approx(sum(len(signal.lanes) for signal in got.net.signals))
-    assert (structure.capacity_veh >= 1).all()
-    lengths = structure.mean_receiving(got.net.lane_length_m)
+    assert (structure.receiving.capacity_veh >= 1).all()
+    lengths = structure.receiving.means(got.net.lane_length_m)
     assert ((lengths > 0) & np.isfinite(lengths)).all()
     assert (structure.mean_ahead(structure.real.astype(float))[np.isin(structure.links, structure.onward[:, 0])] == 1).all()
 

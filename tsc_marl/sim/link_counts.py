@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import sparse
 
 from tsc_marl.sim.engine import HALTING_MS
+from tsc_marl.sim.receiving_lanes import ReceivingLanes
 from tsc_marl.sim.road_network import RoadNetwork
 from tsc_marl.sim.signal_timing import GREEN
 from tsc_marl.sim.signal_view import SignalView
@@ -33,7 +35,7 @@ class LinkCounts:
         green: per signal [P, L_i] bool, whether a phase gives a link green.
         protected: likewise, whether that green yields to nobody (SUMO's `G`, not `g`).
         following: [L, L] share of the vehicles of a link that are then bound for another: 1 / k where k links leave the
-            signal lanes that are reached next.
+            signal lanes that are reached next; a sparse matrix.
     """
 
     def __init__(self, net: RoadNetwork) -> None:
@@ -42,15 +44,17 @@ class LinkCounts:
         self.first = [sum(counts[:i]) for i in range(len(counts))]
         self.green = [np.array([[c in GREEN for c in state] for state in s.phases]) for s in net.signals]
         self.protected = [np.array([[c == "G" for c in state] for state in s.phases]) for s in net.signals]
-        self.following = np.zeros((self.size, self.size))
         self._first = {signal.name: first for signal, first in zip(net.signals, self.first, strict=True)}
         leaving: dict[str, list[int]] = {}
         ways = [(first + m.link, m) for first, signal in zip(self.first, net.signals, strict=True) for m in signal.links]
         for link, movement in ways:
             leaving.setdefault(movement.in_lane, []).append(link)
-        for link, movement in ways:
-            onward = [other for lane in movement.next_lanes for other in leaving[lane]]
-            self.following[link, onward] = 1 / max(len(onward), 1)
+        onward = [[other for lane in movement.next_lanes for other in leaving[lane]] for _, movement in ways]
+        begins = np.repeat([link for link, _ in ways], list(map(len, onward)))
+        shares = [1 / len(ends) for ends in onward for _ in ends]
+        places = (begins, np.array([end for ends in onward for end in ends], dtype=int))
+        self.following = sparse.csr_array((shares, places), shape=(self.size, self.size))
+        self._links, self._receiving = np.array([link for link, _ in ways]), ReceivingLanes(net, [m for _, m in ways])
 
     def for_signal(self, flat: np.ndarray, i: int) -> np.ndarray:
         """Return signal i's part of a vector over all links."""
@@ -66,6 +70,12 @@ class LinkCounts:
                 rows.append((self._first[signal] + link, distance_m, speed_ms < HALTING_MS))
         link, distance_m, halting = np.array(rows).reshape(-1, 3).T
         return ApproachingVehicles(link.astype(int), distance_m, halting.astype(bool), np.ones(len(link)))
+
+    def filled(self, lane: np.ndarray) -> np.ndarray:
+        """Return [L], the share of each link's receiving lanes that vehicles fill, at most 1, by the lane of each vehicle."""
+        filled = np.zeros(self.size)
+        filled[self._links] = np.minimum(1, self._receiving.count(lane) / self._receiving.capacity_veh)
+        return filled
 
     def count(self, bound: ApproachingVehicles, which: np.ndarray) -> np.ndarray:
         """Return [L] veh: the vehicles `which` [K] bool picks, by their link."""

@@ -7,7 +7,8 @@ import numpy as np
 from tsc_marl.sim.engine import HALTING_MS, Vehicles
 from tsc_marl.sim.lane_features import ARRIVING_VEH, QUEUE_VEH, LaneFeatures, time_in_phase
 from tsc_marl.sim.observations.base import Observation
-from tsc_marl.sim.road_network import VEHICLE_M, RoadNetwork, Signal
+from tsc_marl.sim.receiving_lanes import ReceivingLanes
+from tsc_marl.sim.road_network import RoadNetwork, Signal
 from tsc_marl.sim.signal_view import SignalContext, SignalView
 
 LINK_FEATURES = (
@@ -74,7 +75,7 @@ class MovementsObservation(Observation):
         flat = links.reshape(-1, len(LINK_FEATURES))
         upstream = self._lanes(view.vehicles)[:, structure.slot].T
         upstream[:, :3] /= structure.lane_links[:, None]
-        failed_behind = structure.mean_receiving(view.failed)
+        failed_behind = structure.receiving.means(view.failed)
         ahead = structure.mean_ahead(green)
         self._green_s = np.where(np.isnan(self._green_s) | green, view.now_s, self._green_s)
         since_green = np.minimum(3.0, (view.now_s - self._green_s) / RED_S).ravel()[structure.links]
@@ -90,13 +91,11 @@ class MovementsObservation(Observation):
 
     def _behind(self, vehicles: Vehicles) -> np.ndarray:
         """Return [links, 3]: occupancy, halting vehicles and room on the receiving lanes."""
-        structure, n_lanes = self.structure, len(self.network.lane_length_m)
-        count = np.bincount(vehicles.lane, minlength=n_lanes)
-        halting = np.bincount(vehicles.lane, vehicles.speed_ms < HALTING_MS, minlength=n_lanes)
-        of_link = [np.bincount(structure.receiver, x[structure.receiving], len(structure.links)) for x in (count, halting)]
-        room = structure.capacity_veh - of_link[0]
-        occupancy = np.minimum(1.5, of_link[0] / structure.capacity_veh)
-        return np.column_stack([occupancy, of_link[1] / BEHIND_VEH, np.clip(room / BEHIND_VEH, 0, 2)])
+        receiving = self.structure.receiving
+        count, halting = receiving.count(vehicles.lane), receiving.count(vehicles.lane, vehicles.speed_ms < HALTING_MS)
+        room = receiving.capacity_veh - count
+        occupancy = np.minimum(1.5, count / receiving.capacity_veh)
+        return np.column_stack([occupancy, halting / BEHIND_VEH, np.clip(room / BEHIND_VEH, 0, 2)])
 
 
 class BoundVehicles:
@@ -153,8 +152,7 @@ class Structure:
         place: the position in `links` of each signal's link, by the signal's name and the link's index in its state.
         slot: [M] its incoming lane among the lanes of all signals.
         lane_links: [M] number of links of that lane.
-        receiving, receiver: pairs of a receiving lane and the position of its link in `links`.
-        capacity_veh: [M] vehicles that the receiving lanes hold.
+        receiving: the lanes that the links lead onto.
     """
 
     def __init__(self, net: RoadNetwork, detection_m: float) -> None:
@@ -179,32 +177,18 @@ class Structure:
         near = [[lane for lane, away_m in link.next_lanes.items() if away_m <= ONWARD_M] for _, _, link in flat]
         onward = [(flat[k][0], other) for k, lanes in enumerate(near) for lane in lanes for other in leaving.get(lane, ())]
         self.onward = np.array(onward, dtype=int).reshape(-1, 2)
-        self._set_receiving(net, flat)
+        self.receiving = ReceivingLanes(net, [link for _, _, link in flat])
         lane = [net.lane_index[link.in_lane] for _, _, link in flat]
         length_m, limit_ms = net.detector_coverage.reach_m(net.lane_length_m)[self.slot], net.lane_limit_ms[lane]
         away_m = [min(link.next_lanes.values(), default=ONWARD_M) for _, _, link in flat]
         turn = np.array([[link.turn.lower() == turn for turn in TURNS] for _, _, link in flat], dtype=float)
         columns = [
             np.minimum(length_m, detection_m) / DISTANCE_M, limit_ms / LIMIT_MS, 1 / self.lane_links,
-            np.minimum(2.0, self.capacity_veh / COUNT), np.minimum(1.0, np.array(away_m) / ONWARD_M), *turn.T,
+            np.minimum(2.0, self.receiving.capacity_veh / COUNT), np.minimum(1.0, np.array(away_m) / ONWARD_M), *turn.T,
         ]  # fmt: skip
         self.static = np.zeros((n * n_links, len(columns)))
         self.static[self.links] = np.array(columns, dtype=float).T
         self.static = self.static.reshape(n, n_links, -1)
-
-    def _set_receiving(self, net: RoadNetwork, flat: list) -> None:
-        pairs, capacity = [], []
-        for position, (_, _, link) in enumerate(flat):
-            index = [net.lane_index[lane] for lane in link.receiving]
-            pairs += [(lane, position) for lane in index]
-            capacity.append(max(1.0, net.lane_length_m[index].sum() / VEHICLE_M))
-        self.receiving, self.receiver = np.array(pairs).T
-        self.capacity_veh = np.array(capacity)
-
-    def mean_receiving(self, values: np.ndarray) -> np.ndarray:
-        """Return [M]: the mean over its receiving lanes of a value of each lane of the network."""
-        sums = np.bincount(self.receiver, values[self.receiving], len(self.links))
-        return sums / np.bincount(self.receiver, minlength=len(self.links))
 
     def mean_ahead(self, green: np.ndarray) -> np.ndarray:
         """Return [M]: the mean of a value [N, L] over the links ahead of each link; 0 where none is ahead."""
