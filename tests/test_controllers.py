@@ -30,7 +30,7 @@ FAST = [
     ("random", "grid2x2", "field"),
 ]
 """Controller, network and timing of the fast tier's simulations."""
-WINDOW_S = {"ingolstadt21": 300, "arterial4x4": 300}
+WINDOW_S = {"ingolstadt21": 300, "arterial4x4": 300, "rush5x5": 300}
 """Simulated seconds, 600 elsewhere: enough for every phase several times."""
 
 

@@ -24,6 +24,7 @@ TABLE = {  # phases of each signal, sorted; controlled lanes
     "cologne8": (None, 33),
     "ingolstadt1": ([3], 7),
     "ingolstadt7": ([2] + [3] * 6, 59),
+    "rush5x5": ([5] * 25, 150),
     "ingolstadt21": ([2] + [3] * 16 + [4] * 4, 158),
 }
 NETWORKS = sorted([*TABLE, "cross", "grid2x2"])
