@@ -15,7 +15,8 @@ from helpers.cli import ROOT, one_line
 
 from tsc_marl import algos, old_options
 from tsc_marl.cli.main import VERBS, main
-from tsc_marl.config import command_line, parse, variants
+from tsc_marl.config import ExperimentConfig, command_line, parse, variants
+from tsc_marl.config.words import with_switches
 from tsc_marl.errors import UserError
 from tsc_marl.sim.feedback import SimConfig
 from tsc_marl.tracking.policies import policy_labels
@@ -135,6 +136,7 @@ def test_the_command_line_wins_over_files(configs):
 
 def test_a_switch_needs_no_value(configs):
     assert not parse([], configs).plots
+    assert with_switches([], ExperimentConfig) == []
     for words in (["--plots"], ["--plots", "--network", "cross"], ["--plots", "True"], ["--network", "cross", "--plots"]):
         assert parse(words, configs).plots
     assert not parse(["--plots", "False"], configs).plots

@@ -75,7 +75,7 @@ def test_python_takes_the_installed_package(run, installed):
     program = "import tsc_marl; print(tsc_marl.__file__, tsc_marl.__version__, len(tsc_marl.list_networks()))"
     file, version, number = run("python", "-c", program).stdout.split()
     assert Path(file).is_relative_to(installed)
-    assert (version, number) == (tsc_marl.__version__, "10")
+    assert (version, number) == (tsc_marl.__version__, "11")
 
 
 @pytest.mark.sumo

@@ -175,6 +175,16 @@ def test_other_settings_are_another_training():
 
 
 @pytest.mark.sumo
+def test_progress_counts_training_episodes_alone(home):
+    (trial,) = study.trials(["cross"], ["ippo"], [0], [])
+    assert trial.episodes_done() == 0
+    trial.folder.path.mkdir(parents=True)
+    lines = ["ippo  episode   12/16  to go 0.2 min  delay 9.0 s", "ippo  episode   16/16  to go 0.0 min  delay 9.0 s"]
+    lines.append("evaluation on 10 held-out seeds  episode    2/10  to go 1.5 min")
+    trial.folder.log.write_text("\n".join(lines), encoding="utf-8")
+    assert trial.episodes_done() == 16
+
+
 def test_a_stopped_study_goes_on(home):
     """Stopped as schedulers do while two train; the checkpoints are taken up."""
     line = f"study --net cross --algos ippo --seeds 0 1 --jobs 2 {QUICK.replace('--episodes 2', '--episodes 16')}"

@@ -60,7 +60,7 @@ def with_switches(argv: Sequence[str], options: Any) -> list[str]:
         argv: words of the command line.
         options: dataclass of the verb; its fields of type bool, and those of its dataclasses, are switches.
     """
-    switches, following = set(_switches(options)), [*argv[1:], "--"]
+    switches, following = set(_switches(options)), [*argv, "--"][1:]
     alone = [word in switches and not _is_value(after) for word, after in zip(argv, following, strict=True)]
     return [part for word, is_alone in zip(argv, alone, strict=True) for part in ([word, "True"] if is_alone else [word])]
 

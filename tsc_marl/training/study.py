@@ -75,7 +75,8 @@ class Trial:
         if self.finished:
             return self.config.all_episodes
         log = self.folder.log
-        logged = re.findall(r"episode +(\d+)/", log.read_text(encoding="utf-8", errors="replace")) if log.exists() else []
+        text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+        logged = re.findall(r"^(?!evaluation ).*episode +(\d+)/", text, re.MULTILINE)
         return int(logged[-1]) if logged else 0
 
     def start(self, workers: int, like: "Trial | None") -> "subprocess.Popen[bytes]":
