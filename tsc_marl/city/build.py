@@ -25,7 +25,8 @@ from tsc_marl.sim.scenario import Scenario
 OSM_LICENCE = "ODbL 1.0, © OpenStreetMap contributors"
 LOG = "warnings.txt"
 ADVICE = "correct the file that it names"
-TO_GUESS = "OSM has no traffic_signals there; give --guess-signals, or put signals into the extract"
+NO_ROAD = "no road for vehicles in it; take an extract with streets (highway=*)"
+TO_GUESS = "OSM has no traffic_signals there; give --guess-signals True, or put signals into the extract"
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,10 @@ def _roads(source: Source, made: Path, work: Path, chosen: RoadOptions, wanted: 
     if source.kind == "osm":
         city = City(made, work, made / f"{made.name}.net.xml", begin_s, end_s)
         with console.working(f"netconvert: roads and signals of {source.path.name}"):
-            city.warnings += roads.convert(source.path, city.net, chosen)
+            try:
+                city.warnings += roads.convert(source.path, city.net, chosen)
+            except UserError as error:
+                raise UserError(f"from {source.path}: {NO_ROAD if 'No nodes loaded' in str(error) else error}") from None
         stops = made / roads.STOPS
         city.additional += [stops] if stops.exists() else []
         return city, {}
@@ -140,8 +144,8 @@ def _roads(source: Source, made: Path, work: Path, chosen: RoadOptions, wanted: 
 
 
 def _check_signals(source: Source, net: Net) -> None:
-    if not net.getEdges():
-        raise UserError(f"from {source.path}: no road for vehicles in it; take an extract with streets (highway=*)")
+    if not net.getEdges(withInternal=False):
+        raise UserError(f"from {source.path}: {NO_ROAD}")
     if not net.getTrafficLights():
         what = TO_GUESS if source.kind == "osm" else "make the network with signals (netconvert --tls.guess)"
         raise UserError(f"from {source.path}: no signal in it, so there is nothing to control; {what}")

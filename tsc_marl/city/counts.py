@@ -91,8 +91,8 @@ def _rows(path: Path, net: Net) -> Iterator[Count]:
 
 def _edges(where: str, names: Sequence[str], net: Net) -> tuple[str, ...]:
     for name in names:
-        if not net.hasEdge(name):
-            raise UserError(f"{where}: {unknown('edge', name, (edge.getID() for edge in net.getEdges()))}")
+        if not net.hasEdge(name) or name.startswith(":"):
+            raise UserError(f"{where}: {unknown('edge', name, (edge.getID() for edge in net.getEdges(withInternal=False)))}")
     if len(names) == 2 and net.getEdge(names[1]) not in net.getEdge(names[0]).getOutgoing():
         onto = ", ".join(sorted(edge.getID() for edge in net.getEdge(names[0]).getOutgoing())) or "none"
         raise UserError(f"{where}: no turn from edge {names[0]} to {names[1]}; it leads to {onto}")
@@ -136,7 +136,7 @@ def sample(city: City, net: Net, counts: Sequence[Count], given: Sequence[Path],
         demand.route(city, given, city.work / "given.rou.xml")
         chosen = city.routes.pop()
     else:
-        number = min(MOST_CANDIDATES, max(demand.SAMPLED, CANDIDATES_PER_EDGE * len(net.getEdges())))
+        number = min(MOST_CANDIDATES, max(demand.SAMPLED, CANDIDATES_PER_EDGE * len(net.getEdges(withInternal=False))))
         chosen = city.work / "sampled.rou.xml"
         routes = sorted(set(demand.candidates(city, number, seed)))
         traffic.write_vehicles(chosen, np.zeros(len(routes)), routes)
@@ -153,6 +153,8 @@ def sample(city: City, net: Net, counts: Sequence[Count], given: Sequence[Path],
     city.call("routeSampler.py", options, "correct the counts, or give routes that pass the counted places")
     city.routes.append(path)
     fit = list(zip(counts, passing(path, counts), strict=True))
+    if not any(modelled for _, modelled in fit):
+        raise UserError("no route passes a counted place, so no vehicle comes; correct the places, or give --routes that pass them")
     _write_fit(fit, city.folder / FIT)
     return fit
 

@@ -91,16 +91,16 @@ def walking(city: City, roads: Net, rate: float, seed: int) -> str:
     Raises:
         UserError: when nobody can walk.
     """
-    if not any(edge.allows("pedestrian") and not edge.allows("passenger") for edge in roads.getEdges()) and not any(
-        lane.allows("pedestrian") and not lane.allows("passenger") for edge in roads.getEdges() for lane in edge.getLanes()
-    ):
+    lanes = [lane for edge in roads.getEdges() for lane in edge.getLanes()]
+    if not any(lane.allows("pedestrian") and not lane.allows("passenger") for lane in lanes):
         raise UserError(
-            "persons need sidewalks or footways, and the network has none; for an OSM extract, give --pedestrians too"
+            "persons need sidewalks or footways, and the network has none; for an OSM extract, give --pedestrians True"
         )
     trips = city.work / "persons.trips.xml"
     city.call("randomTrips.py", {
         "net-file": str(city.net), "output-trip-file": str(trips), "begin": str(city.begin_s), "end": str(city.end_s),
-        "insertion-rate": str(rate), "pedestrians": "", "no-validate": "", "max-distance": "2000", "prefix": "person", "seed": str(seed),
+        "insertion-rate": str(rate), "pedestrians": "", "no-validate": "", "max-distance": "2000", "prefix": "person",
+        "seed": str(seed),
     }, "give fewer persons")  # fmt: skip
     routed = route(city, [trips], city.folder / "persons.rou.xml")
     return f"{rate:.0f} random pedestrians an hour{routed}"

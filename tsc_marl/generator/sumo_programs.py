@@ -44,7 +44,7 @@ def call(program: str, options: Mapping[str, str], advice: str = "use another se
 def _reason(lines: Sequence[str], code: int) -> str:
     """Return the first error; of a tool in Python that stopped, its last line."""
     written = [line for line in lines if line]
-    errors = (line for line in written if line.startswith("Error"))
+    errors = (" ".join(written[k : k + 1 + line.endswith(":")]) for k, line in enumerate(written) if line.startswith("Error"))
     return next(errors, written[-1] if written else f"exit code {code}")[:200]
 
 
