@@ -11,9 +11,10 @@ import yaml
 from sumolib.net import Net
 
 from tsc_marl import console
-from tsc_marl.city import counts, demand, existing, roads, sources
+from tsc_marl.city import counts, demand, existing, findings, page, roads, signal_sheet, sources
 from tsc_marl.city.counts import Count
 from tsc_marl.city.demand import City
+from tsc_marl.city.findings import Finding
 from tsc_marl.city.options import DemandOptions, RoadOptions
 from tsc_marl.city.sources import Source
 from tsc_marl.errors import UserError
@@ -35,7 +36,7 @@ class Made:
 
     scenario: Scenario
     roads: RoadNetwork
-    net: Net
+    findings: Sequence[Finding]
     lines: Sequence[str]
     """About the demand."""
     fit: Sequence[tuple[Count, int]]
@@ -113,7 +114,12 @@ def _make(source: Source, made: Path, work: Path, chosen: RoadOptions, wanted: D
         scenario.scheduled(scene)
         _start(scene, city)
     (made / LOG).write_text("\n".join([*city.warnings, ""]), encoding="utf-8")
-    return Made(scene, network, net, lines, fit, city.warnings)
+    with console.working("drawing the page"):
+        sheets = signal_sheet.sheets(net, network, scene.signals)
+        found = findings.find(net, network, sheets)
+        text = page.text(scene, net, sheets, found, fit, lines, command)
+        (made / page.FILE).write_text(text, encoding="utf-8")
+    return Made(scene, network, found, lines, fit, city.warnings)
 
 
 def _roads(source: Source, made: Path, work: Path, chosen: RoadOptions, wanted: DemandOptions) -> tuple[City, dict[str, Any]]:
@@ -161,7 +167,8 @@ def _demand(
         city.begin_s = begin_s if wanted.begin_s is None else wanted.begin_s
         city.end_s = end_s if wanted.end_s is None else wanted.end_s
         with console.working("routeSampler: routes that match the counts"):
-            return [f"{len(counted)} counts"], counts.sample(city, net, counted, wanted.routes, wanted.seed)
+            fit = counts.sample(city, net, counted, wanted.routes, wanted.seed)
+        return [f"demand of {', '.join(map(str, wanted.counts))}: {counts.verdict(fit)}"], fit
     if wanted.routes:
         begin_s, end_s = demand.window(wanted.routes)
         city.begin_s = begin_s if wanted.begin_s is None else wanted.begin_s
@@ -224,8 +231,14 @@ def _say(made: Made, folder: Path, seconds: float) -> None:
                 f"{made.scenario.begin_s} .. {made.scenario.end_s} s; {seconds:.1f} s")  # fmt: skip
     for line in made.lines:
         console.say(f"  {line}")
+    if made.fit:
+        console.show(counts.table(made.fit))
+        console.say(f"  all counts: {folder / counts.FIT}")
+    for line in findings.lines(made.findings, str(folder / page.FILE)):
+        console.say(f"  {line}")
     if made.warnings:
         console.say(f"  {len(made.warnings)} warnings of SUMO's programs: {folder / LOG}")
+    console.say(f"map, phases and warnings: {folder / page.FILE}")
     name = folder.name if folder.parent.resolve() == NETWORKS.resolve() else str(folder)
     console.say(f"next: {console.make_line('evaluate', NET=name, POLICY=['max_pressure', 'fixed_time', 'pretrained'])}")
     console.say(f"      {console.make_line('train', NET=name, FROM='pretrained')}")

@@ -10,6 +10,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
+from rich.table import Table
 from sumolib.net import Net
 
 from tsc_marl.city import demand
@@ -26,6 +27,8 @@ GOOD_SHARE = 0.85
 """Share of the counts that should be below it."""
 CANDIDATES_PER_EDGE, MOST_CANDIDATES = 20, 20_000
 FIT = "counts_fit.csv"
+MOST_ROWS = 20
+"""Of the table in a terminal, the worst first."""
 
 
 @dataclass(frozen=True)
@@ -154,7 +157,7 @@ def sample(city: City, net: Net, counts: Sequence[Count], given: Sequence[Path],
     city.routes.append(path)
     fit = list(zip(counts, passing(path, counts), strict=True))
     if not any(modelled for _, modelled in fit):
-        raise UserError("no route passes a counted place, so no vehicle comes; correct the places, or give --routes that pass them")
+        raise UserError("no route passes a counted place, so no vehicle comes; correct the places, or give --routes")
     _write_fit(fit, city.folder / FIT)
     return fit
 
@@ -169,6 +172,26 @@ def passing(path: Path, counts: Sequence[Count]) -> list[int]:
         passed = Counter(place for place in (*((edge,) for edge in edges), *itertools.pairwise(edges)) if place in places)
         departed.append((float(vehicle.get("depart", "0")), passed))
     return [sum(passed[count.edges] for when, passed in departed if count.begin_s <= when < count.end_s) for count in counts]
+
+
+def verdict(fit: Sequence[tuple[Count, int]]) -> str:
+    """Return how many counts are met, in words."""
+    good = sum(count.geh(modelled) < GEH_GOOD for count, modelled in fit)
+    enough = "" if good >= GOOD_SHARE * len(fit) else f"; {GOOD_SHARE:.0%} is usual for a model that is fit for use"
+    return f"GEH below {GEH_GOOD:g} at {good} of {len(fit)} counts ({good / len(fit):.0%}){enough}"
+
+
+def table(fit: Sequence[tuple[Count, int]]) -> Table:
+    """Return the fit as a table, the worst first."""
+    worst = sorted(fit, key=lambda entry: -entry[0].geh(entry[1]))[:MOST_ROWS]
+    more = f", the worst {MOST_ROWS} of {len(fit)}" if len(fit) > MOST_ROWS else ""
+    shown = Table(title=f"counts and modelled vehicles{more}", title_justify="left")
+    for k, title in enumerate(("place", "from [s]", "to [s]", "counted [veh]", "modelled [veh]", "GEH")):
+        shown.add_column(title, justify="right" if k else "left")
+    for count, modelled in worst:
+        row = (f"{count.begin_s:g}", f"{count.end_s:g}", f"{count.vehicles:g}", f"{modelled}", f"{count.geh(modelled):.1f}")
+        shown.add_row(count.place, *row)
+    return shown
 
 
 def _write_data(counts: Sequence[Count], path: Path) -> None:
