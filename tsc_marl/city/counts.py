@@ -17,6 +17,7 @@ from tsc_marl.city import demand
 from tsc_marl.city.demand import City
 from tsc_marl.errors import UserError, unknown
 from tsc_marl.generator import sumo_programs, traffic
+from tsc_marl.sim import route_files
 
 PLACES = (("edge",), ("from_edge", "to_edge"))
 """Columns of a place: an edge, or a turn from one edge to the next."""
@@ -136,7 +137,8 @@ def sample(city: City, net: Net, counts: Sequence[Count], given: Sequence[Path],
         UserError: when no route passes a counted place.
     """
     if given:
-        demand.route(city, given, city.work / "given.rou.xml")
+        route_files.sort(given, 0.0, city.work / "given.xml")
+        demand.route(city, [city.work / "given.xml"], city.work / "given.rou.xml")
         chosen = city.routes.pop()
     else:
         number = min(MOST_CANDIDATES, max(demand.SAMPLED, CANDIDATES_PER_EDGE * len(net.getEdges(withInternal=False))))

@@ -1,17 +1,23 @@
 """The files of a SUMO configuration, copied into a network's folder."""
 
+import copy
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
+from xml.etree.ElementTree import Element
 
 from tsc_marl.city import demand
 from tsc_marl.city.demand import City
 from tsc_marl.errors import UserError
-from tsc_marl.sim import output_files, sumocfg, xml_files
+from tsc_marl.generator import sumo_programs
+from tsc_marl.sim import output_files, route_files, sumocfg, xml_files
 
 DECORATION = ("poly", "poi", "polygon")
 """Elements of additional files that only a map shows."""
+
+TYPES = ("vType", "vTypeDistribution")
 
 
 def fields(path: Path, end_s: int | None) -> dict[str, Any]:
@@ -42,15 +48,29 @@ def _is_decoration(path: Path) -> bool:
 
 
 def take_routes(city: City, paths: list[Path], home: Path) -> str:
-    """Copy route files as they are, trips with routes; return what was left out, as the end of a line.
+    """Copy route files as they are, with routes for their trips; return what was left out, as the end of a line.
 
     Raises:
         UserError: when they cannot be read, or no trip has a route.
     """
-    if not any(element.tag == "trip" for path in paths for element in xml_files.elements(path)):
+    parts: dict[bool, list[tuple[float, Element]]] = {True: [], False: []}
+    for path in paths:
+        for when, element in route_files.timed(path, city.begin_s):
+            parts[element.tag == "trip"].append((when, copy.deepcopy(element)))
+    if not parts[True]:
         city.routes += [copied(path, home, city.folder) for path in paths]
         return ""
-    return demand.route(city, paths, city.folder / "routes.rou.xml")
+    kept, trips, routed = city.folder / "routes.rou.xml", city.work / "trips.xml", city.folder / "trips.rou.xml"
+    route_files.write(kept, parts[False])
+    types = [entry for entry in parts[False] if entry[1].tag in TYPES]
+    route_files.write(trips, types + parts[True])
+    left_out = demand.route(city, [trips], routed)
+    root = ElementTree.parse(routed).getroot()
+    for element in [element for element in root if element.tag in TYPES]:
+        root.remove(element)
+    sumo_programs.write(root, routed)
+    city.routes.insert(-1, kept)
+    return left_out
 
 
 def copied(path: Path, home: Path, folder: Path) -> Path:

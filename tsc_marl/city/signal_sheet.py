@@ -72,6 +72,12 @@ class SignalSheet:
     fixed: str
     """Why it is no agent; empty for an agent."""
 
+    @property
+    def streets(self) -> list[str]:
+        """Names of the roads that meet at it, those with most lanes first."""
+        names = [way.street for way in self.ways if way.street]
+        return sorted(set(names), key=lambda name: (-names.count(name), name))
+
     def green_s(self, phase: str) -> float:
         """Return how long the program shows a phase in a cycle [s]."""
         return sum(seconds for state, seconds in self.steps if state == phase)
