@@ -6,6 +6,7 @@ a bus line follows the main street.
 
 import math
 from collections.abc import Iterable
+from pathlib import Path
 from xml.etree import ElementTree
 
 from helpers.cli import ROOT
@@ -68,7 +69,7 @@ def _tag(element: ElementTree.Element, tags: dict[str, str]) -> None:
         ElementTree.SubElement(element, "tag", {"k": key, "v": value})
 
 
-def write() -> None:
+def write(path: Path = PATH) -> None:
     """Write the file."""
     town = Town()
     lanes_m = [(x,) for x in EAST_M[:RING]] + [(EAST_M[RING], EAST_M[RING] + APART_M)]
@@ -90,7 +91,7 @@ def write() -> None:
     ElementTree.SubElement(line, "member", {"type": "way", "ref": rows[MAIN], "role": ""})
     _tag(line, {"type": "route", "route": "bus", "ref": "1", "name": "Bus 1", "public_transport:version": "2"})
     ElementTree.indent(town.root, " ")
-    ElementTree.ElementTree(town.root).write(PATH, encoding="UTF-8", xml_declaration=True)
+    ElementTree.ElementTree(town.root).write(path, encoding="UTF-8", xml_declaration=True)
 
 
 def _row(town: Town, lanes_m: list[tuple[int, ...]], j: int) -> str:

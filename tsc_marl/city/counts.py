@@ -26,6 +26,9 @@ GEH_GOOD = 5.0
 """Below it a modelled flow is close to the counted one (Design Manual for Roads and Bridges, volume 12)."""
 GOOD_SHARE = 0.85
 """Share of the counts that should be below it."""
+ADJUSTED = "5"
+"""How far routeSampler may move the number of vehicles on a route, once drawn, to meet the counts. Without a bound few routes are
+left."""
 CANDIDATES_PER_EDGE, MOST_CANDIDATES = 20, 20_000
 FIT = "counts_fit.csv"
 MOST_ROWS = 20
@@ -147,7 +150,7 @@ def sample(city: City, net: Net, counts: Sequence[Count], given: Sequence[Path],
         traffic.write_vehicles(chosen, np.zeros(len(routes)), routes)
     path = city.folder / "counts.rou.xml"
     options = {
-        "route-files": str(chosen), "output-file": str(path), "seed": str(seed), "optimize": "full",
+        "route-files": str(chosen), "output-file": str(path), "seed": str(seed), "optimize": ADJUSTED,
         "attributes": 'departLane="best" departSpeed="max"',
     }  # fmt: skip
     for columns, kind in zip(PLACES, ("edgedata-files", "turn-files"), strict=True):
