@@ -116,10 +116,10 @@ def _make(source: Source, made: Path, work: Path, chosen: RoadOptions, wanted: D
     (made / LOG).write_text("\n".join([*city.warnings, ""]), encoding="utf-8")
     with console.working("drawing the page"):
         sheets = signal_sheet.sheets(net, network, scene.signals)
-        found = findings.find(net, network, sheets)
-        text = page.text(scene, net, sheets, found, fit, lines, command)
+        faults = findings.find(net, network, sheets)
+        text = page.text(scene, net, sheets, faults, fit, lines, command)
         (made / page.FILE).write_text(text, encoding="utf-8")
-    return Made(scene, network, found, lines, fit, city.warnings)
+    return Made(scene, network, faults, lines, fit, city.warnings)
 
 
 def _roads(source: Source, made: Path, work: Path, chosen: RoadOptions, wanted: DemandOptions) -> tuple[City, dict[str, Any]]:

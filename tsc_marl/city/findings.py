@@ -47,14 +47,14 @@ KINDS = {
 
 def find(net: Net, roads: RoadNetwork, sheets: Sequence[SignalSheet]) -> list[Finding]:
     """Return all warnings on a network, by kind, the worst first."""
-    found = [finding for sheet in sheets for finding in (*_never(sheet), *_conflicts(net, sheet), *_lanes(net, sheet))]
-    found += _short(net, roads)
-    return sorted(found, key=lambda finding: (finding.rank, finding.signal))
+    faults = [finding for sheet in sheets for finding in (*_never(sheet), *_conflicts(net, sheet), *_lanes(net, sheet))]
+    faults += _short(net, roads)
+    return sorted(faults, key=lambda finding: (finding.rank, finding.signal))
 
 
-def lines(found: Sequence[Finding], where: str) -> Iterator[str]:
+def lines(faults: Sequence[Finding], where: str) -> Iterator[str]:
     """Yield the warnings as short lines, a few of each kind; `where` names the page with all of them."""
-    for kind, group in itertools.groupby(found, lambda finding: finding.kind):
+    for kind, group in itertools.groupby(faults, lambda finding: finding.kind):
         own = list(group)
         yield f"warning: {len(own)} {KINDS[kind]}"
         for finding in own[:MOST_LINES]:

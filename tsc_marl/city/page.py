@@ -16,7 +16,7 @@ FILE = "city.html"
 
 
 def text(
-    scene: Scenario, net: Net, sheets: Sequence[SignalSheet], found: Sequence[Finding], fit: Sequence[tuple[Count, int]],
+    scene: Scenario, net: Net, sheets: Sequence[SignalSheet], faults: Sequence[Finding], fit: Sequence[tuple[Count, int]],
     lines: Sequence[str], command: str,
 ) -> str:  # fmt: skip
     """Return the page: one HTML file that needs no other file and no network.
@@ -25,7 +25,7 @@ def text(
         scene: the network's scenario.
         net: its roads.
         sheets: its signals.
-        found: warnings.
+        faults: warnings.
         fit: counts with modelled vehicles.
         lines: about the demand.
         command: the command line that made the network.
@@ -37,13 +37,13 @@ def text(
         vehicles=scheduled(scene),
         sheets=sheets,
         numbers={sheet.name: number for number, sheet in enumerate(sheets, 1)},
-        found=found,
+        faults=faults,
         kinds=findings.KINDS,
         fit=fit,
         verdict=counts.verdict(fit) if fit else "",
         lines=lines,
         command=command,
-        map=drawings.city_map(net, sheets, [finding.signal for finding in found if finding.kind != "short"]),
+        map=drawings.city_map(net, sheets, [finding.signal for finding in faults if finding.kind != "short"]),
         draw=drawings.phase,
         style=resources.files("tsc_marl.viz.show").joinpath("page.css").read_text(encoding="utf-8"),
     )

@@ -323,7 +323,7 @@ class GenerateOptions:
 class CityOptions:
     """Make a network to train on from a map of a city, or from SUMO's files; nothing is downloaded."""
 
-    source: Annotated[Path, tyro.conf.arg(name="from", metavar="FILE")]
+    source: Annotated[Path, tyro.conf.arg(name="from")] = Path("examples/town.osm")
     """OSM extract (.osm, .osm.gz, .osm.xml.gz), SUMO network (.net.xml), .sumocfg file, or osmWebWizard's folder."""
     network: str = ""
     """Name of the network; by default that of the file."""
