@@ -23,7 +23,7 @@ from tsc_marl.sim import network_file, output_files, road_network, scenario, sum
 from tsc_marl.sim.road_network import RoadNetwork
 from tsc_marl.sim.scenario import Scenario
 
-OSM_LICENCE = "ODbL 1.0, © OpenStreetMap contributors"
+OSM_LICENCE = "ODbL 1.0, © OpenStreetMap contributors, where the extract is theirs"
 LOG = "warnings.txt"
 ADVICE = "correct the file that it names"
 NO_ROAD = "no road for vehicles in it; take an extract with streets (highway=*)"
@@ -59,7 +59,7 @@ def run(given: Path, name: str, out: Path, chosen: RoadOptions, wanted: DemandOp
     Raises:
         UserError: when a file cannot be used; then nothing is left.
     """
-    start, source = time.monotonic(), sources.recognise(given)
+    start, source = time.monotonic(), sources.recognise(given.expanduser())
     chosen.own()
     name = name or source.name
     folder = out / _checked(name, out)
@@ -100,6 +100,8 @@ def _make(source: Source, made: Path, work: Path, chosen: RoadOptions, wanted: D
         net, _ = network_file.read(city.net, city.additional)
         _check_signals(source, net)
     lines, fit = _demand(city, net, source, kept.get("routes", []), wanted)
+    if wanted.any and kept:
+        lines.append(f"the routes of {source.path} are left out, since another demand is given")
     if (listed := city.folder / roads.LINES).exists():
         with console.working("lines of buses and trams"):
             lines.append(demand.lines(city, listed, wanted.seed))
@@ -174,7 +176,7 @@ def _demand(
         city.begin_s = begin_s if wanted.begin_s is None else wanted.begin_s
         city.end_s = end_s if wanted.end_s is None else wanted.end_s
         with console.working("routes"):
-            left_out = "".join(existing.take_routes(city, list(wanted.routes), path.parent) for path in wanted.routes[:1])
+            left_out = existing.take_routes(city, list(wanted.routes), wanted.routes[0].parent)
         return [f"demand of {', '.join(map(str, wanted.routes))}{left_out}"], []
     if wanted.od and wanted.taz:
         with console.working("od2trips: trips of the matrix"):
@@ -226,8 +228,8 @@ def _start(scene: Scenario, city: City) -> None:
 
 def _say(made: Made, folder: Path, seconds: float) -> None:
     agents, fixed = len(made.roads.signals), len(made.roads.fixed)
-    keep = f", {fixed} keep their program" if fixed else ""
-    console.say(f"{folder}: {agents} signals that are agents{keep}; {scenario.scheduled(made.scenario)} vehicles in "
+    keep = f" of {agents + fixed} signals, the others keep their program" if fixed else f" signal{'s' if agents > 1 else ''}"
+    console.say(f"{folder}: agents for {agents}{keep}; {scenario.scheduled(made.scenario)} vehicles in "
                 f"{made.scenario.begin_s} .. {made.scenario.end_s} s; {seconds:.1f} s")  # fmt: skip
     for line in made.lines:
         console.say(f"  {line}")
@@ -237,7 +239,7 @@ def _say(made: Made, folder: Path, seconds: float) -> None:
     for line in findings.lines(made.findings, str(folder / page.FILE)):
         console.say(f"  {line}")
     if made.warnings:
-        console.say(f"  {len(made.warnings)} warnings of SUMO's programs: {folder / LOG}")
+        console.say(f"  warnings of SUMO's programs, {len(made.warnings)}: {folder / LOG}")
     console.say(f"map, phases and warnings: {folder / page.FILE}")
     name = folder.name if folder.parent.resolve() == NETWORKS.resolve() else str(folder)
     console.say(f"next: {console.make_line('evaluate', NET=name, POLICY=['max_pressure', 'fixed_time', 'pretrained'])}")

@@ -12,6 +12,7 @@ from sumolib.net import Net
 from tsc_marl.errors import UserError
 from tsc_marl.generator import sumo_programs, traffic
 from tsc_marl.sim import route_files, xml_files
+from tsc_marl.sim.legal_values import seconds
 
 HOUR_S = 3600
 SAMPLED = 1500
@@ -138,7 +139,7 @@ def od_matrix(city: City, matrix: Path, taz: Path, seed: int) -> str:
     city.call("od2trips", {
         "taz-files": str(taz), kind: str(matrix), "output-file": str(trips), "begin": str(city.begin_s), "end": str(city.end_s),
         "departlane": "best", "departspeed": "max", "seed": str(seed), "spread.uniform": "true",
-    }, "correct the matrix or its districts")  # fmt: skip
+    }, "correct the matrix or its districts, or set --begin-s and --end-s to its times")  # fmt: skip
     return f"trips of {matrix}{route(city, [trips], city.folder / 'od.rou.xml')}"
 
 
@@ -169,6 +170,6 @@ def window(paths: Sequence[Path]) -> tuple[int, int]:
     for path in paths:
         for when, element in route_files.timed(path, 0.0):
             if math.isfinite(when):
-                end = element.get("end", "") if element.tag in route_files.FLOWS else ""
-                times += [when, float(end) if end.replace(".", "").isdigit() else when]
+                lasts = when + HOUR_S if element.tag in route_files.FLOWS else when
+                times += [when, seconds(element.attrib["end"]) if "end" in element.attrib else lasts]
     return (math.floor(min(times)), math.floor(max(times)) + 1) if times else (0, HOUR_S)

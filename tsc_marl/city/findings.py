@@ -2,7 +2,7 @@
 
 import itertools
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from sumolib.net import Net
@@ -13,7 +13,7 @@ from tsc_marl.sim.green_phases import never_served
 from tsc_marl.sim.road_network import DETECTION_M, VEHICLE_M, RoadNetwork, edge_of
 
 STUB_M = 2 * VEHICLE_M
-"""A lane that is shorter holds one vehicle."""
+"""A lane of a shorter road holds one vehicle."""
 MOST_LINES = 3
 """Of a kind in the terminal."""
 
@@ -39,7 +39,7 @@ KINDS = {
     "conflict": "movements that cross and both have a green that yields to nobody: unsafe",
     "crossing": "crossings without a green for pedestrians",
     "no way on": "lanes that end at a signal without a movement: vehicles on them must change lanes",
-    "stub": f"lanes at a signal shorter than {STUB_M:.0f} m: one vehicle fills them",
+    "stub": f"roads at a signal shorter than {STUB_M:.0f} m: one vehicle fills a lane",
     "short": f"approaches shorter than the detection of {DETECTION_M:.0f} m: longer queues are out of sight",
 }
 """What each kind means, the worst first."""
@@ -85,10 +85,10 @@ def _conflicts(net: Net, sheet: SignalSheet) -> Iterator[Finding]:
 
 def _lanes(net: Net, sheet: SignalSheet) -> Iterator[Finding]:
     ways = [way for way in sheet.ways if not way.is_crossing]
-    for name in dict.fromkeys(lane for way in ways for lane in (way.origin, way.goal)):
-        length_m = net.getLane(name).getLength()
+    for name in dict.fromkeys(edge_of(lane) for way in ways for lane in (way.origin, way.goal)):
+        length_m = net.getEdge(name).getLength()
         if length_m < STUB_M:
-            yield Finding("stub", sheet.name, name, f"lane {name} is {length_m:.1f} m long")
+            yield Finding("stub", sheet.name, name, f"road {name} is {length_m:.1f} m long")
     for edge in dict.fromkeys(edge_of(way.origin) for way in ways):
         for lane in net.getEdge(edge).getLanes():
             if lane.allows("passenger") and not lane.getOutgoing():
@@ -101,12 +101,22 @@ def _short(net: Net, roads: RoadNetwork) -> Iterator[Finding]:
     reach_m: dict[tuple[str, str], float] = {}
     for (signal, lane), metres in zip(lanes, seen_m.tolist(), strict=True):
         reach_m[signal, edge_of(lane)] = max(metres, reach_m.get((signal, edge_of(lane)), 0.0))
+    approaches = {edge for _, edge in reach_m}
     for (signal, edge), metres in reach_m.items():
         if metres < DETECTION_M:
-            ends = "the network ends there" if _is_first(net, edge) else "another signal is before it"
+            ends = "another signal is before it" if _is_behind_signal(net, edge, approaches) else "the network ends there"
             yield Finding("short", signal, edge, f"approach {edge} is {metres:.0f} m long; {ends}")
 
 
-def _is_first(net: Net, name: str) -> bool:
-    edge = net.getEdge(name)
-    return all(before.getFromNode() is edge.getToNode() for before in edge.getIncoming())
+def _is_behind_signal(net: Net, name: str, approaches: Collection[str]) -> bool:
+    """Return whether vehicles reach an approach from another one, without turning back."""
+    waiting, seen = [net.getEdge(name)], {name}
+    while waiting:
+        edge = waiting.pop()
+        for before in edge.getIncoming():
+            if before.getID() not in seen and before.getFromNode() is not edge.getToNode():
+                if before.getID() in approaches:
+                    return True
+                seen.add(before.getID())
+                waiting.append(before)
+    return False
