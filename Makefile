@@ -26,7 +26,7 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install train study evaluate results compare explain locks probe branch report export import release pretrained watch video show ui networks generate nets doctor bench bench-mpe check-lights chaos test test-sumo test-slow lint docs package clean
+.PHONY: help install train study evaluate results compare explain locks probe branch report export import release pretrained watch video show ui networks city generate nets doctor bench bench-mpe check-lights chaos test test-sumo test-slow lint docs package clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -103,6 +103,9 @@ networks: .venv/installed  ## list the road networks
 
 nets: networks
 	@echo "make nets is now called make networks; the old name works until the next version"
+
+city: .venv/installed  ## make a network NET from FROM: OSM extract, SUMO network, .sumocfg, osmWebWizard's folder
+	$(TSC) city $(call option,from,$(FROM)) $(call given,network,NET) $(call option,out,$(OUT)) $(ARGS)
 
 generate: .venv/installed  ## make networks to train on: one for each of SEEDS, or COUNT from a seed on, in OUT
 	$(TSC) generate --seeds $(SEEDS) $(call option,count,$(COUNT)) $(call option,out,$(OUT)) $(call option,workers,$(WORKERS)) $(ARGS)

@@ -498,6 +498,8 @@ LINES = {
     "explain NET=cross RUN=mappo": "explain --network cross --policy mappo",
     "locks NET=cross POLICY=mappo EVAL_SEEDS='1 2' OUT=o": "locks --network cross --policy mappo --eval-seeds 1 2 --out o",
     "networks": "networks",
+    "city FROM=a.osm": "city --from a.osm",
+    "city FROM=a.osm NET=mine OUT=o ARGS='--rate 900'": "city --from a.osm --network mine --out o --rate 900",
     "generate SEEDS='3 5' OUT=o WORKERS=1": "generate --seeds 3 5 --out o --workers 1",
     "generate SEEDS=3 COUNT=4": "generate --seeds 3 --count 4",
     "ui ARGS='--port 5001'": "ui --port 5001",
@@ -537,7 +539,7 @@ def test_make_lists_its_verbs():
     verbs = re.findall(r"^make (\S+)", text, re.M)
     expected = (
         "help install train study evaluate results compare explain locks probe branch report export import release pretrained "
-        "watch video show ui networks generate doctor bench bench-mpe check-lights chaos test test-sumo test-slow lint docs "
+        "watch video show ui networks city generate doctor bench bench-mpe check-lights chaos test test-sumo test-slow lint docs "
         "package clean"
     )
     assert verbs == expected.split()

@@ -3,12 +3,21 @@
 import logging
 import shlex
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    ProgressColumn,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)  # fmt: skip
 from rich.progress import Progress as Bar
 from rich.table import Column, Table
 
@@ -16,6 +25,8 @@ WIDTH = 150
 """Of tables in a file, in characters; those that need more are wider."""
 EVERY_S = 20.0
 """Time between two lines of progress, where the output is no terminal."""
+BEAT_S = 2.5
+"""Time between two lines of a step whose end nobody knows, where the output is no terminal."""
 FLAGS = {"-q": logging.WARNING, "-v": logging.DEBUG}
 """Flags of the command line, and the least level of the messages that they let through."""
 SPECIAL = set('"$`\\!')
@@ -82,6 +93,35 @@ def progress(label: str, total: int, done: int = 0, unit: str = "episode") -> It
             yield Progress(label, total, done, unit, bar)
         finally:
             _bars.remove(bar)
+
+
+@contextmanager
+def working(label: str) -> Iterator[None]:
+    """Show that a step goes on whose end nobody knows: its seconds in a terminal, a line every 2.5 s elsewhere."""
+    if sys.stdout.isatty() and _shows(logging.INFO):
+        columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
+        with Bar(*columns, transient=True, console=Terminal(highlight=False, markup=False)) as bar:
+            bar.add_task(label, total=None)
+            _bars.append(bar)
+            try:
+                yield
+            finally:
+                _bars.remove(bar)
+        return
+    start, over = time.monotonic(), threading.Event()
+
+    def beat() -> None:
+        while not over.wait(BEAT_S):
+            say(f"{label}  {time.monotonic() - start:.0f} s")
+
+    thread = threading.Thread(target=beat, daemon=True)
+    say(label)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def show(table: Table, minor: Sequence[str] = ()) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated
 import tyro
 
 from tsc_marl.bounds import Count, MaybeCount, NaturalNumber, Positive, Share
+from tsc_marl.city.options import DemandOptions, RoadOptions
 from tsc_marl.paths import ROOT, home
 from tsc_marl.rollout.task import MetricNames
 from tsc_marl.sim.demand import Demand
@@ -318,6 +319,20 @@ class GenerateOptions:
     """Folder; each network gets one in it."""
     workers: Count = field(default_factory=lambda: os.cpu_count() or 1)
     """Networks that are made side by side; by default one for each core."""
+
+
+@dataclass(frozen=True)
+class CityOptions:
+    """Make a network to train on from a map of a city, or from SUMO's files; nothing is downloaded."""
+
+    source: Annotated[Path, tyro.conf.arg(name="from")] = Path("examples/town.osm")
+    """OSM extract (.osm, .osm.gz, .osm.xml.gz), SUMO network (.net.xml), .sumocfg file, or osmWebWizard's folder."""
+    network: str = ""
+    """Name of the network; by default that of the file."""
+    roads: Annotated[RoadOptions, tyro.conf.arg(name="")] = field(default_factory=RoadOptions)
+    demand: Annotated[DemandOptions, tyro.conf.arg(name="")] = field(default_factory=DemandOptions)
+    out: Path = Path("networks")
+    """Folder; the network gets one in it."""
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from tsc_marl.bounds import check_list
 from tsc_marl.cli.options import (
     BenchOptions,
     CheckLightsOptions,
+    CityOptions,
     CompareOptions,
     DoctorOptions,
     EvaluateOptions,
@@ -264,6 +265,14 @@ def generate(argv: list[str]) -> None:
         check_seed(seed)
     make_folder(options.out)
     module.run(seeds, options.out, options.workers)
+
+
+def city(argv: list[str]) -> None:
+    """Make a network to train on from a map of your city, or from SUMO's files."""
+    options = cli(CityOptions, argv, "city")
+    from tsc_marl.city import build as module
+
+    module.run(options.source, options.network, options.out, options.roads, options.demand, command_line("city", argv))
 
 
 def doctor(argv: list[str]) -> None:

@@ -120,7 +120,7 @@ class StreetSignals:
         net = sumolib.net.readNet(str(path), withInternal=True, withPrograms=True)
         self.programs = {tls.getID(): [*tls.getPrograms().values()][-1] for tls in net.getTrafficLights() if tls.getPrograms()}
         self.programs |= dict(program for file in additional for program in _programs(file) if program[0] in self.programs)
-        self.conflicts = {name: _conflicts(net, name) for name in self.programs}
+        self.conflicts = {name: conflicts(net, name) for name in self.programs}
         """Pairs of links of a signal that may not both have a green that yields to nobody."""
         self.crossings_m = {name: _crossing_lengths(net, name) for name in self.programs}
         """Length of the pedestrian crossings of a signal, by link."""
@@ -176,7 +176,7 @@ def _greens(program: "sumolib.net.TLSProgram") -> list[set[tuple[int, str]]]:
     return [set().union(*greens)] if program.getType() == "NEMA" else greens
 
 
-def _conflicts(net: "sumolib.net.Net", signal: str) -> list[tuple[int, int]]:
+def conflicts(net: "sumolib.net.Net", signal: str) -> list[tuple[int, int]]:
     """Return pairs of links that cross by the right of way; two that only merge into one lane are left out."""
     links = []
     for in_lane, out_lane, link in net.getTLS(signal).getConnections():

@@ -1,6 +1,7 @@
 """Vehicles of a generated network: routes between its ends, and as many as its signals can, or cannot, serve."""
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -33,13 +34,18 @@ def write(net: Path, path: Path, recipe: Recipe, rng: Rng, seed: int) -> int:
     shares = np.array(recipe.profile) / sum(recipe.profile)
     parts = rng.choice(len(shares), vehicles, p=shares)
     times = np.sort((parts + rng.random(vehicles)) * recipe.duration_s / len(shares))
+    write_vehicles(path, times, [routes[k] for k in rng.integers(len(routes), size=vehicles).tolist()])
+    return vehicles
+
+
+def write_vehicles(path: Path, departures_s: np.ndarray, routes: Sequence[tuple[str, ...]]) -> None:
+    """Write a route file with a vehicle for each departure, in their order, and its edges."""
     root = ElementTree.Element("routes")
-    for k, (when, chosen) in enumerate(zip(times.tolist(), rng.integers(len(routes), size=vehicles).tolist(), strict=True)):
+    for k, (when, edges) in enumerate(zip(departures_s.tolist(), routes, strict=True)):
         options = {"id": str(k), "depart": f"{when:.2f}", "departLane": "best", "departSpeed": "max"}
         vehicle = ElementTree.SubElement(root, "vehicle", options)
-        ElementTree.SubElement(vehicle, "route", {"edges": " ".join(routes[chosen])})
+        ElementTree.SubElement(vehicle, "route", {"edges": " ".join(edges)})
     sumo_programs.write(root, path)
-    return vehicles
 
 
 def _routes(net: Path, recipe: Recipe, rng: Rng, seed: int) -> list[tuple[str, ...]]:
@@ -85,15 +91,18 @@ def _weighted(groups: tuple[list[str], ...], rng: Rng) -> list[tuple[list[str], 
 
 def _vehicles(net: Path, routes: list[tuple[str, ...]], recipe: Recipe) -> int:
     """Return the number of vehicles that brings the busiest junction to the recipe's flow ratio."""
+    return max(LEAST_VEHICLES, round(vehicles_per_hour(net, routes, recipe.flow_ratio) * recipe.duration_s / 3600))
+
+
+def vehicles_per_hour(net: Path, routes: Sequence[tuple[str, ...]], flow_ratio: float) -> float:
+    """Return how many vehicles an hour on such routes bring the busiest junction to a flow ratio."""
     roads = road_network.read(net)
     demands = webster.demands(roads, turning_counts.count(roads, Counter(routes), 1.0))
     ratios = [webster.flow_ratio(demand, range(len(demand.serves))) for demand in demands]
-    busiest = max(*ratios, *_unsignalled(net, routes), 1e-3)
-    per_hour = len(routes) * recipe.flow_ratio * USABLE / busiest
-    return max(LEAST_VEHICLES, round(per_hour * recipe.duration_s / 3600))
+    return len(routes) * flow_ratio * USABLE / max(*ratios, *_unsignalled(net, routes), 1e-3)
 
 
-def _unsignalled(net: Path, routes: list[tuple[str, ...]]) -> list[float]:
+def _unsignalled(net: Path, routes: Sequence[tuple[str, ...]]) -> list[float]:
     """Return the flow ratio of each junction without a signal: half of its approaches wait for the other half."""
     passed = Counter(edge for route in routes for edge in route[:-1])
     ratios = []

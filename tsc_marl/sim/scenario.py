@@ -156,7 +156,15 @@ def load(network: str, networks: Path = NETWORKS) -> Scenario:
         UserError: for an unknown name, a missing or unknown field, a missing file, an empty window.
     """
     name = plain_name(network, networks)
-    path = _elsewhere.get(name, networks / name / FILE)
+    return read(_elsewhere.get(name, networks / name / FILE), name)
+
+
+def read(path: Path, name: str) -> Scenario:
+    """Read a scenario.yaml or `.sumocfg` file as the scenario of that name.
+
+    Raises:
+        UserError: for a missing or unknown field, a missing file, an empty window.
+    """
     raw = sumocfg.read(path) if path.name != FILE else _read_yaml(path)
     if raw["begin_s"] >= raw["end_s"]:
         raise UserError(f"{path}: begin_s {raw['begin_s']} must be before end_s {raw['end_s']}")

@@ -29,8 +29,12 @@ FIELDS = {
 """Fields of a scenario, and SUMO's names of the options behind them."""
 
 
-def read(path: Path) -> dict[str, Any]:
+def read(path: Path, end_s: int | None = None) -> dict[str, Any]:
     """Return the fields of a scenario that a `.sumocfg` file has; options that change the measure are logged and left out.
+
+    Args:
+        path: the file.
+        end_s: end of the window where the file has none, as osmWebWizard's have not.
 
     Raises:
         UserError: when the file is not a SUMO configuration, or has no network, no routes or no end.
@@ -49,6 +53,8 @@ def read(path: Path) -> dict[str, Any]:
     raw["net"] = _file_name(raw["net"])
     raw["begin_s"] = _whole_seconds(path, "begin", raw.get("begin_s", "0"))
     raw["end_s"] = _whole_seconds(path, "end", raw.get("end_s", "-1"))
+    if raw["end_s"] < 0 and end_s is not None:
+        raw["end_s"] = end_s
     if raw["end_s"] < 0:
         raise UserError(f'{path}: option end is missing; add <end value="3600"/> to its time section')
     raw["options"] = {name: value for name, value in options.items() if is_passed(name)}
