@@ -128,11 +128,12 @@ def test_a_configuration_keeps_what_it_has(folder, tmp_path, capsys):
     (source / "poly.add.xml").write_text('<additional><poly id="b" color="1,0,0" shape="0,0 1,1 2,0"/></additional>')
     (source / "osm.sumocfg").write_text(
         '<configuration><net-file value="town.net.xml"/><route-files value="trips.xml,transit.rou.xml"/>'
-        '<additional-files value="poly.add.xml,stops.add.xml"/></configuration>', encoding="utf-8",
+        '<additional-files value="poly.add.xml,stops.add.xml"/><lateral-resolution value="0.8"/></configuration>', encoding="utf-8",
     )  # fmt: skip
     assert run(f"--from {source}", tmp_path / "out") == 0
     scene = scenario.load(str(tmp_path / "out" / "wizard"))
     assert (scene.begin_s, scene.end_s, [path.name for path in scene.additional]) == (0, 3600, ["stops.add.xml"])
+    assert scene.options == (("lateral-resolution", "0.8"),)
     elements = [element for path in scene.routes for element in ElementTree.parse(path).getroot()]
     ids = {(element.tag, element.get("id")) for element in elements}
     assert {("vehicle", "there"), ("flow", "f"), ("person", "p"), ("vType", "car"), ("flow", "pt_bus_1:0")} <= ids

@@ -201,6 +201,8 @@ def _write_scenario(city: City, kept: dict[str, Any], source: Source, command: s
         "source": f"{source.path.name}, {command}",
     }
     raw |= {key: _plain(kept[key]) for key in sumocfg.FIELDS if key in kept and key not in {*raw, "additional"}}
+    if options := kept.get("options"):
+        raw["options"] = options
     text = yaml.safe_dump(raw, sort_keys=False, allow_unicode=True, width=1000)
     (city.folder / scenario.FILE).write_text(text, encoding="utf-8")
 
