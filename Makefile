@@ -98,8 +98,8 @@ show: .venv/installed  ## write a page OUT that plays an episode of POLICY="a b"
 ui: .venv/installed  ## show the curves of the trainings in MLflow, on http://127.0.0.1:5000
 	$(TSC) ui $(ARGS)
 
-networks: .venv/installed  ## list the road networks
-	$(TSC) networks $(ARGS)
+networks: .venv/installed  ## list the road networks; NET="a b" shows the phases of their signals
+	$(TSC) networks $(call given,network,NET) $(ARGS)
 
 nets: networks
 	@echo "make nets is now called make networks; the old name works until the next version"

@@ -10,7 +10,7 @@ import pytest
 from helpers import town
 from helpers.cli import one_line
 
-from tsc_marl.city import findings, signal_sheet
+from tsc_marl.city import findings, phase_table, signal_sheet
 from tsc_marl.city.counts import Count
 from tsc_marl.cli.main import main
 from tsc_marl.rollout.policies import ControllerPolicy
@@ -128,7 +128,8 @@ def test_a_configuration_keeps_what_it_has(folder, tmp_path, capsys):
     (source / "poly.add.xml").write_text('<additional><poly id="b" color="1,0,0" shape="0,0 1,1 2,0"/></additional>')
     (source / "osm.sumocfg").write_text(
         '<configuration><net-file value="town.net.xml"/><route-files value="trips.xml,transit.rou.xml"/>'
-        '<additional-files value="poly.add.xml,stops.add.xml"/><lateral-resolution value="0.8"/></configuration>', encoding="utf-8",
+        '<additional-files value="poly.add.xml,stops.add.xml"/><lateral-resolution value="0.8"/></configuration>',
+        encoding="utf-8",
     )  # fmt: skip
     assert run(f"--from {source}", tmp_path / "out") == 0
     scene = scenario.load(str(tmp_path / "out" / "wizard"))
@@ -140,6 +141,16 @@ def test_a_configuration_keeps_what_it_has(folder, tmp_path, capsys):
     assert "trip" not in {element.tag for element in elements}
     assert len([stop for element in elements for stop in element.iter("stop")]) == 4
     assert "1 of 2 left out" in capsys.readouterr().out
+
+
+def test_phases_are_shown_with_what_they_serve():
+    (table,) = phase_table.tables(scenario.load("cologne1"))
+    rows = [list(column.cells) for column in table.columns]
+    assert rows[:2] == [["0", "1", "2", "3"], ["29", "6", "29", "6"]]
+    assert rows[2][:2] == [
+        "north: straight, left yields, right, back yields\nsouth: straight, left yields, right, back yields",
+        "north: left, back\nsouth: left, back",
+    ]
 
 
 def test_faults_of_a_network_are_named(folder, net, tmp_path):

@@ -498,6 +498,7 @@ LINES = {
     "explain NET=cross RUN=mappo": "explain --network cross --policy mappo",
     "locks NET=cross POLICY=mappo EVAL_SEEDS='1 2' OUT=o": "locks --network cross --policy mappo --eval-seeds 1 2 --out o",
     "networks": "networks",
+    "networks NET=town": "networks --network town",
     "city FROM=a.osm": "city --from a.osm",
     "city FROM=a.osm NET=mine OUT=o ARGS='--rate 900'": "city --from a.osm --network mine --out o --rate 900",
     "generate SEEDS='3 5' OUT=o WORKERS=1": "generate --seeds 3 5 --out o --workers 1",

@@ -94,9 +94,7 @@ def walking(city: City, roads: Net, rate: float, seed: int) -> str:
     """
     lanes = [lane for edge in roads.getEdges() for lane in edge.getLanes()]
     if not any(lane.allows("pedestrian") and not lane.allows("passenger") for lane in lanes):
-        raise UserError(
-            "persons need sidewalks or footways, and the network has none; for an OSM extract, give --pedestrians"
-        )
+        raise UserError("persons need sidewalks or footways, and the network has none; for an OSM extract, give --pedestrians")
     trips = city.work / "persons.trips.xml"
     city.call("randomTrips.py", {
         "net-file": str(city.net), "output-trip-file": str(trips), "begin": str(city.begin_s), "end": str(city.end_s),

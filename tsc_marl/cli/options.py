@@ -301,10 +301,10 @@ class UiOptions:
 
 @dataclass(frozen=True)
 class NetworksOptions:
-    """List the road networks."""
+    """List the road networks, or show the phases of some."""
 
     network: tuple[str, ...] = ()
-    """Road networks to list; by default all."""
+    """Road networks to show, with what each phase of their signals serves; by default all are listed, without phases."""
 
 
 @dataclass(frozen=True)

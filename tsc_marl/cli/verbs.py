@@ -241,6 +241,7 @@ def import_(argv: list[str]) -> None:
 def networks(argv: list[str]) -> None:
     """List the road networks: signals, phases, lanes, vehicles, licence."""
     options = cli(NetworksOptions, argv, "networks")
+    from tsc_marl.city import phase_table
     from tsc_marl.evaluation import tables
     from tsc_marl.sim import scenario
 
@@ -248,6 +249,9 @@ def networks(argv: list[str]) -> None:
     rows, refused = try_each(names, lambda name: tables.network_row(scenario.load(name)))
     if rows:
         console.show(tables.networks_table(list(rows.values())), tables.NETWORK_MINOR)
+    for name in rows if options.network else ():
+        for table in phase_table.tables(scenario.load(name)):
+            console.show(table)
     if refused:
         raise joined(refused, len(names), "networks cannot be listed")
 
