@@ -66,8 +66,12 @@ class Watch:
         lanes, now = view.vehicles.lane, view.now_s
         slots = self._coverage.slot[lanes][np.isfinite(self._coverage.offset_m[lanes])]
         self._seen_s[self._signal_of_slot[slots]] = now
-        silent = np.flatnonzero(now - self._seen_s >= self._settings.silent_s)
-        return {self._signals[i].name: f"no vehicle detected for {now - self._seen_s[i]:.0f} s" for i in silent}
+        empty_s = (now - self._seen_s).tolist()
+        return {
+            signal.name: f"no vehicle detected for {seconds:.0f} s"
+            for signal, seconds in zip(self._signals, empty_s, strict=True)
+            if seconds >= self._settings.silent_s
+        }
 
     def ask(self, choose: Choice) -> tuple[np.ndarray | None, str]:
         """Return the phases `[N]`, or none and the fault. A choice that never ends is left behind, and is late until it ends."""
