@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -237,7 +238,8 @@ def deploy(argv: list[str]) -> None:
     label = file_name(policy_labels([options.policy])[options.policy])
     out = options.out or Path("deploy") / f"{file_name(task.network)}-{label}"
     folder.write(task, options.policy, out, command_line("deploy", argv))
-    console.say(f"{out}: {', '.join(sorted(path.name for path in out.iterdir()))}; next: python {out / 'controller.py'} {out}")
+    timed = shlex.join(["python", str(out / "controller.py"), str(out)])
+    console.say(f"{out}: {', '.join(sorted(path.name for path in out.iterdir()))}; how long a decision takes: {timed}")
 
 
 def import_(argv: list[str]) -> None:
