@@ -88,15 +88,15 @@ class Detectors:
 
 def test_faults_hand_the_signals_back_without_a_jump(sumo, tmp_path, caplog, monkeypatch):
     """It takes over a running simulation; then each part fails once, and the lights keep every yellow and least green."""
-    timing, sumo = Timing(yellow_s=3), sumo()
+    timing, sumo = Timing(decision_s=1, yellow_s=3), sumo()
     detectors, watchdog = Detectors(), tsc_marl.Watchdog(silent_s=30, late_s=3, recovery=2)
     api = SimpleNamespace(
         vehicle=detectors, person=sumo.person, trafficlight=sumo.trafficlight, simulation=sumo.simulation,
         simulationStep=sumo.simulationStep,
     )  # fmt: skip
     pilot = tsc_marl.Pilot(Moody, "grid2x2", timing=timing, watchdog=watchdog)
-    for _ in range(50):
-        sumo.simulationStep()
+    sumo.simulationStep(48)
+    assert "y" in sumo.trafficlight.getRedYellowGreenState("A0")
     run(api, pilot, 60)
     assert not pilot.faults
     faults = {}
@@ -119,7 +119,7 @@ def test_faults_hand_the_signals_back_without_a_jump(sumo, tmp_path, caplog, mon
         "broken": "the detectors cannot be read: ConnectionError: no line to the cabinet",
         "late": "the policy is late: no phases after 3 s",
     }
-    assert "second 135, signals A0, A1, B0 and 1 more: back to the signal's own program: no vehicle detected" in caplog.text
+    assert "signals A0, A1, B0 and 1 more: back to the signal's own program: no vehicle detected for 30 s" in caplog.text
     assert "signals A0, A1, B0 and 1 more: the policy drives again, after: no vehicle detected for 30 s" in caplog.text
     sumo.close()
     street = signal_log.StreetSignals(SCENE.net)
