@@ -1,30 +1,20 @@
-"""A trained policy drives a SUMO that this script starts and steps through TraCI.
-
-Usage: python drive_own_traci_loop.py POLICY [seconds]
-POLICY is an algorithm (its newest finished run), a run id, or a file checkpoint.pt or policy.pt. Its observation, detection
-distance and timing come with it.
-"""
+"""A policy drives a SUMO that this script steps. Usage: python drive_own_traci_loop.py [network] [policy] [seconds]."""
 
 import sys
 
 import traci
 
 import tsc_marl
-from tsc_marl.sim import scenario
-from tsc_marl.sim.engine import binary
+from tsc_marl.sim import engine, scenario
 
-policy = tsc_marl.load_policy(sys.argv[1])
-files = scenario.load(policy.network)
-seconds = int(sys.argv[2]) if len(sys.argv) > 2 else files.duration_s
-
-options = ["--net-file", str(files.net), "--route-files", ",".join(map(str, files.routes)), "--begin", str(files.begin_s)]
-traci.start([binary("sumo"), *options, "--no-step-log", "--no-warnings", "--time-to-teleport", "-1", "--max-depart-delay", "-1"])
-driver = tsc_marl.TraciDriver(traci, files.net, policy)
-driver.step()
-arrived = 0
-for _ in range(seconds):
+network, policy, seconds = (*sys.argv[1:], *("grid2x2", "pretrained", "600")[len(sys.argv) - 1 :])
+files = scenario.load(network)  # of your own simulation you know the files: sumo -c town.sumocfg, and "town.sumocfg" below
+options = ["-n", str(files.net), "-r", ",".join(map(str, files.routes)), "-b", str(files.begin_s), "--no-step-log"]
+traci.start([engine.binary("sumo"), *options])
+pilot = tsc_marl.Pilot(policy, network, watchdog=tsc_marl.Watchdog())
+pilot.step(traci)
+for _ in range(int(seconds)):
     traci.simulationStep()
-    arrived += traci.simulation.getArrivedNumber()
-    driver.step()
+    pilot.step(traci)
+print(f"{traci.vehicle.getIDCount()} vehicles on the road after {seconds} s; faults: {pilot.faults or 'none'}")
 traci.close()
-print(f"{policy.name} on {policy.network}: {arrived} vehicles arrived in {seconds} s")

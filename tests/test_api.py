@@ -177,11 +177,11 @@ def test_own_traci_loop_gives_the_delay_of_the_evaluation(trained, tmp_path):
 
     policy, scene = trained.policy("ippo-s0"), scenario.load("cross")
     traci.start([engine.binary("sumo"), *engine.command(scene, 1, tmp_path)])
-    driver = tsc_marl.TraciDriver(traci, scene.net, policy.act, policy.timing)
-    driver.step()
+    pilot = tsc_marl.Pilot(policy, "cross")
+    pilot.step(traci)
     for _ in range(scene.duration_s):
         traci.simulationStep()
-        driver.step()
+        pilot.step(traci)
     traci.close()
     assert metrics.read(tmp_path, 1, 1)["delay"] == trained.evaluation.mean()["ippo"]
 

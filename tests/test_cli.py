@@ -482,6 +482,7 @@ LINES = {
         "evaluate --network cross --policy a b --eval-seeds 1 2 --out o --workers 1 -x"
     ),
     "compare NET=cross": "compare --network cross",
+    "deploy NET=cross POLICY=a OUT=o TIMING=field": "deploy --network cross --policy a --out o --timing-preset field",
     "explain NET=cross POLICY=mappo": "explain --network cross --policy mappo",
     "probe NET=cross POLICY='a b' EPISODES=16 OUT=o WORKERS=1 ARGS=-x": (
         "probe --network cross --policy a b --episodes 16 --out o --workers 1 -x"
@@ -540,8 +541,8 @@ def test_make_lists_its_verbs():
     verbs = re.findall(r"^make (\S+)", text, re.M)
     expected = (
         "help install train study evaluate results compare explain locks probe branch report export import release pretrained "
-        "watch video show ui networks city generate doctor bench bench-mpe check-lights chaos test test-sumo test-slow lint docs "
-        "package clean"
+        "deploy watch video show ui networks city generate doctor bench bench-mpe check-lights chaos test test-sumo test-slow lint "
+        "docs package clean"
     )
     assert verbs == expected.split()
     assert all(make(f"-n {verb}") for verb in verbs)

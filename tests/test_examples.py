@@ -17,7 +17,8 @@ EXAMPLES = {
     "own_reward": ["cross", "10"],
     "own_controller": ["cross", "1"],
     "own_algorithm": ["cross", "2"],
-    "drive_own_traci_loop": [],
+    "drive_own_traci_loop": ["cross", "pretrained", "60"],
+    "run_deployed_controller": [],
     "plot_comparison": ["cross", "plot.png", "fixed_time", "max_pressure"],
 }
 """Arguments that make each of them short."""
@@ -51,12 +52,11 @@ def test_every_example_is_listed_and_short():
 def test_example(name, run, home):
     if name == "sb3_single_signal":
         pytest.importorskip("stable_baselines3", reason="stable_baselines3 is not installed; pip install tsc_marl[sb3]")
+    if name == "run_deployed_controller":
+        pytest.skip("tests/test_deploy.py runs it")
     if name in ("own_controller", "own_algorithm"):
         pytest.importorskip("tsc_marl.plugins", reason="controllers and algorithms have no import paths yet")
     arguments = EXAMPLES[name]
-    if name == "drive_own_traci_loop":
-        assert home.main("train --network cross --algos ippo --episodes 2 --eval-seeds 1 --baselines --workers 1") == 0
-        arguments = [str(*home.checkpoints), "60"]
     assert run(ROOT / "examples" / f"{name}.py", *arguments)
     assert name != "plot_comparison" or (home.folder / "plot.png").stat().st_size > 5000
 

@@ -58,11 +58,11 @@ def test_the_policy_acts_the_same_from_everywhere(delay, tmp_path, caplog):
     assert tsc_marl.evaluate("grid2x2", [policy], seeds=[1], workers=1).mean() == {policy.name: expected}
     scene = scenario.load("grid2x2")
     traci.start([engine.binary("sumo"), *engine.command(scene, 1, tmp_path)])
-    driver = tsc_marl.TraciDriver(traci, scene.net, policy)
-    driver.step()
+    pilot = tsc_marl.Pilot(policy, "grid2x2")
+    pilot.step(traci)
     for _ in range(scene.duration_s):
         traci.simulationStep()
-        driver.step()
+        pilot.step(traci)
     traci.close()
     assert metrics.read(tmp_path, 1, 4)["delay"] == expected
 
@@ -307,22 +307,15 @@ def test_a_start_that_cannot_be_is_one_line(home, tmp_path, capsys, line, says):
     assert not (home.folder / "runs").exists()
 
 
-def test_the_driver_refuses_signals_of_another_training(tmp_path):
+def test_a_pilot_refuses_signals_of_another_training():
     own = replace(SHIPPED, network="cross", others={}, config=SHIPPED.config | {"sharing": "none"})
     env = Task("cross").env()
     signals = fingerprint.of_signals(env.net)
     policy = replace(own.policy("cross"), signals=signals)
     saved = tsc_marl.load_policy("pretrained")
-    saved.policy = policy
-    import traci
-
-    scene = scenario.load("grid2x2")
-    traci.start([engine.binary("sumo"), *engine.command(scene, 1, tmp_path)])
-    try:
-        with pytest.raises(UserError, match=r"learned on other signals than .*new: A1, B0, B1;"):
-            tsc_marl.TraciDriver(traci, scene.net, saved)
-    finally:
-        traci.close()
+    saved.policy, saved.network = policy, "grid2x2"
+    with pytest.raises(UserError, match=r"learned on other signals than .*new: A1, B0, B1;"):
+        tsc_marl.Pilot(saved, "grid2x2")
 
 
 def test_the_shipped_policy_is_small_and_whole():

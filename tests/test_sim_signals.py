@@ -156,3 +156,14 @@ def test_max_red_leaves_every_choice_that_can_be_kept():
         if now in wishes:
             executed[now] = timer.request(wishes[now], now)
     assert executed == {10: 1, 20: 2, 30: 2, 35: 0}  # at 35 s staying would break it
+
+
+def test_a_timer_follows_another_program():
+    """Green of the first phase until 10 s, yellow until 12 s: the second may end 5 s later."""
+    timer = SignalTimer("a", ("Gr", "rG"), Timing(yellow_s=2, min_green_s=5, max_red_s=30), 0.0)
+    shown = ["Gr"] * 10 + ["yr"] * 2 + ["rG"] * 100
+    assert [timer.follow(state, float(now)) for now, state in enumerate(shown)] == [state != "yr" for state in shown]
+    assert (timer.phase, timer.since_change_s(20), timer.green_s(20)) == (1, 10, 8)
+    assert [timer.may_change(now) for now in (16, 17)] == [False, True]
+    assert timer.legal(112).tolist() == [True, True]
+    assert timer.pop_due_state(112) is None

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tsc_marl.api import evaluate, list_algorithms, list_controllers, list_networks, make, make_single, train
+    from tsc_marl.api.pilot import Pilot
     from tsc_marl.api.results import EvaluationResult, SavedPolicy, TrainingResult, load_policy
+    from tsc_marl.api.watchdog import Watchdog
     from tsc_marl.controllers import Controller
     from tsc_marl.errors import UserError
     from tsc_marl.sim.demand import Demand
@@ -16,7 +18,6 @@ if TYPE_CHECKING:
     from tsc_marl.sim.observations.base import Observation
     from tsc_marl.sim.rewards.base import Reward
     from tsc_marl.sim.signal_timing import Timing
-    from tsc_marl.sim.traci_driver import TraciDriver
     from tsc_marl.types import Algorithm
 
 __version__ = "0.2.0"
@@ -28,13 +29,14 @@ __all__ = [
     "EvaluationResult",
     "Metric",
     "Observation",
+    "Pilot",
     "Reward",
     "SavedPolicy",
     "SimConfig",
     "Timing",
-    "TraciDriver",
     "TrainingResult",
     "UserError",
+    "Watchdog",
     "__version__",
     "evaluate",
     "list_algorithms",
@@ -53,13 +55,14 @@ _MODULES = {
     "EvaluationResult": "api.results",
     "Metric": "sim.metrics.base",
     "Observation": "sim.observations.base",
+    "Pilot": "api.pilot",
     "Reward": "sim.rewards.base",
     "SavedPolicy": "api.results",
     "SimConfig": "sim.feedback",
     "Timing": "sim.signal_timing",
-    "TraciDriver": "sim.traci_driver",
     "TrainingResult": "api.results",
     "UserError": "errors",
+    "Watchdog": "api.watchdog",
     "load_policy": "api.results",
 }
 """Modules of the public names that are not in `api`; a module is imported when its name is first used."""

@@ -1,7 +1,7 @@
 """What the Python interface returns: policies, evaluations, trainings."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,10 @@ from tsc_marl.evaluation import statistics
 from tsc_marl.evaluation.evaluate import Results, results_from
 from tsc_marl.rollout.policies import TrainedPolicy
 from tsc_marl.rollout.pool import Pool
-from tsc_marl.rollout.task import Task, spec_of
+from tsc_marl.rollout.task import Task
 from tsc_marl.sim import scenario
 from tsc_marl.sim.feedback import SimConfig
-from tsc_marl.sim.observations import Observation
-from tsc_marl.sim.road_network import RoadNetwork
 from tsc_marl.sim.signal_timing import Timing
-from tsc_marl.sim.traci_driver import Choice
 from tsc_marl.tracking import checkpoint, sealed
 from tsc_marl.tracking.evaluation_file import Evaluation
 from tsc_marl.tracking.policies import ALL_NETWORKS, find_checkpoint, needs_network
@@ -61,22 +58,6 @@ class SavedPolicy:
     def observed(self) -> SimConfig:
         """Observation and detection distance of the training."""
         return self.policy.sim or SimConfig()
-
-    def choice(self, net: RoadNetwork, path: Path, observation: Observation) -> Choice:
-        """Return what chooses phases `[N]` for the signals of a network from `obs` `[N, F]` and `avail` `[N, A]`.
-
-        Args:
-            net: a road network.
-            path: its file.
-            observation: the policy's, of that network.
-
-        Raises:
-            UserError: when the policy learned on other signals.
-        """
-        self.policy.check_version()
-        self.policy.check_signals(net, path)
-        n, f = len(net.signals), observation.size
-        return replace(self, network=path.stem, spec=spec_of(path.stem, net, observation, n * f + 1)).act
 
     def reset(self) -> None:
         """Forget the decisions so far; call it at the start of an episode."""

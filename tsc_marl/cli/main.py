@@ -23,7 +23,7 @@ GROUPS: dict[str, tuple[Callable[[list[str]], None], ...]] = {
     "start here": (verbs.networks, verbs.city, verbs.generate, verbs.train, verbs.evaluate, verbs.study),
     "look": (viewing.watch, viewing.video, viewing.show, viewing.explain, viewing.locks, viewing.ui),
     "compare": (verbs.compare, verbs.report, verbs.probe, viewing.branch),
-    "share": (verbs.export, verbs.import_, verbs.release),
+    "share": (verbs.export, verbs.import_, verbs.release, verbs.deploy),
     "maintain": (verbs.doctor, verbs.results, verbs.bench, verbs.check_lights),
 }
 

@@ -190,6 +190,20 @@ class ReleaseOptions:
 
 
 @dataclass(frozen=True)
+class DeployOptions:
+    """Write what a controller on the street needs to run a policy: ONNX weights, detectors, signal plans, a controller."""
+
+    network: str = "grid4x4"
+    """Road network."""
+    policy: str = "pretrained"
+    """Trained policy: `pretrained`, algorithm (the newest finished run), run id, or checkpoint file."""
+    out: Path | None = None
+    """Folder to make; by default deploy/<network>-<policy>."""
+    timing_preset: str = "sumo-rl"
+    """Signal timing: a file of configs/timing/; field is what a street needs."""
+
+
+@dataclass(frozen=True)
 class ImportOptions:
     """Take exported trainings into the store."""
 

@@ -148,17 +148,21 @@ class SignalTimer:
         """When the change to the present phase was decided (the start counts as one, as in sumo-rl)."""
         self.changes = PhaseChanges(phases, timing, crossings)
         self._change_s = timing.change_s
+        self._left_s: float | None = None
+        """Since when another program shows none of the phases (`follow`)."""
         self._stages: list[tuple[float, str]] = [(start_s, phases[0])]
         self._any = np.ones(len(phases), dtype=bool)
         self._only = np.eye(len(phases), dtype=bool)
         self._red_since = np.full(len(phases[0]), start_s, dtype=float)
-        self._limit_s, self._limit_name = self._longest_red()
+        self.limit_s, self._limit_name = self._longest_red()
+        """The longest red [s]; infinity without one."""
         limited = self.changes.is_crossing if timing.max_red_s is None else np.ones(len(phases[0]), dtype=bool)
         self._limited = self.changes.green & limited
         self.service_s = math.ceil((self.changes.longest_s + max(self.changes.least_green_s)) / timing.decision_s)
         self.service_s *= timing.decision_s
         """Seconds from the decision for a phase to the first decision that may leave it, at most."""
-        self._cover = self._cover_phases() if self._limit_s < NEVER else []
+        self.cover = self._cover_phases() if self.limit_s < NEVER else []
+        """Phases that together serve every link with a longest red."""
 
     def since_change_s(self, now: float) -> float:
         """Return the seconds since the last change was decided."""
@@ -176,9 +180,10 @@ class SignalTimer:
         """Return [A] bool: the phases that may be chosen at this decision. At least one always may."""
         if not self.may_change(now):
             return self._only[self.phase]
-        if not self._cover:
+        if not self.cover:
             return self._any
-        return np.array([self._keeps_max_red(phase, now) for phase in range(len(self.phases))])
+        mask = np.array([self._keeps_max_red(phase, now) for phase in range(len(self.phases))])
+        return mask if mask.any() else self._any  # none where another program has shown the phases (`follow`)
 
     def request(self, phase: int, now: float) -> int:
         """Ask for a phase; return the one that is executed: the nearest legal choice is to stay."""
@@ -199,6 +204,22 @@ class SignalTimer:
         while self._stages and self._stages[0][0] <= now:
             state = self._stages.pop(0)[1]
         return state
+
+    def follow(self, state: str, now: float) -> bool:
+        """Take in what another program shows, second by second; return whether it is a phase.
+
+        The change to it began when the last phase ended. The longest red counts from now on.
+        """
+        self._stages.clear()
+        self._red_since[:] = now
+        if self._left_s is None and state != self.phases[self.phase]:
+            self._left_s = now
+        if state not in self.phases:
+            return False
+        if self._left_s is not None:
+            self.phase = self.phases.index(state)
+            self.changed_s, self._change_s, self._left_s = self._left_s, int(now - self._left_s), None
+        return True
 
     def _change(self, phase: int, now: float) -> None:
         start = now
@@ -233,9 +254,9 @@ class SignalTimer:
         cover = greedy_set_cover(self._limited, [0])
         n = len(cover) + (self.timing.max_red_s is None and len(cover) < len(self.phases))
         cycle_s = (n - 1) * self.service_s + self.changes.longest_s
-        if cycle_s > self._limit_s:
+        if cycle_s > self.limit_s:
             raise UserError(
-                f"signal {self.name}: {self._limit_name} {self._limit_s:g} cannot be kept: its {n} phases need "
+                f"signal {self.name}: {self._limit_name} {self.limit_s:g} cannot be kept: its {n} phases need "
                 f"{cycle_s} s between two greens of one link; raise {self._limit_name} to at least {cycle_s}"
             )
         return cover
@@ -244,9 +265,9 @@ class SignalTimer:
         """Return, per cover phase, when its green must start for the links that only it is counted to serve."""
         counted = self._limited[shown].copy()
         deadlines = []
-        for phase in self._cover:
+        for phase in self.cover:
             links = self._limited[phase] & ~counted
-            deadlines.append(float(red_since[links].min()) + self._limit_s if links.any() else NEVER)
+            deadlines.append(float(red_since[links].min()) + self.limit_s if links.any() else NEVER)
         return deadlines
 
     def _keeps_max_red(self, phase: int, now: float) -> bool:
@@ -260,14 +281,14 @@ class SignalTimer:
             red_since, then = self._red_after(phase, now), now + self.service_s
             waiting = self._limited[phase] & ~self.changes.green[self.phase]
             start = now + self.changes.change_s(self.phase, phase)
-            if waiting.any() and red_since[waiting].min() + self._limit_s < start:
+            if waiting.any() and red_since[waiting].min() + self.limit_s < start:
                 return False
-        starts = then + self.changes.longest_s + self.service_s * np.arange(len(self._cover))
+        starts = then + self.changes.longest_s + self.service_s * np.arange(len(self.cover))
         return bool((starts <= np.sort(self._deadlines(red_since, phase))).all())
 
     def _most_urgent(self, legal: np.ndarray) -> int:
-        choices = [phase for phase in self._cover if legal[phase]]
-        urgency = dict(zip(self._cover, self._deadlines(self._red_since, self.phase), strict=True))
+        choices = [phase for phase in self.cover if legal[phase]]
+        urgency = dict(zip(self.cover, self._deadlines(self._red_since, self.phase), strict=True))
         return min(choices, key=urgency.__getitem__) if choices else int(legal.argmax())
 
 

@@ -79,12 +79,40 @@ class LaneCalls(Protocol):
 class TrafficLightCalls(Protocol):
     """Signals, by name."""
 
+    def getIDList(self) -> Sequence[str]:
+        """Return the signals."""
+        ...
+
     def getRedYellowGreenState(self, tlsID: str) -> str:
         """Return the state that the signal shows."""
         ...
 
     def setRedYellowGreenState(self, tlsID: str, state: str) -> None:
         """Show a state from now on."""
+        ...
+
+    def getProgram(self, tlsID: str) -> str:
+        """Return the programID of the program that runs."""
+        ...
+
+    def setProgram(self, tlsID: str, programID: str) -> None:
+        """Let a program run."""
+        ...
+
+    def setPhase(self, tlsID: str, index: int) -> None:
+        """Start a step of the program that runs."""
+        ...
+
+    def getAllProgramLogics(self, tlsID: str) -> Sequence[Any]:
+        """Return the programs, each with a programID and phases."""
+        ...
+
+
+class PersonCalls(Protocol):
+    """Persons, by name."""
+
+    def getIDList(self) -> Sequence[str]:
+        """Return the persons on their way."""
         ...
 
 
@@ -119,6 +147,8 @@ class Simulation(Protocol):
     def vehicle(self) -> VehicleCalls: ...
     @property
     def lane(self) -> LaneCalls: ...
+    @property
+    def person(self) -> PersonCalls: ...
     @property
     def trafficlight(self) -> TrafficLightCalls: ...
     @property

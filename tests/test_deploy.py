@@ -1,0 +1,107 @@
+"""The folder of `deploy`: its controller makes the program's decisions without it; what cannot be deployed is one line."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+from helpers.cli import ROOT, one_line
+
+from tsc_marl import algos
+from tsc_marl.config import read_timing
+from tsc_marl.paths import PRETRAINED
+from tsc_marl.rollout.task import Task, spec_from_env
+from tsc_marl.sim import engine, scenario
+from tsc_marl.tracking import checkpoint
+from tsc_marl.tracking.policies import find_policy
+
+pytest_plugins = ("helpers.fixtures",)
+
+SHIPPED = checkpoint.load(PRETRAINED)
+ALONE = """
+import runpy, sys
+folder, seconds, example, *options = sys.argv[1:]
+sys.argv = [example, folder, seconds, *options]
+runpy.run_path(example)
+assert not {"torch", "tsc_marl"} & sys.modules.keys()
+"""
+
+
+def with_memory(path):
+    """Write a policy with random weights that remembers."""
+    config = SHIPPED.config | {"recurrent": True, "hidden": (32, 16)}
+    task = Task("cross", sim=SHIPPED.policy("cross").sim)
+    env = task.env()
+    env.reset(1)
+    env.close()
+    kind = algos.find(SHIPPED.algorithm)
+    torch.manual_seed(0)
+    weights = kind(spec_from_env(env), kind.Config(**config)).state_dict()
+    checkpoint.save(replace(SHIPPED, network="cross", others={}, config=config, training={"weights": weights}), path)
+
+
+@pytest.mark.parametrize(("network", "timing", "seconds"), [("grid2x2", "field", 300), ("cross", "sumo-rl", 150)])
+def test_the_controller_alone_makes_the_decisions_of_the_program(home, tmp_path, capfd, network, timing, seconds):
+    """With the longest red of `field`, and with a memory on one signal."""
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(package, reason=f"{package} is not installed; pip install tsc_marl[deploy]")
+    name, out = "pretrained", tmp_path / "street"
+    if network == "cross":
+        name = str(tmp_path / "memory.pt")
+        with_memory(tmp_path / "memory.pt")
+    assert home.main(f"deploy --network {network} --policy {name} --out {out} --timing-preset {timing}") == 0
+    task = Task(network, read_timing(timing))
+    policy = find_policy(name, task)
+    env = policy.task_for(task).env()
+    driver, expected = policy.start(env, 1), []
+    while env.now < seconds:
+        phases = driver.act()
+        expected.append(dict(zip(env.names, phases.tolist(), strict=True)))
+        env.step(phases)
+    env.close()
+    options = engine.command(scenario.load(network), 1, tmp_path)
+    words = [sys.executable, "-c", ALONE, str(out), str(seconds), str(ROOT / "examples/run_deployed_controller.py"), *options]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=200, check=False, cwd=tmp_path, env=os.environ)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1]) == expected
+    assert len({tuple(choice.values()) for choice in expected}) > 1
+    assert {path.name for path in out.iterdir()} >= {"actor.onnx", "recipe.json", "controller.py", "MODEL_CARD.md"}
+
+
+def not_to_deploy(path):
+    """Write policies that no recipe can express."""
+    for name, change in (("lanes", {"sim": SHIPPED.sim | {"observation": "lanes"}}), ("none", {})):
+        config = SHIPPED.config | ({"sharing": "none"} if name == "none" else {})
+        checkpoint.save(replace(SHIPPED, network="grid2x2", others={}, config=config, **change), path / f"{name}.pt")
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("--network gird2x2", "network gird2x2 not found; did you mean grid2x2?"),
+        ("--policy pretraind", "controller pretraind not found; did you mean pretrained?"),
+        ("--policy max_pressure", "max_pressure is a classical controller, which has no checkpoint; give a trained policy"),
+        (
+            "--policy {0}/lanes.pt",
+            "has --sim.observation lanes and --algo.sharing full; deploy takes policies with movements and full",
+        ),
+        ("--policy {0}/none.pt", "has --sim.observation movements and --algo.sharing none; deploy takes policies with movements"),
+        ("--network cross --policy {0}/none.pt", "the policy of jointq was trained on grid2x2, not cross; use the same"),
+        ("--out {0}", "exists; remove it, or give another one with OUT (--out)"),
+        (
+            "",
+            "deploy needs onnx, onnxscript, onnxruntime (import of onnx halted; None in sys.modules); pip install",
+        ),
+    ],
+)
+def test_what_cannot_be_deployed_is_one_line(home, tmp_path, capsys, monkeypatch, line, says):
+    not_to_deploy(tmp_path)
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    out = "" if "--out" in line else f"--out {tmp_path / 'street'}"
+    network = "" if "--network" in line else "--network grid2x2"
+    assert home.main(f"deploy {network} {out} {line.format(tmp_path)}") == 2
+    assert says in one_line(capsys.readouterr().err)
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name != "home") == ["lanes.pt", "none.pt"]

@@ -1,0 +1,163 @@
+"""Detector readings in, phases and lights out: a trained policy on the street. Needs numpy and onnxruntime alone.
+
+    controller = StreetController("deploy/grid2x2-pretrained", now=0)
+    lights = controller.lights(now)             # every second: the state that each signal shows
+    controller.decide(now, readings)            # every decision_s seconds: the phases asked for
+
+`readings` has three parts; what is missing reads as no vehicle. `recipe.json` says which stretches of road belong to each lane.
+
+    lanes:     {lane: {halting, moving, arriving, speed, waiting_s, failed}}     lanes that lead to a signal
+    links:     {signal: {"0": {halting, moving, arriving, near}}}                vehicles by the link that they will pass
+    receiving: {lane: {vehicles, halting, failed}}                               lanes behind the signals
+
+Counts are vehicles within `detection_m` of the stop line. halting: below 0.1 m/s. arriving: moving, and at the stop line before
+the next decision. near: within 50 m. speed: mean of min(1, speed / limit). waiting_s: the longest stand. failed: share that is
+blind, 0 to 1. A signal that runs elsewhere is left out of `signals`; its present phase comes with `decide(shown=...)`.
+"""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import onnxruntime  # pyright: ignore[reportMissingImports]
+
+
+class StreetSignal:
+    """Phase, times and lights of one signal: it keeps yellow, all-red, minimum green, clearances and the longest red."""
+
+    def __init__(self, plan: dict, timing: dict, now: float) -> None:
+        self.plan, self.timing, self.phase, self.changed_s = plan, timing, 0, now
+        self.change_s, self.stages = timing["yellow_s"] + timing["all_red_s"], [(now, plan["phases"][0]["state"])]
+        self.green = np.array([[char in "Gg" for char in phase["state"]] for phase in plan["phases"]])
+        self.walk = np.isin(np.arange(self.green.shape[1]), plan["crossings"])
+        self.red_since = np.full(self.green.shape[1], float(now))
+        self.lit = ""
+
+    def may_change(self, now: float) -> bool:
+        return now - self.changed_s >= self.change_s + self.plan["phases"][self.phase]["least_green_s"]
+
+    def legal(self, now: float) -> np.ndarray:
+        phases = range(len(self.green))
+        if not self.may_change(now):
+            return np.array([phase == self.phase for phase in phases])
+        return np.array([self.plan["longest_red"] is None or self.keeps_longest_red(phase, now) for phase in phases])
+
+    def keeps_longest_red(self, phase: int, now: float) -> bool:
+        """Whether the phases that serve every limited link can still follow in time, the most urgent first."""
+        limit, red_since, then = self.plan["longest_red"], self.red_since, now + self.timing["decision_s"]
+        limited = self.green & np.isin(np.arange(self.green.shape[1]), limit["links"])
+        if phase != self.phase:
+            red_since, then = self.red_after(phase, now), now + limit["service_s"]
+            waiting = limited[phase] & ~self.green[self.phase]
+            start = now + sum(seconds for seconds, _ in self.plan["changes"][self.phase][phase])
+            if waiting.any() and red_since[waiting].min() + limit["seconds"] < start:
+                return False
+        counted, deadlines = limited[phase].copy(), []
+        for other in limit["cover"]:
+            links = limited[other] & ~counted
+            deadlines.append(red_since[links].min() + limit["seconds"] if links.any() else np.inf)
+        starts = then + limit["longest_change_s"] + limit["service_s"] * np.arange(len(deadlines))
+        return bool((starts <= np.sort(deadlines)).all())
+
+    def red_after(self, phase: int, now: float) -> np.ndarray:
+        green, red_since = self.green[self.phase], self.red_since.copy()
+        red_since[green] = now + self.plan["early_s"][self.phase][phase] + self.timing["yellow_s"]
+        red_since[green & self.walk] = now
+        return red_since
+
+    def request(self, phase: int, now: float) -> None:
+        """Ask for a legal phase."""
+        if phase != self.phase:
+            self.red_since, start = self.red_after(phase, now), now
+            for seconds, state in self.plan["changes"][self.phase][phase]:
+                self.stages.append((start, state))
+                start += seconds
+            self.stages.append((start, self.plan["phases"][phase]["state"]))
+            self.phase, self.changed_s, self.change_s = phase, now, start - now
+
+    def light(self, now: float) -> str:
+        while self.stages and self.stages[0][0] <= now:
+            self.lit = self.stages.pop(0)[1]
+        return self.lit
+
+
+class StreetController:
+    """The signals of a folder that `deploy` wrote, or some of them; `signals` has their phases and times."""
+
+    def __init__(self, folder: str | Path, now: float, signals: tuple[str, ...] = ()) -> None:
+        self.recipe = json.loads(Path(folder, "recipe.json").read_text(encoding="utf-8"))
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        self.actor = onnxruntime.InferenceSession(str(Path(folder, "actor.onnx")), options)
+        plans, self.timing, self.size = self.recipe["signals"], self.recipe["timing"], self.recipe["size"]
+        self.signals = {name: StreetSignal(plans[name], self.timing, now) for name in signals or plans}
+        n, links, phases, static = len(self.signals), *(self.size[name] for name in ("links", "phases", "static"))
+        shapes = {"link_static": (n, links, static), "memory": (n, self.size["memory"])}
+        self.given: dict[str, np.ndarray] = {name: np.zeros(shape, np.float32) for name, shape in shapes.items() if shape[-1]}
+        self.given |= {"link_real": np.zeros((n, links), bool), "phase_real": np.zeros((n, phases), bool)}
+        self.given["serves"] = np.zeros((n, phases, links), np.int64)
+        for i, signal in enumerate(self.signals.values()):
+            for k, link in enumerate(signal.plan["links"]):
+                self.given["link_static"][i, k], self.given["link_real"][i, k] = link["static"], True
+            for p, phase in enumerate(signal.plan["phases"]):
+                self.given["serves"][i, p, : len(phase["serves"])], self.given["phase_real"][i, p] = phase["serves"], True
+        self.green_s: dict[tuple[str, int], float] = {}
+
+    def lights(self, now: float) -> dict[str, str]:
+        """Return the state that each signal shows; call it every second, and after a decision."""
+        return {name: signal.light(now) for name, signal in self.signals.items()}
+
+    def decide(self, now: float, readings: dict, shown: dict[str, int] | None = None) -> dict[str, int]:
+        """Return the phase of each signal, and start the changes to them."""
+        present = {**(shown or {}), **{name: signal.phase for name, signal in self.signals.items()}}
+        n, size = len(self.signals), self.size
+        links = np.zeros((n, size["links"], size["link"]), np.float32)
+        phases = np.zeros((n, size["phases"], size["phase"]), np.float32)
+        rows = np.zeros((n, size["signal"]), np.float32)
+        for i, (name, signal) in enumerate(self.signals.items()):
+            legal = signal.legal(now)
+            phases[i, signal.phase, 0], phases[i, : len(legal), 1] = 1, legal
+            rows[i] = [min(1, (now - signal.changed_s) / 60), signal.may_change(now), *self.recipe["timing_features"]]
+            for k in range(len(signal.plan["links"])):
+                links[i, k] = self.link(name, k, now, readings, present)
+        scores, *memory = self.actor.run(None, {**self.given, "links": links, "phases": phases, "signal": rows})
+        if memory:
+            self.given["memory"] = memory[0]
+        best = np.where(phases[..., 1] > 0, scores, -np.inf).argmax(-1)
+        chosen = dict(zip(self.signals, best.tolist(), strict=True))
+        for name, phase in chosen.items():
+            self.signals[name].request(phase, now)
+        return chosen
+
+    def link(self, name: str, k: int, now: float, readings: dict, present: dict[str, int]) -> list[float]:
+        """Return the inputs of one link, in the order of `inputs` in the recipe."""
+        plans, link = self.recipe["signals"], self.recipe["signals"][name]["links"][k]
+        share = plans[name]["lanes"][link["in_lane"]]["links"]
+        lane = readings.get("lanes", {}).get(link["in_lane"], {})
+        bound = readings.get("links", {}).get(name, {}).get(str(link["link"]), {})
+        behind = [readings.get("receiving", {}).get(other, {}) for other in link["receiving"]]
+        vehicles, halting = (sum(reading.get(key, 0) for reading in behind) for key in ("vehicles", "halting"))
+        green = plans[name]["phases"][present[name]]["serves"][k] > 0
+        ahead = [plans[other]["phases"][present[other]]["serves"][m] > 0 for other, m in link["ahead"] if other in present]
+        if green:
+            self.green_s[name, k] = now
+        return [
+            lane.get("halting", 0) / 10 / share, lane.get("moving", 0) / 10 / share, lane.get("arriving", 0) / 5 / share,
+            lane.get("speed", 1), min(lane.get("waiting_s", 0), 300) / 100,
+            bound.get("halting", 0) / 10, bound.get("moving", 0) / 10, bound.get("arriving", 0) / 5, bound.get("near", 0) / 5,
+            min(1.5, vehicles / link["capacity_veh"]), halting / 10, min(2, max(0, (link["capacity_veh"] - vehicles) / 10)),
+            sum(ahead) / max(1, len(link["ahead"])),
+            green, min(3, (now - self.green_s.setdefault((name, k), now)) / 120),
+            lane.get("failed", 0), sum(reading.get("failed", 0) for reading in behind) / len(behind),
+        ]  # fmt: skip
+
+
+if __name__ == "__main__":  # how long a decision takes
+    for own in [*json.loads(Path(sys.argv[1], "recipe.json").read_text(encoding="utf-8"))["signals"], ""]:
+        controller = StreetController(sys.argv[1], 0, (own,) if own else ())
+        begun = time.perf_counter()
+        for second in range(0, 1000, 5):
+            controller.decide(second, {})
+        print(f"{own or 'all together'}: {(time.perf_counter() - begun) / 200 * 1000:.2f} ms a decision")
