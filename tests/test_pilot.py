@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 import tsc_marl
+from tsc_marl.api import watchdog
 from tsc_marl.controllers.max_pressure import MaxPressure
 from tsc_marl.errors import UserError
 from tsc_marl.evaluation import signal_log
@@ -89,12 +90,12 @@ class Detectors:
 def test_faults_hand_the_signals_back_without_a_jump(sumo, tmp_path, caplog, monkeypatch):
     """It takes over a running simulation; then each part fails once, and the lights keep every yellow and least green."""
     timing, sumo = Timing(decision_s=1, yellow_s=3), sumo()
-    detectors, watchdog = Detectors(), tsc_marl.Watchdog(silent_s=30, late_s=3, recovery=2)
+    detectors, settings = Detectors(), tsc_marl.Watchdog(silent_s=30, late_s=3, recovery=2)
     api = SimpleNamespace(
         vehicle=detectors, person=sumo.person, trafficlight=sumo.trafficlight, simulation=sumo.simulation,
         simulationStep=sumo.simulationStep,
     )  # fmt: skip
-    pilot = tsc_marl.Pilot(Moody, "grid2x2", timing=timing, watchdog=watchdog)
+    pilot = tsc_marl.Pilot(Moody, "grid2x2", timing=timing, watchdog=settings)
     sumo.simulationStep(48)
     assert "y" in sumo.trafficlight.getRedYellowGreenState("A0")
     run(api, pilot, 60)
@@ -110,6 +111,9 @@ def test_faults_hand_the_signals_back_without_a_jump(sumo, tmp_path, caplog, mon
         assert {sumo.trafficlight.getProgram(signal) for signal in NAMES} == {"0"}
         monkeypatch.setattr(part, name, "")
         Moody.released.set()
+        for thread in threading.enumerate():
+            if thread.name == watchdog.THREAD:
+                thread.join()
         run(api, pilot, 60)
         assert not pilot.faults
         assert {sumo.trafficlight.getProgram(signal) for signal in NAMES} == {"online"}

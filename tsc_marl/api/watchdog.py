@@ -17,6 +17,7 @@ from tsc_marl.sim.signal_view import SignalView
 logger = logging.getLogger(__name__)
 Choice = Callable[[], np.ndarray]
 """Returns phases `[N]`, without a call of the simulation."""
+THREAD = "decision of a policy"
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ class _Deciding(threading.Thread):
     """One call of a policy. It does not keep the program from ending."""
 
     def __init__(self, choose: Choice) -> None:
-        super().__init__(daemon=True)
+        super().__init__(name=THREAD, daemon=True)
         self._choose = choose
         self.phases: np.ndarray | None = None
         self.fault = ""

@@ -131,7 +131,7 @@ def _links(net: RoadNetwork, i: int, observation: MovementsObservation) -> list[
     ahead: dict[int, list[tuple[str, int]]] = defaultdict(list)
     for source, target in structure.onward.tolist():
         ahead[source].append((net.signals[target // width].name, target % width))
-    capacity = structure.capacity_veh[[structure.place[signal.name, link.link] for link in signal.links]]
+    capacity = structure.receiving.capacity_veh[[structure.place[signal.name, link.link] for link in signal.links]]
     return [
         {
             "link": link.link, "in_lane": link.in_lane, "out_lane": link.out_lane, "turn": link.turn,
