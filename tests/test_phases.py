@@ -119,6 +119,15 @@ def test_a_memory_is_kept_from_step_to_step():
     torch.testing.assert_close(end, last)
 
 
+def test_a_memory_counts_in_the_choice_among_phases():
+    m = movements(3)
+    one, obs = net(m, recurrent=True), observed(m, 1).unsqueeze(1)
+    memory = torch.rand(1, 3, 16, generator=torch.Generator().manual_seed(1))
+    (_, fresh), (_, later) = (parts(m, one.unroll(obs, carry)[0][0]) for carry in (None, memory))
+    change = (later - fresh).masked_fill(~m.phase_real[:, None], float("nan"))[0, :, 0]
+    assert all(row[row.isfinite()].std() > 1e-3 for row in change if row.isfinite().sum() > 1)
+
+
 @pytest.mark.parametrize(
     "name", ["ippo", "mappo", "mappo_ind", "jointq", "jointq_doc", "ia2c", "maa2c", "iql", "vdn", "mat", "mat_dec"]
 )

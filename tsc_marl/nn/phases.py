@@ -158,6 +158,7 @@ class PhaseNet(nn.Module):
         if self.gates is None:
             return self._heads(codes, mean), carry
         out, memory = remember(self.gates, mean, carry)
+        codes = codes * (1 + out.unsqueeze(-2))  # a sum would add the same to all phases, and change no choice
         return self._heads(codes, out), memory
 
     def codes(self, obs: Float[Tensor, "*M N F"]) -> tuple[Float[Tensor, "*M N A H"], Float[Tensor, "*M N H"]]:
