@@ -23,8 +23,6 @@ class Summary:
     """95 % interval of `delay` [s]; nan for one training."""
     seeds_delay: float
     """Interquartile mean over seeds of each training's mean delay [s]: a jam counts in its training."""
-    seeds_interval: statistics.Interval
-    """95 % interval of `seeds_delay` [s]; nan for one training."""
     mean: float
     """Mean over seeds and evaluation episodes, gridlocked ones included [s]."""
     sd_over_seeds: float
@@ -58,7 +56,6 @@ COLUMNS = (
     Column("delay", "delay [s],\nIQM", number(".1f")),
     Column("interval", "95 % [s]", span),
     Column("seeds_delay", "IQM of\nseeds [s]", number(".1f"), 3),
-    Column("seeds_interval", "its 95 % [s]", span, 9),
     Column("mean", "mean [s]", number(".1f"), 3),
     Column("sd_over_seeds", "SD over\nseeds [s]", number(".1f"), 6),
     Column("p_better", "P(better)\nthan reference", number(".2f")),
@@ -170,7 +167,6 @@ def _summary(trainings: Sequence[Training], reference: Sequence[Training] | None
         delay=float(statistics.iqm(values.ravel())),
         interval=statistics.bootstrap(values, statistics.iqm),
         seeds_delay=float(statistics.iqm(ends)),
-        seeds_interval=statistics.bootstrap(ends[:, None], statistics.iqm),
         mean=float(values.mean()),
         sd_over_seeds=float(ends.std(ddof=1)) if len(ends) > 1 else float("nan"),
         p_better=share,
