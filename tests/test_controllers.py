@@ -10,6 +10,7 @@ import pytest
 from tsc_marl import controllers
 from tsc_marl.config import read_timing
 from tsc_marl.controllers import green_wave, webster
+from tsc_marl.controllers.max_pressure_cyclic import MaxPressureCyclic
 from tsc_marl.errors import UserError
 from tsc_marl.evaluation import signal_log
 from tsc_marl.rollout.policies import ControllerPolicy
@@ -302,14 +303,16 @@ def test_a_full_road_behind_leaves_a_green_no_use(at):
 def test_phases_come_in_turn_and_last_their_share(net):
     env = TrafficEnv(short(net))
     policy, done = ControllerPolicy("max_pressure_cyclic").start(env, SEED), False
-    cycle_s, begun, changes_seen = policy.controller.CYCLE_S, [0.0] * len(env.names), 0
+    controller = policy.controller
+    assert isinstance(controller, MaxPressureCyclic)
+    cycle_s, begun, changes_seen = controller.CYCLE_S, [0.0] * len(env.names), 0
     while not done:
-        seen = policy.controller.links.approaching(env.view)
-        near = policy.controller.links.count(seen, seen.distance_m <= env.config.detection_m)
+        seen = controller.links.approaching(env.view)
+        near = controller.links.count(seen, seen.distance_m <= env.config.detection_m)
         before, legal, now = [timer.phase for timer in env.timers], env.avail, env.now
         _, done = env.step(policy.act())
-        for i, (timer, green) in enumerate(zip(env.timers, policy.controller.links.green, strict=True)):
-            wanted = (green @ policy.controller.links.for_signal(near, i) >= 0.5) & legal[i, : len(green)]
+        for i, (timer, green) in enumerate(zip(env.timers, controller.links.green, strict=True)):
+            wanted = (green @ controller.links.for_signal(near, i) >= 0.5) & legal[i, : len(green)]
             steps = (timer.phase - before[i]) % len(green)
             passed = [(before[i] + k) % len(green) for k in range(1, steps)]
             assert not wanted[passed].any()

@@ -122,7 +122,7 @@ class StreetController:
             rows[i] = [min(1, (now - signal.changed_s) / 60), signal.may_change(now), *self.recipe["timing_features"]]
             for k in range(len(signal.plan["links"])):
                 links[i, k] = self.link(name, k, now, readings, present)
-        scores, *memory = self.actor.run(None, {**self.given, "links": links, "phases": phases, "signal": rows})
+        scores, *memory = map(np.asarray, self.actor.run(None, {**self.given, "links": links, "phases": phases, "signal": rows}))
         if memory:
             self.given["memory"] = memory[0]
         best = np.where(phases[..., 1] > 0, scores, -np.inf).argmax(-1)
