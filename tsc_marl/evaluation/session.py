@@ -100,6 +100,10 @@ class EvaluationSession:
         self.crashed = 0
         self.left_out: dict[str, list[str]] = defaultdict(list)
 
+    @property
+    def _n_seeds(self) -> str:
+        return f"{len(self.seeds)} seed{'s' if len(self.seeds) > 1 else ''}"
+
     def policies(self, names: Sequence[str], task: Task, alone: bool) -> dict[str, Policy]:
         """Return the policies by their labels. A policy that lacks this network is left out, unless the network is alone."""
         policies: dict[str, Policy] = {}
@@ -125,7 +129,7 @@ class EvaluationSession:
         best_first = sorted(results, key=lambda name: statistics.mean(results[name], "delay"))
         played = {name: [episode.seed for episode in results[name]] for name in best_first}
         delay_map.draw(picture, scenario.load(task.network), folder, played)
-        title = f"{task.network}: mean over {len(self.seeds)} seeds, best delay first"
+        title = f"{task.network}: mean over {self._n_seeds}, best delay first"
         minor = tables.left_out_first(tables.result_columns(self.baseline, task.metrics))
         console.show(tables.results_table(title, results, {}, self.baseline, task.metrics), minor)
         for note in notes.from_files(results, folder):
@@ -158,7 +162,7 @@ class EvaluationSession:
             results[name] = self._play(disturbed, able, None, f"{task.network}, {name}")
             path = self.out / file_name(task.network) / f"disturbance_{file_name(name)}.json"
             write_results(path, disturbed, results[name])
-        title = f"{task.network}: delay [s] and its ratio to undisturbed, mean over {len(self.seeds)} seeds"
+        title = f"{task.network}: delay [s] and its ratio to undisturbed, mean over {self._n_seeds}"
         console.show(tables.stress_table(title, results, UNDISTURBED))
         for name in disturbances:
             for note in notes.from_metrics(results[name]):
