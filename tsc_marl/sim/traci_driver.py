@@ -12,7 +12,7 @@ from tsc_marl.sim.engine import read_vehicles, vehicle_getters
 from tsc_marl.sim.feedback import SimConfig
 from tsc_marl.sim.observations import Observation
 from tsc_marl.sim.road_network import RoadNetwork
-from tsc_marl.sim.signal_timing import SignalTimer, Timing, legal_phases
+from tsc_marl.sim.signal_timing import Timing, legal_phases
 from tsc_marl.sim.signal_view import SignalContext, SignalView
 from tsc_marl.sim.simulation import Simulation
 
@@ -77,7 +77,7 @@ class TraciDriver:
         if api.simulation.getDeltaT() != 1:
             raise UserError(f"SUMO's step is {api.simulation.getDeltaT()} s; the driver needs --step-length 1")
         now = api.simulation.getTime()
-        self._timers = [SignalTimer(s.name, s.phases, self.timing, now, s.crossings) for s in self.net.signals]
+        self._timers = [signal.timer(self.timing, now) for signal in self.net.signals]
         self._observe = observation(SignalContext(self.net, self.timing, detection_m))
         self._choose = choose if callable(choose) else choose.choice(self.net, Path(net), self._observe)
         self._failed = np.zeros(len(self.net.lane_length_m), dtype=bool)
