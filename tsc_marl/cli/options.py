@@ -304,6 +304,10 @@ class NetworksOptions:
 
     network: tuple[str, ...] = ()
     """Road networks to list; by default all."""
+    intergreen: Path | None = None
+    """Write the intergreen times in force, a file <signal>.csv for each signal, into this folder; for one network."""
+    timing_preset: str = "sumo-rl"
+    """Signal timing of those times: a file of configs/timing/."""
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from tsc_marl.cli.options import (
 from tsc_marl.cli.tasks import check_seed, open_task
 from tsc_marl.config import algorithms, check_eval_seeds, cli, command_line, timings
 from tsc_marl.errors import UserError, joined, try_each, unknown
-from tsc_marl.paths import make_folder
+from tsc_marl.paths import file_name, make_folder
 
 if TYPE_CHECKING:
     from tsc_marl.analysis.compare import Comparison
@@ -237,12 +237,30 @@ def import_(argv: list[str]) -> None:
     )
 
 
+def _write_intergreen(options: NetworksOptions) -> None:
+    """Write a file of intergreen times for each signal of a network."""
+    from tsc_marl.config import read_timing
+    from tsc_marl.sim import road_network, scenario, signal_limits
+
+    if len(options.network) != 1 or options.intergreen is None:
+        raise UserError(f"--intergreen is for one network; got {' '.join(options.network) or 'none'}; give --network <name>")
+    timing, signals = read_timing(options.timing_preset), road_network.of(scenario.load(options.network[0])).signals
+    make_folder(options.intergreen)
+    for signal in signals:
+        path = options.intergreen / f"{file_name(signal.name)}.csv"
+        signal_limits.write_intergreen(path, signal.changes(timing).intergreen_s)
+    console.say(f"{len(signals)} files of intergreen times in {options.intergreen}; name one as `intergreen` under `limits`")
+
+
 def networks(argv: list[str]) -> None:
     """List the road networks: signals, phases, lanes, vehicles, licence."""
     options = cli(NetworksOptions, argv, "networks")
     from tsc_marl.evaluation import tables
     from tsc_marl.sim import scenario
 
+    if options.intergreen is not None:
+        _write_intergreen(options)
+        return
     names = options.network or scenario.available()
     rows, refused = try_each(names, lambda name: tables.network_row(scenario.load(name)))
     if rows:

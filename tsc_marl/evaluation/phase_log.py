@@ -49,8 +49,7 @@ def limit_violations(
         if visit.end < len(states) and visit.end - visit.begin < least_s[visit.phase]:
             lasts = f"phase {visit.phase} lasts {visit.end - visit.begin} s"
             yield Violation(visit.begin, f"{lasts}, the least is {least_s[visit.phase]} s")
-    allowed = limits.phases or tuple(range(n))
-    following = dict(zip(allowed, (*allowed[1:], allowed[0]), strict=True))
+    following = _following(limits, n)
     for before, after in itertools.pairwise(seen):
         p, q = before.phase, after.phase
         if limits.order == FIXED and following.get(p) != q:
@@ -73,7 +72,7 @@ def visits(
     """Return the phases in the order in which the log has them.
 
     The red at the end of a change may look like a third phase, which serves what both have in common. It counts as one where it
-    does not last exactly as long as that red.
+    does not last exactly as long as that red, or where the fixed order has it there.
     """
     numbers, second = {state: phase for phase, state in enumerate(phases)}, 0
     runs: list[tuple[int, int, int]] = []
@@ -82,21 +81,26 @@ def visits(
         if state in numbers:
             runs.append((numbers[state], begin, second))
     yellow_s, _ = change_times(timing, limits)
-    kept = [
-        run
-        for i, run in enumerate(runs)
-        if not (
-            0 < i < len(runs) - 1
-            and run[2] == runs[i + 1][1]
-            and run[2] - run[1] == intergreen_s(runs[i - 1][0], runs[i + 1][0], limits, timing) - yellow_s
-            and _serves_both(phases[run[0]], phases[runs[i - 1][0]], phases[runs[i + 1][0]])
-        )
-    ]
+    following, n = _following(limits, len(phases)), len(runs)
+
+    def is_change(i: int) -> bool:
+        (p, _, _), (phase, begin, end), (q, started, _) = runs[i - 1 : i + 2]
+        lasts_as_red = end == started and end - begin == intergreen_s(p, q, limits, timing) - yellow_s
+        in_order = limits.order == FIXED and following.get(p) == phase
+        return p != q and lasts_as_red and not in_order and _serves_both(phases[phase], phases[p], phases[q])
+
+    kept = [run for i, run in enumerate(runs) if not (0 < i < n - 1 and is_change(i))]
     onwards = [begin for _, begin, _ in kept[1:]] + [len(states)]
     return [
         Visit(phase, begin, end, _vehicles_end(states, begin, following, crossings))
         for (phase, begin, end), following in zip(kept, onwards, strict=True)
     ]
+
+
+def _following(limits: SignalLimits, n_phases: int) -> dict[int, int]:
+    """Return the phase after each allowed one, in program order."""
+    allowed = limits.phases or tuple(range(n_phases))
+    return dict(zip(allowed, (*allowed[1:], allowed[0]), strict=True))
 
 
 def _serves_both(state: str, before: str, after: str) -> bool:

@@ -12,6 +12,7 @@ from tsc_marl.sim.engine import read_vehicles, vehicle_getters
 from tsc_marl.sim.feedback import SimConfig
 from tsc_marl.sim.observations import Observation
 from tsc_marl.sim.road_network import RoadNetwork
+from tsc_marl.sim.signal_limits import Limits
 from tsc_marl.sim.signal_timing import Timing, legal_phases
 from tsc_marl.sim.signal_view import SignalContext, SignalView
 from tsc_marl.sim.simulation import Simulation
@@ -53,6 +54,7 @@ class TraciDriver:
         timing: signal timing; None for that of the policy's training.
         signals: names of the signals to control; None for all that have a choice.
         detection_m: how far upstream of the stop line vehicles are detected, in metres; None for that of the training.
+        limits: of single signals, `limits` of the loaded scenario; a policy that learned with some needs the same.
 
     Raises:
         UserError: when the network file cannot be used, has no such signal or other signals than the policy's, when the
@@ -61,7 +63,7 @@ class TraciDriver:
 
     def __init__(
         self, api: Simulation, net: Path, choose: Drives | Choice, timing: Timing | None = None,
-        signals: Collection[str] | None = None, detection_m: float | None = None,
+        signals: Collection[str] | None = None, detection_m: float | None = None, limits: Limits = (),
     ) -> None:  # fmt: skip
         own = SimConfig() if callable(choose) else choose.observed
         observation = observations.find(own.observation)
@@ -69,7 +71,7 @@ class TraciDriver:
             raise UserError(f"observation {own.observation} reads SUMO itself, which this driver does not offer; use lanes")
         self._api, detection_m = api, detection_m or own.detection_m
         self.timing = timing or (Timing() if callable(choose) else choose.timing)
-        self.net = road_network.read(Path(net), detection_m)
+        self.net = road_network.read(Path(net), detection_m, limits=limits)
         names = [signal.name for signal in self.net.signals]
         self.controlled = frozenset(names if signals is None else signals)
         for name in self.controlled - set(names):
