@@ -5,11 +5,13 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tsc_marl.errors import UserError
+from tsc_marl.evaluation.phase_log import limit_violations
 from tsc_marl.evaluation.signal_log import timing_violations
+from tsc_marl.sim.signal_limits import NO_LIMITS, SignalLimits
 from tsc_marl.sim.signal_timing import Crossing, SignalTimer, Timing
 
 GREENS = "Gg"
@@ -43,9 +45,9 @@ def timings(draw):
     return Timing(decision, yellow, all_red, green, draw(st.none() | st.integers(least, least + 120)))
 
 
-def play(phases, timing, requests, start=0.0, crossings=()):
+def play(phases, timing, requests, start=0.0, crossings=(), limits=NO_LIMITS):
     """Drive a timer as the environment does; return the state shown in every second."""
-    timer = SignalTimer("a", phases, timing, start, crossings)
+    timer = SignalTimer("a", phases, timing, start, crossings, limits)
     shown, requests = [], iter(requests)
     state = timer.pop_due_state(start)
     for now in np.arange(start, start + SECONDS).tolist():
@@ -98,6 +100,58 @@ def test_whatever_is_asked_the_lights_keep_the_timing(timing, phases, seed, stay
     shown = play(phases, timing, wishes(seed, SECONDS, len(phases), stay), start, crossings)
     assert not list(timing_violations(shown, timing, crossings=crossings_m))
     assert set(shown) & set(phases)
+
+
+@st.composite
+def limits_of(draw, n_phases, timing):
+    """Limits for so many phases, of every kind, alone and together."""
+    seconds = st.integers(1, 12)
+    allowed = draw(st.just(()) | st.lists(st.integers(0, n_phases - 1), min_size=2, unique=True).map(sorted).map(tuple))
+    least_s = draw(st.none() | seconds | st.lists(st.none() | seconds, min_size=n_phases, max_size=n_phases).map(tuple))
+    yellow_s = draw(st.none() | st.integers(0, 5))
+    shortest_s = timing.yellow_s if yellow_s is None else yellow_s
+    row = st.lists(st.none() | st.integers(shortest_s, shortest_s + 9), min_size=n_phases, max_size=n_phases).map(tuple)
+    intergreen = draw(st.just(()) | st.lists(row, min_size=n_phases, max_size=n_phases).map(tuple))
+    most_s = draw(st.none() | st.integers(1, 60) | st.just((20,) + (None,) * (n_phases - 1)))
+    order, all_red_s = draw(st.sampled_from(["free", "fixed"])), draw(st.none() | st.integers(0, 4))
+    return SignalLimits(allowed, order, least_s, most_s, yellow_s, all_red_s, intergreen)
+
+
+def without_clearing(phases, crossings):
+    """Leave out phases that look to vehicles like another one with more crossings: a network has none (`green_phases`)."""
+    of_vehicles = [{link for link, char in enumerate(state) if char in GREENS and link not in crossings} for state in phases]
+    walks = [{link for link in crossings if state[link] in GREENS} for state in phases]
+    rows = list(zip(phases, of_vehicles, walks, strict=True))
+    return tuple(state for state, own, walk in rows if not any(own == other and walk < more for _, other, more in rows))
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    timing=st.sampled_from(TIMINGS) | timings(),
+    phases=phase_sets(),
+    seed=st.integers(0, 2**32 - 1),
+    stay=st.sampled_from([0.0, 0.5, 0.95, 1.0]),
+    lengths_m=st.dictionaries(st.integers(0, 9), st.floats(1.0, 25.0), max_size=2),
+    data=st.data(),
+)
+def test_whatever_is_asked_the_lights_keep_the_limits(timing, phases, seed, stay, lengths_m, data):
+    crossings_m = {link: length_m for link, length_m in lengths_m.items() if link < len(phases[0])}
+    phases = without_clearing(phases, crossings_m)
+    assume(len(phases) > 1)
+    limits = data.draw(limits_of(len(phases), timing))
+    crossings = [Crossing(*crossing) for crossing in crossings_m.items()]
+    while True:  # what cannot be kept is raised to the least that the line names
+        try:
+            SignalTimer("a", phases, timing, 0.0, crossings, limits)
+            break
+        except UserError as error:
+            if longer := re.search(r"limits.max_green_s \d+ of phase .* raise limits.max_green_s to at least (\d+)", str(error)):
+                limits = dataclasses.replace(limits, max_green_s=int(longer[1]))
+            else:
+                timing = refused(str(error), timing)
+    shown = play(phases, timing, wishes(seed, SECONDS, len(phases), stay), 0.0, crossings, limits)
+    assert not list(timing_violations(shown, timing, crossings=crossings_m, limits=limits))
+    assert not list(limit_violations(shown, phases, limits, timing, crossings_m))
 
 
 def refused(message, timing):

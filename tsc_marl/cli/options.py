@@ -319,6 +319,10 @@ class NetworksOptions:
 
     network: tuple[str, ...] = ()
     """Road networks to show, with what each phase of their signals serves; by default all are listed, without phases."""
+    intergreen: Path | None = None
+    """Write the intergreen times in force, a file <signal>.csv for each signal, into this folder; for one network."""
+    timing_preset: str = "sumo-rl"
+    """Signal timing of those times: a file of configs/timing/."""
 
 
 @dataclass(frozen=True)

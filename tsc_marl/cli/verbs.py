@@ -28,7 +28,7 @@ from tsc_marl.cli.options import (
     StudyOptions,
     split,
 )
-from tsc_marl.cli.tasks import check_seed, open_task
+from tsc_marl.cli.tasks import check_seed, open_task, write_intergreen
 from tsc_marl.config import algorithms, check_eval_seeds, cli, command_line, timings
 from tsc_marl.errors import UserError, joined, try_each, unknown
 from tsc_marl.paths import file_name, make_folder
@@ -262,6 +262,9 @@ def networks(argv: list[str]) -> None:
     from tsc_marl.evaluation import tables
     from tsc_marl.sim import scenario
 
+    if options.intergreen is not None:
+        write_intergreen(options.network, options.timing_preset, options.intergreen)
+        return
     names = options.network or scenario.available()
     rows, refused = try_each(names, lambda name: tables.network_row(scenario.load(name)))
     if rows:

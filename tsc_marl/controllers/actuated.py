@@ -27,6 +27,7 @@ class Actuated(Controller):
     """Leaves the lights to SUMO's gap-actuated programs."""
 
     sumo_controlled = True
+    writes_plans = True
     kind: ClassVar[str] = "actuated"
     parameters: ClassVar[dict[str, float]] = {"max-gap": GAP_S, "detector-gap": DETECTOR_GAP_S}
 

@@ -29,6 +29,7 @@ class GreenWave(Controller):
     """Coordinated fixed time."""
 
     sumo_controlled = True
+    writes_plans = True
 
     def __init__(self, context: PlanningContext) -> None:
         super().__init__(context)

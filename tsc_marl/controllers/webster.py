@@ -43,6 +43,7 @@ class Webster(Controller):
     """Fixed time with splits for the demand."""
 
     sumo_controlled = True
+    writes_plans = True
 
     def __init__(self, context: PlanningContext) -> None:
         super().__init__(context)

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from tsc_marl.errors import UserError
 from tsc_marl.rollout.task import Task
 from tsc_marl.sim.lane_features import ARRIVING_VEH, GREEN_S, QUEUE_VEH, WAITING_S
 from tsc_marl.sim.observations.movements import (
@@ -17,7 +18,8 @@ from tsc_marl.sim.observations.movements import (
     MovementsObservation,
 )
 from tsc_marl.sim.road_network import RoadNetwork, Signal
-from tsc_marl.sim.signal_timing import NEVER, SignalTimer, Timing
+from tsc_marl.sim.signal_limits import NO_LIMITS
+from tsc_marl.sim.signal_timing import NEVER, Timing
 from tsc_marl.sim.signal_view import SignalContext
 
 FORMAT = 1
@@ -87,11 +89,13 @@ def recipe(task: Task, memory: int) -> dict[str, Any]:
 
 def _signal(net: RoadNetwork, i: int, timing: Timing, observation: MovementsObservation) -> dict[str, Any]:
     signal, structure = net.signals[i], observation.structure
-    timer = SignalTimer(signal.name, signal.phases, timing, 0.0, signal.crossings)
+    if signal.limits != NO_LIMITS:
+        raise UserError(f"signal {signal.name} has limits in scenario.yaml, which the controller does not keep; use a Pilot")
+    timer = signal.timer(timing, 0.0)
     changes, n_phases = timer.changes, len(signal.phases)
     limited = range(len(signal.phases[0])) if timing.max_red_s is not None else [c.link for c in signal.crossings]
     longest_red = {
-        "seconds": timer.limit_s, "links": list(limited), "cover": timer.cover, "service_s": timer.service_s,
+        "seconds": timer.red.limit_s, "links": list(limited), "cover": timer.red.cover, "service_s": timer.service_s,
         "longest_change_s": changes.longest_s,
     }  # fmt: skip
     phases = [
@@ -102,7 +106,7 @@ def _signal(net: RoadNetwork, i: int, timing: Timing, observation: MovementsObse
     return {
         "x": signal.x, "y": signal.y, "neighbours": signal.neighbours, "crossings": [c.link for c in signal.crossings],
         "phases": phases, "changes": stages, "early_s": changes.early_s,
-        "longest_red": longest_red if timer.limit_s < NEVER else None,
+        "longest_red": longest_red if timer.red.limit_s < NEVER else None,
         "lanes": _lanes(net, signal), "links": _links(net, i, observation),
     }  # fmt: skip
 

@@ -19,7 +19,7 @@ from tsc_marl import console, controllers
 from tsc_marl.config import read_timing
 from tsc_marl.controllers import Controller
 from tsc_marl.errors import UserError
-from tsc_marl.evaluation import signal_log, tables
+from tsc_marl.evaluation import phase_log, signal_log, tables
 from tsc_marl.evaluation.evaluate import is_refusal
 from tsc_marl.evaluation.signal_log import StreetSignals, Violation
 from tsc_marl.paths import make_folder
@@ -27,7 +27,7 @@ from tsc_marl.rollout.policies import Policy
 from tsc_marl.rollout.pool import Failure, Pool
 from tsc_marl.rollout.task import Task, check_task
 from tsc_marl.rollout.types import Job
-from tsc_marl.sim import road_network
+from tsc_marl.sim import road_network, signal_limits
 from tsc_marl.sim.signal_view import SignalView
 from tsc_marl.tracking.policies import find_policy
 
@@ -245,7 +245,11 @@ class LightCheck:
         by_the_clock = STREET_PROGRAMS.get(case.controller)
         if by_the_clock is None:
             cut = controllers.exists(case.controller) and controllers.find(case.controller).sumo_controlled
-            yield from signal_log.timing_violations(states, case.task.timing, cut, street.crossings_m[signal])
+            limits, crossings_m = signal_limits.of_signal(case.task.scenario.limits, signal), street.crossings_m[signal]
+            yield from signal_log.timing_violations(states, case.task.timing, cut, crossings_m, limits)
+            if limits != signal_limits.NO_LIMITS:
+                phases = next(own.phases for own in road_network.of(case.task.scenario).signals if own.name == signal)
+                yield from phase_log.limit_violations(states, phases, limits, case.task.timing, crossings_m)
         else:
             yield from street.program_violations(signal, states, case.task.scenario.begin_s, by_the_clock)
 

@@ -14,6 +14,7 @@ from xml.etree import ElementTree
 
 import sumolib
 
+from tsc_marl.sim.signal_limits import NO_LIMITS, SignalLimits, each
 from tsc_marl.sim.signal_timing import Timing
 
 
@@ -54,7 +55,8 @@ def greens_ended(states: Sequence[str]) -> int:
 
 
 def timing_violations(
-    states: Sequence[str], timing: Timing, cut: bool = False, crossings: Mapping[int, float] | None = None
+    states: Sequence[str], timing: Timing, cut: bool = False, crossings: Mapping[int, float] | None = None,
+    limits: SignalLimits = NO_LIMITS,
 ) -> Iterator[Violation]:  # fmt: skip
     """Yield what breaks the timing: yellow, all-red, least green, longest red, the order of colours, and crossings' own times.
 
@@ -63,12 +65,15 @@ def timing_violations(
         timing: what must be kept.
         cut: the log starts in the middle of a cycle, so nobody knows when its first green began.
         crossings: length [m] of the pedestrian crossings, by link.
+        limits: those of the signal that hold for all its phases; `phase_log` has the others.
     """
+    own_yellow_s, change_s = change_times(timing, limits)
+    least_green_s = min(each(limits.min_green_s, 1, timing.min_green_s))
     clearing_s = {link: math.ceil(length_m / timing.walking_ms) for link, length_m in (crossings or {}).items()}
-    yield from _clearance_violations(states, timing, clearing_s)
+    yield from _clearance_violations(states, own_yellow_s, change_s, clearing_s)
     for link, chars in enumerate(zip(*states, strict=True)):
         colours = re.sub("[^Gy]", "r", "".join(chars).replace("g", "G"))
-        name, least_s, yellow_s, limits_s = f"link {link}", timing.min_green_s, timing.yellow_s, [timing.max_red_s]
+        name, least_s, yellow_s, limits_s = f"link {link}", least_green_s, own_yellow_s, [timing.max_red_s]
         if link in clearing_s:
             name, least_s, yellow_s = f"crossing {link}", max(least_s, timing.min_walk_s), 0
             limits_s.append(timing.max_crossing_red_s)
@@ -86,15 +91,27 @@ def timing_violations(
                 yield Violation(run.start(), f"red of {name} lasts {length_s} s, the longest is {longest_s} s")
 
 
-def _clearance_violations(states: Sequence[str], timing: Timing, clearing_s: Mapping[int, int]) -> Iterator[Violation]:
+def change_times(timing: Timing, limits: SignalLimits) -> tuple[int, int]:
+    """Return yellow, and the shortest time from the end of a vehicles' green to the next one [s]."""
+    yellow_s, all_red_s = (
+        own if own is not None else of_all
+        for own, of_all in ((limits.yellow_s, timing.yellow_s), (limits.all_red_s, timing.all_red_s))
+    )
+    pairs = [given for i, row in enumerate(limits.intergreen) for k, given in enumerate(row) if i != k]
+    shortest_s = min((yellow_s + all_red_s if given is None else given for given in pairs), default=yellow_s + all_red_s)
+    return yellow_s, max(yellow_s, shortest_s)
+
+
+def _clearance_violations(
+    states: Sequence[str], yellow_s: int, change_s: int, clearing_s: Mapping[int, int]
+) -> Iterator[Violation]:
     """Yield what is wrong after the end of a green: yellow and red of its links, and greens that start too early."""
-    change_s = timing.yellow_s + timing.all_red_s
     for second, (before, now) in enumerate(itertools.pairwise(states), 1):
         ending = [] if before == now else [link for link, (a, b) in enumerate(zip(before, now, strict=True)) if _ends(a, b)]
         needed_s = max((change_s, *(clearing_s.get(link, 0) for link in ending)))
         for ahead, state in enumerate(states[second : second + needed_s] if ending else ()):
             for link in ending:
-                expected = "y" if ahead < timing.yellow_s and link not in clearing_s else "r"
+                expected = "y" if ahead < yellow_s and link not in clearing_s else "r"
                 if state[link] != expected and ahead < clearing_s.get(link, change_s):
                     yield Violation(
                         second + ahead, f"link {link} shows {state[link]}, not {expected}, {ahead} s after its green ended"

@@ -16,7 +16,7 @@ from tsc_marl.sim.feedback import SimConfig
 from tsc_marl.sim.observations import Observation
 from tsc_marl.sim.observations.movements import LINK_FEATURES, PHASE_FEATURES, SIGNAL_FEATURES, MovementsObservation
 from tsc_marl.sim.road_network import RoadNetwork
-from tsc_marl.sim.signal_timing import SignalTimer, Timing
+from tsc_marl.sim.signal_timing import Timing
 from tsc_marl.types import Movements, Spec
 
 MetricNames = Annotated[
@@ -80,7 +80,7 @@ def check_task(task: Task) -> tuple[str, ...]:
     scenarios.scheduled(task.scenario)
     net = task.env().net
     for signal in net.signals:
-        SignalTimer(signal.name, signal.phases, task.timing, 0.0, signal.crossings)
+        signal.timer(task.timing, 0.0)
     return net.notes
 
 

@@ -145,7 +145,7 @@ class TrafficEnv:
         needed = route_files.options(self.scenario.routes, self.scenario.begin_s)
         self._engine = Engine(played, [*command, *needed, *extra_options], self.out / messages.file_name(seed), gui)
         self.now = self._engine.now
-        self.timers = [SignalTimer(s.name, s.phases, self.timing, self.now, s.crossings) for s in self.net.signals]
+        self.timers = [signal.timer(self.timing, self.now) for signal in self.net.signals]
         obeying = self._obeying(seed)
         if not sumo_controlled:
             self._show_due(obeying)

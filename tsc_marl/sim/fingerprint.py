@@ -16,8 +16,9 @@ from tsc_marl.sim.scenario import PATIENCE, Scenario
 from tsc_marl.sim.xml_files import open_xml
 
 Signals = dict[str, dict[str, list[str]]]
-"""By signal, what a policy's inputs and outputs stand for: `phases`, `lanes`, `links` and `neighbours`, in their order."""
-PARTS = ("phases", "lanes", "links", "neighbours")
+"""By signal, what a policy's inputs and outputs stand for: `phases`, `lanes`, `links` and `neighbours`, in their order; `limits`
+of a signal that has some."""
+PARTS = ("phases", "lanes", "links", "limits", "neighbours")
 NAMED = 3
 """Longest list in a message."""
 PREFIX = "scenario."
@@ -36,13 +37,14 @@ def of_signals(network: RoadNetwork) -> Signals:
             "lanes": list(signal.lanes),
             "links": sorted(f"{link.link} {link.in_lane} -> {link.out_lane}" for link in signal.links),
             "neighbours": list(signal.neighbours),
+            **({"limits": texts} if (texts := signal.limits.texts()) else {}),
         }
         for signal in network.signals
     }
 
 
 def of_files(scenario: Scenario) -> dict[str, str]:
-    """Return the digests of a scenario's files, its window, and which signals are agents, unless all that can be.
+    """Return the digests of a scenario's files, its window, which signals are agents, unless all that can be, and their limits.
 
     They are equal wherever the files lie, and however they are laid out.
 
@@ -55,6 +57,7 @@ def of_files(scenario: Scenario) -> dict[str, str]:
         "additional": _digest(scenario.additional),
         "window": f"{scenario.begin_s} .. {scenario.end_s}",
         **({"signals": " ".join(sorted(scenario.signals))} if scenario.signals else {}),
+        **({"limits": digest(repr([(name, own.texts()) for name, own in scenario.limits]))} if scenario.limits else {}),
     }
 
 
@@ -95,15 +98,17 @@ def signal_differences(before: Signals, here: Signals, parts: Sequence[str] = PA
     gone, new = [name for name in before if name not in here], [name for name in here if name not in before]
     phrases = [f"signals that are {what}: {listed(names)}" for what, names in (("gone", gone), ("new", new)) if names]
     for name in (name for name in before if name in here):
-        part = next((part for part in parts if before[name][part] != here[name][part]), None)
+        of_both = {part: [signals[name].get(part, []) for signals in (before, here)] for part in parts}
+        part = next((part for part, (old, new) in of_both.items() if old != new), None)
         if part is not None:
-            phrases.append(f"signal {name}: {_difference(part, before[name][part], here[name][part])}")
+            phrases.append(f"signal {name}: {_difference(part, *of_both[part])}")
     return phrases
 
 
 def training_differences(before: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
     """Return how the results of `of_training` differ, a phrase each."""
-    files = [f"{name} {old} (here {here['files'][name]})" for name, old in before["files"].items() if old != here["files"][name]]
+    both = {name: (old, here["files"].get(name, "none")) for name, old in before["files"].items()}
+    files = [f"{name} {old} (here {new})" for name, (old, new) in both.items() if old != new]
     return signal_differences(before["signals"], here["signals"]) + files
 
 

@@ -1,20 +1,22 @@
 """What a signal can see and do, read from the network file alone: no SUMO runs here."""
 
 import functools
+from collections import defaultdict
 from collections.abc import Iterable, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tsc_marl.errors import UserError, unknown
-from tsc_marl.sim import network_file, shortest_ways
+from tsc_marl.sim import network_file, shortest_ways, signal_limits
 from tsc_marl.sim.detector_coverage import DetectorCoverage, detector_coverage
 from tsc_marl.sim.green_phases import GreenPhases, green_phases, never_served
 from tsc_marl.sim.scenario import Scenario
 from tsc_marl.sim.shortest_ways import LanesDownstream
-from tsc_marl.sim.signal_timing import Crossing, PhaseChanges, Timing
+from tsc_marl.sim.signal_limits import ALL, NO_LIMITS, Limits, SignalLimits
+from tsc_marl.sim.signal_timing import GREEN, Crossing, PhaseChanges, SignalTimer, Timing
 from tsc_marl.sim.street_programs import BY_THE_CLOCK, StreetProgram, responsive, started, steps
 
 if TYPE_CHECKING:
@@ -61,10 +63,19 @@ class Signal:
     y: float
     crossings: tuple[Crossing, ...]
     """Its pedestrian crossings, by link."""
+    limits: SignalLimits = NO_LIMITS
 
     def changes(self, timing: Timing) -> PhaseChanges:
         """Return what it shows between its phases."""
-        return PhaseChanges(self.phases, timing, self.crossings)
+        return PhaseChanges(self.phases, timing, self.crossings, self.limits)
+
+    def timer(self, timing: Timing, start_s: float) -> SignalTimer:
+        """Return its state machine from a time [s] on.
+
+        Raises:
+            UserError: when the timing and its limits cannot be kept together.
+        """
+        return SignalTimer(self.name, self.phases, timing, start_s, self.crossings, self.limits)
 
 
 @dataclass(frozen=True)
@@ -103,12 +114,13 @@ def of(scenario: Scenario, detection_m: float = DETECTION_M) -> RoadNetwork:
     Raises:
         UserError: as `read` does.
     """
-    return read(scenario.net, detection_m, scenario.additional, scenario.signals)
+    return read(scenario.net, detection_m, scenario.additional, scenario.signals, scenario.limits)
 
 
 def read(
-    path: Path, detection_m: float = DETECTION_M, additional: tuple[Path, ...] = (), agents: tuple[str, ...] = ()
-) -> RoadNetwork:
+    path: Path, detection_m: float = DETECTION_M, additional: tuple[Path, ...] = (), agents: tuple[str, ...] = (),
+    limits: Limits = (),
+) -> RoadNetwork:  # fmt: skip
     """Read a SUMO network file, and the signal programs in additional files.
 
     Args:
@@ -116,18 +128,20 @@ def read(
         detection_m: how far upstream of the stop line vehicles are detected.
         additional: additional files.
         agents: the signals that agents drive, empty for all that have a choice.
+        limits: of signals.
 
     Raises:
         UserError: when the file is not a SUMO network, it has a value that cannot be, or no signal in it has a choice; when one
-            of `agents` is not there, or has none.
+            of `agents` is not there, or has none; when limits do not fit their signal.
     """
-    return _read(path, detection_m, additional, agents, tuple(file.stat().st_mtime_ns for file in (path, *additional)))
+    return _read(path, detection_m, additional, agents, limits, tuple(file.stat().st_mtime_ns for file in (path, *additional)))
 
 
 @functools.lru_cache(maxsize=1024)
 def _read(
-    path: Path, detection_m: float, additional: tuple[Path, ...], agents: tuple[str, ...], _changed_ns: tuple[int, ...]
-) -> RoadNetwork:
+    path: Path, detection_m: float, additional: tuple[Path, ...], agents: tuple[str, ...], limits: Limits,
+    _changed_ns: tuple[int, ...],
+) -> RoadNetwork:  # fmt: skip
     net, switched = network_file.read(path, additional)
     signals_of_file = {tls.getID(): tls for tls in sorted(net.getTrafficLights(), key=lambda tls: tls.getID())}
     choices = {
@@ -150,6 +164,7 @@ def _read(
     signals = tuple(
         _signal(net.getTLS(name), programs[name], clocks[name], adjacency[name], controlled, downstream) for name in names
     )
+    signals = _limited(path, signals, limits)
     return RoadNetwork(
         signals=signals,
         fixed=tuple(name for name in programs if name not in names),
@@ -177,6 +192,35 @@ def _agents(path: Path, wanted: tuple[str, ...], able: list[str], all_names: Ite
         if name not in able:
             raise UserError(f"{path}: signal {name} has fewer than two green phases, so it cannot be an agent; name others")
     return [name for name in able if not wanted or name in wanted], [name for name in able if wanted and name not in wanted]
+
+
+def _limited(path: Path, signals: tuple[Signal, ...], limits: Limits) -> tuple[Signal, ...]:
+    """Return the signals with their limits, which must leave every link a phase that serves it."""
+    names = [signal.name for signal in signals]
+    for name, _ in limits:
+        if name not in (ALL, *names):
+            raise UserError(f"{path}: limits: {unknown('agent', name, names)}")
+    return tuple(
+        replace(signal, limits=_checked_limits(signal, signal_limits.of_signal(limits, signal.name))) for signal in signals
+    )
+
+
+def _checked_limits(signal: Signal, limits: SignalLimits) -> SignalLimits:
+    limits.check_size(signal.name, len(signal.phases))
+    allowed, serving = set(limits.allowed(len(signal.phases))), defaultdict(set)
+    for phase, state in enumerate(signal.phases):
+        for link, char in enumerate(state):
+            if char in GREEN:
+                serving[link].add(phase)
+    if red := [link for link in sorted(serving) if not serving[link] & allowed]:
+        ways = {link.link: f" ({link.in_lane} -> {link.out_lane})" for link in signal.links}
+        named = ", ".join(f"{link}{ways.get(link, '')}" for link in red)
+        others = ", ".join(map(str, sorted(set().union(*(serving[link] for link in red)))))
+        raise UserError(
+            f"signal {signal.name}: limits.phases {', '.join(map(str, limits.phases))} never give links {named} green; "
+            f"add phases that do, of {others}"
+        )
+    return limits
 
 
 def _check_length(path: Path, tls: "sumolib.net.TLS", phases: tuple[str, ...]) -> None:

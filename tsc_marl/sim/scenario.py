@@ -12,7 +12,7 @@ from xml.etree.ElementTree import Element
 
 from tsc_marl.errors import UserError, unknown
 from tsc_marl.paths import NETWORKS, digest, read_yaml
-from tsc_marl.sim import output_files, route_files, sumocfg, xml_files
+from tsc_marl.sim import output_files, route_files, signal_limits, sumocfg, xml_files
 from tsc_marl.sim.legal_values import seconds
 from tsc_marl.sim.sumo_options import Options, checked
 
@@ -23,7 +23,7 @@ COLLISION_ACTIONS = ("teleport", "warn", "remove", "none")
 """Values of SUMO's option `collision.action`, its default first."""
 PATIENCE = ("ignore_junction_blocker_s", "time_to_teleport_s")
 """Fields with a time after which SUMO ends a wait that is for good."""
-OPTIONAL = ("additional", "signals", "collision_action", *PATIENCE, "options")
+OPTIONAL = ("additional", "signals", "limits", "collision_action", *PATIENCE, "options")
 """Fields that a scenario.yaml may leave out."""
 TOGETHER = "+"
 """Between the names of the networks of one training."""
@@ -51,6 +51,8 @@ class Scenario:
     """SUMO additional files without vehicles, such as bus stops and vehicle types."""
     signals: tuple[str, ...] = ()
     """Names of the signals that are agents, the others keep their program; empty for all that have a choice."""
+    limits: signal_limits.Limits = ()
+    """What a policy may do at a signal, or at `all`, beside the timing."""
     collision_action: str = COLLISION_ACTIONS[0]
     """What SUMO does with vehicles that collide: move them away, warn, remove them, or nothing."""
     ignore_junction_blocker_s: float | None = None
@@ -180,9 +182,12 @@ def read(path: Path, name: str) -> Scenario:
         "routes": _resolve_all(path, "routes", raw["routes"]),
         "additional": _resolve_all(path, "additional", raw.get("additional", ())),
     }
-    return Scenario(
-        name=name, **{**raw, **files, "signals": tuple(raw.get("signals", ())), "options": checked(raw.get("options", {}), path)}
-    )
+    parsed = {
+        "signals": tuple(raw.get("signals", ())),
+        "limits": signal_limits.checked(raw.get("limits", {}), path),
+        "options": checked(raw.get("options", {}), path),
+    }
+    return Scenario(name=name, **{**raw, **files, **parsed})
 
 
 def _patience_s(path: Path, name: str, given: Any) -> float | None:

@@ -2,7 +2,7 @@
 
 from tsc_marl.errors import UserError
 from tsc_marl.sim.road_network import Signal
-from tsc_marl.sim.signal_timing import NEVER, SignalTimer, Timing
+from tsc_marl.sim.signal_timing import NEVER, Timing
 from tsc_marl.sim.simulation import Simulation
 
 
@@ -28,12 +28,13 @@ class SharedSignal:
 
     def __init__(self, api: Simulation, signal: Signal, timing: Timing, now: float, driven: bool) -> None:
         self.name, self.driven, self.wanted = signal.name, driven, True
-        self.timer = SignalTimer(signal.name, signal.phases, timing, now, signal.crossings)
+        self.timer = signal.timer(timing, now)
         self._lights = api.trafficlight
         self._program = self._lights.getProgram(self.name)
         programs = {logic.programID: logic for logic in self._lights.getAllProgramLogics(self.name)}
         states = [phase.state for phase in programs[self._program].phases] if self._program in programs else []
-        self._steps = {number: states.index(state) for number, state in enumerate(signal.phases) if state in states}
+        shown = [(number, signal.phases[number]) for number in self.timer.changes.allowed]
+        self._steps = {number: states.index(state) for number, state in shown if state in states}
 
     def check_release(self) -> None:
         """Refuse a signal that its own program could not take over.

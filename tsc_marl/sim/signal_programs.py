@@ -6,8 +6,9 @@ from xml.sax.saxutils import quoteattr
 
 import numpy as np
 
+from tsc_marl.sim.longest_red import greedy_set_cover
 from tsc_marl.sim.road_network import Signal
-from tsc_marl.sim.signal_timing import GREEN, PhaseChanges, Timing, greedy_set_cover
+from tsc_marl.sim.signal_timing import GREEN, PhaseChanges, Timing
 
 NAME = "tsc_marl"
 """The programID of a plan."""
