@@ -125,7 +125,7 @@ def without_clearing(phases, crossings):
     return tuple(state for state, own, walk in rows if not any(own == other and walk < more for _, other, more in rows))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     timing=st.sampled_from(TIMINGS) | timings(),
     phases=phase_sets(),

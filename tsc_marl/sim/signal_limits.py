@@ -156,7 +156,7 @@ def read_intergreen(path: Path, where: str) -> tuple[tuple[Seconds, ...], ...]:
             if cell.strip() and not cell.strip().isdecimal():
                 raise UserError(
                     f"{where}: intergreen file {path} has {cell!r} from phase {row[0]} to phase {column}; "
-                    "expected whole seconds, or nothing for the timing's own"
+                    "expected whole seconds, or nothing for the signal's own"
                 )
     return tuple(tuple(int(cell) if cell.strip() else None for cell in row[1:]) for row in rows)
 
