@@ -13,7 +13,8 @@ from tsc_marl.sim.feedback import SimConfig
 from tsc_marl.sim.observations import Observation
 from tsc_marl.sim.road_network import RoadNetwork
 from tsc_marl.sim.signal_limits import Limits
-from tsc_marl.sim.signal_timing import Timing, legal_phases
+from tsc_marl.sim.signal_timer import legal_phases
+from tsc_marl.sim.signal_timing import Timing
 from tsc_marl.sim.signal_view import SignalContext, SignalView
 from tsc_marl.sim.simulation import Simulation
 
