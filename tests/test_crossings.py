@@ -17,7 +17,8 @@ from tsc_marl.rollout.types import EpisodeMetrics
 from tsc_marl.sim import engine, road_network, scenario, signal_programs, street_programs
 from tsc_marl.sim.env import TrafficEnv
 from tsc_marl.sim.green_phases import green_phases
-from tsc_marl.sim.signal_timing import Crossing, PhaseChanges, SignalTimer, Timing
+from tsc_marl.sim.signal_timer import SignalTimer
+from tsc_marl.sim.signal_timing import Crossing, PhaseChanges, Timing
 
 SEED = 7
 SCENARIO = "net: {0}.net.xml\nroutes: [{0}.rou.xml]\nbegin_s: 0\nend_s: {1}\nlicence: own\nsource: own\n"

@@ -8,7 +8,8 @@ from tsc_marl.sim.engine import Vehicles
 from tsc_marl.sim.env import TrafficEnv
 from tsc_marl.sim.feedback import SimConfig
 from tsc_marl.sim.observations.movements import LINK_FEATURES, BoundVehicles, MovementsObservation
-from tsc_marl.sim.signal_timing import SignalTimer, Timing, legal_phases
+from tsc_marl.sim.signal_timer import SignalTimer, legal_phases
+from tsc_marl.sim.signal_timing import Timing
 from tsc_marl.sim.signal_view import SignalContext, SignalView
 
 TIMING = Timing(decision_s=5, yellow_s=3, all_red_s=1, min_green_s=6)

@@ -12,7 +12,8 @@ from tsc_marl.errors import UserError
 from tsc_marl.evaluation.phase_log import limit_violations
 from tsc_marl.evaluation.signal_log import timing_violations
 from tsc_marl.sim.signal_limits import NO_LIMITS, SignalLimits
-from tsc_marl.sim.signal_timing import Crossing, SignalTimer, Timing
+from tsc_marl.sim.signal_timer import SignalTimer
+from tsc_marl.sim.signal_timing import Crossing, Timing
 
 GREENS = "Gg"
 SECONDS = 400
@@ -125,7 +126,7 @@ def without_clearing(phases, crossings):
     return tuple(state for state, own, walk in rows if not any(own == other and walk < more for _, other, more in rows))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     timing=st.sampled_from(TIMINGS) | timings(),
     phases=phase_sets(),

@@ -21,7 +21,8 @@ from tsc_marl.sim.disturbances import FROZEN_PREFIX, Disturbance
 from tsc_marl.sim.engine import Vehicles
 from tsc_marl.sim.observations.lanes import LANE_FEATURES, LanesObservation
 from tsc_marl.sim.shortest_ways import LanesDownstream
-from tsc_marl.sim.signal_timing import SignalTimer, Timing, legal_phases
+from tsc_marl.sim.signal_timer import SignalTimer, legal_phases
+from tsc_marl.sim.signal_timing import Timing
 from tsc_marl.sim.signal_view import SignalContext, SignalView
 
 SEED = 5

@@ -19,7 +19,8 @@ from tsc_marl.sim.engine import read_vehicles, vehicle_getters
 from tsc_marl.sim.env import TrafficEnv
 from tsc_marl.sim.feedback import SimConfig
 from tsc_marl.sim.shared_signal import SharedSignal
-from tsc_marl.sim.signal_timing import Timing, legal_phases
+from tsc_marl.sim.signal_timer import legal_phases
+from tsc_marl.sim.signal_timing import Timing
 from tsc_marl.sim.signal_view import SignalContext, SignalView
 from tsc_marl.sim.simulation import Simulation
 from tsc_marl.sim.turning_counts import PlanningContext, planning_context

@@ -20,7 +20,8 @@ from tsc_marl.sim.engine import Engine, Vehicles
 from tsc_marl.sim.feedback import Feedback, SimConfig
 from tsc_marl.sim.road_network import RoadNetwork
 from tsc_marl.sim.scenario import Scenario
-from tsc_marl.sim.signal_timing import SignalTimer, Timing, legal_phases
+from tsc_marl.sim.signal_timer import SignalTimer, legal_phases
+from tsc_marl.sim.signal_timing import Timing
 from tsc_marl.sim.signal_view import EpisodeContext, SignalView
 from tsc_marl.sim.timetable import transit
 

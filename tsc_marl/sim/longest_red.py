@@ -1,17 +1,10 @@
 """The longest red of one signal: which phases leave every link its next green in time."""
 
-import math
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from tsc_marl.errors import UserError
 from tsc_marl.sim.signal_limits import FIXED, NO_LIMITS, SignalLimits
-
-if TYPE_CHECKING:
-    from tsc_marl.sim.signal_timing import PhaseChanges
-
-NEVER = math.inf
+from tsc_marl.sim.signal_timing import NEVER, PhaseChanges
 
 
 def greedy_set_cover(serves: np.ndarray, picked: list[int]) -> list[int]:
@@ -39,7 +32,7 @@ class LongestRed:
         UserError: when it cannot be kept with these phases.
     """
 
-    def __init__(self, name: str, changes: "PhaseChanges", start_s: float) -> None:
+    def __init__(self, name: str, changes: PhaseChanges, start_s: float) -> None:
         self._name, self._changes, self._timing = name, changes, changes.timing
         self.limit_s, self._limit_name = self._limit()
         """[s]; infinity without a limit."""

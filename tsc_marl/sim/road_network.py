@@ -16,7 +16,8 @@ from tsc_marl.sim.green_phases import GreenPhases, green_phases, never_served
 from tsc_marl.sim.scenario import Scenario
 from tsc_marl.sim.shortest_ways import LanesDownstream
 from tsc_marl.sim.signal_limits import ALL, NO_LIMITS, Limits, SignalLimits
-from tsc_marl.sim.signal_timing import GREEN, Crossing, PhaseChanges, SignalTimer, Timing
+from tsc_marl.sim.signal_timer import SignalTimer
+from tsc_marl.sim.signal_timing import GREEN, Crossing, PhaseChanges, Timing
 from tsc_marl.sim.street_programs import BY_THE_CLOCK, StreetProgram, responsive, started, steps
 
 if TYPE_CHECKING:

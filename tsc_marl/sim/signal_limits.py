@@ -4,7 +4,7 @@ import csv
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from tsc_marl.errors import UserError, unknown
 
@@ -13,7 +13,6 @@ ALL = "all"
 FREE, FIXED = "free", "fixed"
 ORDERS = (FREE, FIXED)
 Seconds = int | None
-Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ Limits = tuple[tuple[str, SignalLimits], ...]
 """Limits by the name of a signal, or `all`."""
 
 
-def each(value: Value | tuple[Value | None, ...] | None, n_phases: int, default: Value) -> list[Value]:
+def each(value: Seconds | tuple[Seconds, ...], n_phases: int, default: float) -> list[Any]:
     """Return a limit of each phase; the default where it has none."""
     values = value if isinstance(value, tuple) else (value,) * n_phases
     return [default if own is None else own for own in values]
@@ -127,7 +126,7 @@ def _is_number(value: Any, least: int = 0) -> bool:
     return type(value) is int and value >= least
 
 
-def _checked_seconds(given: Any, least: int, listed: bool, where: str) -> Seconds | tuple[Seconds, ...]:
+def _checked_seconds(given: Any, least: int, listed: bool, where: str) -> Any:
     """Return whole seconds; or a list of them, one a phase, with None where a phase has no limit."""
     if listed and isinstance(given, list) and given and all(value is None or _is_number(value, least) for value in given):
         return tuple(given)
@@ -156,7 +155,7 @@ def read_intergreen(path: Path, where: str) -> tuple[tuple[Seconds, ...], ...]:
             if cell.strip() and not cell.strip().isdecimal():
                 raise UserError(
                     f"{where}: intergreen file {path} has {cell!r} from phase {row[0]} to phase {column}; "
-                    "expected whole seconds, or nothing for the timing's own"
+                    "expected whole seconds, or nothing for the signal's own"
                 )
     return tuple(tuple(int(cell) if cell.strip() else None for cell in row[1:]) for row in rows)
 

@@ -8,7 +8,8 @@ import numpy as np
 
 from tsc_marl.sim.engine import Vehicles
 from tsc_marl.sim.road_network import RoadNetwork
-from tsc_marl.sim.signal_timing import SignalTimer, Timing
+from tsc_marl.sim.signal_timer import SignalTimer
+from tsc_marl.sim.signal_timing import Timing
 from tsc_marl.sim.simulation import Simulation
 
 
