@@ -3,6 +3,7 @@
 import itertools
 import shutil
 
+import numpy as np
 import pytest
 from helpers.cli import ROOT, one_line
 
@@ -13,6 +14,7 @@ from tsc_marl.evaluation.light_check import RANDOM_REQUESTS
 from tsc_marl.evaluation.phase_log import limit_violations
 from tsc_marl.rollout.task import Task, check_task
 from tsc_marl.sim import fingerprint, road_network, scenario
+from tsc_marl.sim.feedback import SimConfig
 from tsc_marl.sim.signal_limits import SignalLimits
 from tsc_marl.sim.signal_timing import Timing
 from tsc_marl.sim.turning_counts import planning_context
@@ -77,6 +79,14 @@ def test_the_lights_keep_the_limits_in_sumo(write, tmp_path, capsys):
     net = road_network.of(scenario.load(folder))
     assert [signal.limits.order for signal in net.signals] == ["fixed", "fixed", "free", "free"]
     assert [signal.limits.max_green_s for signal in net.signals] == [25, 40, 40, 40]
+
+
+def test_a_policy_sees_the_times_of_each_signal(write):
+    """Columns of decision, change and least green [10 s]; B1 has only limits of `all`."""
+    env = Task(write(OWN), Timing(yellow_s=2, all_red_s=1), SimConfig(observation="movements")).env()
+    seen = env.reset(1)
+    env.close()
+    assert seen[:, -3:].tolist() == pytest.approx(np.array([[5, 4, 5], [5, 3, 5], [5, 5, 5], [5, 3, 5]]) / 10)
 
 
 def test_written_intergreen_times_are_those_in_force(write, tmp_path):

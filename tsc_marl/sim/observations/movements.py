@@ -9,6 +9,8 @@ from tsc_marl.sim.lane_features import ARRIVING_VEH, QUEUE_VEH, LaneFeatures, ti
 from tsc_marl.sim.observations.base import Observation
 from tsc_marl.sim.receiving_lanes import ReceivingLanes
 from tsc_marl.sim.road_network import RoadNetwork, Signal
+from tsc_marl.sim.signal_limits import NO_LIMITS
+from tsc_marl.sim.signal_timing import Timing
 from tsc_marl.sim.signal_view import SignalContext, SignalView
 
 LINK_FEATURES = (
@@ -63,8 +65,7 @@ class MovementsObservation(Observation):
         self.real = np.concatenate([np.repeat(self.structure.real, columns, axis=1), phases, signal], axis=1)
         self.size = self.real.shape[1]
         self._green_s = np.full(self.structure.real.shape, np.nan)
-        timing = context.timing
-        self._timing = [seconds / TIMING_S for seconds in (timing.decision_s, timing.change_s, timing.min_green_s)]
+        self._timing = [_timing_features(signal, context.timing) for signal in net.signals]
 
     def __call__(self, view: SignalView) -> np.ndarray:
         """Return [N, F] float32."""
@@ -85,7 +86,7 @@ class MovementsObservation(Observation):
         phases = np.zeros((*structure.phase_real.shape, len(PHASE_FEATURES)), dtype=np.float32)
         phases[rows, shown, 0] = 1
         phases[..., 1] = view.legal
-        signal = [(*own, *self._timing) for own in time_in_phase(view)]
+        signal = [(*own, *timing) for own, timing in zip(time_in_phase(view), self._timing, strict=True)]
         parts = [links.reshape(len(rows), -1), phases.reshape(len(rows), -1), np.array(signal, dtype=np.float32)]
         return np.concatenate(parts, axis=1)
 
@@ -196,6 +197,15 @@ class Structure:
         size = self.real.size
         total = np.bincount(source, green.ravel()[target], size)[self.links]
         return total / np.maximum(1, np.bincount(source, minlength=size)[self.links])
+
+
+def _timing_features(signal: Signal, timing: Timing) -> list[float]:
+    """Return decision, change and least green of a signal; of its phases the shortest counts."""
+    seconds = [timing.decision_s, timing.change_s, timing.min_green_s]
+    if signal.limits != NO_LIMITS:
+        changes = signal.changes(timing)
+        seconds[1:] = changes.own_change_s, min(changes.least_green_s[phase] for phase in changes.allowed)
+    return [value / TIMING_S for value in seconds]
 
 
 def _lanes(signals: Iterable[Signal]) -> list[str]:
