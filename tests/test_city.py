@@ -10,11 +10,11 @@ import pytest
 from helpers import town
 from helpers.cli import one_line
 
-from tsc_marl.city import findings, phase_table, signal_sheet
+from tsc_marl.city import findings, phase_table
 from tsc_marl.city.counts import Count
 from tsc_marl.cli.main import main
 from tsc_marl.rollout.policies import ControllerPolicy
-from tsc_marl.sim import network_file, road_network, scenario
+from tsc_marl.sim import network_file, road_network, scenario, signal_sheet
 from tsc_marl.sim.env import TrafficEnv
 
 END_S = 600

@@ -55,6 +55,9 @@ def test_the_table_of_jointq(trained, tmp_path, capsys):
         assert np.abs(per_phase[name]).max() > 0
         assert column(rows, name).ravel() == pytest.approx([per_phase[name][r, int(row["phase"])] for r, row in enumerate(rows)])
     assert all(int(row["choices"]) == sum(row[f"own_{a}"] != "" for a in range(4)) for row in rows)
+    through, left = "{0}: straight, left yields, right; {1}: straight, left yields, right", "{0}: left; {1}: left"
+    serves = [form.format(*sides) for sides in (("north", "south"), ("east", "west")) for form in (through, left)]
+    assert all(row["serves"] == serves[int(row["phase"])] for row in rows)
 
 
 def test_outcomes_follow_from_rewards_and_values(trained, tmp_path):

@@ -10,7 +10,7 @@ lambda-return G^i:
 """
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,14 +113,20 @@ def _outcomes(config: Any, estimates: Mapping[str, Tensor], action: Tensor, rewa
     return {"gae": gae.squeeze(1), "residual": target - q, "implied_reward": q - config.gamma * estimates["value"][1:]}
 
 
-def write(path: Path, trace: EpisodeTrace) -> None:
-    """Write a row per decision and signal as CSV; `own_0`, `others_0` … are the effects of each phase, empty if not legal."""
+def write(path: Path, trace: EpisodeTrace, served: Mapping[str, Sequence[str]]) -> None:
+    """Write a row per decision and signal as CSV; `own_0`, `others_0` … are the effects of each phase, empty if not legal.
+
+    Args:
+        path: the file.
+        trace: of the episode.
+        served: by signal what each phase serves.
+    """
     n_actions = trace.avail.shape[-1]
     plain = [name for name in ("probs", "own", "others") if name in trace.estimates]
     columns = {name: trace.of_chosen(name) for name in plain} | trace.outcomes
     if "value" in trace.estimates:
         columns["value"] = trace.estimates["value"][:-1].expand_as(trace.reward)
-    heads = ["second", "signal", "phase", "choices", "reward", *columns]
+    heads = ["second", "signal", "phase", "serves", "choices", "reward", *columns]
     per_phase = [f"{name}_{a}" for name in plain for a in range(n_actions)]
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -128,7 +134,8 @@ def write(path: Path, trace: EpisodeTrace) -> None:
         for t, second in enumerate(trace.time_s.tolist()):
             for i, name in enumerate(trace.spec.names):
                 legal = trace.avail[t, i].tolist()
-                row = [f"{second:.0f}", name, int(trace.action[t, i]), sum(legal), _format(trace.reward[t, i])]
+                phase = int(trace.action[t, i])
+                row = [f"{second:.0f}", name, phase, served[name][phase], sum(legal), _format(trace.reward[t, i])]
                 row += [_format(values[t, i]) for values in columns.values()]
                 row += [
                     _format(x) if ok else "" for key in plain for x, ok in zip(trace.estimates[key][t, i], legal, strict=True)

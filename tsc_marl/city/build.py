@@ -11,7 +11,7 @@ import yaml
 from sumolib.net import Net
 
 from tsc_marl import console
-from tsc_marl.city import counts, demand, existing, findings, page, roads, signal_sheet, sources
+from tsc_marl.city import counts, demand, existing, findings, page, roads, sources
 from tsc_marl.city.counts import Count
 from tsc_marl.city.demand import City
 from tsc_marl.city.findings import Finding
@@ -19,7 +19,7 @@ from tsc_marl.city.options import DemandOptions, RoadOptions
 from tsc_marl.city.sources import Source
 from tsc_marl.errors import UserError
 from tsc_marl.paths import NETWORKS, make_folder, temporary_folder
-from tsc_marl.sim import network_file, output_files, road_network, scenario, sumocfg
+from tsc_marl.sim import network_file, output_files, road_network, scenario, signal_sheet, sumocfg
 from tsc_marl.sim.road_network import RoadNetwork
 from tsc_marl.sim.scenario import Scenario
 
@@ -27,7 +27,7 @@ OSM_LICENCE = "ODbL 1.0, © OpenStreetMap contributors, where the extract is the
 LOG = "warnings.txt"
 ADVICE = "correct the file that it names"
 NO_ROAD = "no road for vehicles in it; take an extract with streets (highway=*)"
-TO_GUESS = "OSM has no traffic_signals there; give --guess-signals True, or put signals into the extract"
+TO_GUESS = "OSM has no traffic_signals there; give --guess-signals, or put signals into the extract"
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from sumolib.net import Net
 
-from tsc_marl.city.signal_sheet import Point, SignalSheet, Way
+from tsc_marl.sim.signal_sheet import Point, SignalSheet, Way
 from tsc_marl.sim.signal_timing import GREEN
 
 ROOM = 1.45

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from sumolib.net import Net
 
-from tsc_marl.city.signal_sheet import SignalSheet, Way
 from tsc_marl.evaluation import signal_log
 from tsc_marl.sim.green_phases import never_served
 from tsc_marl.sim.road_network import DETECTION_M, VEHICLE_M, RoadNetwork, edge_of
+from tsc_marl.sim.signal_sheet import SignalSheet, Way
 
 STUB_M = 2 * VEHICLE_M
 """A lane of a shorter road holds one vehicle."""

@@ -9,8 +9,8 @@ from sumolib.net import Net
 from tsc_marl.city import counts, drawings, findings
 from tsc_marl.city.counts import Count
 from tsc_marl.city.findings import Finding
-from tsc_marl.city.signal_sheet import SignalSheet
 from tsc_marl.sim.scenario import Scenario, scheduled
+from tsc_marl.sim.signal_sheet import SignalSheet
 
 FILE = "city.html"
 

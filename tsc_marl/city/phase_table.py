@@ -2,9 +2,8 @@
 
 from rich.table import Table
 
-from tsc_marl.city.signal_sheet import SignalSheet, sheets
-from tsc_marl.sim import network_file, road_network
 from tsc_marl.sim.scenario import Scenario
+from tsc_marl.sim.signal_sheet import SignalSheet, of_scenario
 
 
 def tables(scenario: Scenario) -> list[Table]:
@@ -13,8 +12,7 @@ def tables(scenario: Scenario) -> list[Table]:
     Raises:
         UserError: when the network cannot be read.
     """
-    net, _ = network_file.read(scenario.net, scenario.additional)
-    return [_table(sheet) for sheet in sheets(net, road_network.of(scenario), scenario.signals)]
+    return [_table(sheet) for sheet in of_scenario(scenario)]
 
 
 def _table(sheet: SignalSheet) -> Table:

@@ -33,6 +33,7 @@ def explain(argv: list[str]) -> None:
     """Show how a trained policy values the phases at each decision."""
     options = cli(ExplainOptions, argv, "explain")
     from tsc_marl.analysis import explain as module
+    from tsc_marl.sim import signal_sheet
     from tsc_marl.tracking.policies import find_policy, policy_labels
 
     task = open_task(options.network, options.timing_preset)
@@ -43,7 +44,8 @@ def explain(argv: list[str]) -> None:
     label = policy_labels([options.policy])[options.policy]
     path = options.out / f"{file_name(f'decisions_{task.network}_{label}')}.csv"
     title = f"{policy.name} on {task.network}, seed {options.seed}: delay {trace.metrics['delay']:.1f} s"
-    module.write(path, trace)
+    sheets = signal_sheet.of_scenario(task.scenario)
+    module.write(path, trace, {sheet.name: ["; ".join(sheet.movements(phase)) for phase in sheet.phases] for sheet in sheets})
     module.draw(path.with_suffix(".png"), task, trace, f"{title}; effect of each signal's choice")
     console.show(module.table(title, trace), module.MINOR)
     console.say(f"{module.legend(trace)}\nevery decision: {path}; map: {path.with_suffix('.png')}")

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 from sumolib.net import Net
 
+from tsc_marl.sim import network_file, road_network
 from tsc_marl.sim.green_phases import green_phases
 from tsc_marl.sim.road_network import RoadNetwork
+from tsc_marl.sim.scenario import Scenario
 from tsc_marl.sim.signal_timing import GREEN
 from tsc_marl.sim.street_programs import started, steps
 
@@ -117,6 +119,16 @@ def sheets(net: Net, roads: RoadNetwork, named: Sequence[str] = ()) -> list[Sign
     agents = {signal.name for signal in roads.signals}
     signals = sorted(net.getTrafficLights(), key=lambda tls: tls.getID())
     return [_sheet(tls, tls.getID() in agents, bool(named)) for tls in signals if tls.getConnections()]
+
+
+def of_scenario(scenario: Scenario) -> list[SignalSheet]:
+    """Return the signals of a scenario by name.
+
+    Raises:
+        UserError: when the network cannot be read.
+    """
+    net, _ = network_file.read(scenario.net, scenario.additional)
+    return sheets(net, road_network.of(scenario), scenario.signals)
 
 
 def _sheet(tls: "sumolib.net.TLS", is_agent: bool, named: bool) -> SignalSheet:
