@@ -272,6 +272,21 @@ def test_max_pressure_subtracts_what_waits_at_the_next_signal(at):
     assert controller.scores(blocked)[link] == pytest.approx(0)
 
 
+def test_a_link_of_several_movements_has_one_share_of_each_link_ahead():
+    """ingolstadt21 has links that several lanes share; shares that were added up would count their vehicles twice."""
+    net = road_network.of(scenario.load("ingolstadt21"))
+    numbering = link_counts.LinkCounts(net)
+    expected, leaving = np.zeros((numbering.size, numbering.size)), {}
+    ways = [(first + m.link, m) for first, signal in zip(numbering.first, net.signals, strict=True) for m in signal.links]
+    assert len({link for link, _ in ways}) < len(ways)
+    for link, movement in ways:
+        leaving.setdefault(movement.in_lane, []).append(link)
+    for link, movement in ways:
+        onward = [other for lane in movement.next_lanes for other in leaving[lane]]
+        expected[link, onward] = 1 / max(len(onward), 1)
+    assert (numbering.following.toarray() == expected).all()
+
+
 def test_a_full_road_behind_leaves_a_green_no_use(at):
     """A vehicle bound for each link of a signal; the road behind the first link fills."""
     controller, view = at("max_pressure_capacity", "grid2x2")

@@ -49,11 +49,12 @@ class LinkCounts:
         ways = [(first + m.link, m) for first, signal in zip(self.first, net.signals, strict=True) for m in signal.links]
         for link, movement in ways:
             leaving.setdefault(movement.in_lane, []).append(link)
-        onward = [[other for lane in movement.next_lanes for other in leaving[lane]] for _, movement in ways]
-        begins = np.repeat([link for link, _ in ways], list(map(len, onward)))
-        shares = [1 / len(ends) for ends in onward for _ in ends]
-        places = (begins, np.array([end for ends in onward for end in ends], dtype=int))
-        self.following = sparse.csr_array((shares, places), shape=(self.size, self.size))
+        shares: dict[tuple[int, int], float] = {}  # a link of several movements has one entry for each link ahead
+        for link, movement in ways:
+            onward = [other for lane in movement.next_lanes for other in leaving[lane]]
+            shares |= {(link, other): 1 / len(onward) for other in onward}
+        places = np.array(list(shares), dtype=int).reshape(-1, 2).T
+        self.following = sparse.csr_array((list(shares.values()), tuple(places)), shape=(self.size, self.size))
         self._links, self._receiving = np.array([link for link, _ in ways]), ReceivingLanes(net, [m for _, m in ways])
 
     def for_signal(self, flat: np.ndarray, i: int) -> np.ndarray:
