@@ -97,7 +97,7 @@ class Greedy(Controller):
         bound = self.links.approaching(view)
         near = self.links.count(bound, bound.distance_m <= self.context.detection_m)
         scores = self.scores(bound)
-        self.phase_numbers = [green @ self.links.for_signal(scores, i) for i, green in enumerate(self.links.green)]
+        self.phase_numbers = self.links.of_phases(scores)
         return np.array([self._choose(i, view, self.links.for_signal(near, i)) for i in range(len(view.timers))])
 
     def _choose(self, i: int, view: SignalView, near: np.ndarray) -> int:

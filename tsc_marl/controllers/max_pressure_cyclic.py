@@ -42,7 +42,7 @@ class MaxPressureCyclic(Controller):
         bound = self.links.approaching(view)
         near = self.links.count(bound, bound.distance_m <= self.context.detection_m)
         pressure = near * (1 - self.links.filled(view.vehicles.lane))
-        self.phase_numbers = [green @ self.links.for_signal(pressure, i) for i, green in enumerate(self.links.green)]
+        self.phase_numbers = self.links.of_phases(pressure)
         return np.array([self._choose(i, view, self.links.for_signal(near, i)) for i in range(len(view.timers))])
 
     def _choose(self, i: int, view: SignalView, near: np.ndarray) -> int:

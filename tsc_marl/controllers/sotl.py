@@ -42,7 +42,7 @@ class Sotl(Controller):
         platoon = self.links.count(bound, ~bound.halting & (bound.distance_m <= PLATOON_M))
         for i, timer in enumerate(view.timers):
             self.links.for_signal(self._waited_veh_s, i)[self.links.green[i][timer.phase]] = 0
-        self.phase_numbers = [green @ self.links.for_signal(self._waited_veh_s, i) for i, green in enumerate(self.links.green)]
+        self.phase_numbers = self.links.of_phases(self._waited_veh_s)
         return np.array([self._choose(i, view, self.links.for_signal(platoon, i)) for i in range(len(view.timers))])
 
     def _choose(self, i: int, view: SignalView, platoon: np.ndarray) -> int:

@@ -61,6 +61,10 @@ class LinkCounts:
         """Return signal i's part of a vector over all links."""
         return flat[self.first[i] : self.first[i] + self.green[i].shape[1]]
 
+    def of_phases(self, flat: np.ndarray) -> list[np.ndarray]:
+        """Return per signal [P], the sums of a vector over all links over those that each phase serves."""
+        return [green @ self.for_signal(flat, i) for i, green in enumerate(self.green)]
+
     def approaching(self, view: SignalView) -> ApproachingVehicles:
         """Return the detected vehicles that are bound for our links."""
         rows = []
