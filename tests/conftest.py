@@ -11,6 +11,15 @@ install_import_hook(
     "beartype.beartype",
 )
 
+import pytest  # noqa: E402
 import torch  # noqa: E402
 
+from tsc_marl.sim import scenario  # noqa: E402
+
 torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def only_named_networks():
+    """No module finds a network outside `networks/` that another module's tests have named."""
+    scenario._elsewhere.clear()
