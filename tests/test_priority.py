@@ -135,7 +135,7 @@ def test_requests_that_may_not_be_kept():
 
 def test_the_table_shows_it_and_names_who_gives_none(place, tmp_path, capsys, caplog):
     line = f"evaluate --network {place} --policy max_pressure fixed_time --eval-seeds 1 --out {tmp_path} --workers 1"
-    assert main([*line.split(), "--timing-preset", "sumo-rl-priority"]) == 0
+    assert main([*line.split(), "--timing-preset", "field-priority"]) == 0
     assert "emergency" in capsys.readouterr().out
     assert "fixed_time: programs that SUMO runs give no priority (timing.priority all)" in caplog.text
 
