@@ -122,9 +122,9 @@ def test_the_verb(home, tmp_path, capsys):
     assert home.main([*line, "--seeds", "3", "4", "--workers", "2", "--out", str(tmp_path / "out")]) == 0
     out = capsys.readouterr().out
     assert re.search(r"random_requests │ +field │ +3 \.\. 4 │ +1,200 │ +\d+ │ +0 │", out)
-    assert re.search(r"total +│ +- │ +- │ +- │ +7,200 │ +[\d,]+ │ +0 │", out)
+    assert re.search(r"total +│ +- │ +- │ +- │ +10,800 │ +[\d,]+ │ +0 │", out)
     lights = rows(tmp_path / "out" / "lights.csv")
-    assert len(lights) == 3 * 2 * 2
+    assert len(lights) == 3 * 3 * 2
     assert all(int(row["changes"]) > 10 for row in lights if row["timing"] == "field")
     assert rows(tmp_path / "out" / "violations.csv") == []
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"lights.csv", "violations.csv"}

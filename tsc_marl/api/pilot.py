@@ -18,6 +18,7 @@ from tsc_marl.sim import observations, road_network, scenario
 from tsc_marl.sim.engine import read_vehicles, vehicle_getters
 from tsc_marl.sim.env import TrafficEnv
 from tsc_marl.sim.feedback import SimConfig
+from tsc_marl.sim.priority import Priority, kept_to
 from tsc_marl.sim.shared_signal import SharedSignal
 from tsc_marl.sim.signal_timer import legal_phases
 from tsc_marl.sim.signal_timing import Timing
@@ -58,6 +59,7 @@ class Pilot:
             if not signals:
                 raise UserError("signals names none to drive; leave it out for all")
             scene = replace(scene, signals=tuple(signals))
+        self._scenario = scene
         self._player, self._watchdog, self._act = _player(policy, scene), watchdog, act
         if watchdog and not act:
             raise UserError("act=False leaves the lights alone, so that a watchdog has nothing to do; leave one of them out")
@@ -72,6 +74,7 @@ class Pilot:
         self._now = self._next_decision_s = 0.0
         self._signals: list[SharedSignal] = []
         self._watch: Watch | None = None
+        self._priority: Priority | None = None
 
     @property
     def faults(self) -> dict[str, str]:
@@ -104,6 +107,8 @@ class Pilot:
         phases = self._decide(api, now) if self._watch is None else self._decide_watched(api, now, self._watch)
         if phases is None:
             return None
+        if self._priority is not None:
+            phases = kept_to(self._legal, phases, [signal.timer.phase for signal in self._signals])
         choices = dict(zip(self.signals, phases.tolist(), strict=True))
         for signal in self._signals:
             signal.request(choices[signal.name], now)
@@ -121,13 +126,18 @@ class Pilot:
             if self._watchdog:
                 signal.check_release()
         self._watch = self._watchdog and Watch(self._watchdog, self._net, self._signals, self.timing.decision_s, now)
+        if self.timing.priority != "none":
+            self._priority = Priority(self.timing.priority, self._scenario, self._net, api)
         self._player.start()
         self._api, self._next_decision_s = api, now
 
     def _view(self, api: Simulation, now: float) -> SignalView:
         timers = [signal.timer for signal in self._signals]
         vehicles = read_vehicles(api.vehicle.getIDList(), vehicle_getters(api.vehicle), self._net.lane_index)
-        return SignalView(now, vehicles, timers, legal_phases(timers, now), self._blind, api.vehicle.getNextTLS)
+        self._legal = legal_phases(timers, now)
+        if self._priority is not None:
+            self._legal = self._priority.restrict(self._legal, now, vehicles.ids)
+        return SignalView(now, vehicles, timers, self._legal, self._blind, api.vehicle.getNextTLS)
 
     def _decide(self, api: Simulation, now: float) -> np.ndarray:
         return self._player.choice(self._view(api, now))()

@@ -53,8 +53,13 @@ def recipe(task: Task, memory: int) -> dict[str, Any]:
     Args:
         task: network, timing and observation.
         memory: width of the policy's memory of the last decisions; 0 for none.
+
+    Raises:
+        UserError: for limits or priority, which the controller does not keep.
     """
     net, timing = task.net(), task.timing
+    if timing.priority != "none":
+        raise UserError(f"timing.priority {timing.priority} is nothing that the controller gives; leave it out, or use a Pilot")
     observation = MovementsObservation(SignalContext(net, timing, task.sim.detection_m))
     structure = observation.structure
     n_links, n_phases = structure.real.shape[1], structure.phase_real.shape[1]

@@ -4,8 +4,11 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
+from tsc_marl import controllers
 from tsc_marl.evaluation.evaluate import Results
 from tsc_marl.paths import file_name
+from tsc_marl.rollout.policies import Policy
+from tsc_marl.rollout.task import Task
 from tsc_marl.sim import messages, metrics
 
 KINDS = {"teleports": "teleports", "collisions": "collisions", "dropped": "vehicles thrown away before they came onto the road"}
@@ -50,6 +53,15 @@ def from_metrics(results: Results) -> list[str]:
         if any(counts.values()):
             lines.append(_line(kind, counts))
     return lines
+
+
+def on_priority(task: Task, policies: Mapping[str, Policy]) -> list[str]:
+    """Return a line on the policies that give no priority although the timing asks for it."""
+    kinds = {label: policy.name for label, policy in policies.items() if controllers.exists(policy.name)}
+    without = [label for label, name in kinds.items() if controllers.find(name).sumo_controlled]
+    if task.timing.priority == "none" or not without:
+        return []
+    return [f"note: {', '.join(without)}: programs that SUMO runs give no priority (timing.priority {task.timing.priority})"]
 
 
 def of_training(label: str, iteration: Mapping[str, float]) -> str:

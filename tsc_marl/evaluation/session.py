@@ -132,7 +132,7 @@ class EvaluationSession:
         title = f"{task.network}: mean over {self._n_seeds}, best delay first"
         minor = tables.left_out_first(tables.result_columns(self.baseline, task.metrics))
         console.show(tables.results_table(title, results, {}, self.baseline, task.metrics), minor)
-        for note in notes.from_files(results, folder):
+        for note in [*notes.from_files(results, folder), *notes.on_priority(task, policies)]:
             logger.info(note)
         plots = self._draw(task, policies, results, folder)
         _log(task, results, [folder / "metrics.json", folder / "metrics.csv", picture], plots)

@@ -109,6 +109,7 @@ COLUMNS = (
     Column("person_delay", "persons\n[s]", number(".1f")),
     Column("unfinished_walks", "unfinished\nwalks", number(".1f")),
     Column("transit_delay", "transit\n[s]", number(".1f")),
+    Column("emergency_delay", "emergency\n[s]", number(".1f")),
     Column("delay_p95", "p95 [s]", number(".0f"), 5),
     Column("worst_approach", "worst\napproach [s]", number(".0f"), 8),
     Column("stops", "stops\n[1/veh]", number(".2f"), 6),

@@ -18,12 +18,13 @@ from tsc_marl.sim.demand import Demand
 from tsc_marl.sim.disturbances import Breakdown, Disturbance, FaultyDetectors
 from tsc_marl.sim.engine import Engine, Vehicles
 from tsc_marl.sim.feedback import Feedback, SimConfig
+from tsc_marl.sim.priority import Priority, kept_to
 from tsc_marl.sim.road_network import RoadNetwork
 from tsc_marl.sim.scenario import Scenario
 from tsc_marl.sim.signal_timer import SignalTimer, legal_phases
 from tsc_marl.sim.signal_timing import Timing
 from tsc_marl.sim.signal_view import EpisodeContext, SignalView
-from tsc_marl.sim.timetable import transit
+from tsc_marl.sim.timetable import emergency_types, transit
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class EpisodeState:
     incident: Breakdown | None
     obeying: list[SignalTimer]
     """Those of the signals that carry out requests."""
+    priority: Priority | None
 
 
 class TrafficEnv:
@@ -157,6 +159,7 @@ class TrafficEnv:
         self._episode = EpisodeState(
             seed, sumo_controlled, detail, context, Feedback(self.config, context),
             detectors, incident, obeying,
+            None if self.timing.priority == "none" else Priority(self.timing.priority, self.scenario, self.net, self._engine.api),
         )  # fmt: skip
         self._measure(self._episode)
         if self._jam_s:
@@ -182,6 +185,8 @@ class TrafficEnv:
             with self._blamed():
                 episode.incident.apply(self.now, self.engine.api)
         if not episode.sumo_controlled:
+            if episode.priority is not None:
+                actions = kept_to(self.avail, actions, [timer.phase for timer in self.timers])
             pairs = zip(self.timers, actions.tolist(), strict=True)
             self.executed = np.array([timer.request(action, self.now) for timer, action in pairs])
             changing = [timer for timer in episode.obeying if timer.next_event_s() <= end]
@@ -206,7 +211,7 @@ class TrafficEnv:
         persons = self.engine.api.person
         noted: dict[str, Any] = {"dropped": self.engine.waited_in_vain_s()}
         noted["persons"] = {name: persons.getWaitingTime(name) for name in persons.getIDList()}
-        noted["transit"] = sorted(transit(self.scenario))
+        noted |= {"transit": sorted(transit(self.scenario)), "emergency_types": sorted(emergency_types(self.scenario))}
         if self.episode.detail:
             noted["pending"] = self.first_edges_of_waiting()
         for name, content in noted.items():
@@ -258,6 +263,8 @@ class TrafficEnv:
             with self._blamed():
                 detected = episode.detectors.show(self.vehicles, self.now, self.engine.api)
         self.avail = legal_phases(self.timers, self.now)
+        if episode.priority is not None:
+            self.avail = episode.priority.restrict(self.avail, self.now, self.vehicles.ids)
         self._view = SignalView(
             self.now, detected, self.timers, self.avail, episode.detectors.failed, self._next_signals
         )  # fmt: skip

@@ -4,6 +4,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -37,6 +38,8 @@ class Timing:
     """Seconds that the green of a crossing lasts at least."""
     max_crossing_red_s: Count = 120
     """Seconds that a crossing stays red at most."""
+    priority: Literal["none", "emergency", "transit", "all"] = "none"
+    """Which vehicles get green as soon as it is legal: emergency vehicles, public transport, both, or none."""
 
     def __post_init__(self) -> None:
         """Refuse timings that contradict themselves."""

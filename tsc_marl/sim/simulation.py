@@ -39,6 +39,10 @@ class VehicleCalls(Protocol):
         """Return the bits of the vehicle's stop: 1 stopped, 2 parked beside the road, 16 at a bus stop, and so on."""
         ...
 
+    def getVehicleClass(self, vehID: str) -> str:
+        """Return the class, such as `passenger` or `emergency`."""
+        ...
+
     def getDeparture(self, vehID: str) -> float:
         """Return the time of departure [s]; negative before it."""
         ...

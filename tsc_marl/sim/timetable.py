@@ -13,6 +13,8 @@ PUBLIC_TRANSPORT = (
     "bus", "coach", "tram", "rail_urban", "rail", "rail_electric", "rail_fast", "subway", "cable_car", "ship", "aircraft",
 )  # fmt: skip
 """SUMO's vehicle classes of public transport."""
+EMERGENCY = "emergency"
+"""SUMO's vehicle class of ambulances, fire engines and police cars on duty."""
 VEHICLES = ("vehicle", "trip", "flow")
 PERSONS = ("person", "personFlow")
 
@@ -62,18 +64,38 @@ def _stops_for_passengers(element: Element) -> bool:
 
 
 def transit(scenario: Scenario) -> frozenset[str]:
-    """Return the names of the vehicles, and of the flows of vehicles, that belong to public transport.
+    """Return the names of the vehicles, and of the flows of vehicles, that belong to public transport (`has_name`).
 
     Raises:
         UserError: when a file cannot be read.
     """
+    return _fixed(scenario)[0]
+
+
+def has_name(names: frozenset[str], vehicle: str) -> bool:
+    """Return whether a vehicle, or the flow that it is of, is among some names."""
+    return vehicle in names or vehicle.rpartition(".")[0] in names
+
+
+def emergency_types(scenario: Scenario) -> frozenset[str]:
+    """Return the names of the vehicle types of emergency vehicles.
+
+    Raises:
+        UserError: when a file cannot be read.
+    """
+    return _fixed(scenario)[1]
+
+
+def _fixed(scenario: Scenario) -> tuple[frozenset[str], frozenset[str]]:
     paths = (*scenario.routes, *scenario.additional)
-    return _transit(paths, tuple(path.stat().st_mtime_ns for path in paths))
+    return _read(paths, tuple(path.stat().st_mtime_ns for path in paths))
 
 
 @functools.lru_cache(maxsize=8)
-def _transit(paths: tuple[Path, ...], _changed_ns: tuple[int, ...]) -> frozenset[str]:
+def _read(paths: tuple[Path, ...], _changed_ns: tuple[int, ...]) -> tuple[frozenset[str], frozenset[str]]:
     tags = ("vType", "vTypeDistribution", "route", *VEHICLES)
     elements = [copy.deepcopy(one) for path in paths for one in route_files.elements(path) if one.tag in tags]
     timetable = Timetable(elements)
-    return frozenset(one.get("id", "") for one in elements if one.tag in VEHICLES and timetable.is_transit(one))
+    lines = (one.get("id", "") for one in elements if one.tag in VEHICLES and timetable.is_transit(one))
+    types = (vtype for one in elements for vtype in one.iter("vType"))
+    return frozenset(lines), frozenset(vtype.get("id", "") for vtype in types if vtype.get("vClass") == EMERGENCY)

@@ -13,6 +13,7 @@ import numpy as np
 from tsc_marl.sim import messages
 from tsc_marl.sim.metrics.base import Approach, EpisodeRecord, Persons, Trips
 from tsc_marl.sim.road_network import RoadNetwork, edge_of
+from tsc_marl.sim.timetable import has_name
 
 PERIOD_S = 300
 """Edges are counted in stretches of this length [s]."""
@@ -54,7 +55,7 @@ def _read_trips(out: Path, seed: int) -> tuple[Trips, np.ndarray, Persons]:
 
     Vehicles that SUMO threw away are not in its file; they count as never inserted.
     """
-    ids, lanes, rows, emitted = list[str](), list[str](), list[list[float]](), list[list[float]]()
+    ids, lanes, types, rows, emitted = list[str](), list[str](), list[str](), list[list[float]](), list[list[float]]()
     waiting_s: dict[str, float] = _noted(out / f"persons_{seed}.json", {})
     walked = list[tuple[float, bool]]()
     for trip in _trips(out / f"tripinfo_{seed}.xml"):
@@ -65,6 +66,7 @@ def _read_trips(out: Path, seed: int) -> tuple[Trips, np.ndarray, Persons]:
             continue
         ids.append(trip.attrib["id"])
         lanes.append(trip.attrib["departLane"])
+        types.append(trip.attrib["vType"])
         rows.append([float(trip.attrib[column]) for column in COLUMNS])
         if trip.attrib["vaporized"]:  # SUMO took it off the road, after a collision for one
             rows[-1][COLUMNS.index("arrival")] = -1.0
@@ -72,10 +74,12 @@ def _read_trips(out: Path, seed: int) -> tuple[Trips, np.ndarray, Persons]:
     for vehicle, waited_s in read_dropped(out, seed).items():
         ids.append(vehicle)
         lanes.append("")
+        types.append("")
         rows.append([waited_s, 0.0, 0.0, 0.0, 0.0, -1.0, -1.0])
-    names = set(_noted(out / f"transit_{seed}.json", []))
-    transit = np.array([name in names or name.rpartition(".")[0] in names for name in ids], dtype=bool)
-    trips = Trips(ids, lanes, *np.array(rows).reshape(-1, len(COLUMNS)).T, transit=transit)
+    lines, emergency_types = (frozenset(_noted(out / f"{kind}_{seed}.json", [])) for kind in ("transit", "emergency_types"))
+    transit = np.array([has_name(lines, name) for name in ids], dtype=bool)
+    emergency = np.array([name in emergency_types for name in types], dtype=bool)
+    trips = Trips(ids, lanes, *np.array(rows).reshape(-1, len(COLUMNS)).T, transit=transit, emergency=emergency)
     lost, unfinished = np.array(walked).reshape(-1, 2).T
     return trips, np.array(emitted).reshape(-1, 2), Persons(lost, unfinished.astype(bool))
 

@@ -33,6 +33,8 @@ class Trips:
     """[V] time of arrival; negative if there was none, or SUMO took the vehicle off the road before."""
     transit: np.ndarray
     """[V] bool: the vehicle belongs to public transport."""
+    emergency: np.ndarray
+    """[V] bool: it is an emergency vehicle."""
 
     @property
     def inserted(self) -> np.ndarray:
