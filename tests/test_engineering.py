@@ -19,12 +19,12 @@ from tsc_marl.rollout.task import Task
 from tsc_marl.rollout.types import Job
 from tsc_marl.rollout.worker import Worker
 from tsc_marl.sim import metrics, road_network
+from tsc_marl.sim.lights import Lights
 from tsc_marl.tracking.stored_runs import StoredRuns
 from tsc_marl.viz import approach_delay, traffic_files
 from tsc_marl.viz.engineering import corridor, played, service, splits, time_space
 from tsc_marl.viz.engineering.corridor import Corridor, Stop
 from tsc_marl.viz.engineering.pictures import NAMES
-from tsc_marl.viz.lights import Lights
 
 GRID, SEED = Task("grid2x2"), 1000
 NET = road_network.of(GRID.scenario)

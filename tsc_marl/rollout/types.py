@@ -68,6 +68,11 @@ class Job:
     net: RoadNetwork | None = None
     """The task's network, for a process that has not read it."""
 
+    @property
+    def measures_service(self) -> bool:
+        """Whether the service of each movement is among its files."""
+        return self.measure_approaches and self.out is not None
+
     def lengths(self, horizon: int) -> list[int]:
         """Return the decisions of each rollout, to the job's own, in an episode of `horizon` decisions."""
         parts = max(1, round(horizon / self.rollout_length)) if self.rollout_length else 1

@@ -208,16 +208,16 @@ class TrafficEnv:
         noted["persons"] = {name: persons.getWaitingTime(name) for name in persons.getIDList()}
         noted["transit"] = sorted(transit(self.scenario))
         if self.episode.detail:
-            noted["pending"] = self.first_edges_of_waiting()
+            noted["pending"] = self.routes_of_waiting()
         for name, content in noted.items():
             (self.out / f"{name}_{seed}.json").write_text(json.dumps(content), encoding="utf-8")
         self.close()
         return metrics.read(self.out, seed, len(self.names), self.net if self.episode.detail else None, names)
 
-    def first_edges_of_waiting(self) -> dict[str, str]:
-        """Return the first edge of each vehicle that waits to be inserted."""
+    def routes_of_waiting(self) -> dict[str, Sequence[str]]:
+        """Return the edges of the route of each vehicle that waits to be inserted."""
         vehicles = self.engine.api.vehicle
-        return {name: vehicles.getRoute(name)[0] for name in vehicles.getLoadedIDList() if vehicles.getDeparture(name) < 0}
+        return {name: vehicles.getRoute(name) for name in vehicles.getLoadedIDList() if vehicles.getDeparture(name) < 0}
 
     def close(self) -> None:
         """End the simulation that runs, if any."""

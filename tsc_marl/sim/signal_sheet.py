@@ -160,7 +160,7 @@ def _way(in_lane: "sumolib.net.lane.Lane", out_lane: "sumolib.net.lane.Lane", li
         return None
     before, after = _points(in_lane), _points(out_lane)
     turn = next(c.getDirection() for c in in_lane.getOutgoing() if c.getToLane() is out_lane)
-    approach = compass(before[-2][0] - before[-1][0], before[-2][1] - before[-1][1])
+    approach = side(in_lane)
     street = edge.getName() or ""
     return Way(
         link,
@@ -173,6 +173,12 @@ def _way(in_lane: "sumolib.net.lane.Lane", out_lane: "sumolib.net.lane.Lane", li
         before[-1],
         after[0],
     )
+
+
+def side(lane: "sumolib.net.lane.Lane") -> str:
+    """Return where the traffic of a lane comes from, as a direction of the compass."""
+    (ax, ay), (bx, by) = _points(lane)[-2:]
+    return compass(ax - bx, ay - by)
 
 
 def _points(lane: "sumolib.net.lane.Lane") -> list[Point]:
