@@ -12,6 +12,7 @@ from tsc_marl.rollout.branches import BranchedState, BranchPlan
 from tsc_marl.rollout.policies import Policy
 from tsc_marl.rollout.task import Task
 from tsc_marl.sim.locks import Lock
+from tsc_marl.sim.movements import NetworkMovements
 from tsc_marl.sim.road_network import RoadNetwork
 from tsc_marl.types import Batch
 
@@ -57,6 +58,8 @@ class Job:
     """Whether approaches, gridlock and emissions are measured too."""
     keep_trajectories: bool = False
     """Whether those of all vehicles are among SUMO's files; needs `out`."""
+    movements: NetworkMovements | None = None
+    """Those whose service is written beside SUMO's files (`sim.service`); needs `out` and `measure_approaches`."""
     locks_after_s: float = 0.0
     """Watch an episode that is played as a whole for vehicles that stand so long (`sim.locks`); 0 does not."""
     branches: BranchPlan | None = None
@@ -67,11 +70,6 @@ class Job:
     """Policies of the episode's earlier rollouts: a worker that did not play these rollouts replays them."""
     net: RoadNetwork | None = None
     """The task's network, for a process that has not read it."""
-
-    @property
-    def measures_service(self) -> bool:
-        """Whether the service of each movement is among its files."""
-        return self.measure_approaches and self.out is not None
 
     def lengths(self, horizon: int) -> list[int]:
         """Return the decisions of each rollout, to the job's own, in an episode of `horizon` decisions."""

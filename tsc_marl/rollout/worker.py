@@ -52,7 +52,7 @@ class Worker:
             env.close()
             return RolloutResult(job.without_weights(), None, np.zeros(len(env.names)), {}, branched=branched)
         locks = LockTracker(env, job.locks_after_s) if job.locks_after_s else None
-        services = ServiceTracker(env) if job.measures_service else None
+        services = ServiceTracker(env, job.movements) if job.movements is not None else None
         watching = [tracker.update for tracker in (locks, services) if tracker]
         rollout = collect_rollout(env, driver, job.lengths(env.horizon)[-1], *watching)
         light = job.without_weights()
@@ -74,9 +74,10 @@ def _start(env: TrafficEnv, job: Job) -> Driver:
     """Start the job's episode and play the rollouts before the job, just as they were played."""
     generator = torch.Generator().manual_seed(job.explore_seed) if job.explore_seed is not None else None
     first, *later = (*job.previous_policies, job.policy)
-    extra = passages.route_options(job.out, job.sumo_seed) if job.measures_service and job.out is not None else ()
-    if job.keep_trajectories and job.out is not None:
-        extra += trajectory_options(job.out, job.sumo_seed)
+    extra: tuple[str, ...] = ()
+    if job.out is not None:
+        extra += trajectory_options(job.out, job.sumo_seed) if job.keep_trajectories else ()
+        extra += passages.route_options(job.out, job.sumo_seed) if job.movements is not None else ()
     driver = first.start(env, job.sumo_seed, generator, out=job.out, detail=job.measure_approaches, extra_options=extra)
     for policy, length in zip(later, job.lengths(env.horizon), strict=False):
         collect_rollout(env, driver, length)

@@ -1,6 +1,7 @@
 """All signals of one network at once, as arrays: reset, step, and the mask of what may be chosen now."""
 
 import contextlib
+import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -217,7 +218,16 @@ class TrafficEnv:
     def routes_of_waiting(self) -> dict[str, Sequence[str]]:
         """Return the edges of the route of each vehicle that waits to be inserted."""
         vehicles = self.engine.api.vehicle
-        return {name: vehicles.getRoute(name) for name in vehicles.getLoadedIDList() if vehicles.getDeparture(name) < 0}
+        return {name: self._route(name) for name in vehicles.getLoadedIDList() if vehicles.getDeparture(name) < 0}
+
+    def _route(self, vehicle: str) -> Sequence[str]:
+        """Return the edges of a route; SUMO itself searches it only when the vehicle is inserted."""
+        api = self.engine.api
+        given = api.vehicle.getRoute(vehicle)
+        if api.vehicle.isRouteValid(vehicle):
+            return given
+        ways = [api.simulation.findRoute(a, b).edges for a, b in itertools.pairwise(given)]
+        return [*(edge for way in ways for edge in way[:-1]), given[-1]] if all(ways) else given
 
     def close(self) -> None:
         """End the simulation that runs, if any."""

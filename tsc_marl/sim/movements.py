@@ -19,7 +19,7 @@ from tsc_marl.sim.lights import Lights
 from tsc_marl.sim.planned_counts import PERMISSIVE, SATURATION_VEH_H
 from tsc_marl.sim.road_network import VEHICLE_M, RoadNetwork, edge_of
 from tsc_marl.sim.scenario import Scenario
-from tsc_marl.sim.signal_sheet import COMPASS, STRAIGHT_ON, TURNS, side
+from tsc_marl.sim.signal_sheet import COMPASS, STRAIGHT_ON, TURNS, comes_from
 
 if TYPE_CHECKING:
     import sumolib
@@ -54,7 +54,7 @@ class Movement:
 
 
 @dataclass(frozen=True)
-class Movements:
+class NetworkMovements:
     """The M movements of all signals, approach after approach."""
 
     each: tuple[Movement, ...]
@@ -100,23 +100,23 @@ def _green_share(links: Sequence[int], lights: Lights, duration_s: int) -> float
     return float(lasts_s @ of_state[lights.shown]) / duration_s
 
 
-def of(scenario: Scenario, net: RoadNetwork) -> Movements:
+def of(scenario: Scenario, net: RoadNetwork) -> NetworkMovements:
     """Return the movements of a network."""
     roads = network_file.read(scenario.net, scenario.additional)[0]
     signal_of = {edge_of(link.in_lane): i for i, signal in enumerate(net.signals) for link in signal.links}
-    rank = {name: (i, COMPASS.index(side(roads.getEdge(name).getLane(0))), name) for name, i in signal_of.items()}
+    rank = {name: (i, COMPASS.index(comes_from(roads.getEdge(name).getLane(0))), name) for name, i in signal_of.items()}
     order = [roads.getEdge(name) for name in sorted(rank, key=lambda name: rank[name])]
     each, number = list[Movement](), dict[tuple[str, str], int]()
     for edge in order:
         into = _lanes_into(edge)
-        name, signal, approach = edge.getID(), signal_of[edge.getID()], side(edge.getLane(0))
+        name, signal, approach = edge.getID(), signal_of[edge.getID()], comes_from(edge.getLane(0))
         for turn, ways in sorted(_turns(edge).items(), key=lambda item: STRAIGHT_ON.get(item[0], len(STRAIGHT_ON))):
             number |= {(name, way.getTo().getID()): len(each) for way in ways}
             links = tuple((way.getFromLane().getID(), way.getTLLinkIndex()) for way in ways)
             lanes = {way.getFromLane() for way in ways}
             room_veh = sum(lane.getLength() for lane, last in into.items() if last in lanes) / VEHICLE_M
             each.append(Movement(signal, name, edge.getName() or "", approach, turn, links, room_veh))
-    return Movements(
+    return NetworkMovements(
         tuple(each), number, {edge.getID(): sum(lane.getLength() for lane in _lanes_into(edge)) / VEHICLE_M for edge in order}
     )
 

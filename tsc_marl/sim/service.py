@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -116,7 +117,7 @@ def read(path: Path) -> list[Service]:
     return [Service(**{field.name: _value(field.type, row[field.name]) for field in fields(Service)}) for row in rows]
 
 
-def _value(kind: object, text: str) -> str | float | int:
+def _value(kind: Any, text: str) -> Any:
     if kind is float:
         return float(text or "nan")
     return int(text) if kind is int else text

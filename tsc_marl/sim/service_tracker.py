@@ -12,11 +12,11 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from tsc_marl.sim import lights, metrics, movements, passages
+from tsc_marl.sim import lights, metrics, passages
 from tsc_marl.sim.engine import HALTING_MS
 from tsc_marl.sim.env import TrafficEnv
 from tsc_marl.sim.metrics import Trips
-from tsc_marl.sim.movements import Movements
+from tsc_marl.sim.movements import NetworkMovements
 from tsc_marl.sim.passages import Passages
 from tsc_marl.sim.service import ALL, BEHIND, Service
 
@@ -28,10 +28,11 @@ class ServiceTracker:
 
     Args:
         env: with a running episode that writes `passages.route_options` and the states of its signals.
+        of: the movements of its network.
     """
 
-    def __init__(self, env: TrafficEnv) -> None:
-        self._env, self._numbers = env, dict[str, int]()
+    def __init__(self, env: TrafficEnv, of: NetworkMovements) -> None:
+        self._env, self._of, self._numbers = env, of, dict[str, int]()
         self._seen: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
         self._now_s: list[float] = []
 
@@ -45,7 +46,7 @@ class ServiceTracker:
     def services(self) -> list[Service]:
         """Return each approach with its movements behind it, and what lies behind the signals, of the episode that has ended."""
         env, seed = self._env, self._env.episode.seed
-        of, now_s = movements.of(env.scenario, env.net), np.array(self._now_s)
+        of, now_s = self._of, np.array(self._now_s)
         trips, dropped = metrics.read_record(env.out, seed, len(env.names)).trips, metrics.read_dropped(env.out, seed)
         waiting = json.loads((env.out / f"pending_{seed}.json").read_text(encoding="utf-8"))
         passed = passages.read(passages.route_file(env.out, seed), of.number)
@@ -103,7 +104,9 @@ class _Counts:
         return (*sums, float(queue.mean()), float(np.percentile(queue, 95)), float(queue.max()))
 
 
-def _rows(of: Movements, names: Sequence[str], count: _Counts, capacity_veh_h: np.ndarray, hours: float) -> Iterator[Service]:
+def _rows(
+    of: NetworkMovements, names: Sequence[str], count: _Counts, capacity_veh_h: np.ndarray, hours: float
+) -> Iterator[Service]:
     group = np.array(of.lane_groups())
     came = np.bincount(group, (count.passed + count.unserved)[:-1], minlength=len(group))[group]
     with np.errstate(divide="ignore", invalid="ignore"):

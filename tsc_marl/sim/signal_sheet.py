@@ -160,7 +160,7 @@ def _way(in_lane: "sumolib.net.lane.Lane", out_lane: "sumolib.net.lane.Lane", li
         return None
     before, after = _points(in_lane), _points(out_lane)
     turn = next(c.getDirection() for c in in_lane.getOutgoing() if c.getToLane() is out_lane)
-    approach = side(in_lane)
+    approach = comes_from(in_lane)
     street = edge.getName() or ""
     return Way(
         link,
@@ -175,7 +175,7 @@ def _way(in_lane: "sumolib.net.lane.Lane", out_lane: "sumolib.net.lane.Lane", li
     )
 
 
-def side(lane: "sumolib.net.lane.Lane") -> str:
+def comes_from(lane: "sumolib.net.lane.Lane") -> str:
     """Return where the traffic of a lane comes from, as a direction of the compass."""
     (ax, ay), (bx, by) = _points(lane)[-2:]
     return compass(ax - bx, ay - by)
