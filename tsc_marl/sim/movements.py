@@ -10,7 +10,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -106,7 +106,7 @@ def of(scenario: Scenario, net: RoadNetwork) -> NetworkMovements:
     signal_of = {edge_of(link.in_lane): i for i, signal in enumerate(net.signals) for link in signal.links}
     rank = {name: (i, COMPASS.index(comes_from(roads.getEdge(name).getLane(0))), name) for name, i in signal_of.items()}
     order = [roads.getEdge(name) for name in sorted(rank, key=lambda name: rank[name])]
-    each, number = list[Movement](), dict[tuple[str, str], int]()
+    each, number, storage_veh = list[Movement](), dict[tuple[str, str], int](), dict[str, float]()
     for edge in order:
         into = _lanes_into(edge)
         name, signal, approach = edge.getID(), signal_of[edge.getID()], comes_from(edge.getLane(0))
@@ -114,11 +114,14 @@ def of(scenario: Scenario, net: RoadNetwork) -> NetworkMovements:
             number |= {(name, way.getTo().getID()): len(each) for way in ways}
             links = tuple((way.getFromLane().getID(), way.getTLLinkIndex()) for way in ways)
             lanes = {way.getFromLane() for way in ways}
-            room_veh = sum(lane.getLength() for lane, last in into.items() if last in lanes) / VEHICLE_M
+            room_veh = _room_veh(lane for lane, last in into.items() if last in lanes)
             each.append(Movement(signal, name, edge.getName() or "", approach, turn, links, room_veh))
-    return NetworkMovements(
-        tuple(each), number, {edge.getID(): sum(lane.getLength() for lane in _lanes_into(edge)) / VEHICLE_M for edge in order}
-    )
+        storage_veh[name] = _room_veh(into)
+    return NetworkMovements(tuple(each), number, storage_veh)
+
+
+def _room_veh(lanes: Iterable["sumolib.net.lane.Lane"]) -> float:
+    return sum(lane.getLength() for lane in lanes) / VEHICLE_M
 
 
 def _turns(edge: "sumolib.net.edge.Edge") -> dict[str, list["sumolib.net.connection.Connection"]]:
@@ -130,9 +133,9 @@ def _turns(edge: "sumolib.net.edge.Edge") -> dict[str, list["sumolib.net.connect
     return turns
 
 
-def _lanes_into(edge: "sumolib.net.edge.Edge") -> dict["sumolib.net.lane.Lane", "sumolib.net.lane.Lane"]:
+def _lanes_into(edge: "sumolib.net.edge.Edge") -> dict[Any, Any]:
     """Return the lanes back to the junction before, each with the lane at the stop line into which it goes on straight ahead."""
-    into = {way.getFromLane(): way.getFromLane() for ways in _turns(edge).values() for way in ways}
+    into = {lane: lane for ways in _turns(edge).values() for lane in (way.getFromLane() for way in ways)}
     road = _road(edge)
     for after, before in itertools.pairwise(road):
         ways = sorted(
@@ -144,7 +147,7 @@ def _lanes_into(edge: "sumolib.net.edge.Edge") -> dict["sumolib.net.lane.Lane", 
     return into
 
 
-def _end(lane: "sumolib.net.lane.Lane", point: int) -> tuple[float, float]:
+def _end(lane: Any, point: int) -> tuple[float, float]:
     return lane.getShape()[point][:2]
 
 

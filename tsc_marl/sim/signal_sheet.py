@@ -98,6 +98,24 @@ class SignalSheet:
             for approach, turns in sorted(served.items(), key=lambda item: _rank(item[0]))
         ]
 
+    def label(self, phase: str) -> str:
+        """Return what a phase serves in short: `N-S straight+right, E (left)`; a turn that yields is in brackets.
+
+        The turn back is left out beside others, and `walk` stands for crossings.
+        """
+        served: dict[str, dict[str, bool]] = {}
+        for way in self.ways:
+            if phase[way.link] in GREEN and not way.is_crossing:
+                turns = served.setdefault(way.approach, {})
+                turns[way.turn] = turns.get(way.turn, False) or phase[way.link] == "g"
+        approaches: dict[str, list[str]] = {}
+        for approach in sorted(served, key=_rank):
+            turns = served[approach]
+            named = [f"({turn})" if turns[turn] else turn for turn in _sorted(turns) if turn != "back" or len(turns) == 1]
+            approaches.setdefault("+".join(named), []).append("".join(part[0].upper() for part in approach.split("-")))
+        walks = ["walk"] if any(way.is_crossing and phase[way.link] in GREEN for way in self.ways) else []
+        return ", ".join([f"{'-'.join(some)} {turns}" for turns, some in approaches.items()] + walks)
+
 
 def _sorted(turns: dict[str, bool]) -> list[str]:
     return sorted(turns, key=lambda turn: (STRAIGHT_ON.get(turn, 0), _rank(turn)))
