@@ -73,6 +73,7 @@ def test_phases_are_told_by_approach_and_turn(folder, net):
     main_street, crossing = walk.phases
     assert walk.movements(main_street) == ["east (Main Street): straight", "west (Main Street): straight"]
     assert walk.movements(crossing) == ["crossings: middle"]
+    assert (walk.label(main_street), walk.label(crossing)) == ("E-W straight", "walk")
     ring = next(sheet for sheet in sheets.values() if "Ring Road" in sheet.streets and "Main Street" in sheet.streets)
     served = "; ".join(line for phase in ring.phases for line in ring.movements(phase))
     assert "north (Ring Road): straight, left yields, right yields" in served
@@ -151,6 +152,8 @@ def test_phases_are_shown_with_what_they_serve():
         "north: straight, left yields, right, back yields\nsouth: straight, left yields, right, back yields",
         "north: left, back\nsouth: left, back",
     ]
+    (sheet,) = signal_sheet.of_scenario(scenario.load("cologne1"))
+    assert [sheet.label(phase) for phase in sheet.phases[:2]] == ["N-S straight+(left)+right", "N-S left"]
 
 
 def test_faults_of_a_network_are_named(folder, net, tmp_path):

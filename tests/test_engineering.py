@@ -1,8 +1,6 @@
 """The engineers' pictures: their numbers are those of SUMO's own files, and mistakes are one line."""
 
 import csv
-import math
-from collections import defaultdict
 from dataclasses import replace
 from xml.etree import ElementTree
 
@@ -18,13 +16,14 @@ from tsc_marl.rollout.policies import ControllerPolicy
 from tsc_marl.rollout.task import Task
 from tsc_marl.rollout.types import Job
 from tsc_marl.rollout.worker import Worker
-from tsc_marl.sim import metrics, road_network
+from tsc_marl.sim import road_network
+from tsc_marl.sim.lights import Lights
+from tsc_marl.sim.service import ALL, Service, file_of, read
 from tsc_marl.tracking.stored_runs import StoredRuns
 from tsc_marl.viz import approach_delay, traffic_files
 from tsc_marl.viz.engineering import corridor, played, service, splits, time_space
 from tsc_marl.viz.engineering.corridor import Corridor, Stop
 from tsc_marl.viz.engineering.pictures import NAMES
-from tsc_marl.viz.lights import Lights
 
 GRID, SEED = Task("grid2x2"), 1000
 NET = road_network.of(GRID.scenario)
@@ -108,21 +107,20 @@ def test_queues_are_the_halting_vehicles_of_sumos_summary(folder, episode):
     assert np.abs(np.subtract(shown, expected)).max() <= 2  # speeds in the file are rounded to 0.01 m/s
 
 
-def test_service_adds_up_with_the_trips(folder, episode):
-    with (folder / "level_of_service.csv").open(encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row["policy"] == "fixed_time"]
-    approaches = [row for row in rows if row["approach"] != "all"]
-    lost_s = sum(int(row["vehicles"]) * float(row["delay_s"]) for row in approaches)
-    trips = metrics.read_record(folder / "fixed_time", SEED, len(NET.signals)).trips
-    assert 0.8 * trips.delay_s.sum() < lost_s < 1.05 * trips.delay_s.sum()  # the rest is lost behind the last signal
-    signals = defaultdict(int)
-    for row in approaches:
-        signals[row["signal"]] += int(row["vehicles"])
-    assert {row["signal"]: int(row["vehicles"]) for row in rows if row["approach"] == "all"} == signals
-    idle = [row for row in rows if row["vehicles"] == "0" and row["delay_s"] != "inf"]
-    assert all(row["level"] == "–" for row in idle)
-    rows = [row for row in rows if row not in idle]
-    assert all(row["level"] == "ABCDEF"[np.searchsorted([10, 20, 35, 55, 80], float(row["delay_s"]))] for row in rows)
+def test_the_table_of_service_has_the_numbers_of_the_file(folder):
+    with (folder / "approaches.csv").open(encoding="utf-8") as file:
+        written = [row for row in csv.DictReader(file) if row["policy"] == "fixed_time" and row["signal"]]
+    rows = service.by_signal(read(file_of(folder / "fixed_time", SEED)))
+    approaches, signals = ([row for row in rows if (row.approach == ALL) == whole] for whole in (False, True))
+    assert [(row["signal"], row["road"], float(row["delay_s"])) for row in written] == [
+        (row.signal, row.road, pytest.approx(row.delay_s, abs=0.01)) for row in approaches
+    ]
+    for signal in signals:
+        own = [row for row in written if row["signal"] == signal.signal]
+        assert signal.vehicles == sum(int(row["vehicles"]) for row in own)
+        assert signal.delay_s * signal.vehicles == pytest.approx(sum(float(row["lost_s"]) for row in own), abs=0.1)
+    texts = [text.get_text() for text in service.draw({"fixed_time": rows}, "title").axes[0].texts]
+    assert [f"{row.delay_s:.1f}" for row in rows] == texts[texts.index("A0") + 2 :: 4][: len(rows)]
 
 
 # by hand
@@ -140,8 +138,7 @@ def test_a_band_is_where_both_signals_are_green_for_who_drives_at_the_limits():
 
 
 def test_an_approach_without_vehicles_has_no_level():
-    nobody, stuck = (service.Service("A0", "west", 0, delay_s, 0.0, 0.0, 0) for delay_s in (0.0, math.inf))
-    assert (nobody.level, stuck.level) == ("–", "F")
+    nobody, stuck = (Service("A0", "road", "", "west", ALL, 0, 0, lost_s) for lost_s in (0.0, 5.0))
     texts = [text.get_text() for text in service.draw({"a": [nobody], "b": [stuck]}, "title").axes[0].texts]
     assert texts[-7:] == ["0", "–", "–", "0", "none left", "F", "–"]
 

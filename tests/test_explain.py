@@ -39,6 +39,11 @@ def column(rows, name):
     return np.array([float(row[name]) for row in rows]).reshape(-1, n)
 
 
+def test_the_shipped_policy_is_called_by_its_name(trained, tmp_path, capsys):
+    explained(trained, "pretrained", tmp_path)
+    assert f"pretrained on grid2x2, seed {SEED}: delay" in capsys.readouterr().out
+
+
 def test_the_table_of_jointq(trained, tmp_path, capsys):
     rows = explained(trained, "jointq", tmp_path)
     text = capsys.readouterr().out

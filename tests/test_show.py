@@ -296,6 +296,8 @@ def test_a_click_explains_a_signal_and_a_scrub_changes_it(file, new_page, presse
         reasons.add(panel.locator(".why").first.inner_text())
     assert len(reasons) > 1
     assert any("largest pressure" in reason for reason in reasons)
+    assert "N-S left" in cards.nth(1).inner_text()
+    assert all("(N-S " in reason or "(E-W " in reason for reason in reasons)
     assert "signal program decides" in panel.locator(".why").last.inner_text()
     assert panel.locator(".service").count() > 0
     page.keyboard.press("Escape")

@@ -104,6 +104,9 @@ def test_the_panel_has_the_figures_of_both_and_the_numbers_of_the_phases(display
         assert sumo.poi.getType("panel number") == "pressure of each phase [veh]"
         shown = [sumo.poi.getType(f"panel value {phase}") for phase in range(4)]
         assert shown == [f"{value:.1f}" for value in numbers[i]]
+        served = ("N-S straight+(left)+right", "N-S left", "E-W straight+(left)+right", "E-W left")
+        names = [sumo.poi.getType(f"panel phase {phase}") for phase in range(4)]
+        assert [name.replace("[", "").replace("]", "") for name in names] == [f"{p} {text}" for p, text in enumerate(served)]
         widths = [np.ptp([x for x, _ in sumo.polygon.getShape(f"panel bar {phase}")]) for phase in range(4)]
         assert np.argmax(widths) == np.argmax(np.abs(numbers[i]))
     assert env.now == 150

@@ -57,10 +57,13 @@ class EvaluateOptions:
     of signals, the diagram follows the way past them; without, the busiest."""
     sampling: bool = False
     """Measure trained policies a second time while they sample their phases, as in training: a greedy one can circle in a jam."""
+    approaches: bool = False
+    """Print the ten approaches with the most delay of each policy: level of service, queue, use of capacity."""
     metrics: MetricNames = ()
     demand: Demand = field(default_factory=Demand)
     out: Path = Path("results")
-    """Folder; each network has its own in it with metrics.json, metrics.csv, delay_map.png and SUMO's output files."""
+    """Folder; each network has its own in it with metrics.json, metrics.csv, approaches.csv, movements.csv, delay_map.png and
+    SUMO's output files."""
     timing_preset: str = "sumo-rl"
     """Signal timing: a file of configs/timing/."""
     workers: MaybeCount = None

@@ -129,7 +129,7 @@ def evaluate(argv: list[str]) -> None:
     if tasks:
         for net, error in refused.items():
             logger.warning(f"{net} is left out: {error}")
-        how = (options.workers, options.cluster, options.plots, options.sampling)
+        how = (options.workers, options.cluster, options.plots, options.sampling, options.approaches)
         session.run(list(tasks.values()), wanted, options.eval_seeds, options.out, baseline, disturbed, *how)
     if refused:
         raise joined(refused, len(nets), "networks cannot be measured")

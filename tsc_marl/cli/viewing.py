@@ -43,7 +43,7 @@ def explain(argv: list[str]) -> None:
     trace = module.play(task, policy, options.seed)
     label = policy_labels([options.policy])[options.policy]
     path = options.out / f"{file_name(f'decisions_{task.network}_{label}')}.csv"
-    title = f"{policy.name} on {task.network}, seed {options.seed}: delay {trace.metrics['delay']:.1f} s"
+    title = f"{label} on {task.network}, seed {options.seed}: delay {trace.metrics['delay']:.1f} s"
     sheets = signal_sheet.of_scenario(task.scenario)
     module.write(path, trace, {sheet.name: ["; ".join(sheet.movements(phase)) for phase in sheet.phases] for sheet in sheets})
     module.draw(path.with_suffix(".png"), task, trace, f"{title}; effect of each signal's choice")

@@ -18,7 +18,7 @@ from tsc_marl.rollout.policies import Policy
 from tsc_marl.rollout.pool import Failure, Pool, WorkerDiedError
 from tsc_marl.rollout.task import Task
 from tsc_marl.rollout.types import EpisodeMetrics, Job, RolloutResult
-from tsc_marl.sim import fingerprint, metrics
+from tsc_marl.sim import fingerprint, metrics, movements
 from tsc_marl.sim.disturbances import Disturbance
 from tsc_marl.sim.scenario import joined_name
 from tsc_marl.sim.signal_timing import Timing
@@ -46,7 +46,7 @@ def evaluate(
         task: network, timing, demand, disturbance, and the observation of policies that have none of their own.
         policies: by their names in the results.
         seeds: SUMO seeds.
-        out: keep SUMO's own files in `out/<name>/`, as `file_name` writes the name.
+        out: keep SUMO's own files in `out/<name>/`, as `file_name` writes the name, and the service of each movement.
         watch: called after each episode with policy, seed, and its error or None. Failed episodes are then left out of
             the results; without `watch`, an error is raised.
         trajectories: keep those of the first seed too, for `viz.engineering.pictures`; needs `out`.
@@ -55,11 +55,13 @@ def evaluate(
     """
     pairs = [(name, seed) for name in policies for seed in seeds]
     tasks = {name: policy.task_for(task) for name, policy in policies.items()}
+    served = movements.of(task.scenario, task.net()) if out is not None else None
     jobs = []
     for i, (name, seed) in enumerate(pairs):
         folder = out / file_name(name) if out is not None else None
         kept = trajectories and seed == seeds[0]
-        jobs.append(Job(i, tasks[name], policies[name], seed, out=folder, measure_approaches=True, keep_trajectories=kept))
+        options = {"out": folder, "measure_approaches": True, "keep_trajectories": kept, "movements": served}
+        jobs.append(Job(i, tasks[name], policies[name], seed, **options))
     measured: dict[int, EpisodeMetrics] = {}
     for outcome in pool.run_with_failures(jobs):
         error = outcome.error if isinstance(outcome, Failure) else None

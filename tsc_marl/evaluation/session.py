@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tsc_marl import console
 from tsc_marl.errors import UserError
-from tsc_marl.evaluation import notes, statistics, tables
+from tsc_marl.evaluation import notes, service_tables, statistics, tables
 from tsc_marl.evaluation.evaluate import Results, comparison_metrics, evaluate, is_refusal, write_results
 from tsc_marl.paths import file_name, make_folder
 from tsc_marl.rollout.cluster.pool import open_pool
@@ -36,7 +36,7 @@ def networks(names: Sequence[str]) -> list[str]:
 def run(
     tasks: Sequence[Task], names: Sequence[str], seeds: Sequence[int], out: Path, baseline: str,
     disturbances: Sequence[str], workers: int | None = None, cluster: str | None = None, plots: Sequence[str] | None = None,
-    sampling: bool = False,
+    sampling: bool = False, approaches: bool = False,
 ) -> None:  # fmt: skip
     """Evaluate policies on every task, then again under each disturbance.
 
@@ -51,6 +51,7 @@ def run(
         cluster: address of a Ray cluster; None for this machine.
         plots: draw the pictures of `viz.engineering` too, along a corridor of these signals, or none for the busiest.
         sampling: measure trained policies a second time, sampling their phases.
+        approaches: print each policy's approaches with the most delay.
 
     Raises:
         UserError: when the folder cannot be made, or the cluster cannot be used; at the end, when nothing could be measured on
@@ -59,7 +60,7 @@ def run(
     """
     make_folder(out)
     with open_pool(workers, cluster=cluster) as pool:
-        session = EvaluationSession(pool, seeds, out, baseline, plots, sampling)
+        session = EvaluationSession(pool, seeds, out, baseline, plots, sampling, approaches)
         unmeasured: list[str] = []
         for task in tasks:
             policies = session.policies(names, task, alone=len(tasks) == 1)
@@ -89,14 +90,15 @@ class EvaluationSession:
         baseline: the controller that the others are compared with.
         plots: signals of a corridor, none for the busiest; without, nothing but the map is drawn.
         sampling: measure trained policies a second time, sampling their phases.
+        approaches: print each policy's approaches with the most delay.
     """
 
     def __init__(
         self, pool: Pool, seeds: Sequence[int], out: Path, baseline: str, plots: Sequence[str] | None = None,
-        sampling: bool = False,
+        sampling: bool = False, approaches: bool = False,
     ) -> None:  # fmt: skip
         self.pool, self.seeds, self.out, self.baseline, self.plots = pool, seeds, out, baseline, plots
-        self.sampling = sampling
+        self.sampling, self.approaches = sampling, approaches
         self.crashed = 0
         self.left_out: dict[str, list[str]] = defaultdict(list)
 
@@ -132,10 +134,15 @@ class EvaluationSession:
         title = f"{task.network}: mean over {self._n_seeds}, best delay first"
         minor = tables.left_out_first(tables.result_columns(self.baseline, task.metrics))
         console.show(tables.results_table(title, results, {}, self.baseline, task.metrics), minor)
+        for name, of_policy in played.items() if self.approaches else ():
+            worst = f"{task.network}, {name}: most delay, mean over {self._n_seeds}"
+            console.show(service_tables.worst(worst, folder / file_name(name), of_policy))
         for note in [*notes.from_files(results, folder), *notes.on_priority(task, policies)]:
             logger.info(note)
         plots = self._draw(task, policies, results, folder)
-        _log(task, results, [folder / "metrics.json", folder / "metrics.csv", picture], plots)
+        services = service_tables.write(folder, folder, played)
+        _log(task, results, [folder / "metrics.json", folder / "metrics.csv", picture, *services], plots)
+        logger.info(f"approaches and their turns: {folder}/{{{','.join(service_tables.NAMES)}}}.csv")
         logger.info(f"metrics: {folder}/metrics.json and .csv, from {folder}/<controller>/tripinfo_<seed>.xml; map: {picture}\n")
         return results
 

@@ -27,8 +27,8 @@ class Rollout:
     """Batch [T, 1, ...]; None where the driver acted greedily."""
 
 
-def collect_rollout(env: TrafficEnv, driver: Driver, decisions: int, after_each: Callable[[], None] | None = None) -> Rollout:
-    """Play a number of decisions of the running episode and return them; something may be called after each."""
+def collect_rollout(env: TrafficEnv, driver: Driver, decisions: int, *after_each: Callable[[], None]) -> Rollout:
+    """Play a number of decisions of the running episode and return them; call some functions after each."""
     buffer = TransitionBuffer() if driver.explores else None
     total, finished, acting_s = np.zeros(len(env.names)), False, 0.0
     for _ in range(decisions):
@@ -38,8 +38,8 @@ def collect_rollout(env: TrafficEnv, driver: Driver, decisions: int, after_each:
         observed = (env.obs, env.avail, env.state)
         reward, finished = env.step(action)
         total += reward
-        if after_each is not None:
-            after_each()
+        for look in after_each:
+            look()
         if buffer is not None:
             buffer.add(observed, action, reward, extras)
     batch = buffer.batch((env.obs, env.avail, env.state)) if buffer is not None else None

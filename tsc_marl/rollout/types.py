@@ -12,6 +12,7 @@ from tsc_marl.rollout.branches import BranchedState, BranchPlan
 from tsc_marl.rollout.policies import Policy
 from tsc_marl.rollout.task import Task
 from tsc_marl.sim.locks import Lock
+from tsc_marl.sim.movements import NetworkMovements
 from tsc_marl.sim.road_network import RoadNetwork
 from tsc_marl.types import Batch
 
@@ -57,6 +58,8 @@ class Job:
     """Whether approaches, gridlock and emissions are measured too."""
     keep_trajectories: bool = False
     """Whether those of all vehicles are among SUMO's files; needs `out`."""
+    movements: NetworkMovements | None = None
+    """Those whose service is written beside SUMO's files (`sim.service`); needs `out` and `measure_approaches`."""
     locks_after_s: float = 0.0
     """Watch an episode that is played as a whole for vehicles that stand so long (`sim.locks`); 0 does not."""
     branches: BranchPlan | None = None

@@ -11,9 +11,11 @@ from tsc_marl.rollout.collect import collect_rollout
 from tsc_marl.rollout.policies import Driver, Policy, TrainedDriver, TrainedPolicy
 from tsc_marl.rollout.task import Task
 from tsc_marl.rollout.types import EpisodeMetrics, Job, RolloutResult
+from tsc_marl.sim import passages, service
 from tsc_marl.sim.engine import trajectory_options
 from tsc_marl.sim.env import TrafficEnv
 from tsc_marl.sim.locks import LockTracker
+from tsc_marl.sim.service_tracker import ServiceTracker
 
 
 @dataclass
@@ -49,14 +51,18 @@ class Worker:
             branched = branches.play(env, driver, job.branches)
             env.close()
             return RolloutResult(job.without_weights(), None, np.zeros(len(env.names)), {}, branched=branched)
-        tracker = LockTracker(env, job.locks_after_s) if job.locks_after_s else None
-        rollout = collect_rollout(env, driver, job.lengths(env.horizon)[-1], tracker and tracker.update)
+        locks = LockTracker(env, job.locks_after_s) if job.locks_after_s else None
+        services = ServiceTracker(env, job.movements) if job.movements is not None else None
+        watching = [tracker.update for tracker in (locks, services) if tracker]
+        rollout = collect_rollout(env, driver, job.lengths(env.horizon)[-1], *watching)
         light = job.without_weights()
         if not rollout.finished:
             self._paused = PausedEpisode(light, driver)
         metrics = _end_episode(env, job) if rollout.finished else None
+        if services is not None:
+            service.write(service.file_of(env.out, job.sumo_seed), services.services())
         seconds = {"simulation": time.perf_counter() - begun - rollout.acting_s, "acting": rollout.acting_s}
-        return RolloutResult(light, metrics, rollout.reward, seconds, rollout.batch, tuple(tracker.locks) if tracker else ())
+        return RolloutResult(light, metrics, rollout.reward, seconds, rollout.batch, tuple(locks.locks) if locks else ())
 
     def close(self) -> None:
         """End the simulation, if any."""
@@ -68,7 +74,10 @@ def _start(env: TrafficEnv, job: Job) -> Driver:
     """Start the job's episode and play the rollouts before the job, just as they were played."""
     generator = torch.Generator().manual_seed(job.explore_seed) if job.explore_seed is not None else None
     first, *later = (*job.previous_policies, job.policy)
-    extra = trajectory_options(job.out, job.sumo_seed) if job.keep_trajectories and job.out is not None else ()
+    extra: tuple[str, ...] = ()
+    if job.out is not None:
+        extra += trajectory_options(job.out, job.sumo_seed) if job.keep_trajectories else ()
+        extra += passages.route_options(job.out, job.sumo_seed) if job.movements is not None else ()
     driver = first.start(env, job.sumo_seed, generator, out=job.out, detail=job.measure_approaches, extra_options=extra)
     for policy, length in zip(later, job.lengths(env.horizon), strict=False):
         collect_rollout(env, driver, length)

@@ -1,6 +1,7 @@
 """All signals of one network at once, as arrays: reset, step, and the mask of what may be chosen now."""
 
 import contextlib
+import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -213,16 +214,25 @@ class TrafficEnv:
         noted["persons"] = {name: persons.getWaitingTime(name) for name in persons.getIDList()}
         noted |= {"transit": sorted(transit(self.scenario)), "emergency_types": sorted(emergency_types(self.scenario))}
         if self.episode.detail:
-            noted["pending"] = self.first_edges_of_waiting()
+            noted["pending"] = self.routes_of_waiting()
         for name, content in noted.items():
             (self.out / f"{name}_{seed}.json").write_text(json.dumps(content), encoding="utf-8")
         self.close()
         return metrics.read(self.out, seed, len(self.names), self.net if self.episode.detail else None, names)
 
-    def first_edges_of_waiting(self) -> dict[str, str]:
-        """Return the first edge of each vehicle that waits to be inserted."""
+    def routes_of_waiting(self) -> dict[str, Sequence[str]]:
+        """Return the edges of the route of each vehicle that waits to be inserted."""
         vehicles = self.engine.api.vehicle
-        return {name: vehicles.getRoute(name)[0] for name in vehicles.getLoadedIDList() if vehicles.getDeparture(name) < 0}
+        return {name: self._route(name) for name in vehicles.getLoadedIDList() if vehicles.getDeparture(name) < 0}
+
+    def _route(self, vehicle: str) -> Sequence[str]:
+        """Return the edges of a route; SUMO itself searches it only when the vehicle is inserted."""
+        api = self.engine.api
+        given = api.vehicle.getRoute(vehicle)
+        if api.vehicle.isRouteValid(vehicle):
+            return given
+        ways = [api.simulation.findRoute(a, b).edges for a, b in itertools.pairwise(given)]
+        return [*(edge for way in ways for edge in way[:-1]), given[-1]] if all(ways) else given
 
     def close(self) -> None:
         """End the simulation that runs, if any."""

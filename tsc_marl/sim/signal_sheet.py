@@ -98,6 +98,24 @@ class SignalSheet:
             for approach, turns in sorted(served.items(), key=lambda item: _rank(item[0]))
         ]
 
+    def label(self, phase: str) -> str:
+        """Return what a phase serves in short: `N-S straight+right, E (left)`; a turn that yields is in brackets.
+
+        The turn back is left out beside others, and `walk` stands for crossings.
+        """
+        served: dict[str, dict[str, bool]] = {}
+        for way in self.ways:
+            if phase[way.link] in GREEN and not way.is_crossing:
+                turns = served.setdefault(way.approach, {})
+                turns[way.turn] = turns.get(way.turn, False) or phase[way.link] == "g"
+        approaches: dict[str, list[str]] = {}
+        for approach in sorted(served, key=_rank):
+            turns = served[approach]
+            named = [f"({turn})" if turns[turn] else turn for turn in _sorted(turns) if turn != "back" or len(turns) == 1]
+            approaches.setdefault("+".join(named), []).append("".join(part[0].upper() for part in approach.split("-")))
+        walks = ["walk"] if any(way.is_crossing and phase[way.link] in GREEN for way in self.ways) else []
+        return ", ".join([f"{'-'.join(some)} {turns}" for turns, some in approaches.items()] + walks)
+
 
 def _sorted(turns: dict[str, bool]) -> list[str]:
     return sorted(turns, key=lambda turn: (STRAIGHT_ON.get(turn, 0), _rank(turn)))
@@ -160,7 +178,7 @@ def _way(in_lane: "sumolib.net.lane.Lane", out_lane: "sumolib.net.lane.Lane", li
         return None
     before, after = _points(in_lane), _points(out_lane)
     turn = next(c.getDirection() for c in in_lane.getOutgoing() if c.getToLane() is out_lane)
-    approach = compass(before[-2][0] - before[-1][0], before[-2][1] - before[-1][1])
+    approach = comes_from(in_lane)
     street = edge.getName() or ""
     return Way(
         link,
@@ -173,6 +191,12 @@ def _way(in_lane: "sumolib.net.lane.Lane", out_lane: "sumolib.net.lane.Lane", li
         before[-1],
         after[0],
     )
+
+
+def comes_from(lane: "sumolib.net.lane.Lane") -> str:
+    """Return where the traffic of a lane comes from, as a direction of the compass."""
+    (ax, ay), (bx, by) = _points(lane)[-2:]
+    return compass(ax - bx, ay - by)
 
 
 def _points(lane: "sumolib.net.lane.Lane") -> list[Point]:

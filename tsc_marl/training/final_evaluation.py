@@ -11,7 +11,7 @@ import numpy as np
 from tsc_marl import console, deploy
 from tsc_marl.config import ExperimentConfig
 from tsc_marl.console import make_line
-from tsc_marl.evaluation import notes, statistics, tables
+from tsc_marl.evaluation import notes, service_tables, statistics, tables
 from tsc_marl.evaluation.evaluate import (
     Results,
     comparison_metrics,
@@ -80,7 +80,8 @@ def _draw(pool: Pool, trainings: Sequence[TrainingRun], results: Results, folder
     with temporary_folder() as files:
         evaluate(pool, task, policies, seeds[:1], Path(files), trajectories=True)
         algorithms = {name: policy.name for name, policy in policies.items()}
-        return pictures.draw(folder.path, task, Path(files), algorithms, seeds[0], "fixed_time")
+        services = service_tables.write(folder.path, Path(files), dict.fromkeys(algorithms, seeds[:1]))
+        return [*pictures.draw(folder.path, task, Path(files), algorithms, seeds[0], "fixed_time"), *services]
 
 
 def keep_without_evaluation(tracker: Tracker, trainings: Sequence[TrainingRun]) -> None:

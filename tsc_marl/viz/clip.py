@@ -8,9 +8,8 @@ import numpy as np
 
 from tsc_marl.paths import temporary_folder
 from tsc_marl.rollout.types import Policy, Task
-from tsc_marl.sim import route_files
+from tsc_marl.sim import lights, route_files
 from tsc_marl.sim.engine import HALTING_MS
-from tsc_marl.viz import lights
 from tsc_marl.viz.phase_values import PolicyRunner, ValueLegend
 from tsc_marl.viz.running_figures import LostTime
 

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
-from tsc_marl.sim import metrics
+from tsc_marl.sim import lights, metrics
 from tsc_marl.sim.engine import trajectory_file
+from tsc_marl.sim.lights import Lights
 from tsc_marl.sim.metrics import Trips
 from tsc_marl.sim.road_network import RoadNetwork
-from tsc_marl.viz import lights, vehicle_paths
-from tsc_marl.viz.lights import Lights
+from tsc_marl.viz import vehicle_paths
 from tsc_marl.viz.vehicle_paths import VehiclePaths
 
 

@@ -2,16 +2,20 @@
 
 import numpy as np
 
+from tsc_marl.console import shortened
+from tsc_marl.sim import signal_sheet
 from tsc_marl.sim.env import TrafficEnv
 from tsc_marl.viz.phase_values import PolicyRunner
 from tsc_marl.viz.plotting import clock
 from tsc_marl.viz.running_figures import Figures
 from tsc_marl.viz.show.phase_numbers import NumberMeaning, PhaseNumbers
 
-WIDTH = 330
+WIDTH = 430
 """Pixels of the panel."""
-LINE, LABEL, BAR = 24, 84, 130
-"""Pixels of a line's height, of the names of the phases, and of the longest bar to one side."""
+LINE, LABEL, BAR = 24, 240, 120
+"""Pixels of a line's height, of what the phases serve, and of the longest bars to both sides."""
+LONGEST = 31
+"""Characters of what a phase serves."""
 CHOSEN, OTHER = (0, 158, 115, 255), (150, 150, 150, 255)
 UNSEEN, MARKED, UNMARKED = (0, 0, 0, 0), (220, 0, 120, 255), (90, 90, 90, 255)
 RIM = " rim"
@@ -42,6 +46,7 @@ class Panel:
         self._env, self._api, self._pixel, self._corner = env, env.engine.api, pixel, corner
         self._name, self._baseline, self._signal = name, baseline, signal
         self._numbers = PhaseNumbers(env, runner)
+        self._sheets = {sheet.name: sheet for sheet in signal_sheet.of_scenario(env.scenario)}
         meanings = {number.key: number for number in self._numbers.rule.numbers}
         self._meaning: NumberMeaning | None = next((meanings[key] for key in WHAT if key in meanings), None)
         self._reach = 0.0
@@ -80,7 +85,7 @@ class Panel:
         self._select()
         signal, legal = self._env.net.signals[self._signal], self._env.avail[self._signal]
         by_program = self._numbers.rule.by_program
-        self._label("panel signal", f"signal {signal.name}" + ("" if by_program else "; in brackets: not legal now"))
+        self._label("panel signal", f"signal {signal.name}" + ("" if by_program else "; [phase]: not legal now"))
         if self._meaning is None:
             self._label("panel number", "no number of each phase decides")
             return
@@ -91,11 +96,16 @@ class Panel:
         for phase in range(max(self._env.n_phases)):
             there = phase < len(values)
             value = float(values[phase]) if there else 0.0
-            named = f"phase {phase}" if not there or legal[phase] or by_program else f"[phase {phase}]"
-            self._label(f"panel phase {phase}", named if there else "")
+            self._label(f"panel phase {phase}", self._named(phase, legal[phase] or by_program) if there else "")
             self._label(f"panel value {phase}", f"{value:.1f}" if there else "")
             self._api.polygon.setShape(f"panel bar {phase}", self._bar(phase, value))
             self._api.polygon.setColor(f"panel bar {phase}", (CHOSEN if phase == now else OTHER) if there else UNSEEN)
+
+    def _named(self, phase: int, allowed: bool) -> str:
+        """Return the number of a phase, and what it serves."""
+        signal = self._env.net.signals[self._signal]
+        served = self._sheets[signal.name].label(signal.phases[phase])
+        return f"{phase if allowed else f'[{phase}]'} {shortened(served, LONGEST)}"
 
     def _values(self, meaning: NumberMeaning, phases: int, now: int) -> np.ndarray:
         """Return what the bars show; a critic's numbers count from the phase that is shown, as delay where the reward is one."""

@@ -148,7 +148,7 @@ def _add_insertion(path: Path, network: RoadNetwork, trips: Trips, approaches: d
     """
     pending = json.loads(path.read_text(encoding="utf-8"))
     for vehicle, lane, delay_s in zip(trips.ids, trips.depart_lane, trips.depart_delay_s.tolist(), strict=True):
-        edge = pending.get(vehicle) or edge_of(lane)
+        edge = pending[vehicle][0] if vehicle in pending else edge_of(lane)
         if not edge:
             continue
         approach = approaches[network.approach[edge]]

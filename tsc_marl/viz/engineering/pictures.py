@@ -1,19 +1,18 @@
 """All pictures of one seed under several policies, with their numbers as files."""
 
 import csv
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import astuple, fields
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tsc_marl.console import shortened
 from tsc_marl.paths import file_name
 from tsc_marl.rollout.task import Task
+from tsc_marl.sim.service import ALL, file_of, read
 from tsc_marl.viz import approach_delay
 from tsc_marl.viz.engineering import corridor, played, queues, service, splits, time_space
-from tsc_marl.viz.engineering.service import Service
 from tsc_marl.viz.engineering.sheet import DPI, STYLE
 from tsc_marl.viz.engineering.splits import Split
 
@@ -29,7 +28,7 @@ SHADES = 256
 def draw(
     folder: Path, task: Task, files: Path, algorithms: Mapping[str, str], seed: int, baseline: str, signals: Sequence[str] = ()
 ) -> list[Path]:  # fmt: skip
-    """Draw the pictures of `NAMES` as PNG and PDF; write splits and approaches as CSV.
+    """Draw the pictures of `NAMES` as PNG and PDF; write splits as CSV.
 
     Args:
         folder: for the pictures.
@@ -62,22 +61,26 @@ def draw(
         ]
         for name, episode in episodes.items()
     }  # fmt: skip
-    rows = {name: service.services(names, of.edges, of.signal, episode) for name, episode in episodes.items()}
-    vehicles = np.bincount(
-        of.signal, weights=np.max([episode.passed for episode in episodes.values()], axis=0), minlength=len(names)
-    )
-    approaches = [f"{shortened(names[i], 16)}: {shortened(edge, 20)}" for edge, i in zip(of.edges, of.signal, strict=True)]
+    rows = {name: service.by_signal(read(file_of(files / file_name(name), seed))) for name in order}
+    passed = {
+        name: max(row.vehicles for some in rows.values() for row in some if (row.signal, row.approach) == (name, ALL))
+        for name in names
+    }
+    side = {row.road: row.approach for row in rows[first]}
+    approaches = [
+        f"{shortened(names[i], 16)}: {side[edge]}, {shortened(edge, 20)}" for edge, i in zip(of.edges, of.signal, strict=True)
+    ]
     with mpl.rc_context(STYLE):
         figures = (
             time_space.draw(way, net, episodes, f"{where}: time-space diagram", duration_s),
-            splits.draw(net.signals, vehicles, split, f"{where}: splits and cycles"),
+            splits.draw(net.signals, np.array([passed[name] for name in names]), split, f"{where}: splits and cycles"),
             queues.draw(
                 approaches, episodes, algorithms, f"{where}: queues, the longest of each {queues.interval_s(duration_s)} s"
             ),
             service.draw(rows, f"{where}: control delay and level of service (LOS)"),
         )
         pictures = [path for name, figure in zip(NAMES, figures, strict=True) for path in _save(folder / name, figure)]
-    return [*pictures, _write_splits(folder / "splits.csv", names, split), _write_services(folder / "level_of_service.csv", rows)]
+    return [*pictures, _write_splits(folder / "splits.csv", names, split)]
 
 
 def _save(stem: Path, figure: "Figure") -> list[Path]:
@@ -101,16 +104,3 @@ def _write_splits(path: Path, names: Sequence[str], split: Mapping[str, Sequence
                 cycles = (len(of.cycles_s), f"{of.cycles_s.mean():.1f}", of.cycles_s.max()) if len(of.cycles_s) else (0, "", "")
                 writer.writerows((policy, name, p, f"{x:.4f}", f"{of.change:.4f}", *cycles) for p, x in enumerate(of.share))
     return path
-
-
-def _write_services(path: Path, rows: Mapping[str, Sequence[Service]]) -> Path:
-    """Write a row for each policy and signal, and for each approach of the signal."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(("policy", *(field.name for field in fields(Service)), "level"))
-        writer.writerows((policy, *_rounded(astuple(row)), row.level) for policy, some in rows.items() for row in some)
-    return path
-
-
-def _rounded(values: Iterable[Any]) -> list[Any]:
-    return [round(value, 2) if isinstance(value, float) else value for value in values]

@@ -9,7 +9,7 @@ import numpy as np
 from tsc_marl.sim.engine import HALTING_MS
 from tsc_marl.sim.road_network import RoadNetwork, edge_of
 from tsc_marl.viz import traffic_files
-from tsc_marl.viz.approach_delay import Approaches, flows
+from tsc_marl.viz.approach_delay import Approaches
 from tsc_marl.viz.traffic_files import TrafficFiles
 
 
@@ -18,10 +18,6 @@ class Played:
     """An episode of T seconds with E approaches."""
 
     files: TrafficFiles
-    lost_s: np.ndarray
-    """[E] time lost by vehicles on their way to the stop line, insertion included [veh·s]."""
-    passed: np.ndarray
-    """[E] vehicles that passed the stop line."""
     queue: np.ndarray
     """[T, E] vehicles that halt on their way to the stop line, or wait to be inserted, at the end of each second."""
 
@@ -29,10 +25,9 @@ class Played:
 def read(out: Path, seed: int, net: RoadNetwork, of: Approaches, begin_s: int, duration_s: int) -> Played:
     """Return an episode from the folder of its files, played with its trajectories and measured in detail."""
     files = traffic_files.read(out, seed, net, begin_s)
-    pending: dict[str, str] = json.loads((out / f"pending_{seed}.json").read_text(encoding="utf-8"))
-    total = flows(files.paths, files.trips, pending, of, net, np.zeros(1, dtype=int))
+    pending: dict[str, list[str]] = json.loads((out / f"pending_{seed}.json").read_text(encoding="utf-8"))
     queue = _halting(files, net, of, duration_s) + _waiting(files, pending, net, of, duration_s)
-    return Played(files, total.lost_s[0], total.passed[0], queue)
+    return Played(files, queue)
 
 
 def _halting(files: TrafficFiles, net: RoadNetwork, of: Approaches, duration_s: int) -> np.ndarray:
@@ -48,13 +43,13 @@ def _halting(files: TrafficFiles, net: RoadNetwork, of: Approaches, duration_s: 
     return counts
 
 
-def _waiting(files: TrafficFiles, pending: dict[str, str], net: RoadNetwork, of: Approaches, duration_s: int) -> np.ndarray:
+def _waiting(files: TrafficFiles, pending: dict[str, list[str]], net: RoadNetwork, of: Approaches, duration_s: int) -> np.ndarray:
     """Return [T, E], the vehicles that are due and not on the road."""
     counts, trips = np.zeros((duration_s + 1, len(of.edges)), dtype=int), files.trips
     for name, lane, departs, waited in zip(
         trips.ids, trips.depart_lane, trips.depart_s.tolist(), trips.depart_delay_s.tolist(), strict=True
     ):
-        edge = pending.get(name) or edge_of(lane)
+        edge = pending[name][0] if name in pending else edge_of(lane)
         if edge and waited >= 1:
             until = round(departs) if departs >= 0 else duration_s
             k = of.ahead[net.lane_index[f"{edge}_0"]]

@@ -1,100 +1,41 @@
 """Level of service of approaches and signals under several policies, as a table."""
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tsc_marl.console import shortened
-from tsc_marl.viz.engineering.played import Played
+from tsc_marl.sim.service import ALL, BEHIND, LEVELS, LIMITS_S, NONE, Service, together
 from tsc_marl.viz.engineering.sheet import new_sheet
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-LIMITS_S = (10.0, 20.0, 35.0, 55.0, 80.0)
-"""Largest control delay of the levels A to E, from the Highway Capacity Manual for signals."""
-LEVELS = "ABCDEF"
 KEY = f"LOS: {', '.join(f'{letter} to {limit:.0f} s' for letter, limit in zip(LEVELS, LIMITS_S, strict=False))}, F above"
 COLOURS = ("#4575b4", "#74add1", "#abd9e9", "#fdae61", "#f46d43", "#a50026")
 MOST_ROWS = 44
 """Rows of the table; approaches without room are in the file of numbers only."""
-NONE = "–"
-"""Level, delay and change of an approach that no vehicle came to."""
-ALL = "all"
-"""Name of the row of a signal in the file of numbers."""
 FORMATS = {"veh": "d", "delay [s]": ".1f", "change [s]": "+.1f"}
 MEASURED = ("veh", "delay [s]", "LOS")
 COLUMNS_IN = {"": 1.9, "veh": 0.45, "delay [s]": 0.6, "LOS": 0.4, "change [s]": 0.75}
 
 
-@dataclass(frozen=True)
-class Service:
-    """Service of one approach, or of a signal over all of its approaches."""
-
-    signal: str
-    approach: str
-    """Name of its edge; `ALL` for the signal."""
-    vehicles: int
-    """Vehicles that passed the stop line."""
-    delay_s: float
-    """Control delay per vehicle that passed; infinite where vehicles came and nobody did."""
-    queue_mean: float
-    """Mean over the seconds of vehicles that halt or wait to be inserted."""
-    queue_p95: float
-    queue_max: int
-
-    @property
-    def level(self) -> str:
-        """The level, A to F; `NONE` where no vehicle came."""
-        return level(self.delay_s) if self.came else NONE
-
-    @property
-    def came(self) -> bool:
-        """Whether a vehicle passed, or came and could not."""
-        return self.vehicles > 0 or math.isinf(self.delay_s)
-
-
-def level(delay_s: float) -> str:
-    """Return the level of service of a control delay [s].
-
-    >>> [level(seconds) for seconds in (0.0, 10.0, 10.1, 79.9, 80.1)]
-    ['A', 'A', 'B', 'E', 'F']
-    """
-    return LEVELS[int(np.searchsorted(LIMITS_S, delay_s))]
-
-
-def services(signals: Sequence[str], edges: Sequence[str], signal_of: Sequence[int], played: Played) -> list[Service]:
-    """Return each signal, with its approaches behind it.
-
-    Args:
-        signals: [N] names.
-        edges: [E] names of the approaches.
-        signal_of: [E] number of the signal.
-        played: the episode.
-    """
-    rows = []
-    for i, signal in enumerate(signals):
-        own = [k for k, of in enumerate(signal_of) if of == i]
-        rows += [_service(signal, ALL, own, played), *(_service(signal, edges[k], [k], played) for k in own)]
-    return rows
-
-
-def _service(signal: str, name: str, own: Sequence[int], played: Played) -> Service:
-    passed, queue = int(played.passed[own].sum()), played.queue[:, own].sum(axis=1)
-    lost_s = float(played.lost_s[own].sum())
-    delay_s = lost_s / passed if passed else math.inf if lost_s >= 1 else 0.0
-    return Service(signal, name, passed, delay_s, float(queue.mean()), float(np.percentile(queue, 95)), int(queue.max()))
+def by_signal(rows: Sequence[Service]) -> list[Service]:
+    """Return each signal with its approaches behind it, of the rows of an episode."""
+    approaches = [row for row in rows if row.turn == ALL and row.approach != BEHIND]
+    groups = ((signal, list(own)) for signal, own in itertools.groupby(approaches, key=lambda row: row.signal))
+    return [row for signal, own in groups for row in (together(signal, own), *own)]
 
 
 def draw(rows: Mapping[str, Sequence[Service]], title: str) -> "Figure":
     """Return the table: signals, and their approaches where there is room; the policy before, then those after it.
 
     Args:
-        rows: by policy, from `services`; all in one order. The changes count from the first policy.
+        rows: by policy, from `by_signal`; all in one order. The changes count from the first policy.
         title: above the table.
     """
     order, baseline = list(rows), next(iter(rows))
@@ -119,7 +60,7 @@ def draw(rows: Mapping[str, Sequence[Service]], title: str) -> "Figure":
         of_signal = line[baseline].approach == ALL
         axis.axhline(y - 0.5, color="0.8", linewidth=0.5 if of_signal and y else 0)
         style = {"fontsize": 8, "va": "center", "fontweight": "bold" if of_signal and grouped else "normal"}
-        name = line[baseline].signal if of_signal else f"   {line[baseline].approach}"
+        name = line[baseline].signal if of_signal else f"   {line[baseline].approach}, {line[baseline].road}"
         axis.text(0.02, y, shortened(name, 26), ha="left", **style)
         _draw_numbers(axis, y, dict(zip(columns[1:], ends[1:].tolist(), strict=True)), line, line[baseline].delay_s, style)
     return figure

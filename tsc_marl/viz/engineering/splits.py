@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tsc_marl.console import shortened
+from tsc_marl.sim.lights import Lights
 from tsc_marl.sim.road_network import Signal
 from tsc_marl.viz.engineering.sheet import new_sheet
-from tsc_marl.viz.lights import Lights
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

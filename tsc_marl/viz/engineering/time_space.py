@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tsc_marl.console import shortened
+from tsc_marl.sim.lights import Lights
 from tsc_marl.sim.road_network import RoadNetwork, edge_of
 from tsc_marl.viz.engineering.corridor import Corridor, Stop
 from tsc_marl.viz.engineering.played import Played
 from tsc_marl.viz.engineering.sheet import clock_axis, new_sheet
-from tsc_marl.viz.lights import Lights
 from tsc_marl.viz.vehicle_paths import VehiclePaths
 
 if TYPE_CHECKING:

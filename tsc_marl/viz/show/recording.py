@@ -10,9 +10,9 @@ import numpy as np
 from tsc_marl.paths import temporary_folder
 from tsc_marl.rollout.types import Policy, Task
 from tsc_marl.sim.engine import trajectory_options
+from tsc_marl.sim.lights import Lights
 from tsc_marl.viz import traffic_files
 from tsc_marl.viz.approach_delay import Approaches, ApproachFlows, flows
-from tsc_marl.viz.lights import Lights
 from tsc_marl.viz.phase_values import PolicyRunner
 from tsc_marl.viz.running_figures import LostTime
 from tsc_marl.viz.show.phase_numbers import DecisionRule, PhaseNumbers
@@ -71,7 +71,7 @@ def record(task: Task, policy: Policy, seed: int, to_s: int, of: Approaches, adv
             env.step(chosen)
             rows.append((now, env.executed, legal, lost.after_step()))
             advance()
-        pending = env.first_edges_of_waiting()
+        pending = {name: route[0] for name, route in env.routes_of_waiting().items()}
         measured = env.metrics()
         second, phase, legal, lost_s = (np.array(column) for column in zip(*rows, strict=True))
         files = traffic_files.read(out, seed, env.net, begin_s)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from tsc_marl.sim import network_file
+from tsc_marl.sim import network_file, signal_sheet
 from tsc_marl.sim.road_network import RoadNetwork, edge_of
 from tsc_marl.sim.scenario import Scenario
 from tsc_marl.viz.approach_delay import Approaches
@@ -47,7 +47,7 @@ def road_map(scenario: Scenario, net: RoadNetwork, of: Approaches) -> RoadMap:
             **_lines("junction", corners),
         },
         {
-            "signals": _signals(net),
+            "signals": _signals(scenario, net),
             "approaches": [
                 {"edge": edges[edge], "signal": signal, "name": edge}
                 for edge, signal in zip(of.edges, of.signal, strict=True)
@@ -56,7 +56,8 @@ def road_map(scenario: Scenario, net: RoadNetwork, of: Approaches) -> RoadMap:
     )  # fmt: skip
 
 
-def _signals(net: RoadNetwork) -> list[dict[str, Any]]:
+def _signals(scenario: Scenario, net: RoadNetwork) -> list[dict[str, Any]]:
+    sheets = {sheet.name: sheet for sheet in signal_sheet.of_scenario(scenario)}
     rank = {signal.name: i for i, signal in enumerate(net.signals)}
     return [
         {
@@ -64,6 +65,7 @@ def _signals(net: RoadNetwork) -> list[dict[str, Any]]:
             "links": [
                 [link.link, net.lane_index[link.in_lane], net.lane_index[link.out_lane], link.turn] for link in signal.links
             ],
+            "serves": [sheets[signal.name].label(phase) for phase in signal.phases],
             "neighbours": [rank[other] for other in signal.neighbours],
         }
         for signal in net.signals

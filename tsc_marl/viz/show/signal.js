@@ -39,8 +39,9 @@ class SignalPanel {
     const why = element("p", {className: "why"}), cost = element("p", {className: "cost"});
     const cards = signal.phases.map((state, phase) => {
       const text = element("span"), fill = element("i"), bar = element("div", {className: "bar"}, fill);
-      const title = element("b", {textContent: `phase ${phase}`});
-      const card = element("div", {className: "phase"}, title, phaseDrawing(stops, state), bar, text);
+      const title = element("b", {textContent: `phase ${phase}`}), served = signal.serves[phase].replaceAll("+", "+\u200b");
+      const serves = element("span", {className: "serves", textContent: served});
+      const card = element("div", {className: "phase"}, title, serves, phaseDrawing(stops, state), bar, text);
       phases.append(card);
       return {card, text, fill, bar};
     });
@@ -48,6 +49,11 @@ class SignalPanel {
     const note = element("p", {className: "note", textContent: this.compared(episode)});
     return {cards, why, cost, nodes: [element("h3", {}, name), why, cost, phases, note]};
   }
+
+  // A phase with what it serves.
+  named(phase) { return `phase ${phase} (${this.roads.signals[this.signal].serves[phase]})`; }
+
+  Named(phase) { return `P${this.named(phase).slice(1)}`; }
 
   compared({numbers}) {
     const others = numbers.filter(({key, nothing}) => key !== "decides" && !nothing);
@@ -115,23 +121,23 @@ class SignalPanel {
     const since = this.since(episode, n, t, chosen), held = `It has been chosen for ${since} s`;
     if (episode.by_program) {
       const green = values[chosen] ? ` of a ${deciding.title} of ${amount(values[chosen], "s")}` : "";
-      return `SUMO's signal program decides: phase ${chosen} has its turn, for ${since} s${green}.`;
+      return `SUMO's signal program decides: ${this.named(chosen)} has its turn, for ${since} s${green}.`;
     }
     if (allowed.length === 1) {
       const {change, min_green: least} = episode.timing;
-      return `No choice: only phase ${chosen} is allowed. ${held}; a change and the least green take ${change + least} s.`;
+      return `No choice: only ${this.named(chosen)} is allowed. ${held}; a change and the least green take ${change + least} s.`;
     }
-    if (!deciding) return `Phase ${chosen} of ${allowed.length} allowed ones. ${episode.name} has no number for each phase.`;
+    if (!deciding) return `${this.Named(chosen)} of ${allowed.length} allowed ones. ${episode.name} has no number for each phase.`;
     const rest = allowed.filter(phase => phase !== chosen), next = rest.reduce((a, b) => values[b] > values[a] ? b : a);
     const [own, other] = [chosen, next].map(phase => amount(values[phase], deciding.unit));
     const gap = values[chosen] - values[next], step = deciding.scale;
-    if (Math.abs(gap) < step / 2) return `Phase ${chosen} shares the largest ${deciding.title}, ${own}, with phase ${next}.`;
+    if (Math.abs(gap) < step / 2) return `${this.Named(chosen)} shares the largest ${deciding.title}, ${own}, with ${this.named(next)}.`;
     if (gap > 0) {
-      const most = `Phase ${chosen} has the largest ${deciding.title} of ${allowed.length} allowed phases: ${own}`;
-      return `${most}; next is phase ${next} with ${other}.${this.opinion(episode, n, t, chosen, allowed)}`;
+      const most = `${this.Named(chosen)} has the largest ${deciding.title} of ${allowed.length} allowed phases: ${own}`;
+      return `${most}; next is ${this.named(next)} with ${other}.${this.opinion(episode, n, t, chosen, allowed)}`;
     }
     const rule = episode.exception ? ` Rule: ${episode.exception}.` : "";
-    return `Phase ${next} has a larger ${deciding.title}, ${other} against ${own} of phase ${chosen}.${rule}`;
+    return `${this.Named(next)} has a larger ${deciding.title}, ${other} against ${own} of ${this.named(chosen)}.${rule}`;
   }
 
   // Whether the critic would have chosen the same.
@@ -141,7 +147,7 @@ class SignalPanel {
     const value = phase => episode.value(number, n, phase, t), best = allowed.reduce((a, b) => value(b) > value(a) ? b : a);
     const gain = value(best) - value(chosen);
     if (gain < number.scale / 2) return " Its critic agrees.";
-    return ` Its critic would take phase ${best}: ${amount(gain, number.unit)} better for the ${number.title}.`;
+    return ` Its critic would take ${this.named(best)}: ${amount(gain, number.unit)} better for the ${number.title}.`;
   }
 
   since(episode, n, t, chosen) {
@@ -158,6 +164,6 @@ class SignalPanel {
     const value = phase => episode.value(number, n, phase, t), best = allowed.reduce((a, b) => value(b) > value(a) ? b : a);
     const cost = value(best) - value(chosen);
     if (cost < number.scale / 2) return "For the neighbours too, no allowed phase is better, the critic estimates.";
-    return `Phase ${chosen} costs the neighbours ${amount(cost, number.unit)} more than phase ${best}, the critic estimates.`;
+    return `${this.Named(chosen)} costs the neighbours ${amount(cost, number.unit)} more than ${this.named(best)}, the critic estimates.`;
   }
 }
