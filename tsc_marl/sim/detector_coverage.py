@@ -56,6 +56,7 @@ def interior(net: "sumolib.net.Net", connection: "sumolib.net.connection.Connect
 def detector_coverage(net: "sumolib.net.Net", index: dict[str, int], slots: Sequence[str], reach_m: float) -> DetectorCoverage:
     """Follow every signal lane upstream to `reach_m`, through stubs, junction interiors and plain junctions."""
     seen: list[dict[int, float]] = [{} for _ in index]
+    at_signals = frozenset(slots)
     for slot, name in enumerate(slots):
         queue = deque([(net.getLane(name), 0.0)])
         while queue:
@@ -66,7 +67,7 @@ def detector_coverage(net: "sumolib.net.Net", index: dict[str, int], slots: Sequ
             offset += lane.getLength()
             for connection in lane.getIncomingConnections():
                 back = connection.getFromLane()
-                if back.getID().startswith(":") or back.getID() in slots:
+                if back.getID().startswith(":") or back.getID() in at_signals:
                     continue
                 before = offset
                 for inner in reversed(interior(net, connection)):
