@@ -136,7 +136,7 @@ def test_weights_go_once_to_the_process_that_plays_an_episode(spec):
 def test_a_worker_does_not_read_the_network_again(worker, monkeypatch):
     job = Job(0, TASK, ControllerPolicy("max_pressure"), SEED)
     expected = afresh(job)
-    complete = job.with_net()
+    complete = dataclasses.replace(job, net=TASK.net())
     monkeypatch.setattr(road_network, "read", None)
     result = worker.play(complete)
     assert result.metrics == expected.metrics

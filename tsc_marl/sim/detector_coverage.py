@@ -37,6 +37,8 @@ class DetectorCoverage:
             length_m: [L] of the lanes.
             reach_m: upstream of the stop line.
         """
+        if not lanes.any():
+            return np.zeros(self.slot.max() + 1)
         metres = np.clip(reach_m - self.offset_m, 0.0, length_m[:, None]).ravel()
         slot, on_lanes = self.slot.ravel(), np.repeat(lanes, self.slot.shape[1])
         return np.bincount(slot, metres * on_lanes) / np.bincount(slot, metres)

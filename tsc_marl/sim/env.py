@@ -182,8 +182,11 @@ class TrafficEnv:
             with self._blamed():
                 episode.incident.apply(self.now, self.engine.api)
         if not episode.sumo_controlled:
-            pairs = zip(self.timers, actions.tolist(), strict=True)
-            self.executed = np.array([timer.request(action, self.now) for timer, action in pairs])
+            wishes = zip(self.timers, actions.tolist(), self.avail, strict=True)
+            executed = [
+                wish if wish == timer.phase and legal[wish] else timer.request(wish, self.now) for timer, wish, legal in wishes
+            ]
+            self.executed = np.array(executed)
             changing = [timer for timer in episode.obeying if timer.next_event_s() <= end]
             self._show_due(changing)
         while self.now < end:

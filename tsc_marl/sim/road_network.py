@@ -17,7 +17,7 @@ from tsc_marl.sim.scenario import Scenario
 from tsc_marl.sim.shortest_ways import LanesDownstream
 from tsc_marl.sim.signal_limits import ALL, NO_LIMITS, Limits, SignalLimits
 from tsc_marl.sim.signal_timer import SignalTimer
-from tsc_marl.sim.signal_timing import GREEN, Crossing, PhaseChanges, Timing
+from tsc_marl.sim.signal_timing import GREEN, Crossing, PhaseChanges, Timing, phase_changes
 from tsc_marl.sim.street_programs import BY_THE_CLOCK, StreetProgram, responsive, started, steps
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Signal:
 
     def changes(self, timing: Timing) -> PhaseChanges:
         """Return what it shows between its phases."""
-        return PhaseChanges(self.phases, timing, self.crossings, self.limits)
+        return phase_changes(self.phases, timing, self.crossings, self.limits)
 
     def timer(self, timing: Timing, start_s: float) -> SignalTimer:
         """Return its state machine from a time [s] on.
