@@ -144,6 +144,13 @@ def test_a_worker_does_not_read_the_network_again(worker, monkeypatch):
     assert result.job.net is None  # it does not travel back
 
 
+def test_sizes_come_from_the_network_at_hand(spec, monkeypatch):
+    net = TASK.net()
+    monkeypatch.setattr(road_network, "read", None)
+    assert (again := read_spec(TASK, net)).names == spec.names
+    assert (again.obs_dim, again.state_dim, again.neighbours) == (spec.obs_dim, spec.state_dim, spec.neighbours)
+
+
 def test_a_job_follows_only_the_rollout_before_it(spec):
     one, other = policy(spec, 0), policy(spec, 0, "--algo.epochs", "1")
     played, following = first_part(one), dataclasses.replace(first_part(other), previous_policies=(one,))

@@ -46,7 +46,7 @@ def measure(sides: tuple[int, ...] = SIDES, decisions: int = DECISIONS, rounds: 
     with tempfile.TemporaryDirectory() as name:
         folders = [Path(name, f"scale{side * side}") for side in sides]
         for side, folder in zip(sides, folders, strict=True):
-            subprocess.run([sys.executable, str(NETWORKS / "grids" / "recipe.py"), str(side), str(folder)], check=True)
+            make_grid(folder, side)
         for _ in range(rounds):
             for i, folder in enumerate(folders):
                 log.info("%s …", folder.name)
@@ -58,6 +58,12 @@ def measure(sides: tuple[int, ...] = SIDES, decisions: int = DECISIONS, rounds: 
         what: [math.log(last / first) / growth for first, last in zip(values[0], values[-1], strict=True)]
         for what, values in rows.items()
     }
+
+
+def make_grid(folder: Path, side: int) -> Path:
+    """Write the network of a square grid with so many signals along a side; return its folder."""
+    subprocess.run([sys.executable, str(NETWORKS / "grids" / "recipe.py"), str(side), str(folder)], check=True)
+    return folder
 
 
 def _table(sides: tuple[int, ...], rows: dict[str, list[list[float]]]) -> Table:
