@@ -85,29 +85,29 @@ def _in_new_process(folder: Path, decisions: int) -> dict[str, float]:
 def measure_one(network: str, decisions: int) -> dict[str, float]:
     """Return CPU times and the peak of memory of the parts of a training on a network, in this process."""
     torch.set_num_threads(1)
-    found: dict[str, float] = {}
+    measured: dict[str, float] = {}
     task = Task(network)
-    with _timed(found, "reading [s]"):
+    with _timed(measured, "reading [s]"):
         env = task.env(task.net())
-    with _timed(found, "start of an episode [s]"):
+    with _timed(measured, "start of an episode [s]"):
         env.reset(SEED)
     spec = spec_from_env(env)
     made = {}
     for name in ALGORITHMS:
         config = parse(["--network", network, "--algos", name]).runs[0].algo
-        with _timed(found, f"{name}: first weights [s]"):
+        with _timed(measured, f"{name}: first weights [s]"):
             made[name] = algos.find(name)(spec, config)
-    batches = {name: _play(env, algorithm, decisions, found, name) for name, algorithm in made.items()}
+    batches = {name: _play(env, algorithm, decisions, measured, name) for name, algorithm in made.items()}
     env.close()
-    found["memory of playing [MiB]"] = _peak_mib()
+    measured["memory of playing [MiB]"] = _peak_mib()
     for name, algorithm in made.items():
-        with _timed(found, f"{name}: update on {decisions} decisions [s]"):
+        with _timed(measured, f"{name}: update on {decisions} decisions [s]"):
             algorithm.update(batches[name], 0.0)
-    found["memory with learning [MiB]"] = _peak_mib()
-    return found
+    measured["memory with learning [MiB]"] = _peak_mib()
+    return measured
 
 
-def _play(env: TrafficEnv, algorithm: Algorithm, decisions: int, found: dict[str, float], name: str) -> Batch:
+def _play(env: TrafficEnv, algorithm: Algorithm, decisions: int, measured: dict[str, float], name: str) -> Batch:
     """Play decisions from the start of an episode; note CPU time per decision of SUMO, of the environment and of acting."""
     env.reset(SEED)
     spent = {"simulation": 0.0, "acting": 0.0, "all": 0.0}
@@ -126,9 +126,9 @@ def _play(env: TrafficEnv, algorithm: Algorithm, decisions: int, found: dict[str
                 action, extras, carry = algorithm.act(obs, avail, carry, generator)
             observed, taken = (env.obs, env.avail, env.state), action[0].numpy()
             buffer.add(observed, taken, env.step(taken)[0], extras)
-    found["a decision: SUMO [ms]"] = 1000 * spent["simulation"] / decisions
-    found["a decision: environment [ms]"] = 1000 * (spent["all"] - spent["simulation"] - spent["acting"]) / decisions
-    found[f"a decision: acting of {name} [ms]"] = 1000 * spent["acting"] / decisions
+    measured["a decision: SUMO [ms]"] = 1000 * spent["simulation"] / decisions
+    measured["a decision: environment [ms]"] = 1000 * (spent["all"] - spent["simulation"] - spent["acting"]) / decisions
+    measured[f"a decision: acting of {name} [ms]"] = 1000 * spent["acting"] / decisions
     return buffer.batch((env.obs, env.avail, env.state))
 
 
