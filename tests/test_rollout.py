@@ -136,12 +136,19 @@ def test_weights_go_once_to_the_process_that_plays_an_episode(spec):
 def test_a_worker_does_not_read_the_network_again(worker, monkeypatch):
     job = Job(0, TASK, ControllerPolicy("max_pressure"), SEED)
     expected = afresh(job)
-    complete = job.with_net()
+    complete = dataclasses.replace(job, net=TASK.net())
     monkeypatch.setattr(road_network, "read", None)
     result = worker.play(complete)
     assert result.metrics == expected.metrics
     assert result.job == job
     assert result.job.net is None  # it does not travel back
+
+
+def test_sizes_come_from_the_network_at_hand(spec, monkeypatch):
+    net = TASK.net()
+    monkeypatch.setattr(road_network, "read", None)
+    assert (again := read_spec(TASK, net)).names == spec.names
+    assert (again.obs_dim, again.state_dim, again.neighbours) == (spec.obs_dim, spec.state_dim, spec.neighbours)
 
 
 def test_a_job_follows_only_the_rollout_before_it(spec):

@@ -2,6 +2,7 @@
 # Attributes of a torch module are those of its parts, which pyright does not know.
 """How the parts of the simulation are joined: which vehicle, which lane, which interval, which seed and which worker."""
 
+import heapq
 import json
 from types import SimpleNamespace
 
@@ -83,6 +84,32 @@ def test_a_way_back_by_a_turn_leads_to_no_next_signal(tmp_path):
     assert reached({"stub_0", "on_0"}) == {"before_0": 0, "stub_0": before}
     assert reached({"before_0"}) == {"before_0": 0}
     assert reached({"before_0", "stub_0", "on_0"}, own={"before_0"}) == {"before_0": 0, "stub_0": before}
+
+
+def nearest_first(lane, passed, wanted):
+    """Follow the lanes onward from one, nearest first, past those in `passed`; return how far those in `wanted` begin."""
+    heap, away_m = [(0.0, lane.getID(), lane)], {}
+    while heap:
+        metres, name, lane = heapq.heappop(heap)
+        if name in away_m:
+            continue
+        away_m[name] = metres
+        if name in wanted and name not in passed:
+            continue
+        for way in lane.getOutgoing():
+            if way.getDirection() != "t" and way.getToLane().getEdge().getFunction() == "":
+                heapq.heappush(heap, (metres + lane.getLength(), way.getToLane().getID(), way.getToLane()))
+    return {name: metres for name, metres in away_m.items() if name in wanted and name not in passed}
+
+
+def test_the_lanes_of_the_next_signals_are_those_of_a_plain_search():
+    network = read("ingolstadt7")
+    net = sumolib.net.readNet(str(scenario.load("ingolstadt7").net), withInternal=True)
+    signal_lanes = {lane for signal in network.signals for lane in signal.lanes}
+    for signal in network.signals:
+        for link in signal.links:
+            expected = nearest_first(net.getLane(link.out_lane), set(signal.lanes), signal_lanes)
+            assert link.next_lanes == pytest.approx(expected), (signal.name, link.link)
 
 
 def observe(*rows):

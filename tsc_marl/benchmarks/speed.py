@@ -8,6 +8,7 @@
 | mat-rollout | an episode with MAT's first policy over one with MAPPO's, grid4x4 | 3 |
 | happo-update, hatrpo-update | learning from a rollout of two episodes of ingolstadt21, over MAPPO's | 10 |
 | cluster | efficiency of slots of a cluster; learning over a rollout, by the number of episodes (docs/cluster.md) | 0.9, 1 |
+| scale | growth of CPU time and memory from 64 to 1,024 signals, as the exponent of their number (`scale`) | 1.1 |
 | workers | episodes per second of two worker processes over one, grid4x4 | 1.8 |
 """
 
@@ -71,7 +72,7 @@ def run(only: Sequence[str]) -> None:
     for column in ("median", "min .. max", "bound", "met"):
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("meaning")
-    for name in only or (name for name in MEASURES if name != "cluster"):  # needs Ray, and gigabytes
+    for name in only or (name for name in MEASURES if name not in ("cluster", "scale")):  # they need gigabytes
         log.info("%s …", name)
         for row, measure in MEASURES[name]().items():
             median = statistics.median(measure.ratios)
@@ -246,6 +247,13 @@ def _cluster() -> dict[str, Measure]:
     return rows
 
 
+def _scale() -> dict[str, Measure]:
+    from tsc_marl.benchmarks import scale
+
+    meaning, grown = "exponent of the growth with the number of signals", scale.measure()
+    return {what: Measure(of_rounds, "<= 1.1", meaning, lambda exponent: exponent <= 1.1) for what, of_rounds in grown.items()}
+
+
 MEASURES: dict[str, Callable[[], dict[str, Measure]]] = {
     "env-grid4x4": lambda: _env_against_sumo("grid4x4", 1.25),
     "env-ingolstadt21": lambda: _env_against_sumo("ingolstadt21", 1.15),
@@ -255,4 +263,5 @@ MEASURES: dict[str, Callable[[], dict[str, Measure]]] = {
     "mat-rollout": _mat_rollout,
     "sequential-updates": _sequential_updates,
     "cluster": _cluster,
+    "scale": _scale,
 }

@@ -91,14 +91,9 @@ class LinkEffects(nn.Module):
     def __init__(self, movements: Movements, pairs: Int[Tensor, "P 2"], hidden: Sequence[int], sharing: Sharing) -> None:
         super().__init__()
         self.net = PhaseNet(movements, hidden, 0, 1, sharing, 1.0, central=True)
-        n_links, width, size_link = movements.real.shape[1], hidden[-1], hidden[0] // 2 + 2 * movements.link_columns
-        serves, onward = movements.serves.transpose(1, 2).flatten(0, 1), movements.onward
-
-        def joining(first: int, second: int) -> tuple[Tensor, Tensor]:
-            begin, end = onward[(onward[:, 0] // n_links == first) & (onward[:, 1] // n_links == second)].unbind(-1)
-            return begin.unique(), end.unique()
-
-        ahead, behind = [joining(i, k) for i, k in pairs.tolist()], [joining(k, i) for i, k in pairs.tolist()]
+        width, size_link = hidden[-1], hidden[0] // 2 + 2 * movements.link_columns
+        serves = movements.serves.transpose(1, 2).flatten(0, 1)
+        ahead, behind = _joining(movements, pairs), _joining(movements, pairs.flip(-1))
         self.leading = LinkSets([links for links, _ in ahead], serves)  # the sender's, to the receiver
         self.receiving = LinkSets([links for _, links in ahead], serves)
         self.fed = LinkSets([links for _, links in behind], serves)  # the sender's, from the receiver
@@ -136,6 +131,17 @@ class LinkEffects(nn.Module):
         x = functional.relu(phase + (self.of_sets(sets) + self.of_signals(signals)).unsqueeze(-2))
         x = functional.relu(self.second(x) + self.second_beside(self.shares @ x))
         return own, (self.head(x) + self.head_beside(self.shares @ x)).squeeze(-1)
+
+
+def _joining(movements: Movements, pairs: Int[Tensor, "P 2"]) -> list[tuple[Tensor, Tensor]]:
+    """Return for each pair of signals the links of the first that lead to the second, and those of the second that they reach."""
+    n, n_links = movements.real.shape
+    first, second = (movements.onward // n_links).unbind(-1)
+    number, order = torch.sort(first * n + second, stable=True)
+    wanted = pairs[:, 0] * n + pairs[:, 1]
+    begins, ends = (torch.searchsorted(number, wanted, right=right).tolist() for right in (False, True))
+    ways = [movements.onward[order[begin:end]] for begin, end in zip(begins, ends, strict=True)]
+    return [(way[:, 0].unique(), way[:, 1].unique()) for way in ways]
 
 
 Effects = VectorEffects | LinkEffects

@@ -14,6 +14,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Iterator
+from dataclasses import replace
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from typing import Any
@@ -25,6 +26,7 @@ from tsc_marl.rollout.task import Task, read_spec
 from tsc_marl.rollout.types import Job
 from tsc_marl.rollout.worker import Worker
 from tsc_marl.sim.env_process import without_main
+from tsc_marl.sim.road_network import RoadNetwork
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload([__name__, "tsc_marl.sim._libsumo"])
@@ -65,13 +67,13 @@ class WorkerHandle:
             finally:
                 far_end.close()
 
-    def ask_spec(self, task: Task) -> None:
-        """Ask for the sizes and neighbours of a task's network; `spec` returns the answer."""
+    def ask_spec(self, task: Task, net: RoadNetwork | None = None) -> None:
+        """Ask for the sizes and neighbours of a task's network, which may be given; `spec` returns the answer."""
         if self.connection.closed:
             self._start()
         self._fresh = False
         with contextlib.suppress(OSError):  # it died while idle; spec() finds out
-            send(self.connection, task)
+            send(self.connection, (task, net or _net(task)))
 
     def spec(self) -> tuple[str, Any] | None:
         """Return the answer to `ask_spec`, a `Spec` or an error; None when the process died, which is then replaced."""
@@ -94,7 +96,7 @@ class WorkerHandle:
         continues = self.has_played(job)
         if self.connection.closed or not (self._fresh or continues):
             self.restart()
-        light = job.without_previous_weights() if continues else _with_net(job)
+        light = job.without_previous_weights() if continues else replace(job, net=job.net or _net(job.task))
         self.job, self._fresh, self._played = job, False, None
         try:
             send(self.connection, light)
@@ -128,13 +130,10 @@ class WorkerHandle:
         self.connection.close()
 
 
-def _with_net(job: Job) -> Job:
-    """Return the job with its road network, unless the file cannot be read: then the worker's answer says why."""
-    if job.net is not None:
-        return job
+def _net(task: Task) -> RoadNetwork | None:
+    """Return a task's road network, read once in this process; None where it cannot be: then the worker's answer says why."""
     with contextlib.suppress(UserError, OSError):
-        return job.with_net()
-    return job
+        return task.net()
 
 
 def send(connection: Connection, value: Any) -> None:
@@ -174,7 +173,7 @@ def _serve(connection: Connection, folder: str) -> None:
         except (EOFError, OSError):
             return
         try:
-            answer: tuple[str, Any] = ("ok", read_spec(job) if isinstance(job, Task) else worker.play(job))
+            answer: tuple[str, Any] = ("ok", worker.play(job) if isinstance(job, Job) else read_spec(*job))
         except UserError as error:
             worker.close()
             answer = ("user_error", str(error))

@@ -108,9 +108,9 @@ def _movements(observation: Observation) -> Movements | None:
     return Movements(link, real, serves, phase_real, onward, *columns)
 
 
-def read_spec(task: Task) -> Spec:
+def read_spec(task: Task, net: RoadNetwork | None = None) -> Spec:
     """Start and end one simulation to learn the sizes. Call it in a worker: libsumo stays in the process."""
-    env = task.env()
+    env = task.env(net)
     env.reset(0)
     env.close()
     return spec_from_env(env)

@@ -81,10 +81,6 @@ class Job:
         """Return the job without weights of nets and without its road network: they need not travel back."""
         return replace(self.without_previous_weights(), policy=self.policy.without_weights(), net=None)
 
-    def with_net(self) -> "Job":
-        """Return the job with its road network, which is read once in this process."""
-        return replace(self, net=self.task.net())
-
     def without_previous_weights(self) -> "Job":
         """Return the job for a worker in which the earlier rollouts were played."""
         return replace(self, previous_policies=tuple(policy.without_weights() for policy in self.previous_policies))

@@ -37,6 +37,8 @@ class DetectorCoverage:
             length_m: [L] of the lanes.
             reach_m: upstream of the stop line.
         """
+        if not lanes.any():
+            return np.zeros(self.slot.max() + 1)
         metres = np.clip(reach_m - self.offset_m, 0.0, length_m[:, None]).ravel()
         slot, on_lanes = self.slot.ravel(), np.repeat(lanes, self.slot.shape[1])
         return np.bincount(slot, metres * on_lanes) / np.bincount(slot, metres)
@@ -56,6 +58,7 @@ def interior(net: "sumolib.net.Net", connection: "sumolib.net.connection.Connect
 def detector_coverage(net: "sumolib.net.Net", index: dict[str, int], slots: Sequence[str], reach_m: float) -> DetectorCoverage:
     """Follow every signal lane upstream to `reach_m`, through stubs, junction interiors and plain junctions."""
     seen: list[dict[int, float]] = [{} for _ in index]
+    at_signals = frozenset(slots)
     for slot, name in enumerate(slots):
         queue = deque([(net.getLane(name), 0.0)])
         while queue:
@@ -66,7 +69,7 @@ def detector_coverage(net: "sumolib.net.Net", index: dict[str, int], slots: Sequ
             offset += lane.getLength()
             for connection in lane.getIncomingConnections():
                 back = connection.getFromLane()
-                if back.getID().startswith(":") or back.getID() in slots:
+                if back.getID().startswith(":") or back.getID() in at_signals:
                     continue
                 before = offset
                 for inner in reversed(interior(net, connection)):

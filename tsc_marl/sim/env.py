@@ -188,8 +188,11 @@ class TrafficEnv:
         if not episode.sumo_controlled:
             if episode.priority is not None:
                 actions = kept_to(self.avail, actions, [timer.phase for timer in self.timers])
-            pairs = zip(self.timers, actions.tolist(), strict=True)
-            self.executed = np.array([timer.request(action, self.now) for timer, action in pairs])
+            wishes = zip(self.timers, actions.tolist(), self.avail, strict=True)
+            executed = [
+                wish if wish == timer.phase and legal[wish] else timer.request(wish, self.now) for timer, wish, legal in wishes
+            ]
+            self.executed = np.array(executed)
             changing = [timer for timer in episode.obeying if timer.next_event_s() <= end]
             self._show_due(changing)
         while self.now < end:

@@ -12,9 +12,11 @@ GREEN_S = 60.0
 """Scale of the time in a phase."""
 
 
-def time_in_phase(view: SignalView) -> list[tuple[float, bool]]:
-    """Return per signal the time since its last change was decided [60 s], at most 1, and whether it may change now."""
-    return [(min(1.0, timer.since_change_s(view.now_s) / GREEN_S), timer.may_change(view.now_s)) for timer in view.timers]
+def time_in_phase(view: SignalView) -> np.ndarray:
+    """Return [N, 2]: the time since a signal's last change was decided [60 s], at most 1, and whether it may change now."""
+    since_s = view.now_s - np.array([timer.changed_s for timer in view.timers])
+    may_change = [timer.may_change(view.now_s) for timer in view.timers]
+    return np.column_stack([np.minimum(1.0, since_s / GREEN_S), may_change])
 
 
 class LaneFeatures:

@@ -53,7 +53,8 @@ class LongestRed:
 
     def change(self, before: int, after: int, now: float) -> None:
         """Note a change that is decided now."""
-        self._red_since = self._red_after(before, after, now)
+        if self.is_limited:
+            self._red_since = self._red_after(before, after, now)
 
     def keeps(self, shown: int, phase: int, now: float) -> bool:
         """Return whether all links can have their next green in time after a choice made now; `shown` means to stay."""

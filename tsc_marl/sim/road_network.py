@@ -17,7 +17,7 @@ from tsc_marl.sim.scenario import Scenario
 from tsc_marl.sim.shortest_ways import LanesDownstream
 from tsc_marl.sim.signal_limits import ALL, NO_LIMITS, Limits, SignalLimits
 from tsc_marl.sim.signal_timer import SignalTimer
-from tsc_marl.sim.signal_timing import GREEN, Crossing, PhaseChanges, Timing
+from tsc_marl.sim.signal_timing import GREEN, Crossing, PhaseChanges, Timing, phase_changes
 from tsc_marl.sim.street_programs import BY_THE_CLOCK, StreetProgram, responsive, started, steps
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Signal:
 
     def changes(self, timing: Timing) -> PhaseChanges:
         """Return what it shows between its phases."""
-        return PhaseChanges(self.phases, timing, self.crossings, self.limits)
+        return phase_changes(self.phases, timing, self.crossings, self.limits)
 
     def timer(self, timing: Timing, start_s: float) -> SignalTimer:
         """Return its state machine from a time [s] on.
@@ -159,8 +159,8 @@ def _read(
     ends_at = _approaches(net, names)
     approach, adjacency = shortest_ways.charged_approach(net, ends_at), shortest_ways.adjacency(net, ends_at)
     controlled = {in_lane.getID() for name in names for in_lane, _, _ in _connections_by_link(net.getTLS(name))}
-    downstream = LanesDownstream(net, controlled)
-    own = responsive(net, programs)
+    downstream = LanesDownstream(net, controlled, STUB_M)
+    own, rank = responsive(net, programs), {name: i for i, name in enumerate(names)}
     clocks = {name: started(net.getTLS(name))[0] for name in names} | {p.signal: BY_THE_CLOCK for p in own if p.has_clock}
     signals = tuple(
         _signal(net.getTLS(name), programs[name], clocks[name], adjacency[name], controlled, downstream) for name in names
@@ -173,7 +173,7 @@ def _read(
         lane_length_m=np.array([lane.getLength() for lane in lanes]),
         lane_limit_ms=np.array([lane.getSpeed() for lane in lanes]),
         approach=approach,
-        charged_signal=np.array([names.index(ends_at[approach[lane.getEdge().getID()]]) for lane in lanes]),
+        charged_signal=np.array([rank[ends_at[approach[lane.getEdge().getID()]]] for lane in lanes]),
         responsive=own,
         notes=(*_notes(net, choices, names, left_out), *(SWITCHED.format(name) for name in switched)),
         detector_coverage=detector_coverage(net, index, [lane for signal in signals for lane in signal.lanes], detection_m),

@@ -14,7 +14,7 @@ import numpy as np
 from tsc_marl.errors import UserError
 from tsc_marl.sim.longest_red import LongestRed
 from tsc_marl.sim.signal_limits import NO_LIMITS, SignalLimits
-from tsc_marl.sim.signal_timing import NEVER, Crossing, PhaseChanges, Timing
+from tsc_marl.sim.signal_timing import NEVER, Crossing, Timing, phase_changes
 
 
 class SignalTimer:
@@ -29,7 +29,7 @@ class SignalTimer:
         limits: SignalLimits = NO_LIMITS,
     ) -> None:  # fmt: skip
         self.name, self.phases, self.timing = name, phases, timing
-        self.changes = changes = PhaseChanges(phases, timing, crossings, limits)
+        self.changes = changes = phase_changes(tuple(phases), timing, tuple(crossings), limits)
         self.phase = changes.allowed[0]
         self.changed_s = start_s
         """When the change to the present phase was decided (the start counts as one, as in sumo-rl)."""
@@ -45,6 +45,7 @@ class SignalTimer:
         self._check_max_green()
         self.red = LongestRed(name, changes, start_s)
         """The longest red of its links."""
+        self._is_free = not self.red.is_limited and all(seconds == NEVER for seconds in changes.most_green_s)
 
     @property
     def service_s(self) -> int:
@@ -64,10 +65,12 @@ class SignalTimer:
         return now - self.changed_s >= self._change_s + self.changes.least_green_s[self.phase]
 
     def legal(self, now: float) -> np.ndarray:
-        """Return [A] bool: the phases that may be chosen at this decision. At least one always may."""
+        """Return [A] bool, not to be written to: the phases that may be chosen at this decision. At least one always may."""
         if not self.may_change(now):
             return self._only[self.phase]
         choices = self._choices[self.phase]
+        if self._is_free:
+            return choices
         legal, shown_until = choices.copy(), self._shown_since + self.changes.most_green_s[self.phase]
         legal[self.phase] &= now + self.timing.decision_s + self._ending_s[self.phase] <= shown_until
         if self.red.is_limited:

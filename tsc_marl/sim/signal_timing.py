@@ -1,5 +1,6 @@
 """Signal timing, and what a signal shows between its phases."""
 
+import functools
 import itertools
 import math
 from collections.abc import Sequence
@@ -115,6 +116,7 @@ class PhaseChanges:
             max(self.longest_s, self.own_change_s) + max(self.least_green_s[p] for p in self.allowed)
         )
         """Seconds from the decision for a phase to the first decision that may leave it, at most."""
+        self._stages = functools.cache(self._make_stages)
 
     def change_s(self, before: int, after: int) -> int:
         """Return the seconds from the decision to leave a phase to the start of another."""
@@ -131,6 +133,9 @@ class PhaseChanges:
 
     def stages(self, before: int, after: int) -> list[tuple[int, str]]:
         """Return seconds and state of what is shown between two phases, one after the other."""
+        return list(self._stages(before, after))
+
+    def _make_stages(self, before: int, after: int) -> list[tuple[int, str]]:
         states, yellow_s = (self.phases[before], self.phases[after]), self.yellow_s(before, after)
         stages = [
             (self.early_s[before][after], self._between(*states, states[0])),
@@ -169,3 +174,11 @@ class PhaseChanges:
         links = zip(before, after, vehicles, self.is_crossing, strict=True)
         lost = [(old in GREEN and new not in GREEN, "r" if crossing else char) for old, new, char, crossing in links]
         return "".join(char if loses else old for old, (loses, char) in zip(before, lost, strict=True))
+
+
+@functools.lru_cache(maxsize=4096)
+def phase_changes(
+    phases: tuple[str, ...], timing: Timing, crossings: tuple[Crossing, ...] = (), limits: SignalLimits = NO_LIMITS
+) -> PhaseChanges:
+    """Return the changes of a signal; signals that are alike share them."""
+    return PhaseChanges(phases, timing, crossings, limits)

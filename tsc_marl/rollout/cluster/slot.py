@@ -132,7 +132,7 @@ class Slot:
 
     def _read_spec(self, order: Order) -> Answer | None:
         handle = self._idle.pop() if self._idle else WorkerHandle(self._folder.name)
-        handle.ask_spec(self._placed(order).task)
+        handle.ask_spec(self._placed(order).task, self._fetch(order.net))
         answer = handle.spec()
         self._idle.append(handle)
         return answer and Answer(*answer, {})

@@ -65,7 +65,7 @@ class MovementsObservation(Observation):
         self.real = np.concatenate([np.repeat(self.structure.real, columns, axis=1), phases, signal], axis=1)
         self.size = self.real.shape[1]
         self._green_s = np.full(self.structure.real.shape, np.nan)
-        self._timing = [_timing_features(signal, context.timing) for signal in net.signals]
+        self._timing = np.array([_timing_features(signal, context.timing) for signal in net.signals])
 
     def __call__(self, view: SignalView) -> np.ndarray:
         """Return [N, F] float32."""
@@ -86,8 +86,8 @@ class MovementsObservation(Observation):
         phases = np.zeros((*structure.phase_real.shape, len(PHASE_FEATURES)), dtype=np.float32)
         phases[rows, shown, 0] = 1
         phases[..., 1] = view.legal
-        signal = [(*own, *timing) for own, timing in zip(time_in_phase(view), self._timing, strict=True)]
-        parts = [links.reshape(len(rows), -1), phases.reshape(len(rows), -1), np.array(signal, dtype=np.float32)]
+        signal = np.column_stack([time_in_phase(view), self._timing]).astype(np.float32)
+        parts = [links.reshape(len(rows), -1), phases.reshape(len(rows), -1), signal]
         return np.concatenate(parts, axis=1)
 
     def _behind(self, vehicles: Vehicles) -> np.ndarray:
