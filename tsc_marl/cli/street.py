@@ -1,5 +1,6 @@
 """Verbs that take a policy out of training: to controllers on the street, and to signals that run elsewhere."""
 
+import contextlib
 import os
 import shlex
 from pathlib import Path
@@ -34,16 +35,13 @@ def serve(argv: list[str]) -> None:
         return
     from tsc_marl.live import http_gateway as module
 
-    server = module.Server(options.host, options.http)
-    if options.source is not None:
-        module.serve(server, options.source, options.watchdog)
-        return
-    from tsc_marl.deployment import folder
+    with module.Server(options.host, options.http) as server, contextlib.ExitStack() as held:
+        out = options.source
+        if out is None:
+            from tsc_marl.deployment import folder
 
-    task = open_task(options.network, options.timing_preset)
-    with temporary_folder() as made:
-        out = Path(made, "street")
-        folder.write(task, options.policy, out, command_line("serve", argv))
+            out = Path(held.enter_context(temporary_folder()), "street")
+            folder.write(open_task(options.network, options.timing_preset), options.policy, out, command_line("serve", argv))
         module.serve(server, out, options.watchdog)
 
 

@@ -144,7 +144,7 @@ def serve(server: Server, folder: Path, settings: Watchdog) -> None:
     server.gateway = gateway = open_folder(folder, settings)
     host, port = server.server_address[:2]
     title = f"{gateway.recipe['network']}: {len(gateway.recipe['signals'])} signals on http://{host}:{port}{READINGS}"
-    with server, console.working(title, EVERY_S) as update:
+    with console.working(title, EVERY_S) as update:
         server.heard = lambda: update(f"{title}  {_line(gateway)}")
         server.serve_forever()
 
