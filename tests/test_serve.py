@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -79,7 +80,7 @@ def processes():
 
 def test_a_street_goes_on_without_the_gateway_and_returns_to_it(home, folder, tmp_path, processes):
     """Before the gateway is killed the decisions are those of an evaluation; no yellow or least green is ever cut."""
-    port = free_port()
+    port, expected = free_port(), decisions("pretrained", "grid2x2", "field", 200)
     line = f"serve --from {folder} --http {port}"
     gateway = processes(home.start(line))
     until(lambda: answers(port), 60)
@@ -88,13 +89,16 @@ def test_a_street_goes_on_without_the_gateway_and_returns_to_it(home, folder, tm
     street = processes(subprocess.Popen(example, stdout=subprocess.PIPE, text=True))
     rows = (json.loads(line) for line in street.stdout if line.startswith("{"))  # libsumo prints a line of its own
     before = [next(rows) for _ in range(40)]
-    assert [row["requests"] for row in before] == decisions("pretrained", "grid2x2", "field", 200)
+    street.send_signal(signal.SIGSTOP)
+    assert [row["requests"] for row in before] == expected
     gateway.kill()
     gateway.communicate()
-    alone = [next(rows) for _ in range(20)]
+    street.send_signal(signal.SIGCONT)
+    alone = next(row for row in rows if not row["requests"])
+    assert alone["fallback"].keys() == set(NAMES)
+    assert alone["fallback"]["A0"].startswith("no answer: ")
+    assert next(rows)["requests"] == {}
     street.send_signal(signal.SIGSTOP)
-    assert alone[-1]["requests"] == {}
-    assert alone[-1]["fallback"]["A0"].startswith("no answer: ")
     gateway = processes(home.start(line))
     until(lambda: answers(port), 60)
     street.send_signal(signal.SIGCONT)
@@ -325,7 +329,7 @@ def test_a_policy_joins_a_running_sumo_and_leaves_it(home, tmp_path, processes):
     line = f"serve --network grid2x2 --policy max_pressure --timing-preset field --traci 127.0.0.1:{port}"
     client = processes(home.start(line))
     until(lambda: client.poll() is not None or "waiting" in client.stdout.readline(), 60)
-    loop = traci.connect(port, 20)
+    loop: Any = traci.connect(port, 20)
     loop.setOrder(1)
 
     def step(seconds):
