@@ -18,15 +18,17 @@ from helpers.cli import ROOT, Home, one_line, until
 from helpers.decisions import decisions
 
 import tsc_marl
-from tsc_marl.config import read_timing
 from tsc_marl.evaluation import signal_log
 from tsc_marl.live import http_gateway
 from tsc_marl.sim import engine, scenario
+from tsc_marl.sim.signal_timing import Timing
 
 pytest_plugins = ("helpers.fixtures",)
 
 NAMES = ("A0", "A1", "B0", "B1")
 SCENE = scenario.load("grid2x2")
+KEPT = Timing(decision_s=1, yellow_s=3)
+"""What `field` and the own programs keep both; these know no all-red."""
 
 
 def free_port():
@@ -114,7 +116,7 @@ def test_a_street_goes_on_without_the_gateway_and_returns_to_it(home, folder, tm
     assert logged.keys() == set(NAMES)
     for name, states in logged.items():
         assert not list(signal_log.StreetSignals(SCENE.net).violations(name, states))
-        assert not list(signal_log.timing_violations(states, read_timing("field"), cut=True))
+        assert not list(signal_log.timing_violations(states, KEPT, cut=True))
 
 
 # one gateway, message by message
@@ -351,7 +353,7 @@ def test_a_policy_joins_a_running_sumo_and_leaves_it(home, tmp_path, processes):
     assert sumo.wait(20) == 0
     for name, states in signal_log.read(tmp_path / "tls_1.xml").items():
         assert not list(signal_log.StreetSignals(SCENE.net).violations(name, states))
-        assert not list(signal_log.timing_violations(states, read_timing("field"), cut=True))
+        assert not list(signal_log.timing_violations(states, KEPT, cut=True))
 
 
 def test_sumo_may_end_first(home, tmp_path, processes, capsys):
