@@ -12,21 +12,21 @@ import libsumo
 from run_deployed_controller import Detectors
 
 url, seconds, speed, *options = sys.argv[1:]
-recipe = json.load(urllib.request.urlopen(f"{url}/v1/recipe", timeout=10))
 libsumo.start(["sumo", *options])
-light, plans, decision_s = libsumo.trafficlight, recipe["signals"], recipe["timing"]["decision_s"]
-detectors, begin = Detectors(recipe, libsumo.vehicle), int(libsumo.simulation.getTime())
+detectors = Detectors(json.load(urllib.request.urlopen(f"{url}/v1/recipe", timeout=10)), libsumo.vehicle)
+light, plans, begin = libsumo.trafficlight, detectors.plans, int(libsumo.simulation.getTime())
 programs = {signal: light.getProgram(signal) for signal in plans}
-steps = {signal: [phase.state for phase in light.getAllProgramLogics(signal)[0].phases] for signal in plans}
+logics = {signal: {logic.programID: logic for logic in light.getAllProgramLogics(signal)} for signal in plans}
+steps = {signal: [phase.state for phase in logics[signal][programs[signal]].phases] for signal in plans}
 if lacking := [signal for signal, plan in plans.items() if {p["state"] for p in plan["phases"]} - set(steps[signal])]:
     sys.exit(f"the own programs of {lacking} lack phases, so that they could not take over")
-due, driven = {signal: [] for signal in plans}, set()
+due, driven, requested = {signal: [] for signal in plans}, set(), {}
 
 
 def ask(now):
     """Return what the gateway says; after 1 s, or when something is wrong with it, that it drives no signal."""
-    shown = {signal: light.getRedYellowGreenState(signal) for signal in plans}
-    message = json.dumps({"time_s": now, "shown": shown, **detectors.read()}).encode()
+    shown = {"shown": {signal: light.getRedYellowGreenState(signal) for signal in plans}}
+    message = json.dumps({"time_s": now, **shown, **detectors.read()}).encode()
     try:
         return json.load(urllib.request.urlopen(f"{url}/v1/readings", message, timeout=1))
     except (OSError, ValueError) as error:
@@ -38,16 +38,16 @@ def show(signal, now):
     while due[signal] and due[signal][0][0] <= now:
         light.setRedYellowGreenState(signal, due[signal].pop(0)[1])
     if signal not in requested and signal in driven and not due[signal]:
+        step = steps[signal].index(light.getRedYellowGreenState(signal))
         light.setProgram(signal, programs[signal])
-        light.setPhase(signal, steps[signal].index(light.getRedYellowGreenState(signal)))
+        light.setPhase(signal, step)
         driven.remove(signal)
 
 
-requested = {}
 for second in range(begin, begin + int(seconds)):
     for signal in plans:
         show(signal, second)
-    if (second - begin) % decision_s == 0:
+    if (second - begin) % detectors.decision_s == 0:
         answer = ask(second)
         requested, due = answer["requests"], due | answer["lights"]
         driven |= requested.keys()
