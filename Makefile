@@ -26,7 +26,7 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install train study evaluate results compare explain locks probe branch report export import release pretrained deploy watch video show ui networks city generate nets doctor bench bench-mpe check-lights chaos test test-sumo test-slow lint docs package clean
+.PHONY: help install train study evaluate results compare explain locks probe branch report export import release pretrained deploy serve watch video show ui networks city generate nets doctor bench bench-mpe check-lights chaos test test-sumo test-slow lint docs package clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -88,6 +88,9 @@ pretrained: .venv/installed  ## make the policy that comes with the program from
 
 deploy: .venv/installed  ## write POLICY for controllers on the street, in OUT: ONNX weights, detectors, signal plans
 	$(TSC) deploy --network $(NET) $(call option,policy,$(POLICY)) $(call option,out,$(OUT)) $(call option,timing-preset,$(TIMING)) $(ARGS)
+
+serve: .venv/installed  ## let POLICY drive signals live: a running SUMO (ARGS="--traci host:port"), or a street over HTTP (FROM=folder)
+	$(TSC) serve $(if $(FROM),--from $(FROM),--network $(NET) $(call option,policy,$(POLICY)) $(call option,timing-preset,$(TIMING))) $(ARGS)
 
 watch: .venv/installed  ## show POLICY (algorithm, run id, model, controller, pretrained) in sumo-gui
 	$(TSC) watch --network $(NET) $(call option,policy,$(POLICY)) $(call option,timing-preset,$(TIMING)) $(call option,cluster,$(CLUSTER)) $(ARGS)

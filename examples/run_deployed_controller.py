@@ -1,57 +1,59 @@
 """A folder of `make deploy` drives SUMO, without tsc_marl. Usage: run_deployed_controller.py FOLDER SECONDS [options of SUMO]."""
 
+import importlib
 import json
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 
 import libsumo
 
-folder, seconds, *options = sys.argv[1:]
-sys.path.insert(0, folder)
-from controller import StreetController  # noqa: E402
 
-libsumo.start(["sumo", *options])
-begin, vehicle = int(libsumo.simulation.getTime()), libsumo.vehicle
-controller = StreetController(folder, begin)
-plans, decision_s = controller.recipe["signals"], controller.timing["decision_s"]
-reach_m, detectors = controller.recipe["observation"]["detection_m"], defaultdict(list)
-for own, lane in (pair for plan in plans.values() for pair in plan["lanes"].items()):
-    for stretch in lane["detectors"]:
-        detectors[stretch["lane"]].append((own, stretch))
+class Detectors:
+    """Reads from a SUMO what the detectors of a recipe would read."""
 
+    def __init__(self, recipe, vehicle):
+        self.plans, self.decision_s, self.vehicle = recipe["signals"], recipe["timing"]["decision_s"], vehicle
+        self.reach_m, self.stretches = recipe["observation"]["detection_m"], defaultdict(list)
+        self.behind = {lane for plan in self.plans.values() for link in plan["links"] for lane in link["receiving"]}
+        for own, lane in (pair for plan in self.plans.values() for pair in plan["lanes"].items()):
+            for stretch in lane["detectors"]:
+                self.stretches[stretch["lane"]].append((own, stretch))
 
-def read() -> dict:
-    """Return what the detectors of the recipe would read now."""
-    lanes, receiving = (defaultdict(lambda: defaultdict(float)) for _ in range(2))
-    links = {signal: defaultdict(lambda: defaultdict(float)) for signal in plans}
-    for name in (name for name in vehicle.getIDList() if not vehicle.getStopState(name) & 2):  # 2: parked
-        lane, pos_m, speed = vehicle.getLaneID(name), vehicle.getLanePosition(name), vehicle.getSpeed(name)
-        state = "halting" if speed < 0.1 else "moving"
-        receiving[lane]["vehicles"] += 1
-        receiving[lane]["halting"] += state == "halting"
-        for own, stretch in detectors[lane]:
-            if (to_line_m := stretch["offset_m"] + (stretch["length_m"] - pos_m)) <= reach_m:
-                row, share = lanes[own], stretch["share"]
-                row[state] += share
-                row["arriving"] += share * (state == "moving" and to_line_m < speed * decision_s)
-                row["sum"] += share * min(1, speed / stretch["limit_ms"])
-                row["speed"] = row["sum"] / (row["halting"] + row["moving"])
-                row["waiting_s"] = max(row["waiting_s"], vehicle.getWaitingTime(name) if state == "halting" else 0)
-        signal, link, distance_m, _ = next(iter(vehicle.getNextTLS(name) if detectors[lane] else ()), ("", 0, 0, ""))
-        if signal in plans and distance_m <= reach_m:
-            row = links[signal][str(link)]
-            row[state] += 1
-            row["arriving"] += state == "moving" and distance_m < speed * decision_s
-            row["near"] += distance_m < 50
-    return {"lanes": lanes, "links": links, "receiving": receiving}
+    def read(self):
+        vehicle, speeds, (lanes, receiving) = self.vehicle, defaultdict(float), (defaultdict(Counter) for _ in range(2))
+        links = {signal: defaultdict(Counter) for signal in self.plans}
+        for name in (name for name in vehicle.getIDList() if not vehicle.getStopState(name) & 2):  # 2: parked
+            lane, pos_m, speed = vehicle.getLaneID(name), vehicle.getLanePosition(name), vehicle.getSpeed(name)
+            state = "halting" if speed < 0.1 else "moving"
+            if lane in self.behind:
+                receiving[lane].update(vehicles=1, halting=int(state == "halting"))
+            for own, stretch in self.stretches[lane]:
+                if (to_line_m := stretch["offset_m"] + (stretch["length_m"] - pos_m)) <= self.reach_m:
+                    row, share = lanes[own], stretch["share"]
+                    row[state] += share
+                    row["arriving"] += share * (state == "moving" and to_line_m < speed * self.decision_s)
+                    speeds[own] += share * min(1, speed / stretch["limit_ms"])
+                    row["speed"] = speeds[own] / (row["halting"] + row["moving"])
+                    row["waiting_s"] = max(row["waiting_s"], vehicle.getWaitingTime(name) if state == "halting" else 0)
+            ahead = vehicle.getNextTLS(name) if self.stretches[lane] else ()
+            for signal, link, distance_m, _ in (row for row in ahead[:1] if row[0] in self.plans and row[2] <= self.reach_m):
+                arriving = state == "moving" and distance_m < speed * self.decision_s
+                links[signal][str(link)].update({state: 1, "arriving": int(arriving), "near": int(distance_m < 50)})
+        return {"lanes": lanes, "links": links, "receiving": receiving}
 
 
-chosen = []
-for second in range(begin, begin + int(seconds)):
-    if (second - begin) % decision_s == 0:
-        chosen.append(controller.decide(second, read()))
-    for signal, light in controller.lights(second).items():
-        libsumo.trafficlight.setRedYellowGreenState(signal, light)
-    libsumo.simulationStep()
-libsumo.close()
-print(json.dumps(chosen))
+if __name__ == "__main__":
+    folder, seconds, *options = sys.argv[1:]
+    sys.path.insert(0, folder)
+    libsumo.start(["sumo", *options])
+    begin, chosen = int(libsumo.simulation.getTime()), []
+    controller = importlib.import_module("controller").StreetController(folder, begin)
+    detectors = Detectors(controller.recipe, libsumo.vehicle)
+    for second in range(begin, begin + int(seconds)):
+        if (second - begin) % detectors.decision_s == 0:
+            chosen.append(controller.decide(second, detectors.read()))
+        for shown in controller.lights(second).items():
+            libsumo.trafficlight.setRedYellowGreenState(*shown)
+        libsumo.simulationStep()
+    libsumo.close()
+    print(json.dumps(chosen))

@@ -87,6 +87,13 @@ MISTAKES = [
     ("watch --network cross --policy random --seed -1", "seed must lie in 0 .. 2147483647; got -1"),
     ("watch --network cross --policy random --delay-ms -1", "delay_ms must not be negative; got -1"),
     ("ui --port 99999", "port 99999 cannot be used"),
+    ("serve --http 99999", "port 99999 of 127.0.0.1 cannot be used"),
+    ("serve --from nowhere --http 0", "folder nowhere cannot be read (FileNotFoundError:"),
+    ("serve --network gird2x2 --http 0", "network gird2x2 not found; did you mean grid2x2?"),
+    ("serve --traci 127.0.0.1", "traci must be host:port, with a port in 1 .. 65535; got 127.0.0.1"),
+    ("serve --traci 8813 --from deploy/g", "from (FROM) is a folder for a gateway; with traci give network (NET)"),
+    ("serve --traci 8813 --network cross --policy fixed_time", "policy fixed_time runs programs of SUMO"),
+    ("serve --http 0 --watchdog.silent-s 0", "watchdog.silent_s must"),
     ("evaluate --network cross --policy random --out /dev/null/x", "out /dev/null/x cannot be made"),
     (
         "evaluate --network cross --policy random --out a,b",
@@ -483,6 +490,10 @@ LINES = {
     ),
     "compare NET=cross": "compare --network cross",
     "deploy NET=cross POLICY=a OUT=o TIMING=field": "deploy --network cross --policy a --out o --timing-preset field",
+    "serve NET=cross POLICY=a TIMING=field ARGS='--traci 8813'": (
+        "serve --network cross --policy a --timing-preset field --traci 8813"
+    ),
+    "serve FROM=deploy/g ARGS='--http 8000'": "serve --from deploy/g --http 8000",
     "explain NET=cross POLICY=mappo": "explain --network cross --policy mappo",
     "probe NET=cross POLICY='a b' EPISODES=16 OUT=o WORKERS=1 ARGS=-x": (
         "probe --network cross --policy a b --episodes 16 --out o --workers 1 -x"
@@ -541,8 +552,8 @@ def test_make_lists_its_verbs():
     verbs = re.findall(r"^make (\S+)", text, re.M)
     expected = (
         "help install train study evaluate results compare explain locks probe branch report export import release pretrained "
-        "deploy watch video show ui networks city generate doctor bench bench-mpe check-lights chaos test test-sumo test-slow "
-        "lint docs package clean"
+        "deploy serve watch video show ui networks city generate doctor bench bench-mpe check-lights chaos test test-sumo "
+        "test-slow lint docs package clean"
     )
     assert verbs == expected.split()
     assert all(make(f"-n {verb}") for verb in verbs)

@@ -9,14 +9,13 @@ from dataclasses import replace
 import pytest
 import torch
 from helpers.cli import ROOT, one_line
+from helpers.decisions import decisions
 
 from tsc_marl import algos
-from tsc_marl.config import read_timing
 from tsc_marl.paths import PRETRAINED
 from tsc_marl.rollout.task import Task, spec_from_env
 from tsc_marl.sim import engine, scenario
 from tsc_marl.tracking import checkpoint
-from tsc_marl.tracking.policies import find_policy
 
 pytest_plugins = ("helpers.fixtures",)
 
@@ -25,7 +24,7 @@ ALONE = """
 import runpy, sys
 folder, seconds, example, *options = sys.argv[1:]
 sys.argv = [example, folder, seconds, *options]
-runpy.run_path(example)
+runpy.run_path(example, run_name="__main__")
 assert not {"torch", "tsc_marl"} & sys.modules.keys()
 """
 
@@ -53,15 +52,7 @@ def test_the_controller_alone_makes_the_decisions_of_the_program(home, tmp_path,
         name = str(tmp_path / "memory.pt")
         with_memory(tmp_path / "memory.pt")
     assert home.main(f"deploy --network {network} --policy {name} --out {out} --timing-preset {timing}") == 0
-    task = Task(network, read_timing(timing))
-    policy = find_policy(name, task)
-    env = policy.task_for(task).env()
-    driver, expected = policy.start(env, 1), []
-    while env.now < seconds:
-        phases = driver.act()
-        expected.append(dict(zip(env.names, phases.tolist(), strict=True)))
-        env.step(phases)
-    env.close()
+    expected = decisions(name, network, timing, seconds)
     options = engine.command(scenario.load(network), 1, tmp_path)
     words = [sys.executable, "-c", ALONE, str(out), str(seconds), str(ROOT / "examples/run_deployed_controller.py"), *options]
     done = subprocess.run(words, capture_output=True, text=True, timeout=200, check=False, cwd=tmp_path, env=os.environ)

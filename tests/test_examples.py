@@ -19,6 +19,7 @@ EXAMPLES = {
     "own_algorithm": ["cross", "2"],
     "drive_own_traci_loop": ["cross", "pretrained", "60"],
     "run_deployed_controller": [],
+    "roadside_controller": [],
     "plot_comparison": ["cross", "plot.png", "fixed_time", "max_pressure"],
 }
 """Arguments that make each of them short."""
@@ -52,8 +53,8 @@ def test_every_example_is_listed_and_short():
 def test_example(name, run, home):
     if name == "sb3_single_signal":
         pytest.importorskip("stable_baselines3", reason="stable_baselines3 is not installed; pip install tsc_marl[sb3]")
-    if name == "run_deployed_controller":
-        pytest.skip("tests/test_deploy.py runs it")
+    if name in ("run_deployed_controller", "roadside_controller"):
+        pytest.skip("tests/test_deploy.py and tests/test_serve.py run it")
     if name in ("own_controller", "own_algorithm"):
         pytest.importorskip("tsc_marl.plugins", reason="controllers and algorithms have no import paths yet")
     arguments = EXAMPLES[name]

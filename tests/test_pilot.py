@@ -1,5 +1,6 @@
 """A pilot in one's own loop: the decisions of an evaluation, faults and the way back, and a look without a touch."""
 
+import re
 import threading
 from dataclasses import replace
 from types import SimpleNamespace
@@ -65,6 +66,8 @@ class Moody(MaxPressure):
     mood, released = "", threading.Event()
 
     def act(self, view):
+        if self.mood == "outside":
+            return super().act(view) + 9
         if self.mood == "fails":
             raise ValueError("no idea")
         if self.mood == "late":
@@ -101,7 +104,13 @@ def test_faults_hand_the_signals_back_without_a_jump(sumo, tmp_path, caplog, mon
     run(api, pilot, 60)
     assert not pilot.faults
     faults = {}
-    for part, state, seconds in ((detectors, "silent", 70), (detectors, "broken", 10), (Moody, "fails", 10), (Moody, "late", 10)):
+    for part, state, seconds in (
+        (detectors, "silent", 70),
+        (detectors, "broken", 10),
+        (Moody, "fails", 10),
+        (Moody, "late", 10),
+        (Moody, "outside", 10),
+    ):
         name = "state" if part is detectors else "mood"
         Moody.released.clear()
         monkeypatch.setattr(part, name, state)
@@ -118,6 +127,7 @@ def test_faults_hand_the_signals_back_without_a_jump(sumo, tmp_path, caplog, mon
         assert not pilot.faults
         assert {sumo.trafficlight.getProgram(signal) for signal in NAMES} == {"online"}
     assert faults.pop("fails").startswith("the policy failed: UserError: controller Moody failed with ValueError: no idea")
+    assert re.fullmatch(r"the policy asked for phase \d+ of signal A0, which has 0 \.\. \d", faults.pop("outside"))
     assert faults == {
         "silent": "no vehicle detected for 30 s",
         "broken": "the detectors cannot be read: ConnectionError: no line to the cabinet",

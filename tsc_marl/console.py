@@ -5,7 +5,7 @@ import shlex
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -96,29 +96,36 @@ def progress(label: str, total: int, done: int = 0, unit: str = "episode") -> It
 
 
 @contextmanager
-def working(label: str) -> Iterator[None]:
-    """Show that a step goes on whose end nobody knows: its seconds in a terminal, a line every 2.5 s elsewhere."""
+def working(label: str, every_s: float = BEAT_S) -> Iterator[Callable[[str], None]]:
+    """Show that a step goes on whose end nobody knows: its seconds in a terminal, a line now and then elsewhere.
+
+    Args:
+        label: what goes on.
+        every_s: time between two lines [s].
+
+    Yields a function that shows another label.
+    """
     if sys.stdout.isatty() and _shows(logging.INFO):
         columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
         with Bar(*columns, transient=True, console=Terminal(highlight=False, markup=False)) as bar:
-            bar.add_task(label, total=None)
+            task = bar.add_task(label, total=None)
             _bars.append(bar)
             try:
-                yield
+                yield lambda text: bar.update(task, description=text)
             finally:
                 _bars.remove(bar)
         return
-    start, over = time.monotonic(), threading.Event()
+    start, over, labels = time.monotonic(), threading.Event(), [label]
 
     def beat() -> None:
-        while not over.wait(BEAT_S):
-            say(f"{label}  {time.monotonic() - start:.0f} s")
+        while not over.wait(every_s):
+            say(f"{labels[-1]}  {time.monotonic() - start:.0f} s")
 
     thread = threading.Thread(target=beat, daemon=True)
     say(label)
     thread.start()
     try:
-        yield
+        yield lambda text: labels.__setitem__(0, text)
     finally:
         over.set()
         thread.join()

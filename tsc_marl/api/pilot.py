@@ -1,6 +1,6 @@
 """Drives signals of a SUMO that another program runs."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ import numpy as np
 
 from tsc_marl import controllers, deploy
 from tsc_marl.api.results import SavedPolicy, load_policy
-from tsc_marl.api.watchdog import Choice, Watch, Watchdog
+from tsc_marl.api.watchdog import Watch, Watchdog
 from tsc_marl.config import read_timing
 from tsc_marl.errors import UserError
 from tsc_marl.plugins import blamed
@@ -25,6 +25,9 @@ from tsc_marl.sim.signal_timing import Timing
 from tsc_marl.sim.signal_view import SignalContext, SignalView
 from tsc_marl.sim.simulation import Simulation
 from tsc_marl.sim.turning_counts import PlanningContext, planning_context
+
+Choice = Callable[[], np.ndarray]
+"""Returns phases `[N]`, without a call of the simulation."""
 
 
 class Pilot:
@@ -73,8 +76,16 @@ class Pilot:
         self._api: Simulation | None = None
         self._now = self._next_decision_s = 0.0
         self._signals: list[SharedSignal] = []
-        self._watch: Watch | None = None
+        self._watch: Watch[np.ndarray] | None = None
         self._priority: Priority | None = None
+        self._released = False
+        lanes = [len(signal.lanes) for signal in self._net.signals]
+        self._signal_of_slot = np.repeat(np.arange(len(lanes)), lanes)
+
+    @property
+    def driven(self) -> tuple[str, ...]:
+        """The signals whose lights the policy sets now."""
+        return tuple(signal.name for signal in self._signals if signal.driven)
 
     @property
     def faults(self) -> dict[str, str]:
@@ -101,7 +112,7 @@ class Pilot:
         self._now = now
         for signal in self._signals:
             signal.advance(now)
-        if now < self._next_decision_s:
+        if self._released or now < self._next_decision_s:
             return None
         self._next_decision_s = now + self.timing.decision_s
         phases = self._decide(api, now) if self._watch is None else self._decide_watched(api, now, self._watch)
@@ -114,6 +125,17 @@ class Pilot:
             signal.request(choices[signal.name], now)
         return choices
 
+    def release(self) -> None:
+        """Hand all signals back to their own programs while the lights stay as they are; `step` on until none is `driven`.
+
+        Raises:
+            UserError: when a signal's own program shows none of its phases.
+        """
+        self._released = True
+        for signal in self._signals:
+            signal.check_release()
+            signal.wanted = False
+
     def _start(self, api: Simulation, now: float) -> None:
         if (step_s := api.simulation.getDeltaT()) != 1:
             raise UserError(f"SUMO's step is {step_s:g} s; a pilot needs --step-length 1")
@@ -125,11 +147,11 @@ class Pilot:
             signal.wanted = self._act
             if self._watchdog:
                 signal.check_release()
-        self._watch = self._watchdog and Watch(self._watchdog, self._net, self._signals, self.timing.decision_s, now)
+        self._watch = self._watchdog and Watch(self._watchdog, self.timing.decision_s)
         if self.timing.priority != "none":
             self._priority = Priority(self.timing.priority, self._scenario, self._net, api)
         self._player.start()
-        self._api, self._next_decision_s = api, now
+        self._api, self._next_decision_s, self._released = api, now, False
 
     def _view(self, api: Simulation, now: float) -> SignalView:
         timers = [signal.timer for signal in self._signals]
@@ -142,17 +164,35 @@ class Pilot:
     def _decide(self, api: Simulation, now: float) -> np.ndarray:
         return self._player.choice(self._view(api, now))()
 
-    def _decide_watched(self, api: Simulation, now: float, watch: Watch) -> np.ndarray | None:
+    def _decide_watched(self, api: Simulation, now: float, watch: Watch[np.ndarray]) -> np.ndarray | None:
         phases, fault, faults = None, "", {}
         try:
             view = self._view(api, now)
-            choose, faults = self._player.choice(view), watch.silent(view)
+            choose, faults = self._player.choice(view), watch.silent(self._detected(view), now)
         except Exception as error:  # whatever it is, the street goes on
             fault = f"the detectors cannot be read: {type(error).__name__}: {error}"
         else:
             phases, fault = watch.ask(choose)
-        watch.judge(dict.fromkeys(self.signals, fault) if fault else faults, now)
-        return phases
+            fault = fault or self._outside(phases)
+        watch.judge(self._signals, dict.fromkeys(self.signals, fault) if fault else faults, now)
+        return None if fault else phases
+
+    def _detected(self, view: SignalView) -> dict[str, bool]:
+        """Return by signal whether its detectors show a vehicle."""
+        lanes, coverage = view.vehicles.lane, self._net.detector_coverage
+        slots = coverage.slot[lanes][np.isfinite(coverage.offset_m[lanes])]
+        seen = np.isin(np.arange(len(self.signals)), self._signal_of_slot[slots])
+        return dict(zip(self.signals, seen.tolist(), strict=True))
+
+    def _outside(self, phases: Any) -> str:
+        """Return the fault of phases that the signals do not have; empty for none."""
+        counts, given = [len(signal.phases) for signal in self._net.signals], np.asarray(phases)
+        if given.shape != (len(counts),) or given.dtype.kind not in "iu":
+            return f"the policy gave no phase number for each of {len(counts)} signals"
+        for name, phase, count in zip(self.signals, given.tolist(), counts, strict=True):
+            if not 0 <= phase < count:
+                return f"the policy asked for phase {phase} of signal {name}, which has 0 .. {count - 1}"
+        return ""
 
 
 class _TrainedPlayer:

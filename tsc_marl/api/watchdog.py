@@ -1,22 +1,18 @@
 """The safety net of a pilot: notices faults, hands signals back to their own programs, and takes them again."""
 
 import logging
+import math
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-
-import numpy as np
+from typing import Generic, Protocol, TypeVar
 
 from tsc_marl.bounds import Count, Positive, check
 from tsc_marl.sim.fingerprint import listed
-from tsc_marl.sim.road_network import RoadNetwork
-from tsc_marl.sim.shared_signal import SharedSignal
-from tsc_marl.sim.signal_view import SignalView
 
 logger = logging.getLogger(__name__)
-Choice = Callable[[], np.ndarray]
-"""Returns phases `[N]`, without a call of the simulation."""
+Phases = TypeVar("Phases")
 THREAD = "decision of a policy"
 
 
@@ -36,7 +32,24 @@ class Watchdog:
         check(self, "watchdog.")
 
 
-class Watch:
+class WatchedSignal(Protocol):
+    """A signal that a policy and the signal's own program drive in turn."""
+
+    wanted: bool
+    """Whether the policy should drive."""
+
+    @property
+    def name(self) -> str:
+        """Name of the signal."""
+        ...
+
+    @property
+    def driven(self) -> bool:
+        """Whether the policy drives; it follows `wanted` at the next moment that allows it."""
+        ...
+
+
+class Watch(Generic[Phases]):
     """A watchdog in one episode.
 
     Attributes:
@@ -44,38 +57,35 @@ class Watch:
 
     Args:
         settings: of the watchdog.
-        net: the signals.
-        signals: the same, as they run.
         decision_s: time between two decisions [s].
-        now: time of the simulation [s].
     """
 
-    def __init__(
-        self, settings: Watchdog, net: RoadNetwork, signals: Sequence[SharedSignal], decision_s: float, now: float
-    ) -> None:  # fmt: skip
+    def __init__(self, settings: Watchdog, decision_s: float) -> None:
         self.faults: dict[str, str] = {}
-        self._settings, self._signals = settings, signals
-        self._late_s = settings.late_s or decision_s
-        self._coverage = net.detector_coverage
-        self._signal_of_slot = np.repeat(np.arange(len(signals)), [len(signal.lanes) for signal in net.signals])
-        self._seen_s = np.full(len(signals), now)
+        self._settings, self._late_s = settings, settings.late_s or decision_s
+        self._seen_s: dict[str, float] = {}
         self._sound: dict[str, int] = defaultdict(int)
-        self._thread: _Deciding | None = None
+        self._thread: _Deciding[Phases] | None = None
 
-    def silent(self, view: SignalView) -> dict[str, str]:
-        """Return the signals whose detectors have shown no vehicle for too long, with a fault each."""
-        lanes, now = view.vehicles.lane, view.now_s
-        slots = self._coverage.slot[lanes][np.isfinite(self._coverage.offset_m[lanes])]
-        self._seen_s[self._signal_of_slot[slots]] = now
-        empty_s = (now - self._seen_s).tolist()
+    def silent(self, detected: Mapping[str, bool], now: float) -> dict[str, str]:
+        """Return the signals whose detectors have shown no vehicle for too long, with a fault each.
+
+        Args:
+            detected: by signal, whether its detectors show a vehicle now.
+            now: time of the simulation, or of the street [s].
+        """
+        for name, vehicle in detected.items():
+            if vehicle or now < self._seen_s.get(name, math.inf):
+                self._seen_s[name] = now
+        empty_s = {name: now - self._seen_s[name] for name in detected}
         return {
-            signal.name: f"no vehicle detected for {seconds:.0f} s"
-            for signal, seconds in zip(self._signals, empty_s, strict=True)
+            name: f"no vehicle detected for {seconds:.0f} s"
+            for name, seconds in empty_s.items()
             if seconds >= self._settings.silent_s
         }
 
-    def ask(self, choose: Choice) -> tuple[np.ndarray | None, str]:
-        """Return the phases `[N]`, or none and the fault. A choice that never ends is left behind, and is late until it ends."""
+    def ask(self, choose: Callable[[], Phases]) -> tuple[Phases | None, str]:
+        """Return the phases, or none and the fault. A choice that never ends is left behind, and is late until it ends."""
         if self._thread is None or not self._thread.is_alive():
             self._thread = _Deciding(choose)
             self._thread.start()
@@ -84,10 +94,10 @@ class Watch:
                 return self._thread.phases, self._thread.fault
         return None, f"the policy is late: no phases after {self._late_s:g} s"
 
-    def judge(self, faults: dict[str, str], now: float) -> None:
+    def judge(self, signals: Iterable[WatchedSignal], faults: Mapping[str, str], now: float) -> None:
         """Hand back the signals with a fault; take those again that have had none for long enough."""
         lines: dict[str, list[str]] = defaultdict(list)
-        for signal in self._signals:
+        for signal in signals:
             name, fault = signal.name, faults.get(signal.name)
             self._sound[name] = 0 if fault else self._sound[name] + 1
             if fault and name not in self.faults:
@@ -101,13 +111,13 @@ class Watch:
             logger.warning("second %.0f, signals %s: %s", now, listed(names), line)
 
 
-class _Deciding(threading.Thread):
+class _Deciding(threading.Thread, Generic[Phases]):
     """One call of a policy. It does not keep the program from ending."""
 
-    def __init__(self, choose: Choice) -> None:
+    def __init__(self, choose: Callable[[], Phases]) -> None:
         super().__init__(name=THREAD, daemon=True)
         self._choose = choose
-        self.phases: np.ndarray | None = None
+        self.phases: Phases | None = None
         self.fault = ""
 
     def run(self) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TextIO
 
 from tsc_marl import console, old_options
-from tsc_marl.cli import verbs, viewing
+from tsc_marl.cli import street, verbs, viewing
 from tsc_marl.config import program
 from tsc_marl.errors import UserError, unknown
 from tsc_marl.paths import refused_by_system
@@ -23,7 +23,7 @@ GROUPS: dict[str, tuple[Callable[[list[str]], None], ...]] = {
     "start here": (verbs.networks, verbs.city, verbs.generate, verbs.train, verbs.evaluate, verbs.study),
     "look": (viewing.watch, viewing.video, viewing.show, viewing.explain, viewing.locks, viewing.ui),
     "compare": (verbs.compare, verbs.report, verbs.probe, viewing.branch),
-    "share": (verbs.export, verbs.import_, verbs.release, verbs.deploy),
+    "share": (verbs.export, verbs.import_, verbs.release, street.deploy, street.serve),
     "maintain": (verbs.doctor, verbs.results, verbs.bench, verbs.check_lights),
 }
 

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import tyro
 
+from tsc_marl.api.watchdog import Watchdog
 from tsc_marl.bounds import Count, MaybeCount, NaturalNumber, Positive, Share
 from tsc_marl.city.options import DemandOptions, RoadOptions
 from tsc_marl.paths import ROOT, home
@@ -204,6 +205,27 @@ class DeployOptions:
     """Folder to make; by default deploy/<network>-<policy>."""
     timing_preset: str = "sumo-rl"
     """Signal timing: a file of configs/timing/; field is what a street needs."""
+
+
+@dataclass(frozen=True)
+class ServeOptions:
+    """Let a policy drive signals live: those of a running SUMO, or those of a street through a gateway."""
+
+    network: str = "grid4x4"
+    """Road network: a name, a folder with scenario.yaml, or the .sumocfg file of the running SUMO."""
+    policy: str = "pretrained"
+    """Trained policy: `pretrained`, algorithm (the newest finished run), run id, or checkpoint file. In SUMO, controllers too."""
+    source: Annotated[Path | None, tyro.conf.arg(name="from")] = None
+    """Folder of `deploy` that the gateway serves; by default it makes one from network, policy and timing."""
+    traci: str = ""
+    """`host:port` of a SUMO that others started with --remote-port and --num-clients 2; by default a gateway runs instead."""
+    http: int = 8840
+    """Port of the gateway, 1 .. 65535."""
+    host: str = "127.0.0.1"
+    """Address at which the gateway listens; 0.0.0.0 for all of this machine. It asks nobody for a password."""
+    timing_preset: str = "sumo-rl"
+    """Signal timing: a file of configs/timing/; field is what a street needs."""
+    watchdog: Watchdog = field(default_factory=Watchdog)
 
 
 @dataclass(frozen=True)

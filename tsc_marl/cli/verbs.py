@@ -2,9 +2,7 @@
 
 import contextlib
 import logging
-import shlex
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tsc_marl import console
@@ -14,7 +12,6 @@ from tsc_marl.cli.options import (
     CheckLightsOptions,
     CityOptions,
     CompareOptions,
-    DeployOptions,
     DoctorOptions,
     EvaluateOptions,
     ExportOptions,
@@ -31,7 +28,7 @@ from tsc_marl.cli.options import (
 from tsc_marl.cli.tasks import check_seed, open_task, write_intergreen
 from tsc_marl.config import algorithms, check_eval_seeds, cli, command_line, timings
 from tsc_marl.errors import UserError, joined, try_each, unknown
-from tsc_marl.paths import file_name, make_folder
+from tsc_marl.paths import make_folder
 
 if TYPE_CHECKING:
     from tsc_marl.analysis.compare import Comparison
@@ -227,20 +224,6 @@ def release(argv: list[str]) -> None:
     saved = checkpoint.load(path).averaged([checkpoint.load(state) for state in chosen])
     checkpoint.save(saved.weights_only(), options.out)
     console.say(f"{options.out}: {options.out.stat().st_size / 1e3:.0f} kB, {saved.origin}")
-
-
-def deploy(argv: list[str]) -> None:
-    """Write a policy for controllers on the street: weights, detectors, signal plans."""
-    options = cli(DeployOptions, argv, "deploy")
-    from tsc_marl.deployment import folder
-    from tsc_marl.tracking.policies import policy_labels
-
-    task = open_task(options.network, options.timing_preset)
-    label = file_name(policy_labels([options.policy])[options.policy])
-    out = options.out or Path("deploy") / f"{file_name(task.network)}-{label}"
-    folder.write(task, options.policy, out, command_line("deploy", argv))
-    timed = shlex.join(["python", str(out / "controller.py"), str(out)])
-    console.say(f"{out}: {', '.join(sorted(path.name for path in out.iterdir()))}; how long a decision takes: {timed}")
 
 
 def import_(argv: list[str]) -> None:

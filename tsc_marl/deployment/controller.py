@@ -67,6 +67,15 @@ class StreetSignal:
         red_since[green & self.walk] = now
         return red_since
 
+    def follow(self, state: str, now: float) -> bool:
+        """Take in what the signal's own program shows; return whether that is a phase. Its least green counts from now on."""
+        if self.stages or state != self.lit:
+            self.changed_s, self.change_s = now, 0
+        self.lit, self.stages, self.red_since[:] = state, [], now
+        shown = next((number for number, phase in enumerate(self.plan["phases"]) if phase["state"] == state), None)
+        self.phase = self.phase if shown is None else shown
+        return shown is not None
+
     def request(self, phase: int, now: float) -> None:
         """Ask for a legal phase."""
         if phase != self.phase:
@@ -93,6 +102,7 @@ class StreetController:
         self.actor = onnxruntime.InferenceSession(str(Path(folder, "actor.onnx")), options)
         plans, self.timing, self.size = self.recipe["signals"], self.recipe["timing"], self.recipe["size"]
         self.signals = {name: StreetSignal(plans[name], self.timing, now) for name in signals or plans}
+        self.rows = {name: row for row, name in enumerate(self.signals)}
         n, links, phases, static = len(self.signals), *(self.size[name] for name in ("links", "phases", "static"))
         shapes = {"link_static": (n, links, static), "memory": (n, self.size["memory"])}
         self.given: dict[str, np.ndarray] = {name: np.zeros(shape, np.float32) for name, shape in shapes.items() if shape[-1]}
@@ -109,27 +119,41 @@ class StreetController:
         """Return the state that each signal shows; call it every second, and after a decision."""
         return {name: signal.light(now) for name, signal in self.signals.items()}
 
+    def restart(self, name: str, now: float) -> None:
+        """Forget what a signal did before."""
+        self.signals[name] = StreetSignal(self.recipe["signals"][name], self.timing, now)
+        self.green_s = {link: seconds for link, seconds in self.green_s.items() if link[0] != name}
+        if "memory" in self.given:
+            self.given["memory"][self.rows[name]] = 0
+
     def decide(self, now: float, readings: dict, shown: dict[str, int] | None = None) -> dict[str, int]:
         """Return the phase of each signal, and start the changes to them."""
+        chosen = self.choose(now, readings, shown, tuple(self.signals))
+        for name, phase in chosen.items():
+            self.signals[name].request(phase, now)
+        return chosen
+
+    def choose(self, now: float, readings: dict, shown: dict[str, int] | None, signals: tuple[str, ...]) -> dict[str, int]:
+        """Return the phase of some signals, and start nothing."""
         present = {**(shown or {}), **{name: signal.phase for name, signal in self.signals.items()}}
-        n, size = len(self.signals), self.size
+        n, size, own = len(signals), self.size, [self.rows[name] for name in signals]
         links = np.zeros((n, size["links"], size["link"]), np.float32)
         phases = np.zeros((n, size["phases"], size["phase"]), np.float32)
         rows = np.zeros((n, size["signal"]), np.float32)
-        for i, (name, signal) in enumerate(self.signals.items()):
+        for i, name in enumerate(signals):
+            signal = self.signals[name]
             legal = signal.legal(now)
             phases[i, signal.phase, 0], phases[i, : len(legal), 1] = 1, legal
             rows[i] = [min(1, (now - signal.changed_s) / 60), signal.may_change(now), *self.recipe["timing_features"]]
             for k in range(len(signal.plan["links"])):
                 links[i, k] = self.link(name, k, now, readings, present)
-        scores, *memory = map(np.asarray, self.actor.run(None, {**self.given, "links": links, "phases": phases, "signal": rows}))
+        given = {name: values[own] for name, values in self.given.items()}
+        scores, *memory = map(np.asarray, self.actor.run(None, {**given, "links": links, "phases": phases, "signal": rows}))
+        if not np.isfinite(scores[phases[..., 1] > 0]).all():
+            raise ValueError("the actor's scores are not finite")
         if memory:
-            self.given["memory"] = memory[0]
-        best = np.where(phases[..., 1] > 0, scores, -np.inf).argmax(-1)
-        chosen = dict(zip(self.signals, best.tolist(), strict=True))
-        for name, phase in chosen.items():
-            self.signals[name].request(phase, now)
-        return chosen
+            self.given["memory"][own] = memory[0]
+        return dict(zip(signals, np.where(phases[..., 1] > 0, scores, -np.inf).argmax(-1).tolist(), strict=True))
 
     def link(self, name: str, k: int, now: float, readings: dict, present: dict[str, int]) -> list[float]:
         """Return the inputs of one link, in the order of `inputs` in the recipe."""

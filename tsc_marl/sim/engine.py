@@ -6,8 +6,10 @@ import io
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -197,6 +199,50 @@ def _stderr_in(file: BinaryIO) -> Iterator[None]:
     finally:
         os.dup2(kept, 2)
         os.close(kept)
+
+
+def join(host: str, port: int, order: int, patience_s: float) -> Any:
+    """Return a connection of TraCI to a SUMO that others started, once all of its clients are there.
+
+    Args:
+        host: where it runs.
+        port: its `--remote-port`.
+        order: place among the clients in each step; another client's may not be the same.
+        patience_s: how long it may take to open its port, and to answer [s].
+
+    Raises:
+        UserError: when it does not.
+    """
+    import traci
+
+    until = time.monotonic() + patience_s
+    while True:
+        try:
+            connection = traci.connect(port, 0, host)
+            line: Any = connection._socket  # traci has no way of its own to wait for so long and no longer
+            line.settimeout(patience_s)
+            connection.setOrder(order)
+            line.settimeout(None)
+            return connection
+        except (*connection_errors(), OverflowError):
+            if time.monotonic() > until:
+                raise UserError(
+                    f"SUMO on {host}:{port} did not answer within {patience_s:g} s; start it with --remote-port {port} "
+                    "--num-clients 2, and the other client, first"
+                ) from None
+            time.sleep(0.2)
+
+
+def hang_up(connection: Any) -> None:
+    """End a connection of `join` from another thread: its present call fails."""
+    connection._socket.shutdown(socket.SHUT_RDWR)
+
+
+def connection_errors() -> tuple[type[Exception], ...]:
+    """Return the kinds of error that a call of a connection raises after SUMO has ended."""
+    import traci
+
+    return traci.connection.FatalTraCIError, ConnectionError
 
 
 class Engine:

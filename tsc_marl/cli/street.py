@@ -1,0 +1,61 @@
+"""Verbs that take a policy out of training: to controllers on the street, and to signals that run elsewhere."""
+
+import contextlib
+import os
+import shlex
+from pathlib import Path
+
+from tsc_marl import console
+from tsc_marl.cli.options import DeployOptions, ServeOptions
+from tsc_marl.cli.tasks import open_task
+from tsc_marl.config import cli, command_line, read_timing
+from tsc_marl.errors import UserError
+from tsc_marl.paths import file_name, temporary_folder
+
+
+def deploy(argv: list[str]) -> None:
+    """Write a policy for controllers on the street: weights, detectors, signal plans."""
+    options = cli(DeployOptions, argv, "deploy")
+    from tsc_marl.deployment import folder
+    from tsc_marl.tracking.policies import policy_labels
+
+    task = open_task(options.network, options.timing_preset)
+    label = file_name(policy_labels([options.policy])[options.policy])
+    out = options.out or Path("deploy") / f"{file_name(task.network)}-{label}"
+    folder.write(task, options.policy, out, command_line("deploy", argv))
+    timed = shlex.join(["python", str(out / "controller.py"), str(out)])
+    console.say(f"{out}: {', '.join(sorted(path.name for path in out.iterdir()))}; how long a decision takes: {timed}")
+
+
+def serve(argv: list[str]) -> None:
+    """Let a policy drive signals live: of a running SUMO, or of a street through a gateway."""
+    options = cli(ServeOptions, argv, "serve")
+    if options.traci:
+        _drive_sumo(options)
+        return
+    from tsc_marl.live import http_gateway as module
+
+    with module.Server(options.host, options.http) as server, contextlib.ExitStack() as held:
+        out = options.source
+        if out is None:
+            from tsc_marl.deployment import folder
+
+            out = Path(held.enter_context(temporary_folder()), "street")
+            folder.write(open_task(options.network, options.timing_preset), options.policy, out, command_line("serve", argv))
+        module.serve(server, out, options.watchdog)
+
+
+def _drive_sumo(options: ServeOptions) -> None:
+    host, _, port = options.traci.rpartition(":")
+    if not (port.isdecimal() and 1 <= int(port) <= 65535):
+        raise UserError(f"traci must be host:port, with a port in 1 .. 65535; got {options.traci}")
+    if options.source is not None:
+        raise UserError("from (FROM) is a folder for a gateway; with traci give network (NET) and policy (POLICY)")
+    os.environ.setdefault(
+        "OMP_NUM_THREADS", "1"
+    )  # before torch: each decision has a thread, which would start threads of its own
+    from tsc_marl.api.pilot import Pilot
+    from tsc_marl.live import running_sumo as module
+
+    pilot = Pilot(options.policy, options.network, timing=read_timing(options.timing_preset), watchdog=options.watchdog)
+    module.drive(pilot, host or "127.0.0.1", int(port))
