@@ -217,8 +217,8 @@ class ServeOptions:
     """Trained policy: `pretrained`, algorithm (the newest finished run), run id, or checkpoint file. In SUMO, controllers too."""
     source: Annotated[Path | None, tyro.conf.arg(name="from")] = None
     """Folder of `deploy` that the gateway serves; by default it makes one from network, policy and timing."""
-    traci: str = ""
-    """`host:port` of a SUMO that others started with --remote-port and --num-clients 2; by default a gateway runs instead."""
+    traci: str | None = None
+    """`host:port` of a SUMO that others started for 2 clients; by default a gateway runs instead."""
     http: int = 8840
     """Port of the gateway, 1 .. 65535."""
     host: str = "127.0.0.1"

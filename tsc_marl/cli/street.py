@@ -30,8 +30,8 @@ def deploy(argv: list[str]) -> None:
 def serve(argv: list[str]) -> None:
     """Let a policy drive signals live: of a running SUMO, or of a street through a gateway."""
     options = cli(ServeOptions, argv, "serve")
-    if options.traci:
-        _drive_sumo(options)
+    if options.traci is not None:
+        _drive_sumo(options, options.traci)
         return
     from tsc_marl.live import http_gateway as module
 
@@ -45,10 +45,10 @@ def serve(argv: list[str]) -> None:
         module.serve(server, out, options.watchdog)
 
 
-def _drive_sumo(options: ServeOptions) -> None:
-    host, _, port = options.traci.rpartition(":")
+def _drive_sumo(options: ServeOptions, address: str) -> None:
+    host, _, port = address.rpartition(":")
     if not (port.isdecimal() and 1 <= int(port) <= 65535):
-        raise UserError(f"traci must be host:port, with a port in 1 .. 65535; got {options.traci}")
+        raise UserError(f"traci must be host:port, with a port in 1 .. 65535; got {address}")
     if options.source is not None:
         raise UserError("from (FROM) is a folder for a gateway; with traci give network (NET) and policy (POLICY)")
     os.environ.setdefault(
