@@ -1,12 +1,18 @@
 """The ring of past episodes: cuts are true pieces of them, the oldest go first, the state is everything."""
 
+import re
+
 import pytest
 import torch
+from helpers.cli import one_line
 
 from tsc_marl.algos.base import OffPolicyConfig
 from tsc_marl.errors import UserError
-from tsc_marl.training.replay import Replay
+from tsc_marl.rollout.task import Task, spec_from_env
+from tsc_marl.training.replay import Replay, check_memory
 from tsc_marl.types import Batch
+
+pytest_plugins = ["helpers.fixtures"]
 
 T = 6
 
@@ -78,3 +84,19 @@ def test_windows_are_drawn_evenly():
     _, counts = cut.reward.flatten().unique(return_counts=True)
     assert len(counts) == 4 * T
     assert ((counts - 1000).abs() < 5 * 1000**0.5).all()
+
+
+def test_a_replay_beyond_this_machines_memory_is_refused_before_anything_starts(home, capsys):
+    assert home.main("train --network cross --algos iql --episodes 2 --algo.replay-episodes 10000000") == 2
+    error = one_line(capsys.readouterr().err)
+    assert re.search(r"iql: a replay of 10000000 episodes needs \d+ GB of memory, this machine has \d+; ", error)
+    fit = int(re.search(r"set algo.replay_episodes to at most (\d+)$", error)[1])
+    assert not (home.folder / "runs").exists()
+    task = Task("cross")
+    env = task.env()
+    env.reset(1)
+    env.close()
+    spec = spec_from_env(env)
+    check_memory("iql", OffPolicyConfig(replay_episodes=fit), [spec], [task.decisions])
+    with pytest.raises(UserError, match=f"at most {fit}"):
+        check_memory("iql", OffPolicyConfig(replay_episodes=fit + 1), [spec], [task.decisions])

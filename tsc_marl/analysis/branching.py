@@ -56,7 +56,7 @@ class Sample:
             UserError: when the branches do not fit into the window.
         """
         decision_s = task.timing.decision_s
-        horizon, decisions = ceil(self.horizon_s / decision_s), -(-task.scenario.duration_s // decision_s)
+        horizon, decisions = ceil(self.horizon_s / decision_s), task.decisions
         first, last = round(FIRST * decisions), decisions - horizon
         if last <= first:
             raise UserError(

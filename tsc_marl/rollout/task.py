@@ -60,6 +60,11 @@ class Task:
         """
         return road_network.of(self.scenario, self.sim.detection_m)
 
+    @property
+    def decisions(self) -> int:
+        """Decisions of an episode."""
+        return -(-self.scenario.duration_s // self.timing.decision_s)
+
     def moved(self, loaded: scenarios.Scenario) -> "Task":
         """Return the task with the same scenario in another place; this machine need not know the network's name."""
         other = copy.copy(self)

@@ -13,6 +13,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from tsc_marl import console
+from tsc_marl.algos.base import OffPolicyConfig
 from tsc_marl.config import ExperimentConfig, RunConfig, command_line, parse
 from tsc_marl.console import make_line
 from tsc_marl.errors import UserError, unknown
@@ -32,6 +33,7 @@ from tsc_marl.training import settings
 from tsc_marl.training.final_evaluation import evaluate_and_report, keep_without_evaluation
 from tsc_marl.training.iteration import newest_delays, train_iteration
 from tsc_marl.training.learner import learners
+from tsc_marl.training.replay import check_memory
 from tsc_marl.training.run import TrainingRun
 from tsc_marl.types import Spec
 
@@ -68,9 +70,11 @@ def train(argv: list[str]) -> Path:
             held.enter_context(run_lock(folder))
         pool = held.enter_context(open_pool(experiment.workers, experiment.concurrent_episodes, experiment.cluster))
         specs = _read_specs(pool, tasks)
-        if len(specs) > 1:
-            for config in experiment.runs:
-                learners(config.algorithm, config.algo, specs)  # refused before there is a folder
+        for config in experiment.runs:  # refused before there is a folder
+            if isinstance(config.algo, OffPolicyConfig):
+                check_memory(config.algorithm, config.algo, specs, [task.decisions for task in tasks])
+            if len(specs) > 1:
+                learners(config.algorithm, config.algo, specs)
         if folder is None:
             folder = _new_folder(argv, experiment)
             held.enter_context(run_lock(folder))

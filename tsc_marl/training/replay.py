@@ -1,12 +1,44 @@
 """Replay buffer: the last episodes, and samples of them."""
 
+import os
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from tsc_marl.algos.base import OffPolicyConfig
-from tsc_marl.types import Batch
+from tsc_marl.errors import UserError
+from tsc_marl.types import Batch, Spec
+
+COPIES = 2
+"""New episodes are put beside the others in a copy."""
+GB = 1e9
+
+
+def check_memory(name: str, config: OffPolicyConfig, specs: Sequence[Spec], decisions: Sequence[int]) -> None:
+    """Refuse a replay that is larger than the memory of this machine: the system would end the training after hours.
+
+    Args:
+        name: of the algorithm.
+        config: its settings.
+        specs: of the networks, each of which has a replay.
+        decisions: of an episode on each.
+
+    Raises:
+        UserError: with the number of episodes that fit.
+    """
+    rows = [spec.n_agents * (4 * spec.obs_dim + spec.n_actions + 12) + 4 * spec.state_dim for spec in specs]
+    episode_gb = COPIES * sum(row * count for row, count in zip(rows, decisions, strict=True)) / GB
+    here_gb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GB
+    needed_gb = config.replay_episodes * episode_gb
+    if needed_gb > here_gb:
+        fit = int(here_gb / episode_gb)
+        advice = f"set algo.replay_episodes to at most {fit}" if fit else "use an on-policy algorithm, such as ippo"
+        raise UserError(
+            f"{name}: a replay of {config.replay_episodes} episodes needs {needed_gb:.0f} GB of memory, this machine has "
+            f"{here_gb:.0f}; {advice}"
+        )
 
 
 class Replay:

@@ -128,9 +128,8 @@ def _baseline(task: Task, policy: Policy, seed: int) -> Iterator[Figures]:
     """Play fixed time on the same seed; nothing where the policy is fixed time itself, or where that cannot play."""
     if policy.name == BASELINE:
         return iter(())
-    decisions = -(-task.scenario.duration_s // task.timing.decision_s)
     try:
-        with console.progress(f"{BASELINE} on seed {seed}, to compare", decisions, unit="decision") as progress:
+        with console.progress(f"{BASELINE} on seed {seed}, to compare", task.decisions, unit="decision") as progress:
             return iter(running_figures.play(task, ControllerPolicy(BASELINE), seed, progress.advance))
     except UserError as error:
         log.info("%s is left out: %s", BASELINE, error)
@@ -140,12 +139,12 @@ def _baseline(task: Task, policy: Policy, seed: int) -> Iterator[Figures]:
 def value_scale(task: Task, policy: Policy, seed: int) -> tuple[float, float]:
     """Play the episode without a window; return the scale of its values, so that a colour means the same at all times."""
     shown: list[np.ndarray] = []
-    decisions = -(-task.scenario.duration_s // task.timing.decision_s)
     with closing(policy.task_for(task).env()) as env:
         runner, done = phase_values.PolicyRunner(env, policy, seed), False
         if runner.legend is None:
             return 0.0, 1.0
-        with console.progress(f"{policy.name} on seed {seed}, for the scale of colours", decisions, unit="decision") as progress:
+        title = f"{policy.name} on seed {seed}, for the scale of colours"
+        with console.progress(title, task.decisions, unit="decision") as progress:
             while not done:
                 _, done = env.step(runner.choose())
                 shown.append(runner.values)
