@@ -83,7 +83,7 @@ def test_a_controller_that_cannot_serve_a_network_is_left_out(home, tmp_path, ca
     assert run.data.metrics.keys() == {"eval_delay_s/max_wave", "eval_delay_s/fixed_time"}
     assert run.data.metrics["eval_delay_s/max_wave"] == pytest.approx(np.mean([float(row["delay"]) for row in lines[:2]]))
     kept = {artifact.path for artifact in client.list_artifacts(run.info.run_id)}
-    assert kept == {"metrics.json", "metrics.csv", "delay_map.png"}
+    assert kept == {"metrics.json", "metrics.csv", "delay_map.png", "approaches.csv", "movements.csv"}
 
 
 class Vehicles(Metric):
