@@ -90,7 +90,7 @@ deploy: .venv/installed  ## write POLICY for controllers on the street, in OUT: 
 	$(TSC) deploy --network $(NET) $(call option,policy,$(POLICY)) $(call option,out,$(OUT)) $(call option,timing-preset,$(TIMING)) $(ARGS)
 
 serve: .venv/installed  ## let POLICY drive signals live: a running SUMO (ARGS="--traci host:port"), or a street over HTTP (FROM=folder)
-	$(TSC) serve $(if $(FROM),--from $(FROM),--network $(NET) $(call option,policy,$(POLICY)) $(call option,timing-preset,$(TIMING))) $(ARGS)
+	$(TSC) serve $(if $(FROM),--from $(FROM) $(call given,network,NET),--network $(NET)) $(call option,policy,$(POLICY)) $(call option,timing-preset,$(TIMING)) $(ARGS)
 
 watch: .venv/installed  ## show POLICY (algorithm, run id, model, controller, pretrained) in sumo-gui
 	$(TSC) watch --network $(NET) $(call option,policy,$(POLICY)) $(call option,timing-preset,$(TIMING)) $(call option,cluster,$(CLUSTER)) $(ARGS)

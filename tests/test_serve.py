@@ -322,6 +322,12 @@ def test_a_port_in_use_and_a_damaged_folder_are_one_line(home, folder, tmp_path,
 # a SUMO that somebody else steps
 
 
+@pytest.mark.parametrize("given", ["--policy max_pressure", "--network cross", "--timing-preset field"])
+def test_a_folder_has_its_own_network_policy_and_timing(home, tmp_path, capsys, given):
+    assert home.main(f"serve --from {tmp_path} {given}") == 2
+    assert f"{given} has no effect with --from {tmp_path}, which has its own; leave out one" in one_line(capsys.readouterr().err)
+
+
 def test_a_policy_joins_a_running_sumo_and_leaves_it(home, tmp_path, processes):
     """Somebody else's loop goes on after SIGTERM, with the signals' own programs; SUMO's end is an end in order."""
     port = free_port()

@@ -9,6 +9,7 @@ from tsc_marl import console
 from tsc_marl.cli.options import DeployOptions, ServeOptions
 from tsc_marl.cli.tasks import open_task
 from tsc_marl.config import cli, command_line, read_timing
+from tsc_marl.config.words import values_of
 from tsc_marl.errors import UserError
 from tsc_marl.paths import file_name, temporary_folder
 
@@ -33,6 +34,12 @@ def serve(argv: list[str]) -> None:
     if options.traci is not None:
         _drive_sumo(options, options.traci)
         return
+    if options.source is not None:
+        for option in ("--network", "--policy", "--timing-preset"):
+            if given := values_of(argv, option):
+                raise UserError(
+                    f"{option} {given[0]} has no effect with --from {options.source}, which has its own; leave out one"
+                )
     from tsc_marl.live import http_gateway as module
 
     with module.Server(options.host, options.http) as server, contextlib.ExitStack() as held:
