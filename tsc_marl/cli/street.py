@@ -58,9 +58,8 @@ def _drive_sumo(options: ServeOptions, address: str) -> None:
         raise UserError(f"traci must be host:port, with a port in 1 .. 65535; got {address}")
     if options.source is not None:
         raise UserError("from (FROM) is a folder for a gateway; with traci give network (NET) and policy (POLICY)")
-    os.environ.setdefault(
-        "OMP_NUM_THREADS", "1"
-    )  # before torch: each decision has a thread, which would start threads of its own
+    # Before torch: each decision has a thread, which would start threads of its own.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     from tsc_marl.api.pilot import Pilot
     from tsc_marl.live import running_sumo as module
 

@@ -21,6 +21,7 @@ EMERGENCY_M = 300.0
 """Distance from the stop line within which an emergency vehicle has priority: the queue before it has to leave."""
 TRANSIT_M = 100.0
 """The same for public transport."""
+RANGE_M = {"emergency": EMERGENCY_M, "transit": TRANSIT_M}
 LONGEST_S = 40.0
 """How long one vehicle of public transport has priority at a signal at most."""
 REST_S = 40.0
@@ -82,7 +83,7 @@ class Priority:
         self._lines = frozenset[str]() if kind == "emergency" else transit(scenario)
         self._number = {signal.name: i for i, signal in enumerate(network.signals)}
         self._states = [np.array([list(phase) for phase in signal.phases]) for signal in network.signals]
-        self._range_m: dict[str, float] = {}
+        self._kinds: dict[str, str] = {}
         self._services: dict[int, _Service] = {}
 
     def restrict(self, legal: np.ndarray, now: float, vehicles: Sequence[str]) -> np.ndarray:
@@ -112,22 +113,22 @@ class Priority:
 
     def _request(self, vehicle: str, now: float) -> tuple[int, _Request] | None:
         """Return the signal that a vehicle asks for priority, and its request."""
-        range_m = self._range_of(vehicle)
-        ahead = self._vehicles.getNextTLS(vehicle) if range_m else ()
-        if not ahead or ahead[0][2] > range_m or ahead[0][0] not in self._number:
+        kind = self._kind_of(vehicle)
+        ahead = self._vehicles.getNextTLS(vehicle) if kind else ()
+        if not ahead or ahead[0][2] > RANGE_M[kind] or ahead[0][0] not in self._number:
             return None
         name, link, distance_m, _ = ahead[0]
-        signal, is_transit = self._number[name], range_m == TRANSIT_M
+        signal, is_transit = self._number[name], kind == "transit"
         if self._vehicles.getStopState(vehicle) & STOPPED or (is_transit and not self._may_serve(signal, vehicle, now)):
             return None
         return signal, _Request(is_transit, distance_m, vehicle, link)
 
-    def _range_of(self, vehicle: str) -> float:
-        """Return within which distance a vehicle has priority [m]; 0 for most."""
-        if vehicle not in self._range_m:
+    def _kind_of(self, vehicle: str) -> str:
+        """Return `emergency`, `transit`, or nothing for most vehicles."""
+        if vehicle not in self._kinds:
             is_emergency = self._for_emergency and self._vehicles.getVehicleClass(vehicle) == EMERGENCY
-            self._range_m[vehicle] = EMERGENCY_M if is_emergency else TRANSIT_M * has_name(self._lines, vehicle)
-        return self._range_m[vehicle]
+            self._kinds[vehicle] = "emergency" if is_emergency else "transit" if has_name(self._lines, vehicle) else ""
+        return self._kinds[vehicle]
 
     def _may_serve(self, signal: int, vehicle: str, now: float) -> bool:
         last = self._services.get(signal)
