@@ -154,14 +154,18 @@ def test_two_updates_move_every_parameter_and_report_finite_metrics(name, sharin
 
 @every
 def test_training_state_is_all_that_a_resumed_training_needs(name, sharing, recurrent):
+    """And the rows that it keeps, where it does."""
     one, file = deepcopy(learned(name, sharing, recurrent)), io.BytesIO()
-    torch.save(one.training_state(), file)
+    kept = hasattr(one, "reservoir")
+    torch.save((one.training_state(), one.reservoir.state() if kept else None), file)
     batch = play(one, seed=1)
     other = build(name, sharing, recurrent, seed=9)
     update(other, play(other, seed=9), 0.3)
     file.seek(0)
-    state = torch.load(file, weights_only=True)
+    state, rows = torch.load(file, weights_only=True)
     other.load_training_state(state)
+    if kept:
+        other.reservoir.load(rows)
     assert torch.equal(one.act(*rows_of(), None, None)[0], other.act(*rows_of(), None, None)[0])
     after_other = update(other, batch, 0.5)
     torch.set_rng_state(state["torch_rng"])

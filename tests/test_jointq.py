@@ -13,6 +13,7 @@ from torch.testing import assert_close
 
 from tsc_marl import algos, ops
 from tsc_marl.errors import UserError
+from tsc_marl.nn.sharing import polyak_update
 from tsc_marl.types import Batch, Spec
 
 N, A = 4, 3
@@ -61,16 +62,18 @@ def effects(payoff):
 def fitted(batch, spec, steps=600, **settings):
     """Train critic and effects alone, on rows that are prepared anew now and then."""
     algorithm = build("jointq", spec, **SMALL, **settings)
-    learned = [*algorithm.critic.parameters(), *algorithm.effects.parameters()]
+    learned = [*algorithm.critic.parameters(), *algorithm.online_effects.parameters()]
     optimiser = torch.optim.Adam(learned, lr=2e-2, betas=(0.9, 0.99))
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     for n in range(steps):
         if n % (steps // 6) == 0:
+            polyak_update(algorithm.effects, algorithm.online_effects, 1.0)
             rows = algorithm.prepare(batch)[0].map(lambda x: x.flatten(0, 1))
         optimiser.zero_grad()
-        (algorithm.critic_loss(rows) + algorithm.effects_loss(rows)).backward()
+        (algorithm.critic_loss(rows) + algorithm.effects_loss(algorithm.effect_rows(rows))).backward()
         optimiser.step()
         schedule.step()
+    polyak_update(algorithm.effects, algorithm.online_effects, 1.0)
     return algorithm
 
 

@@ -189,7 +189,7 @@ def test_a_training_starts_at_the_given_weights(home, capsys, caplog, tmp_path):
     assert home.main(f"train --network grid2x2 --start-from pretrained {QUICK} --baselines pretrained") == 0
     assert re.search(r"│ pretrained +│ +\d", capsys.readouterr().out)
     assert f"{SHIPPED.algorithm} starts from pretrained (" in caplog.text
-    assert "actor, critic, effects taken; all else, such as optimisers and normalisers, is new" in caplog.text
+    assert "actor, critic, effects, online_effects taken; all else, such as optimisers and normalisers, is new" in caplog.text
     folder = RunFolder(home.training).training(SHIPPED.algorithm, 0)
     first, last = checkpoint.load(folder.snapshot(0)), checkpoint.load(folder.checkpoint)
     given, begun = SHIPPED.training["weights"], first.training["weights"]

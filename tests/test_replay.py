@@ -8,6 +8,8 @@ from helpers.cli import one_line
 
 from tsc_marl.algos.base import OffPolicyConfig
 from tsc_marl.errors import UserError
+from tsc_marl.nn.effects import EffectRows
+from tsc_marl.nn.reservoir import Reservoir
 from tsc_marl.rollout.task import Task, spec_from_env
 from tsc_marl.training.replay import Replay, check_memory
 from tsc_marl.types import Batch
@@ -100,3 +102,64 @@ def test_a_replay_beyond_this_machines_memory_is_refused_before_anything_starts(
     check_memory("iql", OffPolicyConfig(replay_episodes=fit), [spec], [task.decisions])
     with pytest.raises(UserError, match=f"at most {fit}"):
         check_memory("iql", OffPolicyConfig(replay_episodes=fit + 1), [spec], [task.decisions])
+
+
+def marked(number, count=6, n_agents=2):
+    """Rows of a batch whose every entry has its number."""
+    shape = (1, count, n_agents)
+    probs, action = torch.full((*shape, 2), 0.5), torch.zeros(shape, dtype=torch.long)
+    return EffectRows(torch.full((*shape, 1), float(number)), torch.zeros(1, count, 0), probs, action, torch.zeros(shape))
+
+
+def numbers(reservoir):
+    return [int(rows["obs"].flatten()[0]) for rows in reservoir.state()["kept"]]
+
+
+def test_each_batch_of_the_training_is_as_likely_to_be_kept():
+    """4 of 20 batches, 500 times: each is kept .2 of the time, deviation .018."""
+    torch.manual_seed(0)
+    kept = torch.zeros(20)
+    for _ in range(500):
+        reservoir = Reservoir(4, 100)
+        for number in range(20):
+            reservoir.add(marked(number))
+            assert len(set(numbers(reservoir))) == min(number + 1, 4)
+        kept[numbers(reservoir)] += 1
+    assert (kept / 500 - 0.2).abs().max() < 4 * 0.018
+
+
+def test_a_reservoir_keeps_some_rows_of_each_batch_and_draws_from_all():
+    torch.manual_seed(0)
+    reservoir = Reservoir(3, 8)
+    for number in range(3):
+        reservoir.add(marked(number))
+    drawn = [reservoir.draw() for _ in range(60)]
+    assert all(rows.action.shape == (1, 4, 2) for rows in drawn)  # 4 rows of two agents
+    assert {int(rows.obs.flatten()[0]) for rows in drawn} == {0, 1, 2}
+    few = Reservoir(1, 1)
+    few.add(marked(0))
+    assert few.draw().action.shape == (1, 1, 2)  # one row at least
+
+
+def test_a_reservoir_of_0_batches_keeps_nothing():
+    reservoir = Reservoir(0, 8)
+    reservoir.add(marked(0))
+    assert numbers(reservoir) == []
+    with pytest.raises(IndexError):
+        reservoir.draw()
+
+
+def test_the_state_of_a_reservoir_is_everything():
+    torch.manual_seed(0)
+    one, other = Reservoir(2, 8), Reservoir(2, 8)
+    for number in range(5):
+        one.add(marked(number))
+    other.add(marked(9))
+    other.load(one.state())
+    for number in range(5, 9):
+        for reservoir in (one, other):
+            torch.manual_seed(number)
+            reservoir.add(marked(number))
+    assert numbers(one) == numbers(other)
+    other.load(None)
+    assert numbers(other) == []

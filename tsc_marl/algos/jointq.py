@@ -6,11 +6,11 @@ those of the regression of eps^k on A_o^k(a^k) + sum_i A^{i->k}(a^i): the polici
 the centred heads are the main effects of each agent (the residual-on-residual form of Nie and Wager 2021, arXiv 1712.04912).
 The joint value is Q^J = sum_i [v^i + A_o^i(a^i) + A_e^i(a^i)] with A_e^i = sum_k A^{i->k}. It needs no IGM
 (individual-global-max) condition. One function serves all pairs of agents, and learns apart from the policy's critic:
-at a learning rate of its own, from each row `effects_epochs` times. Its errors on rows that it has not learned from are logged.
+at a learning rate of its own, from the newest rows and from rows of the whole training, with the probabilities of their time.
+A moving mean of its weights is read. Its errors on rows that it has not learned from are logged.
 """
 
-import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -22,17 +22,23 @@ from torch import Tensor
 from tsc_marl import ops
 from tsc_marl.algos.base import CriticEstimates, Minibatch, PpoConfig
 from tsc_marl.algos.mappo_ind import MappoInd
-from tsc_marl.bounds import Count, NonNegative, Positive, Share
+from tsc_marl.bounds import Count, NaturalNumber, NonNegative, Positive, Share
 from tsc_marl.errors import UserError
 from tsc_marl.nn.adam import Adam
-from tsc_marl.nn.effects import effects_net
+from tsc_marl.nn.effects import EffectRows, effects_net
 from tsc_marl.nn.normalisation import ValueNorm
+from tsc_marl.nn.reservoir import Reservoir
+from tsc_marl.nn.sharing import polyak_update, target_copy
 from tsc_marl.types import Batch, Spec
 
 APART = ThreadPoolExecutor(1, "effects", torch.set_num_threads, (1,))
 """Thread of the effects' gradient steps."""
 WEIGHT_DECAY = 0.01
 """Share of the effects' weights that each step takes off, times the learning rate (AdamW: arXiv 1711.05101)."""
+MOVE = 0.02
+"""Share of the way to the newest weights that the effects' mean weights move after each minibatch."""
+KEPT_ROWS = 400
+"""Rows of a batch that are kept, times the number of agents."""
 PART = 5
 """Decisions whose effects are computed at once."""
 EVIDENCE_KEPT = 0.95
@@ -59,7 +65,9 @@ class JointqConfig(PpoConfig):
     effects_lr: Positive = 5e-4
     """Learning rate of the effects at the start; it falls as that of the others does."""
     effects_epochs: Count = 1
-    """Passes of the effects over each batch. More than one fits the noise of the batch."""
+    """Passes of the effects over each new batch. More than one fits the noise of the batch."""
+    effects_replay: NaturalNumber = 100
+    """Batches of the whole training of which rows are kept; after each new minibatch the effects learn from one. 0: none."""
     effects_lambda: Share = 0.8
     """Lambda of the residuals that the effects explain. A shorter one has less noise, and more of the values' errors."""
 
@@ -87,10 +95,12 @@ class Jointq(MappoInd[JointqConfig]):
 
     def __init__(self, spec: Spec, config: JointqConfig) -> None:
         super().__init__(spec, config)
-        self.effects = effects_net(spec, config.hops, config.critic_hidden, config.sharing)
+        net = effects_net(spec, config.hops, config.critic_hidden, config.sharing)
+        self.effects, self.online_effects = target_copy(net), net
         self.effects_optimiser = Adam(
-            self.effects.parameters(), config.effects_lr, weight_decay=WEIGHT_DECAY, decoupled_weight_decay=True
+            self.online_effects.parameters(), config.effects_lr, weight_decay=WEIGHT_DECAY, decoupled_weight_decay=True
         )
+        self.reservoir = Reservoir(config.effects_replay, KEPT_ROWS)
         self.residual = ValueNorm(config.value_norm_decay, spec.n_agents)  # else the busiest agents would be all that counts
         self.register_buffer("evidence", torch.zeros(2))
 
@@ -98,7 +108,10 @@ class Jointq(MappoInd[JointqConfig]):
         self, obs: Float[Tensor, "*M N F"], state: Float[Tensor, "*M S"], probs: Float[Tensor, "*M N A"]
     ) -> tuple[Float[Tensor, "*M N A"], Float[Tensor, "*M P A"]]:
         """Return A_o^i and A^{i->k}, in units of the receiver's residual."""
-        own, others = self.effects(obs, state)
+        return self._centred(self.effects(obs, state), probs)
+
+    def _centred(self, effects: tuple[Tensor, Tensor], probs: Tensor) -> tuple[Tensor, Tensor]:
+        own, others = effects
         return ops.centre_under_policy(own, probs), ops.centre_under_policy(others, probs[..., self.effects.sender, :])
 
     def _centred_in_parts(self, *rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -192,33 +205,51 @@ class Jointq(MappoInd[JointqConfig]):
 
     def begin_apart(self, each: "Sequence[tuple[Jointq, float, Minibatch]]") -> Future[None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Begin to train the effects: of all networks at once, each with its share of the loss."""
-        parts = self.config.num_minibatches
-        drawn = [  # here, since the thread must not draw from torch's global generator
-            zip(*(torch.randperm(rows.action.shape[1]).tensor_split(parts) for _, _, rows in each), strict=True)
-            for _ in range(self.config.effects_epochs)
-        ]
-        return APART.submit(self._fit_effects, each, itertools.chain.from_iterable(drawn))
+        config = self.config
+        rows = [(algorithm, share, algorithm.effect_rows(of_policy)) for algorithm, share, of_policy in each]
+        for algorithm, _, own in rows:
+            algorithm.reservoir.add(own)
+        drawn = []  # here, since the thread must not draw from torch's global generator
+        for _ in range(config.effects_epochs):
+            parts = (torch.randperm(own.action.shape[1]).tensor_split(config.num_minibatches) for _, _, own in rows)
+            for chosen in zip(*parts, strict=True):
+                kept = [algorithm.reservoir.draw() for algorithm, _, _ in rows] if config.effects_replay else []
+                drawn.append((chosen, kept))
+        return APART.submit(self._fit_effects, rows, drawn)
+
+    def effect_rows(self, rows: Minibatch) -> EffectRows:
+        """Return what the effects learn from."""
+        state = rows.state if self.effects.reads_state else rows.state[..., :0]
+        return EffectRows(rows.obs, state, rows.probs, rows.action, rows.extras["residual"])
 
     def _fit_effects(
-        self, each: "Sequence[tuple[Jointq, float, Minibatch]]", minibatches: Iterable[Sequence[Int[Tensor, " _"]]]
+        self,
+        each: "Sequence[tuple[Jointq, float, EffectRows]]",
+        drawn: Sequence[tuple[Sequence[Int[Tensor, " _"]], Sequence[EffectRows]]],
     ) -> None:
-        for chosen_of_each in minibatches:
-            losses = [
-                share * algorithm.effects_loss(rows.map(lambda x, chosen=chosen: x[:, chosen]))
-                for (algorithm, share, rows), chosen in zip(each, chosen_of_each, strict=True)
-                if len(chosen)
-            ]
-            if losses:
-                self._descend(torch.stack(losses).sum(), self.effects, self.effects_optimiser)
+        """Take a step on each minibatch and one on the kept rows beside it, all networks at once; then move the mean weights."""
+        for chosen, kept in drawn:
+            newest = [own.map(lambda x, of=of: x[:, of]) for (_, _, own), of in zip(each, chosen, strict=True)]
+            for some in (newest, kept):
+                losses = [
+                    share * algorithm.effects_loss(own)
+                    for (algorithm, share, _), own in zip(each, some, strict=False)
+                    if own.action.shape[1]
+                ]
+                if losses:
+                    self._descend(torch.stack(losses).sum(), self.online_effects, self.effects_optimiser)
+            polyak_update(self.effects, self.online_effects, MOVE)
 
-    def effects_loss(self, rows: Minibatch) -> Tensor:
-        """Return the mean squared residual that the effects leave unexplained."""
-        own, pairs = self.taken(*self.centred_effects(rows.obs, rows.state, rows.probs), rows.action)
-        return ((rows.extras["residual"] - own - self.onto(pairs)) ** 2).mean()
+    def effects_loss(self, rows: EffectRows) -> Tensor:
+        """Return the mean squared residual that the newest effects leave unexplained."""
+        centred = self._centred(self.online_effects(rows.obs, rows.state), rows.probs)
+        own, pairs = self.taken(*centred, rows.action)
+        return ((rows.residual - own - self.onto(pairs)) ** 2).mean()
 
     def state_here(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """Return a state of another network with the mean unit of its residuals."""
-        return self.residual.state_here(state, "residual.")
+        """Return a state of another network with the mean unit of its residuals; files of earlier versions have one net."""
+        before = {f"online_{name}": value for name, value in state.items() if name.startswith("effects.")}
+        return self.residual.state_here(before | dict(state), "residual.")
 
     def value_estimates(
         self, obs: Float[Tensor, "B N F"], avail: Bool[Tensor, "B N A"], state: Float[Tensor, "B S"], carry: Any

@@ -1,6 +1,7 @@
 """Effects of each phase on the return of its own signal, and on that of each signal near it: one function for all pairs."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
@@ -10,17 +11,32 @@ from torch.nn import functional
 from tsc_marl.nn.agent import AgentNet, Sharing
 from tsc_marl.nn.critics import CentralNet
 from tsc_marl.nn.phases import KINDS, PhaseNet
-from tsc_marl.types import Movements, Spec
+from tsc_marl.types import Movements, Rows, Spec
+
+
+@dataclass(frozen=True)
+class EffectRows(Rows):
+    """Rows that effects learn from, with the policy that acted there."""
+
+    obs: Float[Tensor, "*M N F"]
+    state: Float[Tensor, "*M S"]
+    """Of the whole network; without columns (S = 0) where the effects do not read it."""
+    probs: Float[Tensor, "*M N A"]
+    action: Int[Tensor, "*M N"]
+    residual: Float[Tensor, "*M N"]
+    """Return less the value of each agent, in its own unit."""
 
 
 class VectorEffects(nn.Module):
     """Effects from observations that are vectors: those of both signals of a pair, side by side.
 
     Attributes:
+        reads_state: whether the effects depend on the state of the network.
         sender: [P] the signal of each pair that chooses a phase.
         receiver: [P] the signal whose return changes.
     """
 
+    reads_state = True
     sender: Tensor
     receiver: Tensor
 
@@ -84,6 +100,7 @@ class LinkEffects(nn.Module):
     Attributes as in `VectorEffects`.
     """
 
+    reads_state = False
     sender: Tensor
     receiver: Tensor
     shares: Tensor

@@ -206,7 +206,7 @@ class TrainedPolicy:
 
     def fits_wholly(self, algorithm: Algorithm) -> bool:
         """Return whether no weight is of another network's size, as those of some critics are."""
-        return len(self._fitting(algorithm)) == len(self.weights or {})
+        return self._fitting(algorithm).keys() >= (self.weights or {}).keys()
 
     def _fitting(self, algorithm: Algorithm) -> dict[str, Tensor]:
         shapes = {name: own.shape for name, own in algorithm.state_dict().items()}

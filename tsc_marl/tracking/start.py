@@ -140,7 +140,7 @@ class Start:
             UserError: when weights of the actor do not fit, or when the policy learned on other signals.
         """
         self.policy(task.network).task_for(task)
-        given, own = self.saved.training["weights"], algorithm.state_dict()
+        given, own = algorithm.state_here(self.saved.training["weights"]), algorithm.state_dict()
         parameters = [name for name, _ in algorithm.named_parameters(remove_duplicate=False)]
         other = [name for name in parameters if name not in given or given[name].shape != own[name].shape]
         if misfits := [name for name in other if name in algorithm.policy_state()]:

@@ -10,6 +10,7 @@ from tsc_marl.algos.base import OffPolicyConfig, PpoConfig
 from tsc_marl.algos.ippo import Ippo
 from tsc_marl.errors import UserError
 from tsc_marl.nn import seps, sharing
+from tsc_marl.nn.reservoir import Reservoir
 from tsc_marl.training.replay import Replay
 from tsc_marl.types import Algorithm, Batch, Spec, mean_metrics
 
@@ -55,13 +56,15 @@ class Learner:
 
     Attributes:
         algorithm: the algorithm that learns.
-        replay: past episodes; None for an on-policy algorithm.
+        replay: past episodes of an off-policy algorithm, or the rows of earlier batches that another keeps, if any.
         first: whether no batch has been learned from yet.
     """
 
     def __init__(self, algorithm: Algorithm) -> None:
         self.algorithm, self.first = algorithm, True
-        self.replay = Replay(algorithm.config) if isinstance(algorithm.config, OffPolicyConfig) else None
+        self.replay: Replay | Reservoir | None = getattr(algorithm, "reservoir", None)
+        if isinstance(algorithm.config, OffPolicyConfig):
+            self.replay = Replay(algorithm.config)
 
     @property
     def rollout_length(self) -> int:
@@ -114,7 +117,7 @@ class Learner:
         """
         clusters = self._cluster(batch) if self.first and self._clusters_agents else {}
         self.first = False
-        if self.replay is None:
+        if not isinstance(self.replay, Replay):
             return clusters | self.algorithm.update(batch, progress)
         self.replay.add(batch)
         metrics = [self.algorithm.on_new_episodes(batch, progress)]
