@@ -133,12 +133,13 @@ def test_a_reservoir_keeps_some_rows_of_each_batch_and_draws_from_all():
     reservoir = Reservoir(3, 8)
     for number in range(3):
         reservoir.add(marked(number))
-    drawn = [reservoir.draw() for _ in range(60)]
+    drawn = [reservoir.draw(9) for _ in range(60)]
     assert all(rows.action.shape == (1, 4, 2) for rows in drawn)  # 4 rows of two agents
+    assert reservoir.draw(3).action.shape == (1, 3, 2)
     assert {int(rows.obs.flatten()[0]) for rows in drawn} == {0, 1, 2}
     few = Reservoir(1, 1)
     few.add(marked(0))
-    assert few.draw().action.shape == (1, 1, 2)  # one row at least
+    assert few.draw(9).action.shape == (1, 1, 2)  # one row at least
 
 
 def test_a_reservoir_of_0_batches_keeps_nothing():
@@ -146,7 +147,7 @@ def test_a_reservoir_of_0_batches_keeps_nothing():
     reservoir.add(marked(0))
     assert numbers(reservoir) == []
     with pytest.raises(IndexError):
-        reservoir.draw()
+        reservoir.draw(1)
 
 
 def test_the_state_of_a_reservoir_is_everything():

@@ -67,7 +67,7 @@ class JointqConfig(PpoConfig):
     effects_epochs: Count = 1
     """Passes of the effects over each new batch. More than one fits the noise of the batch."""
     effects_replay: NaturalNumber = 100
-    """Batches of the whole training of which rows are kept; after each new minibatch the effects learn from one. 0: none."""
+    """Batches of the whole training of which rows are kept; the effects learn from as many of them as new ones. 0: none."""
     effects_lambda: Share = 0.8
     """Lambda of the residuals that the effects explain. A shorter one has less noise, and more of the values' errors."""
 
@@ -213,8 +213,8 @@ class Jointq(MappoInd[JointqConfig]):
         for _ in range(config.effects_epochs):
             parts = (torch.randperm(own.action.shape[1]).tensor_split(config.num_minibatches) for _, _, own in rows)
             for chosen in zip(*parts, strict=True):
-                kept = [algorithm.reservoir.draw() for algorithm, _, _ in rows] if config.effects_replay else []
-                drawn.append((chosen, kept))
+                pairs = zip(rows, chosen, strict=True) if config.effects_replay else ()
+                drawn.append((chosen, [algorithm.reservoir.draw(len(of)) for (algorithm, _, _), of in pairs]))
         return APART.submit(self._fit_effects, rows, drawn)
 
     def effect_rows(self, rows: Minibatch) -> EffectRows:

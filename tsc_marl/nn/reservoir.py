@@ -32,13 +32,15 @@ class Reservoir:
         chosen = torch.randperm(count)[: max(self._agent_rows // (length * n_agents), 1)]
         self._kept[place : place + 1] = [rows.map(lambda x: x[:, chosen])]
 
-    def draw(self) -> EffectRows:
-        """Return the rows of one batch.
+    def draw(self, count: int) -> EffectRows:
+        """Return that many rows of one batch, or all that are kept of it.
 
         Raises:
             IndexError: before any batch was kept.
         """
-        return self._kept[int(torch.randint(max(len(self._kept), 1), ()))]
+        rows = self._kept[int(torch.randint(max(len(self._kept), 1), ()))]
+        chosen = torch.randperm(rows.action.shape[1])[:count]
+        return rows.map(lambda x: x[:, chosen])
 
     def state(self) -> dict[str, Any]:
         """Return the rows, for the checkpoint of a resumed training; later calls do not change these tensors."""
