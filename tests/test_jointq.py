@@ -133,6 +133,18 @@ def test_heads_from_a_sample():
     assert effect.abs().max() > 4 * error
 
 
+def test_rows_of_a_noisier_time_have_the_same_effects_and_less_weight():
+    """Three times the noise: the effects in the reward's unit stay, and count a ninth in the loss."""
+    algorithm, batch, _, _ = prepared()
+    rows = algorithm.effect_rows(algorithm.prepare(batch)[0])
+    own, pairs = algorithm.taken(*algorithm.centred_effects(rows.obs, rows.state, rows.probs), rows.action)
+    algorithm.online_effects.load_state_dict(algorithm.effects.state_dict())
+    explained = own + algorithm.onto(pairs)
+    noisier = replace(rows, residual=rows.residual / 3, unit=3 * rows.unit)
+    assert_close(algorithm.effects_loss(noisier), ((rows.residual - explained) ** 2).mean() / 9)
+    assert_close(algorithm.effects_loss(rows), ((rows.residual - explained) ** 2).mean())
+
+
 @pytest.mark.parametrize(("told", "trust"), [(1.0, 1.0), (0.5, 1.0), (2.0, 0.5), (-1.0, 0.0)])
 def test_trust_is_the_slope_of_observed_on_predicted_effects(told, trust):
     """Heads that tell `told` times the true effects; all joint actions as often as the policy takes them."""

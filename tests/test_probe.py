@@ -163,19 +163,24 @@ def test_noise_is_not_printed_as_a_number():
 
 
 @pytest.fixture(scope="module")
-def trained(new_home):
-    """A home with a run of jointq and one of iql on grid2x2, two episodes each."""
+def network(short_networks):
+    return short_networks[1]
+
+
+@pytest.fixture(scope="module")
+def trained(new_home, network):
+    """A home with a run of jointq and one of iql on a short grid2x2, two episodes each."""
     home = new_home()
-    quick = "--net grid2x2 --episodes 2 --eval-seeds 1 --baselines --workers 1"
+    quick = f"--net {network} --episodes 2 --eval-seeds 1 --baselines --workers 1"
     assert home.main(f"train --algos jointq --algo.epochs 1 {quick}") == 0
     assert home.main(f"train --algos iql --algo.gradient_steps 1 {quick}") == 0
     return home
 
 
-def test_a_run_is_probed(trained, tmp_path, capsys):
+def test_a_run_is_probed(trained, network, tmp_path, capsys):
     (path,) = trained.folder.glob("runs/*/jointq-s0/checkpoint.pt")
     torch.set_num_threads(2)
-    assert trained.main(f"probe --net grid2x2 --run {path} --episodes 16 --out {tmp_path} --workers 2") == 0
+    assert trained.main(f"probe --net {network} --run {path} --episodes 16 --out {tmp_path} --workers 2") == 0
     assert torch.get_num_threads() == 1, "another number of cores would give other figures"
     said = " ".join(capsys.readouterr().out.split())
     assert "jointq s0, episode 2 (lambda 0.8, advantages normalised by agent): the true gradients of two halves" in said
@@ -196,18 +201,18 @@ def test_a_folder_stands_for_its_snapshots_in_order(tmp_path):
     assert [path.stem for path in found] == ["0", "25", "100", "checkpoint"]
 
 
-def test_mistakes_of_a_probe(trained, tmp_path, capsys):
+def test_mistakes_of_a_probe(trained, network, tmp_path, capsys):
     (iql,) = trained.folder.glob("runs/*/iql-s0/checkpoint.pt")
     (jointq,) = trained.folder.glob("runs/*/jointq-s0/checkpoint.pt")
     saved, own = checkpoint.load(jointq), tmp_path / "own.pt"
     checkpoint.save(replace(saved, sim=saved.sim | {"observation": "lanes"}), own)
     for line, said in (
-        (f"--net grid2x2 --run {iql}", "iql has no softmax policy of single agents"),
-        ("--net grid2x2 --run iql", "iql has no softmax policy"),
-        ("--net grid2x2 --run max_pressure", "max_pressure is a classical controller, which has no checkpoint"),
-        (f"--net cross --run {own}", "trained on grid2x2, not cross"),
-        (f"--net grid2x2 --run {tmp_path}", "holds no checkpoint; give a folder runs/<training>/<algorithm>-s<seed>"),
-        ("--net grid2x2 --run mappo", "no finished run of mappo on grid2x2"),
+        (f"--net {network} --run {iql}", "iql has no softmax policy of single agents"),
+        (f"--net {network} --run iql", "iql has no softmax policy"),
+        (f"--net {network} --run max_pressure", "max_pressure is a classical controller, which has no checkpoint"),
+        (f"--net cross --run {own}", "trained on short_grid2x2, not cross"),
+        (f"--net {network} --run {tmp_path}", "holds no checkpoint; give a folder runs/<training>/<algorithm>-s<seed>"),
+        (f"--net {network} --run mappo", "no finished run of mappo on short_grid2x2"),
         ("--net grid2x2 --episodes 15", "episodes must be an even number of at least 16; got 15"),
         ("--net grid2x2 --truth-lam 2", "truth_lam must lie in [0, 1]; got 2.0"),
         ("--net grid2x2 --run a a", "policy needs at least one entry and none twice; got a a"),

@@ -108,7 +108,8 @@ def marked(number, count=6, n_agents=2):
     """Rows of a batch whose every entry has its number."""
     shape = (1, count, n_agents)
     probs, action = torch.full((*shape, 2), 0.5), torch.zeros(shape, dtype=torch.long)
-    return EffectRows(torch.full((*shape, 1), float(number)), torch.zeros(1, count, 0), probs, action, torch.zeros(shape))
+    obs, nothing = torch.full((*shape, 1), float(number)), torch.zeros(shape)
+    return EffectRows(obs, torch.zeros(1, count, 0), probs, action, nothing, nothing + 1)
 
 
 def numbers(reservoir):

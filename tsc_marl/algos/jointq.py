@@ -153,7 +153,8 @@ class Jointq(MappoInd[JointqConfig]):
         self.residual.update(residual)
         metrics |= self._agent_metrics(batch, own, others, value[:-1])
         advantage = self._combine(batch, estimates, *(ops.gather_actions(head, batch.action) for head in (own, others)))
-        return advantage, {"residual": residual / self.residual.deviation}, metrics
+        unit = self.residual.deviation
+        return advantage, {"residual": residual / unit, "unit": unit.expand_as(residual)}, metrics
 
     def _combine(self, batch: Batch, estimates: CriticEstimates, own: Tensor, others: Tensor) -> Float[Tensor, "T B N"]:
         """Return the advantage of the mode, given the critic's effects A_o^i(a^i) and A_e^i(a^i)."""
@@ -220,7 +221,7 @@ class Jointq(MappoInd[JointqConfig]):
     def effect_rows(self, rows: Minibatch) -> EffectRows:
         """Return what the effects learn from."""
         state = rows.state if self.effects.reads_state else rows.state[..., :0]
-        return EffectRows(rows.obs, state, rows.probs, rows.action, rows.extras["residual"])
+        return EffectRows(rows.obs, state, rows.probs, rows.action, rows.extras["residual"], rows.extras["unit"])
 
     def _fit_effects(
         self,
@@ -241,10 +242,10 @@ class Jointq(MappoInd[JointqConfig]):
             polyak_update(self.effects, self.online_effects, MOVE)
 
     def effects_loss(self, rows: EffectRows) -> Tensor:
-        """Return the mean squared residual that the newest effects leave unexplained."""
+        """Return the mean squared residual that the newest effects leave unexplained, in the units of the rows' time."""
         centred = self._centred(self.online_effects(rows.obs, rows.state), rows.probs)
         own, pairs = self.taken(*centred, rows.action)
-        return ((rows.residual - own - self.onto(pairs)) ** 2).mean()
+        return ((rows.residual - (own + self.onto(pairs)) * self.residual.deviation / rows.unit) ** 2).mean()
 
     def state_here(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Return a state of another network with the mean unit of its residuals; files of earlier versions have one net."""

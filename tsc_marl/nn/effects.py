@@ -24,7 +24,9 @@ class EffectRows(Rows):
     probs: Float[Tensor, "*M N A"]
     action: Int[Tensor, "*M N"]
     residual: Float[Tensor, "*M N"]
-    """Return less the value of each agent, in its own unit."""
+    """Return less the value of each agent, in its unit."""
+    unit: Float[Tensor, "*M N"]
+    """Deviation of each agent's residuals at that time, in the reward's unit."""
 
 
 class VectorEffects(nn.Module):
