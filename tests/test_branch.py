@@ -97,6 +97,26 @@ def test_the_estimator_has_no_bias_under_chance_as_large_as_the_effect():
     assert far.low < 0 < far.high
 
 
+def test_phases_count_by_their_probabilities_where_the_policy_plays_them():
+    """Two phases are played, a quarter and three quarters of the time: variance 3/16 of their squared difference."""
+    rng = np.random.default_rng(4)
+    effect = np.zeros((3000, 4, 4))
+    effect[..., 0], effect[..., 1] = rng.normal(size=(2, 3000, 4))
+    effect[:, 2:, 0] -= 9  # never played, and far worse
+    branches = made(3000, effect, 1.0, rng)
+    branches.probs[:, 0] = (0.25, 0.75, 0, 0)
+    alike, played = (branch_effects.effects(branches, 1, played=played) for played in (False, True))
+    assert alike.own.value > 5
+    for of in (played.own, played.others):
+        assert of.value == pytest.approx((3 / 16 * 2) ** 0.5, rel=0.05)
+    own, others = np.zeros((2, 3000, 4, 4))
+    own[:, 0], others[:, 0] = np.where(np.arange(4) < 2, 0, effect[..., 0]), -effect[..., 1]
+    seen = replace(branches, own=own, others=others)
+    for of, explained in ((False, 0.95), (True, 0.0)):  # it knows the bad phases, and nothing of the others
+        assert branch_scores.scores(seen, 1, of)[0].explained.value == pytest.approx(explained, abs=0.06)
+    assert branch_scores.scores(seen, 1, True)[1].slope.value == pytest.approx(-1, abs=0.1)
+
+
 def test_a_variance_without_a_signal_comes_out_on_both_sides_of_zero():
     rng = np.random.default_rng(2)
     zero = np.zeros((10, 4, 4))

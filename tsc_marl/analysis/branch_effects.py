@@ -9,7 +9,9 @@ k = l it has the noise too. So
   bias, and a variance estimated so can come out negative;
 - noise covariance = the same with k = l, over K (A - 1), less the signal covariance.
 
-Intervals are percentiles of a bootstrap over states. Axes: R resamples (row 0 is the sample itself), C cases, S streams.
+All legal phases count alike, or each by its probability under the policy: the variance is then that of the phases played,
+without the factor A / (A - 1). Intervals are percentiles of a bootstrap over states. Axes: R resamples (row 0 is the sample
+itself), C cases, S streams.
 """
 
 from collections.abc import Sequence
@@ -81,22 +83,32 @@ def by_distance(branches: Branches, begin: int, end: int) -> np.ndarray:
     return np.einsum("cakn,cnh->cakh", total, at)
 
 
-def covariances(x: np.ndarray, place: np.ndarray, resamples: int = RESAMPLES) -> Covariances:
+def probabilities(branches: Branches) -> np.ndarray:
+    """Return [C, A]: probabilities of the forced signal's phases under the policy; 0 for those that are not legal."""
+    legal = branches.avail[branches.place, branches.signal]
+    probs = np.where(legal, branches.probs[branches.place, branches.signal], 0).astype(float)
+    return probs / probs.sum(axis=1, keepdims=True)
+
+
+def covariances(x: np.ndarray, place: np.ndarray, probs: np.ndarray | None = None, resamples: int = RESAMPLES) -> Covariances:
     """Return the signal and the noise of streams, and of their resamples.
 
     Args:
         x: [C, A, K, S] changes; nan for phases that are not legal.
         place: [C] number of the state of each case.
+        probs: [C, A] how much each phase counts; None: all legal ones alike.
         resamples: of the states.
     """
-    count = (~np.isnan(x[..., 0])).any(axis=2).sum(axis=1)
-    n = x.shape[2]
-    centred = np.nan_to_num(x - np.nanmean(x, axis=1, keepdims=True))
-    both = np.einsum("caks,cakt->cst", centred, centred)
+    legal = np.any(~np.isnan(x[..., 0]), axis=2)
+    count = legal.sum(axis=1, keepdims=True)
+    weight = legal / (count - 1) if probs is None else probs
+    n, x = x.shape[2], np.nan_to_num(x)
+    mean = np.einsum("ca,caks->cks", legal / count if probs is None else probs, x)
+    centred = np.where(legal[..., None, None], x - mean[:, None], 0)
+    both = np.einsum("ca,caks,cakt->cst", weight, centred, centred)
     total = centred.sum(axis=2)
-    freedom = (n * (count - 1))[:, None, None]
-    signal = (np.einsum("cas,cat->cst", total, total) - both) / (freedom * (n - 1))
-    noise = both / freedom - signal
+    signal = (np.einsum("ca,cas,cat->cst", weight, total, total) - both) / (n * (n - 1))
+    noise = both / n - signal
     states, index = np.unique(place, return_inverse=True)
     drawn = np.random.default_rng(0).multinomial(len(states), np.full(len(states), 1 / len(states)), size=resamples)
     weights = np.concatenate([np.ones((1, len(states))), drawn])[:, index]
@@ -116,12 +128,11 @@ def deviation(variance: np.ndarray) -> np.ndarray:
     return np.sign(variance) * np.sqrt(np.abs(variance))
 
 
-def effects(branches: Branches, horizon: int, cases: np.ndarray | None = None) -> Effects:
-    """Return the effects within a number of decisions, of all cases or of some [C] bool."""
-    x, place = streams(branches, 0, horizon), branches.place
-    if cases is not None:
-        x, place = x[cases], place[cases]
-    parts = covariances(x, place)
+def effects(branches: Branches, horizon: int, cases: np.ndarray | None = None, played: bool = False) -> Effects:
+    """Return the effects within a number of decisions, of all cases or of some [C] bool; `played`: by the probabilities."""
+    some = np.ones(len(branches.place), bool) if cases is None else cases
+    probs = probabilities(branches)[some] if played else None
+    parts = covariances(streams(branches, 0, horizon)[some], branches.place[some], probs)
     signal = parts.signal
     variance = signal[:, range(4), range(4)]
     joint = [[OWN], [OWN, NEAR]]

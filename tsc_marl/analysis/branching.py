@@ -225,8 +225,18 @@ def tables(branches: Branches) -> list[Table]:
         _reach_table(branches),
         _occupancy_table(branches),
     ]
-    result += [_score_table(branches)] if branches.has_estimates else []
+    chance = bool((branch_effects.probabilities(branches).max(axis=1) < 1).any())
+    result += [_played_table(branches)] if chance else []
+    if branches.has_estimates:
+        result += [_score_table(branches, played) for played in (False, True)[: 1 + chance]]
     return [table for table in result if table.rows]
+
+
+def _played_table(branches: Branches) -> Table:
+    rows = [vars(branch_effects.effects(branches, horizon, played=True)) for horizon in horizons(branches)]
+    shown = ("horizon_s", "own", "others", "share", "cosine_own")
+    columns = [column for column in (*SIZE_COLUMNS, *RATIO_COLUMNS[1:]) if column.key in shown]
+    return terminal_table("the same of the phases as the policy plays them, by their probabilities [veh s]", columns, rows)
 
 
 def _reach_table(branches: Branches) -> Table:
@@ -262,10 +272,11 @@ SCORE_COLUMNS = (
 )
 
 
-def _score_table(branches: Branches) -> Table:
-    rows = [vars(score) for horizon in horizons(branches) for score in branch_scores.scores(branches, horizon)]
+def _score_table(branches: Branches, played: bool) -> Table:
+    rows = [vars(score) for horizon in horizons(branches) for score in branch_scores.scores(branches, horizon, played)]
     rows.sort(key=lambda row: list(branch_scores.HEADS).index(row["head"]))
-    return terminal_table("the critic's estimates; own is the instrument check", SCORE_COLUMNS, rows)
+    title = "the same of the phases as the policy plays them" if played else "the critic's estimates; own is the instrument check"
+    return terminal_table(title, SCORE_COLUMNS, rows)
 
 
 def draw(path: Path, branches: Branches) -> None:
