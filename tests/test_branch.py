@@ -171,6 +171,9 @@ def test_the_verb_writes_what_it_can_read_again(short_networks, tmp_path, capsys
     again = f"branch --file {path} --policy pretrained --out {tmp_path / 'again'}"
     assert main(f"{again} --network {short_networks[1]}".split()) == 0
     assert tables(capsys.readouterr().out) == tables(printed)
+    scored = Branches.load(tmp_path / "again" / path.name)
+    assert np.array_equal(scored.change, branches.change, equal_nan=True)
+    np.testing.assert_allclose(scored.own, branches.own, atol=1e-4)
     assert main(f"{again} --network cross".split()) == 2
     assert "the branches are of short_grid2x2, got network cross" in one_line(capsys.readouterr().err)
     both = together([branches, branches])

@@ -140,7 +140,8 @@ class BranchOptions:
     horizon_s: Positive = 150.0
     """How long a branch is followed [s]."""
     file: tuple[Path, ...] = ()
-    """Play nothing: read the branches of these files, and print the tables of all together."""
+    """Play nothing: read the branches of these files, print the tables of all together, and write them to `out` with the
+    estimates of the critic."""
     out: Path = Path("results/branch")
     """Folder of branches_<network>_<policy>.npz, with all branches, and the picture beside it."""
     timing_preset: str = "sumo-rl"

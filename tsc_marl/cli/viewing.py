@@ -84,12 +84,15 @@ def branch(argv: list[str]) -> None:
 
     branches = _read(options) if options.file else _branched(options)
     make_folder(options.out)
-    picture = _branch_file(options.out, branches.header.network, branches.header.policy).with_suffix(".png")
+    path = _branch_file(options.out, branches.header.network, branches.header.policy)
+    if options.file and path.resolve() not in [given.resolve() for given in options.file]:
+        branches.save(path)
+    picture = path.with_suffix(".png")
     module.draw(picture, branches)
     console.say(module.verdict(branches))
     for table in module.tables(branches):
         console.show(table)
-    console.say(f"branches: {' '.join(map(str, options.file)) or picture.with_suffix('.npz')}; picture: {picture}")
+    console.say(f"branches: {path}; picture: {picture}")
 
 
 def _branch_file(folder: Path, network: str, label: str) -> Path:
