@@ -215,7 +215,7 @@ def test_green_wave_needs_a_second_signal():
     ],
 )
 def test_needed_phases(phases, picked):
-    assert signal_programs.needed(phases) == picked
+    assert signal_programs.needed(PhaseChanges(phases, Timing())) == picked
 
 
 @pytest.mark.parametrize("n", [2, 4])
