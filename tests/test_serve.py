@@ -151,6 +151,7 @@ LIGHTS = {
     name: signal.phases[0] for name, signal in ((s.name, s) for s in tsc_marl.Pilot("max_pressure", "grid2x2")._net.signals)
 }
 GOOD = {"time_s": 7, "shown": LIGHTS}
+ASKED = {"vehicle": "bus", "kind": "transit", "link": 0, "distance_m": 50}
 WRONG = [
     (b"", "the message: invalid JSON"),
     (b"{", "the message: invalid JSON"),

@@ -58,7 +58,7 @@ def recipe(task: Task, memory: int) -> dict[str, Any]:
     observation = MovementsObservation(SignalContext(net, timing, task.sim.detection_m))
     structure = observation.structure
     n_links, n_phases = structure.real.shape[1], structure.phase_real.shape[1]
-    signals = {signal.name: _signal(net, i, timing, observation) for i, signal in enumerate(net.signals)}
+    signals = {signal.name: signal_plan(net, i, timing, observation) for i, signal in enumerate(net.signals)}
     return {
         "format": FORMAT,
         "network": task.network,
@@ -91,7 +91,7 @@ def recipe(task: Task, memory: int) -> dict[str, Any]:
     }
 
 
-def _signal(net: RoadNetwork, i: int, timing: Timing, observation: MovementsObservation) -> dict[str, Any]:
+def signal_plan(net: RoadNetwork, i: int, timing: Timing, observation: MovementsObservation) -> dict[str, Any]:
     signal, structure = net.signals[i], observation.structure
     timer = signal.timer(timing, 0.0)
     changes, numbers = timer.changes, range(len(signal.phases))

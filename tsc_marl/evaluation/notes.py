@@ -61,10 +61,8 @@ def on_programs(task: Task, policies: Mapping[str, Policy]) -> list[str]:
     kinds = {label: policy.name for label, policy in policies.items() if controllers.exists(policy.name)}
     without = [label for label, name in kinds.items() if controllers.find(name).sumo_controlled]
     lines, files = [], [label for label, name in kinds.items() if name in STREET_PROGRAMS]
-    if task.timing.priority != "none" and without:
-        lines.append(
-            f"note: {', '.join(without)}: programs that SUMO runs give no priority (timing.priority {task.timing.priority})"
-        )
+    if (kind := task.timing.priority) != "none" and without:
+        lines.append(f"note: {', '.join(without)}: programs that SUMO runs give no priority (timing.priority {kind})")
     if task.scenario.limits and files:
         lines.append(f"note: {', '.join(files)}: programs of the files do not keep the limits of {scenario.FILE}")
     return lines
