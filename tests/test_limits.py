@@ -142,7 +142,9 @@ def test_every_controller_keeps_the_limits_in_sumo(write, tmp_path):
 
 def test_a_wave_needs_a_cycle_that_all_signals_may_have(write):
     env = Task(write("{A0: {order: fixed, min_green_s: 25}, B1: {max_green_s: 16}}")).env()
-    with pytest.raises(UserError, match="signal A0 needs a cycle of 108 s at least, and signal B1 may have (36|54|72) s at most"):
+    with pytest.raises(
+        UserError, match=r"signal A0 needs a cycle of 108 s at least, and signal B1 may have (36|54|72) s at most"
+    ):
         find("green_wave")(planning_context(env))
 
 

@@ -92,6 +92,7 @@ def recipe(task: Task, memory: int) -> dict[str, Any]:
 
 
 def signal_plan(net: RoadNetwork, i: int, timing: Timing, observation: MovementsObservation) -> dict[str, Any]:
+    """Return what `recipe.json` has of signal number i."""
     signal, structure = net.signals[i], observation.structure
     timer = signal.timer(timing, 0.0)
     changes, numbers = timer.changes, range(len(signal.phases))
