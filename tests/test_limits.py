@@ -151,9 +151,9 @@ def test_a_wave_needs_a_cycle_that_all_signals_may_have(write):
 PLANS = {
     "order": (Plan((0, 2, 1, 3), (10,) * 4), "a cycle of its phases 0, 2, 1, 3 is not what its limits allow"),
     "left out": (Plan((0, 1, 2), (10,) * 3), "a cycle of its phases 0, 1, 2 is not what its limits allow"),
-    "least": (Plan((0, 1, 2, 3), (10, 7, 10, 10)), "gives phase 1 7 s of green, and it needs 8 s"),
-    "most": (Plan((0, 1, 2, 3), (10, 10, 41, 10)), "gives phase 2 up to 41 s of green, and it may have 40 s"),
-    "extended": (Plan((0, 1, 2, 3), (8,) * 4, most_s=(8, 8, 8, 45)), "gives phase 3 up to 45 s of green, and it may have 40 s"),
+    "least": (Plan((0, 1, 2, 3), (10, 7, 10, 10)), "gives phase 1 a green of 7 s, and it needs 8 s"),
+    "most": (Plan((0, 1, 2, 3), (10, 10, 41, 10)), "gives phase 2 a green of up to 41 s, and it may have 40 s"),
+    "extended": (Plan((0, 1, 2, 3), (8,) * 4, most_s=(8, 8, 8, 45)), "gives phase 3 a green of up to 45 s, and it may have 40 s"),
     "red": (Plan((0, 1, 2, 3), (40,) * 4), "leaves a link red for 133 s, and timing.max_red_s is 120"),
 }
 

@@ -117,9 +117,9 @@ def _check(name: str, plan: Plan, changes: PhaseChanges) -> None:
     bounds = zip(phases, plan.green_s, longest_s, least_green_s(changes, phases), most_green_s(changes, phases), strict=True)
     for phase, green_s, long_s, least_s, most_s in bounds:
         if green_s < least_s:
-            raise UserError(f"{begin} gives phase {phase} {green_s} s of green, and it needs {least_s} s; {end}")
+            raise UserError(f"{begin} gives phase {phase} a green of {green_s} s, and it needs {least_s} s; {end}")
         if long_s > most_s:
-            raise UserError(f"{begin} gives phase {phase} up to {long_s} s of green, and it may have {most_s:g} s; {end}")
+            raise UserError(f"{begin} gives phase {phase} a green of up to {long_s} s, and it may have {most_s:g} s; {end}")
     red_s = _longest_reds_s(changes, phases, longest_s)
     for setting, links in (("max_red_s", slice(None)), ("max_crossing_red_s", changes.is_crossing)):
         limit_s = getattr(changes.timing, setting)
