@@ -1,10 +1,10 @@
 """Green waves: Webster's plans with one cycle for all signals, and offsets by which platoons meet green.
 
-The common cycle is the longest of the signals' own, and no longer than any signal's limits allow. A
-platoon leaves a signal during the green of its turn and arrives at the next one after the travel time at the speed limit.
-The part that arrives in red waits for green. The offsets
-minimise that waiting, weighted with the flows, by coordinate descent from several starts. This is Hillier's combination
-method (Hillier and Rothery 1967, doi 10.1287/trsc.1.4.279) without dispersion of platoons, for any network instead of a tree.
+The common cycle is the longest of the signals' own, and no longer than any signal's limits allow. A platoon leaves a signal
+during the green of its turn and arrives at the next one after the travel time at the speed limit. The part that arrives in red
+waits for green. The offsets minimise that waiting, weighted with the flows, by coordinate descent from several starts. This is
+Hillier's combination method (Hillier and Rothery 1967, doi 10.1287/trsc.1.4.279) without dispersion of platoons, for any network
+instead of a tree.
 
 Parameters: those of `webster`, `STARTS`. Information used: hourly flows of each turn and of pairs of turns at consecutive
 signals; nothing during the run. It cannot serve a network where no vehicle passes two signals one after the other, or whose

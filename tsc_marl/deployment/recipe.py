@@ -64,11 +64,7 @@ def recipe(task: Task, memory: int) -> dict[str, Any]:
         "network": task.network,
         "observation": {"name": task.sim.observation, "version": observation.version, "detection_m": task.sim.detection_m},
         "timing": {name: value for name, value in vars(timing).items()},
-        "priority": {
-            "range_m": {kind: range_m for kind, range_m in RANGE_M.items() if timing.priority in (kind, "all")},
-            "longest_s": LONGEST_S,
-            "rest_s": REST_S,
-        },
+        "priority": _priority(timing.priority),
         "size": {
             "links": n_links,
             "phases": n_phases,
@@ -89,6 +85,12 @@ def recipe(task: Task, memory: int) -> dict[str, Any]:
         },
         "signals": signals,
     }
+
+
+def _priority(given: str) -> dict[str, Any]:
+    """Return the kinds of vehicles that have priority, with their ranges, and the times of public transport."""
+    range_m = {kind: range_m for kind, range_m in RANGE_M.items() if given in (kind, "all")}
+    return {"range_m": range_m, "longest_s": LONGEST_S, "rest_s": REST_S}
 
 
 def signal_plan(net: RoadNetwork, i: int, timing: Timing, observation: MovementsObservation) -> dict[str, Any]:
