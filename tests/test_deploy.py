@@ -104,7 +104,10 @@ def test_the_controller_alone_makes_the_decisions_of_the_program(home, tmp_path,
         with_memory(tmp_path / "memory.pt")
     assert home.main(f"deploy --network {network} --policy {name} --out {out} --timing-preset {timing}") == 0
     expected = decisions(name, network, timing, seconds)
-    options = engine.command(scenario.load(network), 1, tmp_path)
+    if timing == "field-priority":
+        assert expected != decisions(name, network, "field", seconds)
+    signals = tuple(json.loads((out / "recipe.json").read_text(encoding="utf-8"))["signals"])
+    options = engine.command(scenario.load(network), 1, tmp_path, signals)
     words = [sys.executable, "-c", ALONE, str(out), str(seconds), str(ROOT / "examples/run_deployed_controller.py"), *options]
     done = subprocess.run(words, capture_output=True, text=True, timeout=200, check=False, cwd=tmp_path, env=os.environ)
     assert done.returncode == 0, done.stderr
