@@ -2,7 +2,7 @@
 
 Source: SUMO's `actuated` programs. Phases: those that are needed to give every link its best green, in the network's order.
 Parameters: least green of the timing; longest green `MAX_GREEN_S`, shorter where the longest red needs it. Limits of a signal
-replace both. `GAP_S` is the gap between two vehicles that ends a green. `DETECTOR_GAP_S` is the distance of the loop from the
+bound both. `GAP_S` is the gap between two vehicles that ends a green. `DETECTOR_GAP_S` is the distance of the loop from the
 stop line, in seconds at the speed limit. Information used: one loop detector per lane, as streets have it. A phase that serves
 a lane whose detector is known to have failed runs as long as in a plan by `webster` for these phases.
 """
