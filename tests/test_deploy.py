@@ -94,7 +94,7 @@ def test_a_signal_on_the_street_keeps_the_limits(kind, timing):
 def test_the_controller_alone_makes_the_decisions_of_the_program(home, tmp_path, capfd, network, timing, seconds):
     """With the longest red of `field`, with a memory on one signal, and with limits and priority."""
     if network == "buses":
-        limits = "limits: {A0: {order: fixed, max_green_s: 30, yellow_s: 4}}\n"
+        limits = "limits: {A0: {phases: [0, 1, 2], max_green_s: 60, yellow_s: 4}}\n"
         network = str(cross_with_buses(tmp_path / "limited_buses", limits))
     for package in ("onnx", "onnxscript", "onnxruntime"):
         pytest.importorskip(package, reason=f"{package} is not installed; pip install tsc_marl[deploy]")
