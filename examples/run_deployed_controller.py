@@ -14,6 +14,7 @@ class Detectors:
     def __init__(self, recipe, vehicle):
         self.plans, self.decision_s, self.vehicle = recipe["signals"], recipe["timing"]["decision_s"], vehicle
         self.reach_m, self.stretches = recipe["observation"]["detection_m"], defaultdict(list)
+        self.kinds = recipe["priority"]["range_m"]
         self.behind = {lane for plan in self.plans.values() for link in plan["links"] for lane in link["receiving"]}
         for own, lane in (pair for plan in self.plans.values() for pair in plan["lanes"].items()):
             for stretch in lane["detectors"]:
@@ -21,7 +22,7 @@ class Detectors:
 
     def read(self):
         vehicle, speeds, (lanes, receiving) = self.vehicle, defaultdict(float), (defaultdict(Counter) for _ in range(2))
-        links = {signal: defaultdict(Counter) for signal in self.plans}
+        links, priority = {signal: defaultdict(Counter) for signal in self.plans}, defaultdict(list)
         for name in (name for name in vehicle.getIDList() if not vehicle.getStopState(name) & 2):  # 2: parked
             lane, pos_m, speed = vehicle.getLaneID(name), vehicle.getLanePosition(name), vehicle.getSpeed(name)
             state = "halting" if speed < 0.1 else "moving"
@@ -35,11 +36,22 @@ class Detectors:
                     speeds[own] += share * min(1, speed / stretch["limit_ms"])
                     row["speed"] = speeds[own] / (row["halting"] + row["moving"])
                     row["waiting_s"] = max(row["waiting_s"], vehicle.getWaitingTime(name) if state == "halting" else 0)
+            if self.kinds and (asked := self.request(name)):
+                priority[asked[0]].append(asked[1])
             ahead = vehicle.getNextTLS(name) if self.stretches[lane] else ()
             for signal, link, distance_m, _ in (row for row in ahead[:1] if row[0] in self.plans and row[2] <= self.reach_m):
                 arriving = state == "moving" and distance_m < speed * self.decision_s
                 links[signal][str(link)].update({state: 1, "arriving": int(arriving), "near": int(distance_m < 50)})
-        return {"lanes": lanes, "links": links, "receiving": receiving}
+        return {"lanes": lanes, "links": links, "receiving": receiving} | ({"priority": priority} if self.kinds else {})
+
+    def request(self, name):
+        """Return the signal that a vehicle asks for priority, with what it says."""
+        kind = {"emergency": "emergency", "bus": "transit", "tram": "transit"}.get(self.vehicle.getVehicleClass(name))
+        if kind in self.kinds and not self.vehicle.getStopState(name) & 1:  # 1: at a stop
+            for signal, link, distance_m, _ in self.vehicle.getNextTLS(name)[:1]:
+                if signal in self.plans:
+                    return signal, {"vehicle": name, "kind": kind, "link": link, "distance_m": max(0, distance_m)}
+        return None
 
 
 if __name__ == "__main__":

@@ -6,15 +6,25 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from helpers.buses import cross_with_buses
 from helpers.cli import ROOT, one_line
 from helpers.decisions import decisions
 
 from tsc_marl import algos
+from tsc_marl.config import read_timing
+from tsc_marl.deployment.recipe import signal_plan
+from tsc_marl.evaluation import signal_log
+from tsc_marl.evaluation.phase_log import limit_violations
 from tsc_marl.paths import PRETRAINED
 from tsc_marl.rollout.task import Task, spec_from_env
 from tsc_marl.sim import engine, scenario
+from tsc_marl.sim.observations.movements import MovementsObservation
+from tsc_marl.sim.signal_limits import NO_LIMITS, SignalLimits, of_signal
+from tsc_marl.sim.signal_timing import Timing
+from tsc_marl.sim.signal_view import SignalContext
 from tsc_marl.tracking import checkpoint
 
 pytest_plugins = ("helpers.fixtures",)
@@ -42,9 +52,50 @@ def with_memory(path):
     checkpoint.save(replace(SHIPPED, network="cross", others={}, config=config, training={"weights": weights}), path)
 
 
-@pytest.mark.parametrize(("network", "timing", "seconds"), [("grid2x2", "field", 300), ("cross", "sumo-rl", 150)])
+LIMITS = {
+    "order": SignalLimits(order="fixed", min_green_s=(9, 5, None, 5), max_green_s=30),
+    "own times": SignalLimits((0, 1, 2), yellow_s=4, all_red_s=1, max_green_s=(40, None, 25, None)),
+    "intergreen": SignalLimits(intergreen=((None, 9, 7, None), (None,) * 4, (5, None, None, 11), (None,) * 4)),
+    "none": NO_LIMITS,
+}
+
+
+@pytest.mark.parametrize("timing", [Timing(), Timing(yellow_s=3, all_red_s=2, min_green_s=7, max_red_s=120)])
+@pytest.mark.parametrize("kind", LIMITS)
+def test_a_signal_on_the_street_keeps_the_limits(kind, timing):
+    """Requests at random: what may be chosen, and each light, is as in the program, and a second opinion on it."""
+    pytest.importorskip("onnxruntime", reason="it is not installed; pip install tsc_marl[deploy]")
+    from tsc_marl.deployment.controller import StreetSignal
+
+    task, limits = Task("cross", timing), LIMITS[kind]
+    net = replace(task.net(), signals=tuple(replace(signal, limits=limits) for signal in task.net().signals))
+    (signal,), rng, shown = net.signals, np.random.default_rng(1), []
+    lit = ""
+    plan = json.loads(json.dumps(signal_plan(net, 0, timing, MovementsObservation(SignalContext(net, timing, 200.0)))))
+    street, timer = StreetSignal(plan, vars(timing), 0), signal.timer(timing, 0)
+    for now in range(3000):
+        if now % timing.decision_s == 0:
+            legal = timer.legal(now)
+            assert street.legal(now).tolist() == legal.tolist()
+            phase = timer.phase if legal[timer.phase] and rng.random() < 0.7 else int(rng.choice(np.flatnonzero(legal)))
+            timer.request(phase, now)
+            street.request(phase, now)
+        lit = timer.pop_due_state(now) or lit
+        shown.append(street.light(now))
+        assert shown[-1] == lit
+    assert not list(limit_violations(shown, signal.phases, limits, timing))
+    assert not list(signal_log.timing_violations(shown, timing, limits=limits))
+    assert signal_log.greens_ended(shown) > 100
+
+
+@pytest.mark.parametrize(
+    ("network", "timing", "seconds"), [("grid2x2", "field", 300), ("cross", "sumo-rl", 150), ("buses", "field-priority", 300)]
+)
 def test_the_controller_alone_makes_the_decisions_of_the_program(home, tmp_path, capfd, network, timing, seconds):
-    """With the longest red of `field`, and with a memory on one signal."""
+    """With the longest red of `field`, with a memory on one signal, and with limits and priority."""
+    if network == "buses":
+        limits = "limits: {A0: {phases: [0, 1, 2], max_green_s: 60, yellow_s: 4}}\n"
+        network = str(cross_with_buses(tmp_path / "limited_buses", limits))
     for package in ("onnx", "onnxscript", "onnxruntime"):
         pytest.importorskip(package, reason=f"{package} is not installed; pip install tsc_marl[deploy]")
     name, out = "pretrained", tmp_path / "street"
@@ -53,12 +104,19 @@ def test_the_controller_alone_makes_the_decisions_of_the_program(home, tmp_path,
         with_memory(tmp_path / "memory.pt")
     assert home.main(f"deploy --network {network} --policy {name} --out {out} --timing-preset {timing}") == 0
     expected = decisions(name, network, timing, seconds)
-    options = engine.command(scenario.load(network), 1, tmp_path)
+    if timing == "field-priority":
+        assert expected != decisions(name, network, "field", seconds)
+    signals = tuple(json.loads((out / "recipe.json").read_text(encoding="utf-8"))["signals"])
+    options = engine.command(scenario.load(network), 1, tmp_path, signals)
     words = [sys.executable, "-c", ALONE, str(out), str(seconds), str(ROOT / "examples/run_deployed_controller.py"), *options]
     done = subprocess.run(words, capture_output=True, text=True, timeout=200, check=False, cwd=tmp_path, env=os.environ)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1]) == expected
     assert len({tuple(choice.values()) for choice in expected}) > 1
+    limits = scenario.load(network).limits
+    for signal, states in signal_log.read(tmp_path / "tls_1.xml").items():
+        own = of_signal(limits, signal)
+        assert not list(signal_log.timing_violations(states[:seconds], read_timing(timing), limits=own))
     assert {path.name for path in out.iterdir()} >= {"actor.onnx", "recipe.json", "controller.py", "MODEL_CARD.md"}
 
 

@@ -205,7 +205,7 @@ def test_actuated_phases_of_blind_lanes_run_by_webster():
     blind = {link.link for link in signal.links if link.in_lane == signal.lanes[0]}
     logic, usual = (ElementTree.fromstring(xml)[0] for xml in (controller.programs_without(failed), controller.programs))
     assert {p.get("key"): p.get("value") for p in logic.iter("param")}[signal.lanes[0]] == "NO_DETECTOR"
-    phases = signal_programs.needed(signal.phases)
+    phases = signal_programs.needed(signal.changes(env.timing))
     planned = webster.planned_greens(webster.demands(env.net, flows)[0], phases, signal.changes(env.timing))
     greens = {signal.phases[p]: green_s for p, green_s in zip(phases, planned, strict=True)}
     shown = [(phase.attrib, before.attrib) for phase, before in zip(logic.iter("phase"), usual.iter("phase"), strict=True)]

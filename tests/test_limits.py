@@ -1,14 +1,17 @@
 """Limits of single signals in a scenario.yaml: kept in SUMO, seen by the check of the lights, refused in one line where wrong."""
 
+import csv
 import itertools
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from helpers.cli import ROOT, one_line
 
 from tsc_marl.cli.main import main
-from tsc_marl.controllers import available, find
+from tsc_marl.controllers import find
+from tsc_marl.controllers.webster import PhaseDemand, best_plan
 from tsc_marl.errors import UserError
 from tsc_marl.evaluation.light_check import RANDOM_REQUESTS
 from tsc_marl.evaluation.phase_log import limit_violations
@@ -16,7 +19,8 @@ from tsc_marl.rollout.task import Task, check_task
 from tsc_marl.sim import fingerprint, road_network, scenario
 from tsc_marl.sim.feedback import SimConfig
 from tsc_marl.sim.signal_limits import SignalLimits
-from tsc_marl.sim.signal_timing import Timing
+from tsc_marl.sim.signal_programs import Plan, xml
+from tsc_marl.sim.signal_timing import PhaseChanges, Timing
 from tsc_marl.sim.turning_counts import planning_context
 
 NUMBERS = itertools.count()
@@ -122,16 +126,77 @@ def test_runs_with_other_limits_do_not_mix(write):
     assert not any("limits" in parts for parts in plain.values())
 
 
-def test_controllers_that_write_plans_leave_the_network(write):
-    with_limits = Task(write("{B1: {order: fixed}}")).env()
-    refusing = [name for name in available() if find(name).writes_plans]
-    assert refusing == ["actuated", "delay_based", "green_wave", "webster"]
-    for name in refusing:
-        with pytest.raises(
-            UserError, match=f"^{name} cannot serve limited.*: its plans do not keep the limits of signal B1; leave out"
-        ):
-            find(name)(planning_context(with_limits))
-    find("fixed_time")(planning_context(with_limits))
+OF_PLANS = ("webster", "green_wave", "actuated", "delay_based")
+OF_PHASES = ("sotl", "max_pressure", "max_pressure_cyclic")
+
+
+def test_every_controller_keeps_the_limits_in_sumo(write, tmp_path):
+    """Plans that SUMO runs, and controllers that choose phases; no one is left out."""
+    line = f"check-lights --network {write(OWN)} --timing-preset field --workers 1 --seeds 1 --out {tmp_path / 'out'}"
+    assert main([*line.split(), "--policy", *OF_PLANS, *OF_PHASES]) == 0
+    with (tmp_path / "out" / "lights.csv").open(encoding="utf-8") as file:
+        rows = {row["controller"]: row for row in csv.DictReader(file)}
+    assert rows.keys() == {*OF_PLANS, *OF_PHASES}
+    assert all(int(row["changes"]) > 40 for row in rows.values())
+
+
+def test_a_wave_needs_a_cycle_that_all_signals_may_have(write):
+    env = Task(write("{A0: {order: fixed, min_green_s: 25}, B1: {max_green_s: 16}}")).env()
+    with pytest.raises(
+        UserError, match=r"signal A0 needs a cycle of 108 s at least, and signal B1 may have (36|54|72) s at most"
+    ):
+        find("green_wave")(planning_context(env))
+
+
+PLANS = {
+    "order": (Plan((0, 2, 1, 3), (10,) * 4), "a cycle of its phases 0, 2, 1, 3 is not what its limits allow"),
+    "left out": (Plan((0, 1, 2), (10,) * 3), "a cycle of its phases 0, 1, 2 is not what its limits allow"),
+    "least": (Plan((0, 1, 2, 3), (10, 7, 10, 10)), "gives phase 1 a green of 7 s, and it needs 8 s"),
+    "most": (Plan((0, 1, 2, 3), (10, 10, 41, 10)), "gives phase 2 a green of up to 41 s, and it may have 40 s"),
+    "extended": (Plan((0, 1, 2, 3), (8,) * 4, most_s=(8, 8, 8, 45)), "gives phase 3 a green of up to 45 s, and it may have 40 s"),
+    "red": (Plan((0, 1, 2, 3), (40,) * 4), "leaves a link red for 133 s, and timing.max_red_s is 120"),
+}
+
+
+@pytest.mark.parametrize("fault", PLANS)
+def test_a_plan_that_breaks_a_limit_is_not_written(fault):
+    """A change has 3 s of yellow and 1 s of red: a link of one phase is red for 1 s, and 3 (40 + 4) s of the others."""
+    plan, says = PLANS[fault]
+    states = tuple("".join("rG"[i == k] for k in range(4)) for i in range(4))
+    limits = SignalLimits((0, 1, 2, 3), "fixed", 8, 40, 3, 1)
+    signal = replace(road_network.of(scenario.load("cross")).signals[0], phases=states, limits=limits)
+    assert "state=" in xml([signal], [Plan((0, 1, 2, 3), (10,) * 4)], Timing(max_red_s=120))
+    with pytest.raises(UserError) as error:
+        xml([signal], [plan], Timing(max_red_s=120))
+    assert says in one_line(f"error: {error.value}\n")
+
+
+@pytest.mark.parametrize(
+    ("limits", "green_s"),
+    [
+        (SignalLimits(), (21, 15)),
+        (SignalLimits(max_green_s=(12, None)), (12, 24)),
+        (SignalLimits(min_green_s=(None, 20)), (16, 20)),
+        (SignalLimits(intergreen=((None, 11), (None, None))), (29, 19)),
+        (SignalLimits(max_green_s=10), (10, 10)),
+    ],
+)
+def test_the_limits_bound_the_plan_of_webster(limits, green_s):
+    """Flows of .3 and .2 of a lane. C = (1.5 L + 5) / .5: 46 s with L = 12 s, and 64 s with L = 18 s."""
+    demand = PhaseDemand(np.eye(2), np.eye(2) > 0, np.eye(2) > 0, np.array([0.3, 0.2]))
+    changes = PhaseChanges(("Gr", "rG"), Timing(yellow_s=3, all_red_s=2), (), limits)
+    assert best_plan(demand, changes).green_s == green_s
+
+
+def test_a_log_that_starts_in_the_middle():
+    assert not list(limit_violations(RIGHT[8:], PHASES, LIMITS, Timing(), cut=True))
+    assert [v.rule for v in limit_violations(RIGHT[8:], PHASES, LIMITS, Timing())] == ["phase 0 lasts 2 s, the least is 4 s"]
+
+
+def test_a_note_names_who_shows_the_programs_of_the_files(write, tmp_path, caplog):
+    line = f"evaluate --network {write(OWN)} --policy max_pressure fixed_time --eval-seeds 1 --out {tmp_path / 'out'} --workers 1"
+    assert main(line.split()) == 0
+    assert "note: fixed_time: programs of the files do not keep the limits of scenario.yaml" in caplog.text
 
 
 @pytest.mark.parametrize(

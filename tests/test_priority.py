@@ -1,9 +1,8 @@
 """Priority at signals: emergency vehicles and public transport get green as soon as it is legal."""
 
-import shutil
-
 import numpy as np
 import pytest
+from helpers.buses import cross_with_buses
 from helpers.cli import one_line
 
 from tsc_marl import Pilot
@@ -17,19 +16,11 @@ from tsc_marl.sim.priority import EMERGENCY_M, LONGEST_S, REST_S, TRANSIT_M, kep
 from tsc_marl.sim.signal_timing import GREEN, Timing
 
 SEED, END_S = 5, 600
-SPECIAL = """<vType id="ambulance" vClass="emergency"/><vType id="coach" vClass="bus"/>
-<flow id="rescue" type="ambulance" begin="30" end="600" period="90" from="left0A0" to="A0right0" departLane="best"/>
-<flow id="line" type="coach" begin="60" end="600" period="70" from="right0A0" to="A0top0" departLane="best"/>"""
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """The network `cross` with an ambulance every 90 s and a bus every 70 s, both on side streets."""
-    folder = tmp_path_factory.mktemp("priority") / "cross_with_buses"
-    shutil.copytree(scenario.NETWORKS / "cross", folder)
-    (routes,) = folder.glob("*.rou.xml")
-    routes.write_text(routes.read_text(encoding="utf-8").replace("</routes>", f"{SPECIAL}</routes>"), encoding="utf-8")
-    return folder
+    return cross_with_buses(tmp_path_factory.mktemp("priority") / "cross_with_buses")
 
 
 def play(place, timing, out, name="max_pressure"):

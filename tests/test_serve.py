@@ -151,6 +151,7 @@ LIGHTS = {
     name: signal.phases[0] for name, signal in ((s.name, s) for s in tsc_marl.Pilot("max_pressure", "grid2x2")._net.signals)
 }
 GOOD = {"time_s": 7, "shown": LIGHTS}
+ASKED = {"vehicle": "bus", "kind": "transit", "link": 0, "distance_m": 50}
 WRONG = [
     (b"", "the message: invalid JSON"),
     (b"{", "the message: invalid JSON"),
@@ -178,6 +179,8 @@ WRONG = [
     (GOOD | {"lanes": {"A0A1_0": {"halting": None}}}, "lanes.A0A1_0.halting: input should be a valid number"),
     (GOOD | {"lanes": {"A0A1_0": {"speed": 13.9}}}, "lanes.A0A1_0.speed: input should be less than or equal to 1; got 13.9"),
     (GOOD | {"lanes": {"A0A1_0": {"haltin": 1}}}, "lanes.A0A1_0.haltin: extra inputs are not permitted; got 1"),
+    (GOOD | {"priority": {"A9": []}}, "priority, signal A9 not found"),
+    (GOOD | {"priority": {"A0": [ASKED]}}, "priority: this folder gives none; leave it out, or write a folder with"),
     (GOOD | {"lane": {}}, "lane: extra inputs are not permitted"),
 ]
 

@@ -7,10 +7,8 @@ from typing import ClassVar
 import numpy as np
 
 from tsc_marl import plugins
-from tsc_marl.errors import UserError
 from tsc_marl.sim.link_counts import ApproachingVehicles
 from tsc_marl.sim.planned_counts import PlannedCounts
-from tsc_marl.sim.signal_limits import NO_LIMITS
 from tsc_marl.sim.signal_view import SignalView
 from tsc_marl.sim.turning_counts import PlanningContext
 
@@ -29,8 +27,6 @@ class Controller:
 
     sumo_controlled: ClassVar[bool] = False
     """True: SUMO's own signal programs run, and `act` is not asked."""
-    writes_plans: ClassVar[bool] = False
-    """True: `programs` are plans of its own, which do not keep limits of single signals."""
     programs: str = ""
     """These programs (`sim.signal_programs.xml`); empty for the network's own."""
     number: ClassVar[str] = ""
@@ -42,12 +38,6 @@ class Controller:
 
     def __init__(self, context: PlanningContext) -> None:
         self.context = context
-        limited = [signal.name for signal in context.network.signals if signal.limits != NO_LIMITS]
-        if self.writes_plans and limited:
-            raise UserError(
-                f"{type(self).__module__.rpartition('.')[2]} cannot serve {context.network_name}: its plans do not keep the "
-                f"limits of signal {limited[0]}; leave out limits in scenario.yaml, or use a controller that chooses phases"
-            )
 
     def programs_without(self, failed: np.ndarray) -> str:
         """Return `programs` for an episode in which the detectors of some lanes are known to have failed, [L] bool."""

@@ -1,10 +1,10 @@
 """Gap-actuated control: a green is extended while vehicles follow one another closely, between a least and a longest green.
 
 Source: SUMO's `actuated` programs. Phases: those that are needed to give every link its best green, in the network's order.
-Parameters: least green of the timing; longest green `MAX_GREEN_S`, shorter where the longest red needs it. `GAP_S` is
-the gap between two vehicles that ends a green. `DETECTOR_GAP_S` is the distance of the loop from the stop line, in seconds
-at the speed limit. Information used: one loop detector per lane, as streets have it. A phase that serves a lane whose detector is
-known to have failed runs as long as in a plan by `webster` for these phases.
+Parameters: least green of the timing; longest green `MAX_GREEN_S`, shorter where the longest red needs it. Limits of a signal
+bound both. `GAP_S` is the gap between two vehicles that ends a green. `DETECTOR_GAP_S` is the distance of the loop from the
+stop line, in seconds at the speed limit. Information used: one loop detector per lane, as streets have it. A phase that serves
+a lane whose detector is known to have failed runs as long as in a plan by `webster` for these phases.
 """
 
 from dataclasses import replace
@@ -27,7 +27,6 @@ class Actuated(Controller):
     """Leaves the lights to SUMO's gap-actuated programs."""
 
     sumo_controlled = True
-    writes_plans = True
     kind: ClassVar[str] = "actuated"
     parameters: ClassVar[dict[str, float]] = {"max-gap": GAP_S, "detector-gap": DETECTOR_GAP_S}
 
@@ -35,7 +34,7 @@ class Actuated(Controller):
         super().__init__(context)
         self._plans, timing = [], context.timing
         for signal in context.network.signals:
-            phases, changes = signal_programs.needed(signal.phases), signal.changes(timing)
+            phases = signal_programs.needed(changes := signal.changes(timing))
             most_s = tuple(signal_programs.longest_green_s(changes, phases, MAX_GREEN_S))
             greens = tuple(signal_programs.least_green_s(changes, phases))
             self._plans.append(signal_programs.Plan(phases, greens, 0, self.kind, most_s, self.parameters))

@@ -1,14 +1,17 @@
 """Green waves: Webster's plans with one cycle for all signals, and offsets by which platoons meet green.
 
-The common cycle is the longest of the signals' own. A platoon leaves a signal during the green of its turn and arrives
-at the next one after the travel time at the speed limit. The part that arrives in red waits for green. The offsets
-minimise that waiting, weighted with the flows, by coordinate descent from several starts. This is Hillier's combination
-method (Hillier and Rothery 1967, doi 10.1287/trsc.1.4.279) without dispersion of platoons, for any network instead of a tree.
+The common cycle is the longest of the signals' own, and no longer than any signal's limits allow. A platoon leaves a signal
+during the green of its turn and arrives at the next one after the travel time at the speed limit. The part that arrives in red
+waits for green. The offsets minimise that waiting, weighted with the flows, by coordinate descent from several starts. This is
+Hillier's combination method (Hillier and Rothery 1967, doi 10.1287/trsc.1.4.279) without dispersion of platoons, for any network
+instead of a tree.
 
 Parameters: those of `webster`, `STARTS`. Information used: hourly flows of each turn and of pairs of turns at consecutive
-signals; nothing during the run. It cannot serve a network where no vehicle passes two signals one after the other.
+signals; nothing during the run. It cannot serve a network where no vehicle passes two signals one after the other, or whose
+signals have no cycle in common.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -19,7 +22,7 @@ from tsc_marl.errors import UserError
 from tsc_marl.sim import signal_programs
 from tsc_marl.sim.road_network import Signal, edge_of
 from tsc_marl.sim.signal_programs import Plan
-from tsc_marl.sim.signal_timing import GREEN, Timing
+from tsc_marl.sim.signal_timing import GREEN, PhaseChanges
 from tsc_marl.sim.turning_counts import Movement, PlanningContext, TurningCounts
 
 STARTS = 10
@@ -29,7 +32,6 @@ class GreenWave(Controller):
     """Coordinated fixed time."""
 
     sumo_controlled = True
-    writes_plans = True
 
     def __init__(self, context: PlanningContext) -> None:
         super().__init__(context)
@@ -40,20 +42,32 @@ class GreenWave(Controller):
         demanded = demands(context.network, flows)
         changes = [signal.changes(timing) for signal in signals]
         alone = [best_plan(demand, own) for demand, own in zip(demanded, changes, strict=True)]
-        cycle_s = max(plan.cycle_s(timing) for plan in alone)
+        cycle_s = self._common_cycle_s(alone, changes)
         known = zip(alone, demanded, changes, strict=True)
         plans = [replace(plan, green_s=splits(demand, plan.phases, cycle_s, own)) for plan, demand, own in known]
-        greens = {turn: turn_green(signals[turn[0]], timing, plans[turn[0]], turn) for turn in flows.vehicles_per_hour}
+        greens = {turn: turn_green(signals[turn[0]], changes[turn[0]], plans[turn[0]], turn) for turn in flows.vehicles_per_hour}
         shifts = offsets(flows, greens, cycle_s, len(signals))
         plans = [replace(plan, offset_s=int(shift)) for plan, shift in zip(plans, shifts, strict=True)]
         self.programs = signal_programs.xml(signals, plans, timing)
 
+    def _common_cycle_s(self, alone: Sequence[Plan], changes: Sequence[PhaseChanges]) -> int:
+        bounds_s = [signal_programs.cycle_bounds_s(own, plan.phases) for plan, own in zip(alone, changes, strict=True)]
+        names = [signal.name for signal in self.context.network.signals]
+        least_s, slow = max((least_s, name) for (least_s, _), name in zip(bounds_s, names, strict=True))
+        most_s, fast = min((most_s, name) for (_, most_s), name in zip(bounds_s, names, strict=True))
+        if least_s > most_s:
+            raise UserError(
+                f"green_wave cannot serve {self.context.network_name}: signal {slow} needs a cycle of {least_s} s at least, and "
+                f"signal {fast} may have {most_s:g} s at most; loosen their limits in scenario.yaml, or use another controller"
+            )
+        return int(min(most_s, max(plan.cycle_s(own) for plan, own in zip(alone, changes, strict=True))))
 
-def turn_green(signal: Signal, timing: Timing, plan: Plan, turn: Movement) -> np.ndarray:
+
+def turn_green(signal: Signal, changes: PhaseChanges, plan: Plan, turn: Movement) -> np.ndarray:
     """Return [C] bool: in which seconds of the cycle some link of a turn is green."""
     links = [m.link for m in signal.links if (edge_of(m.in_lane), edge_of(m.out_lane)) == turn[1:]]
-    green = np.zeros(plan.cycle_s(timing), dtype=bool)
-    for phase, start, length in zip(plan.phases, signal_programs.starts_s(plan, timing), plan.green_s, strict=True):
+    green = np.zeros(plan.cycle_s(changes), dtype=bool)
+    for phase, start, length in zip(plan.phases, signal_programs.starts_s(plan, changes), plan.green_s, strict=True):
         if any(signal.phases[phase][link] in GREEN for link in links):
             green[start : start + length] = True
     return green

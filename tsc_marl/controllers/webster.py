@@ -9,7 +9,7 @@ variables are l_p, the share of phase p in the cycle, and x_k, the flow over lin
 
 The cycle is C = (1.5 L + 5) / (1 - Y), with L the lost time of all phases. Among the sets of phases that serve all turns, the
 set with the shortest cycle is used. Given C, the splits maximise the least reserve of capacity by the same program. A turn
-without vehicles counts as `LEAST_VEH_H`, so that it gets green.
+without vehicles counts as `LEAST_VEH_H`, so that it gets green. Limits of a signal bound its sets, its cycle and its splits.
 
 Parameters: `SATURATION_VEH_H` of a lane, `LEAST_S` and `MOST_S` of the cycle, `LOST_S` of green at each change of phase. `LOST_S`
 is added to yellow and all-red; it is short because drivers use part of the yellow. Information used: hourly flows of each turn,
@@ -28,7 +28,8 @@ from tsc_marl.sim import signal_programs
 from tsc_marl.sim.link_counts import LinkCounts
 from tsc_marl.sim.planned_counts import LEAST_VEH_H, PERMISSIVE, SATURATION_VEH_H
 from tsc_marl.sim.road_network import RoadNetwork, Signal, edge_of
-from tsc_marl.sim.signal_timing import PhaseChanges, Timing
+from tsc_marl.sim.signal_limits import FIXED
+from tsc_marl.sim.signal_timing import PhaseChanges
 from tsc_marl.sim.turning_counts import PlanningContext, TurningCounts
 
 LOST_S = 1.0
@@ -43,7 +44,6 @@ class Webster(Controller):
     """Fixed time with splits for the demand."""
 
     sumo_controlled = True
-    writes_plans = True
 
     def __init__(self, context: PlanningContext) -> None:
         super().__init__(context)
@@ -88,42 +88,42 @@ def demand(signal: Signal, green: np.ndarray, protected: np.ndarray, flows: Turn
 
 
 def best_plan(demand: PhaseDemand, changes: PhaseChanges) -> signal_programs.Plan:
-    """Return the plan with Webster's cycle."""
-    lengths = {phases: _exact_cycle_s(demand, phases, changes.timing) for phases in candidates(demand, changes)}
-    phases = min(lengths, key=lengths.__getitem__)
+    """Return the plan with Webster's cycle; of a set of phases that keeps the longest reds, where there is one."""
+    lengths = {phases: _exact_cycle_s(demand, phases, changes) for phases in candidates(demand, changes)}
+    bounds_s = {phases: signal_programs.cycle_bounds_s(changes, phases) for phases in lengths}
+    phases = min(lengths, key=lambda some: (bounds_s[some][0] > bounds_s[some][1], lengths[some]))
     return plan_of(demand, phases, lengths[phases], changes)
 
 
 def planned_greens(demand: PhaseDemand, phases: tuple[int, ...], changes: PhaseChanges) -> tuple[int, ...]:
     """Return the greens [s] of these phases with Webster's cycle."""
-    return plan_of(demand, phases, _exact_cycle_s(demand, phases, changes.timing), changes).green_s
+    return plan_of(demand, phases, _exact_cycle_s(demand, phases, changes), changes).green_s
 
 
-def _exact_cycle_s(demand: PhaseDemand, phases: tuple[int, ...], timing: Timing) -> float:
+def _exact_cycle_s(demand: PhaseDemand, phases: tuple[int, ...], changes: PhaseChanges) -> float:
     """Return Webster's cycle before it is bounded."""
     ratio = flow_ratio(demand, phases)
-    lost_s = timing.change_s + LOST_S
-    return (1.5 * lost_s * len(phases) + 5) / (1 - ratio) if ratio < SATURATED else 1e3 * ratio + len(phases)
+    lost_s = sum(signal_programs.changes_s(changes, phases)) + LOST_S * len(phases)
+    return (1.5 * lost_s + 5) / (1 - ratio) if ratio < SATURATED else 1e3 * ratio + len(phases)
 
 
 def plan_of(demand: PhaseDemand, phases: tuple[int, ...], exact_s: float, changes: PhaseChanges) -> signal_programs.Plan:
     """Return the plan whose cycle is the exact one, within bounds and in whole seconds."""
-    timing = changes.timing
-    least_s = max(LEAST_S, len(phases) * timing.change_s + sum(signal_programs.least_green_s(changes, phases)))
-    most_s = MOST_S
-    if timing.max_red_s is not None:  # a link that is green in one phase is red for the rest, less one yellow
-        most_s = min(most_s, timing.max_red_s + timing.min_green_s + timing.yellow_s)
-    if changes.walks.any():  # and a crossing is red for all but its own green
-        most_s = min(most_s, timing.max_crossing_red_s + timing.min_walk_s)
-    cycle_s = round(max(least_s, min(exact_s, most_s)))
+    least_s, most_s = signal_programs.cycle_bounds_s(changes, phases)
+    cycle_s = round(max(least_s, min(max(exact_s, LEAST_S), MOST_S, most_s)))
     return signal_programs.Plan(phases, splits(demand, phases, cycle_s, changes))
 
 
 def candidates(demand: PhaseDemand, changes: PhaseChanges) -> list[tuple[int, ...]]:
-    """Return the sets of two phases or more that serve every turn and crossing, fewest phases first; at most `MOST_SETS`."""
+    """Return the sets of two phases or more that serve every turn and crossing, fewest phases first; at most `MOST_SETS`.
+
+    Of the phases that limits allow; in a fixed order all of them.
+    """
     walks = changes.walks[:, changes.walks.any(axis=0)]
     able = np.hstack([(demand.serves > 0) @ demand.turn.T, walks])
-    sets = itertools.chain.from_iterable(itertools.combinations(range(len(able)), k) for k in range(2, len(able) + 1))
+    allowed, is_fixed = changes.allowed, changes.limits.order == FIXED
+    sizes = range(len(allowed) if is_fixed else 2, len(allowed) + 1)
+    sets = itertools.chain.from_iterable(itertools.combinations(allowed, k) for k in sizes)
     return list(itertools.islice((phases for phases in sets if able[list(phases)].any(axis=0).all()), MOST_SETS))
 
 
@@ -133,10 +133,11 @@ def flow_ratio(demand: PhaseDemand, phases: Sequence[int]) -> float:
 
 
 def splits(demand: PhaseDemand, phases: Sequence[int], cycle_s: int, changes: PhaseChanges) -> tuple[int, ...]:
-    """Return the greens [s] of a cycle that maximise the least reserve of capacity; whole seconds, the least green kept."""
-    green_s, n = cycle_s - len(phases) * changes.timing.change_s, len(phases)
-    least_s = np.array(signal_programs.least_green_s(changes, phases))
-    shares = _program(demand, phases, (green_s - n * LOST_S) / cycle_s, np.maximum(0.0, least_s - LOST_S) / cycle_s)[:n]
+    """Return the greens [s] of a cycle that maximise the least reserve of capacity; whole seconds, within the bounds of each."""
+    green_s, n = cycle_s - sum(signal_programs.changes_s(changes, phases)), len(phases)
+    least_s, most_s = (np.array(of(changes, phases)) for of in (signal_programs.least_green_s, signal_programs.most_green_s))
+    bounds = (np.maximum(0.0, least_s - LOST_S) / cycle_s, (most_s - LOST_S) / cycle_s)
+    shares = _program(demand, phases, (green_s - n * LOST_S) / cycle_s, bounds)[:n]
     exact = shares * cycle_s + LOST_S
     whole = np.maximum(np.floor(exact + 1e-6).astype(int), least_s)
     for k in np.argsort(whole - exact, kind="stable")[: green_s - int(whole.sum())]:
@@ -145,10 +146,10 @@ def splits(demand: PhaseDemand, phases: Sequence[int], cycle_s: int, changes: Ph
 
 
 def _program(
-    demand: PhaseDemand, phases: Sequence[int], total: float | None = None, least: np.ndarray | None = None
+    demand: PhaseDemand, phases: Sequence[int], total: float | None = None, within: tuple[np.ndarray, np.ndarray] | None = None
 ) -> np.ndarray:
     """Solve the linear program over (shares [P], flows [K], reserve); `total` None minimises the shares for reserve 1."""
-    least = np.zeros(len(phases)) if least is None else least
+    least, most = within or (np.zeros(len(phases)), np.full(len(phases), np.inf))
     serves = demand.serves[list(phases)]
     n_phases, n_links = serves.shape
     by_lane = np.array([serves[:, links].max(axis=1) for links in demand.lane])
@@ -166,6 +167,6 @@ def _program(
         A_ub=carried, b_ub=np.zeros(len(carried)),
         A_eq=np.vstack([sent, whole]) if fixed else sent,
         b_eq=np.append(np.zeros(len(sent)), total) if fixed else np.zeros(len(sent)),
-        bounds=[(share, None) for share in least] + [(0, None)] * n_links + [(0, 100) if fixed else (1, 1)],
+        bounds=[*zip(least, most, strict=True)] + [(0, None)] * n_links + [(0, 100) if fixed else (1, 1)],
     )  # fmt: skip
     return result.x

@@ -4,15 +4,17 @@
     lights = controller.lights(now)             # every second: the state that each signal shows
     controller.decide(now, readings)            # every decision_s seconds: the phases asked for
 
-`readings` has three parts; what is missing reads as no vehicle. `recipe.json` says which stretches of road belong to each lane.
+`readings` has four parts; what is missing reads as no vehicle. `recipe.json` says which stretches of road belong to each lane.
 
     lanes:     {lane: {halting, moving, arriving, speed, waiting_s, failed}}     lanes that lead to a signal
     links:     {signal: {"0": {halting, moving, arriving, near}}}                vehicles by the link that they will pass
     receiving: {lane: {vehicles, halting, failed}}                               lanes behind the signals
+    priority:  {signal: [{vehicle, kind, link, distance_m}]}                     who asks for green; kind: emergency or transit
 
 Counts are vehicles within `detection_m` of the stop line. halting: below 0.1 m/s. arriving: moving, and at the stop line before
 the next decision. near: within 50 m. speed: mean of min(1, speed / limit). waiting_s: the longest stand. failed: share that is
-blind, 0 to 1. A signal that runs elsewhere is left out of `signals`; its present phase comes with `decide(shown=...)`.
+blind, 0 to 1. Kinds of `priority` are those of `range_m` in the recipe; a vehicle at a stop does not ask. A signal that runs
+elsewhere is left out of `signals`; its present phase comes with `decide(shown=...)`.
 """
 
 import json
@@ -23,67 +25,105 @@ from pathlib import Path
 import numpy as np
 import onnxruntime  # pyright: ignore[reportMissingImports]
 
+FORMAT = 2
+"""Version of recipe.json."""
+
 
 class StreetSignal:
-    """Phase, times and lights of one signal: it keeps yellow, all-red, minimum green, clearances and the longest red."""
+    """Phase, times and lights of one signal: it keeps yellow, all-red, greens, clearances, the longest red, and its limits."""
 
     def __init__(self, plan: dict, timing: dict, now: float) -> None:
-        self.plan, self.timing, self.phase, self.changed_s = plan, timing, 0, now
-        self.change_s, self.stages = timing["yellow_s"] + timing["all_red_s"], [(now, plan["phases"][0]["state"])]
+        self.plan, self.timing, self.phase, self.changed_s, self.shown_s = plan, timing, plan["first"], now, now
+        self.change_s, self.stages = plan["change_s"], [(now, plan["phases"][self.phase]["state"])]
         self.green = np.array([[char in "Gg" for char in phase["state"]] for phase in plan["phases"]])
         self.walk = np.isin(np.arange(self.green.shape[1]), plan["crossings"])
+        links, allowed = (plan["longest_red"] or {"links": []})["links"], np.array([bool(after) for after in plan["onward"]])
+        self.limited = self.green & np.isin(np.arange(self.green.shape[1]), links) & allowed[:, None]
         self.red_since = np.full(self.green.shape[1], float(now))
-        self.lit = ""
+        self.lit, self.served, self.served_s = "", "", (0.0, 0.0)
 
     def may_change(self, now: float) -> bool:
         return now - self.changed_s >= self.change_s + self.plan["phases"][self.phase]["least_green_s"]
 
     def legal(self, now: float) -> np.ndarray:
-        phases = range(len(self.green))
-        if not self.may_change(now):
-            return np.array([phase == self.phase for phase in phases])
-        return np.array([self.plan["longest_red"] is None or self.keeps_longest_red(phase, now) for phase in phases])
+        onward, own = self.plan["onward"][self.phase] if self.may_change(now) else (), self.plan["phases"][self.phase]
+        choices = np.isin(np.arange(len(self.green)), [self.phase, *onward])
+        legal = choices.copy()
+        if onward and own["most_green_s"] is not None:
+            legal[self.phase] = now + self.timing["decision_s"] + own["ending_s"] <= self.shown_s + own["most_green_s"]
+        if onward and self.plan["longest_red"] is not None:
+            legal[legal] = [self.keeps_longest_red(int(phase), now) for phase in np.flatnonzero(legal)]
+        return legal if legal.any() else choices  # none where another program has shown the phases
 
     def keeps_longest_red(self, phase: int, now: float) -> bool:
-        """Whether the phases that serve every limited link can still follow in time, the most urgent first."""
+        """Whether all limited links can still have green in time: in the fixed order, else the most urgent first."""
         limit, red_since, then = self.plan["longest_red"], self.red_since, now + self.timing["decision_s"]
-        limited = self.green & np.isin(np.arange(self.green.shape[1]), limit["links"])
         if phase != self.phase:
-            red_since, then = self.red_after(phase, now), now + limit["service_s"]
-            waiting = limited[phase] & ~self.green[self.phase]
+            visit_s = limit["visit_s"][self.phase][phase] if limit["waits_s"] else limit["service_s"]
+            red_since, then = self.red_after(phase, now), now + visit_s
+            waiting = self.limited[phase] & ~self.green[self.phase]
             start = now + sum(seconds for seconds, _ in self.plan["changes"][self.phase][phase])
             if waiting.any() and red_since[waiting].min() + limit["seconds"] < start:
                 return False
-        counted, deadlines = limited[phase].copy(), []
+        if limit["waits_s"]:
+            due = self.limited.any(axis=0) & ~self.limited[phase]
+            return bool((then + np.array(limit["waits_s"][phase], float) <= red_since + limit["seconds"])[due].all())
+        counted, deadlines = self.limited[phase], []
         for other in limit["cover"]:
-            links = limited[other] & ~counted
+            links = self.limited[other] & ~counted
             deadlines.append(red_since[links].min() + limit["seconds"] if links.any() else np.inf)
         starts = then + limit["longest_change_s"] + limit["service_s"] * np.arange(len(deadlines))
         return bool((starts <= np.sort(deadlines)).all())
 
     def red_after(self, phase: int, now: float) -> np.ndarray:
         green, red_since = self.green[self.phase], self.red_since.copy()
-        red_since[green] = now + self.plan["early_s"][self.phase][phase] + self.timing["yellow_s"]
+        red_since[green] = now + self.plan["early_s"][self.phase][phase] + self.plan["yellow_s"][self.phase][phase]
         red_since[green & self.walk] = now
         return red_since
 
+    def preferred(self, legal: np.ndarray, asked: list, now: float, rules: dict) -> np.ndarray:
+        """Return the phases that may be chosen: of the legal ones those that serve the vehicle that has priority."""
+        able = sorted(
+            (own["kind"] == "transit", own["distance_m"], own["vehicle"], own["link"])
+            for own in asked
+            if own["distance_m"] <= rules["range_m"][own["kind"]] and self.may_serve(own, now, rules)
+        )
+        if not able:
+            return legal
+        is_transit, _, vehicle, link = able[0]
+        if is_transit:
+            self.served, self.served_s = vehicle, (self.served_s[0] if vehicle == self.served else now, now)
+        shown = np.array([phase["state"][link] for phase in self.plan["phases"]])
+        serving = (legal & (shown == "G"), legal & np.isin(shown, ["G", "g"]))
+        return next((phases for phases in serving if phases.any()), legal)
+
+    def may_serve(self, asked: dict, now: float, rules: dict) -> bool:
+        """Whether a vehicle may have priority; one of public transport for a while, and a while after the last one."""
+        since_s, until_s = self.served_s
+        if asked["vehicle"] == self.served:
+            return now - since_s < rules["longest_s"]
+        return asked["kind"] == "emergency" or not self.served or now - until_s >= rules["rest_s"]
+
     def follow(self, state: str, now: float) -> bool:
-        """Take in what the signal's own program shows; return whether that is a phase. Its least green counts from now on."""
+        """Take in what the signal's own program shows; return whether that is a phase. Its green counts from now on."""
         if self.stages or state != self.lit:
-            self.changed_s, self.change_s = now, 0
+            self.changed_s, self.change_s, self.shown_s = now, 0, now
         self.lit, self.stages, self.red_since[:] = state, [], now
-        shown = next((number for number, phase in enumerate(self.plan["phases"]) if phase["state"] == state), None)
+        numbers = (number for number, onward in enumerate(self.plan["onward"]) if onward)
+        shown = next((number for number in numbers if self.plan["phases"][number]["state"] == state), None)
         self.phase = self.phase if shown is None else shown
         return shown is not None
 
     def request(self, phase: int, now: float) -> None:
         """Ask for a legal phase."""
         if phase != self.phase:
-            self.red_since, start = self.red_after(phase, now), now
-            for seconds, state in self.plan["changes"][self.phase][phase]:
-                self.stages.append((start, state))
+            self.red_since, start, self.shown_s = self.red_after(phase, now), now, now
+            state = self.plan["phases"][phase]["state"]
+            for seconds, between in self.plan["changes"][self.phase][phase]:
+                self.stages.append((start, between))
                 start += seconds
-            self.stages.append((start, self.plan["phases"][phase]["state"]))
+                self.shown_s = self.shown_s if between == state else start
+            self.stages.append((start, state))
             self.phase, self.changed_s, self.change_s = phase, now, start - now
 
     def light(self, now: float) -> str:
@@ -97,6 +137,8 @@ class StreetController:
 
     def __init__(self, folder: str | Path, now: float, signals: tuple[str, ...] = ()) -> None:
         self.recipe = json.loads(Path(folder, "recipe.json").read_text(encoding="utf-8"))
+        if self.recipe["format"] != FORMAT:
+            raise ValueError(f"recipe.json has format {self.recipe['format']}, expected {FORMAT}")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         self.actor = onnxruntime.InferenceSession(str(Path(folder, "actor.onnx")), options)
@@ -142,9 +184,10 @@ class StreetController:
         rows = np.zeros((n, size["signal"]), np.float32)
         for i, name in enumerate(signals):
             signal = self.signals[name]
-            legal = signal.legal(now)
+            asked = readings.get("priority", {}).get(name, [])
+            legal = signal.preferred(signal.legal(now), asked, now, self.recipe["priority"])
             phases[i, signal.phase, 0], phases[i, : len(legal), 1] = 1, legal
-            rows[i] = [min(1, (now - signal.changed_s) / 60), signal.may_change(now), *self.recipe["timing_features"]]
+            rows[i] = [min(1, (now - signal.changed_s) / 60), signal.may_change(now), *signal.plan["timing_features"]]
             for k in range(len(signal.plan["links"])):
                 links[i, k] = self.link(name, k, now, readings, present)
         given = {name: values[own] for name, values in self.given.items()}

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from tsc_marl.errors import UserError
 from tsc_marl.rollout.task import Task
 from tsc_marl.sim.lane_features import ARRIVING_VEH, GREEN_S, QUEUE_VEH, WAITING_S
 from tsc_marl.sim.observations.movements import (
@@ -14,16 +13,17 @@ from tsc_marl.sim.observations.movements import (
     PHASE_FEATURES,
     RED_S,
     SIGNAL_FEATURES,
-    TIMING_S,
     MovementsObservation,
+    timing_features,
 )
+from tsc_marl.sim.priority import LONGEST_S, RANGE_M, REST_S
 from tsc_marl.sim.road_network import RoadNetwork, Signal
-from tsc_marl.sim.signal_limits import NO_LIMITS
+from tsc_marl.sim.signal_timer import SignalTimer
 from tsc_marl.sim.signal_timing import NEVER, Timing
 from tsc_marl.sim.signal_view import SignalContext
 
-FORMAT = 1
-"""Version of the file."""
+FORMAT = 2
+"""Version of the file, which `controller.py` expects."""
 LANE, LINK, BEHIND = "lanes, the link's in_lane", "links, the link", "receiving, summed over the link's receiving lanes"
 INPUTS: dict[str, dict[str, Any]] = {
     "queue": {"of": LANE, "reading": "halting", "unit": QUEUE_VEH, "per": "link of the lane"},
@@ -53,23 +53,18 @@ def recipe(task: Task, memory: int) -> dict[str, Any]:
     Args:
         task: network, timing and observation.
         memory: width of the policy's memory of the last decisions; 0 for none.
-
-    Raises:
-        UserError: for limits or priority, which the controller does not keep.
     """
     net, timing = task.net(), task.timing
-    if timing.priority != "none":
-        raise UserError(f"timing.priority {timing.priority} is nothing that the controller gives; leave it out, or use a Pilot")
     observation = MovementsObservation(SignalContext(net, timing, task.sim.detection_m))
     structure = observation.structure
     n_links, n_phases = structure.real.shape[1], structure.phase_real.shape[1]
-    signals = {signal.name: _signal(net, i, timing, observation) for i, signal in enumerate(net.signals)}
+    signals = {signal.name: signal_plan(net, i, timing, observation) for i, signal in enumerate(net.signals)}
     return {
         "format": FORMAT,
         "network": task.network,
         "observation": {"name": task.sim.observation, "version": observation.version, "detection_m": task.sim.detection_m},
         "timing": {name: value for name, value in vars(timing).items()},
-        "timing_features": [seconds / TIMING_S for seconds in (timing.decision_s, timing.change_s, timing.min_green_s)],
+        "priority": _priority(timing.priority),
         "size": {
             "links": n_links,
             "phases": n_phases,
@@ -85,35 +80,57 @@ def recipe(task: Task, memory: int) -> dict[str, Any]:
             "signal": {
                 "since_change": f"seconds since the last change was decided, over {GREEN_S:.0f}, at most 1",
                 "may_change": "whether the least green of the present phase has passed",
-                "decision, change, min_green": "timing_features",
+                "decision, change, min_green": "timing_features of the signal",
             },
         },
         "signals": signals,
     }
 
 
-def _signal(net: RoadNetwork, i: int, timing: Timing, observation: MovementsObservation) -> dict[str, Any]:
+def _priority(given: str) -> dict[str, Any]:
+    """Return the kinds of vehicles that have priority, with their ranges, and the times of public transport."""
+    range_m = {kind: range_m for kind, range_m in RANGE_M.items() if given in (kind, "all")}
+    return {"range_m": range_m, "longest_s": LONGEST_S, "rest_s": REST_S}
+
+
+def signal_plan(net: RoadNetwork, i: int, timing: Timing, observation: MovementsObservation) -> dict[str, Any]:
+    """Return what `recipe.json` has of signal number i."""
     signal, structure = net.signals[i], observation.structure
-    if signal.limits != NO_LIMITS:
-        raise UserError(f"signal {signal.name} has limits in scenario.yaml, which the controller does not keep; use a Pilot")
     timer = signal.timer(timing, 0.0)
-    changes, n_phases = timer.changes, len(signal.phases)
-    limited = range(len(signal.phases[0])) if timing.max_red_s is not None else [c.link for c in signal.crossings]
-    longest_red = {
-        "seconds": timer.red.limit_s, "links": list(limited), "cover": timer.red.cover, "service_s": timer.service_s,
-        "longest_change_s": changes.longest_s,
-    }  # fmt: skip
+    changes, numbers = timer.changes, range(len(signal.phases))
     phases = [
-        {"state": state, "serves": serves[: len(signal.links)].tolist(), "least_green_s": least_s}
-        for state, serves, least_s in zip(signal.phases, structure.serves[i], changes.least_green_s, strict=False)
-    ]
-    stages = [[changes.stages(p, q) if p != q else [] for q in range(n_phases)] for p in range(n_phases)]
+        {
+            "state": state, "serves": structure.serves[i, p, : len(signal.links)].tolist(),
+            "least_green_s": changes.least_green_s[p], "most_green_s": _finite(changes.most_green_s[p]),
+            "ending_s": timer.ending_s.get(p, 0),
+        }
+        for p, state in enumerate(signal.phases)
+    ]  # fmt: skip
     return {
         "x": signal.x, "y": signal.y, "neighbours": signal.neighbours, "crossings": [c.link for c in signal.crossings],
-        "phases": phases, "changes": stages, "early_s": changes.early_s,
-        "longest_red": longest_red if timer.red.limit_s < NEVER else None,
+        "phases": phases, "first": timer.phase, "onward": [list(changes.onward.get(p, ())) for p in numbers],
+        "changes": [[changes.stages(p, q) if p != q else [] for q in numbers] for p in numbers],
+        "early_s": changes.early_s, "yellow_s": [[changes.yellow_s(p, q) for q in numbers] for p in numbers],
+        "change_s": changes.own_change_s, "timing_features": timing_features(signal, timing),
+        "longest_red": _longest_red(signal, timer, timing) if timer.red.is_limited else None,
         "lanes": _lanes(net, signal), "links": _links(net, i, observation),
     }  # fmt: skip
+
+
+def _longest_red(signal: Signal, timer: SignalTimer, timing: Timing) -> dict[str, Any]:
+    """Return what the longest red needs: phases that cover its links, or in a fixed order the wait for each link."""
+    red, changes, numbers = timer.red, timer.changes, range(len(signal.phases))
+    limited = range(len(signal.phases[0])) if timing.max_red_s is not None else [c.link for c in signal.crossings]
+    return {
+        "seconds": red.limit_s, "links": list(limited), "cover": red.cover, "service_s": timer.service_s,
+        "longest_change_s": changes.longest_s,
+        "waits_s": [[*map(_finite, red.waits_s.get(p, ()))] for p in numbers] if red.waits_s else None,
+        "visit_s": [[changes.visit_s(p, q) for q in numbers] for p in numbers],
+    }  # fmt: skip
+
+
+def _finite(seconds: float) -> float | None:
+    return float(seconds) if seconds < NEVER else None
 
 
 def _lanes(net: RoadNetwork, signal: Signal) -> dict[str, dict[str, Any]]:

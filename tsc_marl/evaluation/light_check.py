@@ -249,7 +249,7 @@ class LightCheck:
             yield from signal_log.timing_violations(states, case.task.timing, cut, crossings_m, limits)
             if limits != signal_limits.NO_LIMITS:
                 phases = next(own.phases for own in road_network.of(case.task.scenario).signals if own.name == signal)
-                yield from phase_log.limit_violations(states, phases, limits, case.task.timing, crossings_m)
+                yield from phase_log.limit_violations(states, phases, limits, case.task.timing, crossings_m, cut)
         else:
             yield from street.program_violations(signal, states, case.task.scenario.begin_s, by_the_clock)
 

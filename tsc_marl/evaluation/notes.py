@@ -6,10 +6,11 @@ from pathlib import Path
 
 from tsc_marl import controllers
 from tsc_marl.evaluation.evaluate import Results
+from tsc_marl.evaluation.light_check import STREET_PROGRAMS
 from tsc_marl.paths import file_name
 from tsc_marl.rollout.policies import Policy
 from tsc_marl.rollout.task import Task
-from tsc_marl.sim import messages, metrics
+from tsc_marl.sim import messages, metrics, scenario
 
 KINDS = {"teleports": "teleports", "collisions": "collisions", "dropped": "vehicles thrown away before they came onto the road"}
 """Metrics that are 0 in a simulation without fault, and their names in a note."""
@@ -55,13 +56,16 @@ def from_metrics(results: Results) -> list[str]:
     return lines
 
 
-def on_priority(task: Task, policies: Mapping[str, Policy]) -> list[str]:
-    """Return a line on the policies that give no priority although the timing asks for it."""
+def on_programs(task: Task, policies: Mapping[str, Policy]) -> list[str]:
+    """Return a line on the policies that give no priority although the timing asks for it, and one on those without limits."""
     kinds = {label: policy.name for label, policy in policies.items() if controllers.exists(policy.name)}
     without = [label for label, name in kinds.items() if controllers.find(name).sumo_controlled]
-    if task.timing.priority == "none" or not without:
-        return []
-    return [f"note: {', '.join(without)}: programs that SUMO runs give no priority (timing.priority {task.timing.priority})"]
+    lines, files = [], [label for label, name in kinds.items() if name in STREET_PROGRAMS]
+    if (kind := task.timing.priority) != "none" and without:
+        lines.append(f"note: {', '.join(without)}: programs that SUMO runs give no priority (timing.priority {kind})")
+    if task.scenario.limits and files:
+        lines.append(f"note: {', '.join(files)}: programs of the files do not keep the limits of {scenario.FILE}")
+    return lines
 
 
 def of_training(label: str, iteration: Mapping[str, float]) -> str:

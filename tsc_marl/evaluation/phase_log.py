@@ -26,20 +26,22 @@ class Visit:
 
 
 def limit_violations(
-    states: Sequence[str], phases: Sequence[str], limits: SignalLimits, timing: Timing, crossings: Collection[int] = ()
-) -> Iterator[Violation]:
+    states: Sequence[str], phases: Sequence[str], limits: SignalLimits, timing: Timing, crossings: Collection[int] = (),
+    cut: bool = False,
+) -> Iterator[Violation]:  # fmt: skip
     """Yield what breaks the limits of a signal: phases and their order, least and longest green, intergreen times.
 
     Args:
-        states: one a second, from the start of the first phase on.
+        states: one a second.
         phases: their states, by number.
         limits: what must be kept.
         timing: what holds where the limits have nothing.
         crossings: links that are pedestrian crossings.
+        cut: the log starts in the middle of a cycle: what comes first may be the end of a phase, or of a change.
     """
     n = len(phases)
     least_s, longest_s = each(limits.min_green_s, n, timing.min_green_s), each(limits.max_green_s, n, len(states))
-    seen = visits(states, phases, limits, timing, crossings)
+    seen = visits(states, phases, limits, timing, crossings)[cut:]
     for visit in seen:
         if limits.phases and visit.phase not in limits.phases:
             yield Violation(visit.begin, f"phase {visit.phase} is shown, which is not among limits.phases")

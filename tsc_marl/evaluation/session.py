@@ -137,7 +137,7 @@ class EvaluationSession:
         for name, of_policy in played.items() if self.approaches else ():
             worst = f"{task.network}, {name}: most delay, mean over {self._n_seeds}"
             console.show(service_tables.worst(worst, folder / file_name(name), of_policy))
-        for note in [*notes.from_files(results, folder), *notes.on_priority(task, policies)]:
+        for note in [*notes.from_files(results, folder), *notes.on_programs(task, policies)]:
             logger.info(note)
         plots = self._draw(task, policies, results, folder)
         services = service_tables.write(folder, folder, played)

@@ -44,6 +44,16 @@ class ReceivingReading(_Part):
     failed: Share = 0
 
 
+class PriorityReading(_Part):
+    """A vehicle that asks a signal for green."""
+
+    vehicle: Annotated[str, Field(min_length=1)]
+    kind: str
+    link: Annotated[int, Field(ge=0)]
+    distance_m: Number
+    """To the stop line."""
+
+
 class Readings(_Part):
     """One message: what the detectors of some signals read, and what these signals show."""
 
@@ -54,6 +64,8 @@ class Readings(_Part):
     lanes: dict[str, LaneReading] = {}
     links: dict[str, dict[str, LinkReading]] = {}
     receiving: dict[str, ReceivingReading] = {}
+    priority: dict[str, list[PriorityReading]] = {}
+    """By signal."""
 
 
 def parse(text: bytes, recipe: dict[str, Any]) -> Readings:
@@ -83,7 +95,19 @@ def parse(text: bytes, recipe: dict[str, Any]) -> Readings:
     _check("lanes, lane", readings.lanes, {lane for plan in signals.values() for lane in plan["lanes"]})
     behind = {lane for plan in signals.values() for link in plan["links"] for lane in link["receiving"]}
     _check("receiving, lane", readings.receiving, behind)
+    _check_priority(readings, recipe)
     return readings
+
+
+def _check_priority(readings: Readings, recipe: dict[str, Any]) -> None:
+    _check("priority, signal", readings.priority, recipe["signals"])
+    kinds = recipe["priority"]["range_m"]
+    for name, asked in readings.priority.items():
+        if asked and not kinds:
+            raise ValueError("priority: this folder gives none; leave it out, or write a folder with timing.priority")
+        _check(f"priority.{name}, kind", (own.kind for own in asked), kinds)
+        links = {str(link["link"]) for link in recipe["signals"][name]["links"]}
+        _check(f"priority.{name}, link", (str(own.link) for own in asked), links)
 
 
 def _check(kind: str, names: Iterable[str], available: Collection[str]) -> None:

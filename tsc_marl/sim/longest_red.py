@@ -43,7 +43,8 @@ class LongestRed:
         allowed = np.isin(np.arange(len(changes.green)), changes.allowed)
         self._limited = changes.green & limited & allowed[:, None]
         self._is_fixed = changes.limits.order == FIXED
-        self._waits_s = self._waits_in_order() if self.is_limited and self._is_fixed else {}
+        self.waits_s = self._waits_in_order() if self.is_limited and self._is_fixed else {}
+        """In a fixed order, [L] seconds from the decision to leave each phase to the next green of a link."""
         self.cover = self._cover_phases() if self.is_limited and not self._is_fixed else []
         """Phases that together serve every link with a limit; none in a fixed order."""
 
@@ -67,7 +68,7 @@ class LongestRed:
                 return False
         if self._is_fixed:
             due = self._limited.any(axis=0) & ~self._limited[phase]
-            return bool((then + self._waits_s[phase] <= red_since + self.limit_s)[due].all())
+            return bool((then + self.waits_s[phase] <= red_since + self.limit_s)[due].all())
         starts = then + changes.longest_s + changes.service_s * np.arange(len(self.cover))
         return bool((starts <= np.sort(self._deadlines(red_since, phase))).all())
 

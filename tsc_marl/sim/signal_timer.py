@@ -41,7 +41,8 @@ class SignalTimer:
         self._choices = {phase: np.isin(np.arange(len(phases)), [phase, *onward]) for phase, onward in changes.onward.items()}
         self._check_intergreen()
         self._shown_since = start_s
-        self._ending_s = {phase: self._latest_end_s(phase) for phase in changes.allowed}
+        self.ending_s = {phase: self._latest_end_s(phase) for phase in changes.allowed}
+        """How long after the decision to leave a phase vehicles see it at most; 0 without a longest green."""
         self._check_max_green()
         self.red = LongestRed(name, changes, start_s)
         """The longest red of its links."""
@@ -72,7 +73,7 @@ class SignalTimer:
         if self._is_free:
             return choices
         legal, shown_until = choices.copy(), self._shown_since + self.changes.most_green_s[self.phase]
-        legal[self.phase] &= now + self.timing.decision_s + self._ending_s[self.phase] <= shown_until
+        legal[self.phase] &= now + self.timing.decision_s + self.ending_s[self.phase] <= shown_until
         if self.red.is_limited:
             legal[legal] = [self.red.keeps(self.phase, phase, now) for phase in np.flatnonzero(legal).tolist()]
         return legal if legal.any() else choices  # none where another program has shown the phases (`follow`)
@@ -136,7 +137,6 @@ class SignalTimer:
                     )
 
     def _latest_end_s(self, phase: int) -> int:
-        """Return how long after the decision to leave a phase vehicles see it at most; 0 where nobody asks."""
         if self.changes.most_green_s[phase] == NEVER:
             return 0
         return max(self.changes.shown_s(phase, after)[0] for after in self.changes.onward[phase])
@@ -150,7 +150,7 @@ class SignalTimer:
                 visit_s = changes.visit_s(before, after) - changes.change_s(before, after) + changes.shown_s(before, after)[1]
                 shown_s[after] = max(shown_s[after], visit_s)
         for phase, seconds in shown_s.items():
-            least_s, most_s = seconds + self._ending_s[phase], changes.most_green_s[phase]
+            least_s, most_s = seconds + self.ending_s[phase], changes.most_green_s[phase]
             if most_s < least_s:
                 raise UserError(
                     f"signal {self.name}: limits.max_green_s {most_s} of phase {phase} cannot be kept: with a least green of "

@@ -65,7 +65,7 @@ class MovementsObservation(Observation):
         self.real = np.concatenate([np.repeat(self.structure.real, columns, axis=1), phases, signal], axis=1)
         self.size = self.real.shape[1]
         self._green_s = np.full(self.structure.real.shape, np.nan)
-        self._timing = np.array([_timing_features(signal, context.timing) for signal in net.signals])
+        self._timing = np.array([timing_features(signal, context.timing) for signal in net.signals])
 
     def __call__(self, view: SignalView) -> np.ndarray:
         """Return [N, F] float32."""
@@ -199,8 +199,8 @@ class Structure:
         return total / np.maximum(1, np.bincount(source, minlength=size)[self.links])
 
 
-def _timing_features(signal: Signal, timing: Timing) -> list[float]:
-    """Return decision, change and least green of a signal; of its phases the shortest counts."""
+def timing_features(signal: Signal, timing: Timing) -> list[float]:
+    """Return decision, change and least green of a signal [10 s]; of its phases the shortest counts."""
     seconds = [timing.decision_s, timing.change_s, timing.min_green_s]
     if signal.limits != NO_LIMITS:
         changes = signal.changes(timing)
