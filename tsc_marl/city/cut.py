@@ -26,7 +26,6 @@ from tsc_marl.sim.scenario import Scenario
 SUFFIX = "-part"
 """Of a name that the user does not give."""
 ADDITIONAL = "part.add.xml"
-STOPS = ("busStop", "trainStop", "containerStop", "parkingArea", "chargingStation")
 OF_SIGNALS = {"tlLogic": "id", "wautJunction": "junctionID", "WAUT": ""}
 """Elements of additional files that belong to a signal, with the attribute that names it."""
 ADVICE = "give another --around-m"
@@ -74,7 +73,8 @@ def _make(whole: Scenario, city: City, signals: list[str], around_m: float, comm
 
 def edges_around(net: Net, signals: Sequence[str], around_m: float) -> list[str]:
     """Return the edges of all junctions up to a distance [m] from those of some signals; every such junction is whole."""
-    nodes_of = {tls.getID(): {lane.getEdge().getToNode() for lane, _, _ in tls.getConnections()} for tls in net.getTrafficLights()}
+    links_of = {tls.getID(): tls.getConnections() for tls in net.getTrafficLights()}
+    nodes_of = {name: {lane.getEdge().getToNode() for lane, _, _ in links} for name, links in links_of.items()}
     own = {node for signal in signals for node in nodes_of[signal]}
     near = {
         node for node in net.getNodes()
@@ -121,7 +121,7 @@ def _additional(whole: Scenario, city: City, part: Net) -> list[str]:
         for element in xml_files.elements(path):
             if element.tag in OF_SIGNALS:
                 inside = element.get(OF_SIGNALS[element.tag], next(iter(signals))) in signals
-            elif element.tag in (*STOPS, *output_files.DETECTORS) and not any(output_files.inputs(element)):
+            elif element.tag in (*cut_demand.PLACES, *output_files.DETECTORS) and not any(output_files.inputs(element)):
                 for access in element.findall("access"):
                     if access.get("lane") not in lanes:
                         element.remove(access)

@@ -19,7 +19,9 @@ from tsc_marl.sim.scenario import Scenario
 
 SEED, CHUNK_S = 0, 60
 """Of the episode of the whole, and how long SUMO is not asked whether to stop."""
-ENDS = ("depart", "arrival")
+CUT_ROUTES = "route/cutRoutes.py"
+ENDS, AT_END = ("depart", "arrival"), ("Lane", "Pos", "PosLat", "Speed")
+"""Attributes such as `departLane` belong to one end of a route."""
 PLACES = ("busStop", "trainStop", "containerStop", "parkingArea", "chargingStation")
 RECORDED = ("exit-times", "last-route", "intended-depart", "write-unfinished")
 
@@ -43,11 +45,8 @@ def write(whole: Scenario, city: City, edges: Collection[str]) -> list[str]:
     options = {"additional-input": str(city.additional[0])} if city.additional else {}
     words = {"routes-output": str(done), "disconnected-action": "keep", **options}
     with console.working("cutRoutes: the routes in the part"):
-        city.warnings += sumo_programs.call(CUT, words, "name other signals", (str(city.net), str(moved)))
+        city.warnings += sumo_programs.call(CUT_ROUTES, words, "name other signals", (str(city.net), str(moved)))
     return _finish(whole, city, done, recorded)
-
-
-CUT = "route/cutRoutes.py"
 
 
 def _finish(whole: Scenario, city: City, done: Path, recorded: list[Element]) -> list[str]:
@@ -134,8 +133,7 @@ class _Given:
             attributes.pop("speedFactor", None)
         for end, edge in zip(ENDS, (own[0], own[-1]), strict=True):
             if edge in edges:
-                attributes |= {key: value for key, value in given.attrib.items() if key[len(end) :] in ("Lane", "Pos", "PosLat", "Speed")
-                               and key.startswith(end)}  # fmt: skip
+                attributes |= {end + key: given.attrib[end + key] for key in AT_END if end + key in given.attrib}
         made = Element("vehicle", attributes)
         times = [f"{end_s}" if when == "-1" else when for when in route.get("exitTimes", "").split()]
         SubElement(made, "route", edges=" ".join(own), exitTimes=" ".join(times))

@@ -11,9 +11,7 @@ from tsc_marl.errors import UserError
 from tsc_marl.sim.engine import binary
 
 
-def call(
-    program: str, options: Mapping[str, str], advice: str = "use another seed", files: Sequence[str] = ()
-) -> list[str]:
+def call(program: str, options: Mapping[str, str], advice: str = "use another seed", files: Sequence[str] = ()) -> list[str]:
     """Run one of SUMO's programs, or of its tools in Python, and return its warnings.
 
     Args:
