@@ -140,6 +140,7 @@ def test_a_mistake_is_one_line_and_leaves_nothing(line, reason, tmp_path, capsys
 def test_a_part_without_vehicles_is_refused(own, tmp_path):
     only = '<routes><vehicle id="v" depart="0"><route edges="left0A0 left0A0.110.00 A0left0"/></vehicle></routes>'
     (own / "own.rou.xml").write_text(only.replace("A0left0", "A0A1"))
+    lonely = own.rename(tmp_path / "lonely")  # a process knows one network of a name
     with pytest.raises(UserError, match="no vehicle comes into this part"):
-        cut.run(str(own), ["B1"], 0.0, "empty", tmp_path / "out", "by a test")
+        cut.run(str(lonely), ["B1"], 0.0, "empty", tmp_path / "out", "by a test")
     assert not list((tmp_path / "out").iterdir())

@@ -103,7 +103,10 @@ def _check_program(before: TLS, after: TLS, whole: bool) -> None:
     """
     links = [{(a.getID(), b.getID(), link) for a, b, link in tls.getConnections()} for tls in (before, after)]
     steps = [
-        {name: [(phase.duration, phase.state) for phase in program.getPhases()] for name, program in tls.getPrograms().items()}
+        {
+            name: (program.getType(), program.getOffset(), [(phase.duration, phase.state) for phase in program.getPhases()])
+            for name, program in tls.getPrograms().items()
+        }
         for tls in (before, after)
     ]
     if steps[0] != steps[1] or not links[1] <= links[0]:

@@ -138,8 +138,9 @@ class _Given:
         times = [f"{end_s}" if when == "-1" else when for when in route.get("exitTimes", "").split()]
         SubElement(made, "route", edges=" ".join(own), exitTimes=" ".join(times))
         made.extend(copy.deepcopy(each) for each in vehicle.iter("param"))
-        made.extend(self._stop(stop, depart_s - first_s if given.tag == "flow" else 0.0) for stop in given.iter("stop"))
-        made.extend(self._stop(stop, depart_s) for stop in self._routes.get(given.get("route", ""), Element("route")))
+        made.extend(self._stop(stop, depart_s - first_s if given.tag == "flow" else 0.0) for stop in given.findall("stop"))
+        named = self._routes.get(given.get("route", ""), given.find("route"))
+        made.extend(self._stop(stop, depart_s) for stop in (() if named is None else named.findall("stop")))
         return made
 
     def _stop(self, given: Element, shift_s: float) -> Element:
