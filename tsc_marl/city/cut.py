@@ -56,10 +56,10 @@ def run(network: str, signals: Sequence[str], around_m: float, name: str, out: P
 def _make(whole: Scenario, city: City, signals: list[str], around_m: float, command: str) -> Made:
     with console.working(f"netconvert: the roads around {len(signals)} of the signals of {whole.name}"):
         net, _ = network_file.read(whole.net)
-        known = [tls.getID() for tls in net.getTrafficLights()]
+        names = [tls.getID() for tls in net.getTrafficLights()]
         for signal in signals:
-            if signal not in known:
-                raise unknown("signal", signal, known)
+            if signal not in names:
+                raise unknown("signal", signal, names)
         part = _roads(whole, city, edges_around(net, signals, around_m))
     for tls in part.getTrafficLights():
         _check_program(net.getTLS(tls.getID()), tls, whole=tls.getID() in signals)
