@@ -1,7 +1,7 @@
 """The vehicles of a part of a network: they enter it when they did in one episode of the whole."""
 
 import copy
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Set
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -26,7 +26,7 @@ PLACES = ("busStop", "trainStop", "containerStop", "parkingArea", "chargingStati
 RECORDED = ("exit-times", "last-route", "intended-depart", "write-unfinished")
 
 
-def write(whole: Scenario, city: City, edges: Collection[str]) -> list[str]:
+def write(whole: Scenario, city: City, edges: Set[str]) -> list[str]:
     """Write the vehicles that drive on some edges, with the times at which they come there; return lines about them.
 
     Raises:
@@ -123,7 +123,7 @@ class _Given:
                 elif element.tag in PLACES:
                     self._lane_of[element.get("id", "")] = element.get("lane", "")
 
-    def restored(self, vehicle: Element, route: Element, edges: Collection[str], end_s: int) -> Element:
+    def restored(self, vehicle: Element, route: Element, edges: Set[str], end_s: int) -> Element:
         """Return a vehicle as it was given, on its route with exit times; what it has not done comes after the window."""
         name, own = vehicle.get("id", ""), route.get("edges", "").split()
         given, first_s = self._vehicles.get(name) or self._vehicles.get(name.rpartition(".")[0]) or (vehicle, 0.0)
