@@ -26,12 +26,12 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install train study evaluate results compare explain locks probe branch report export import release pretrained deploy serve watch video show ui networks city generate nets doctor bench bench-mpe check-lights chaos test test-sumo test-slow lint docs package clean
+.PHONY: help install train study evaluate results compare explain locks probe branch report export import release pretrained deploy serve watch video show ui networks city cut generate nets doctor bench bench-mpe check-lights chaos test test-sumo test-slow lint docs package clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{printf "  make %-13s %s\n", $$1, $$2}'
 	@echo
-	@echo "  variables: NET ALGOS SEEDS COUNT EPISODES WORKERS CLUSTER RESUME POLICY EVAL_SEEDS OUT FROM TIMING SIGNAL_SECONDS ARGS"
+	@echo "  variables: NET ALGOS SEEDS COUNT EPISODES WORKERS CLUSTER RESUME POLICY EVAL_SEEDS OUT FROM SIGNALS TIMING SIGNAL_SECONDS ARGS"
 	@echo "  environment: TSC_MARL_HOME, the folder of runs/, mlflow.db and mlartifacts/ (default: here); MLFLOW_TRACKING_URI"
 	@echo "  example:   make train NET=cologne8 ALGOS=\"mappo mappo_ind jointq\" SEEDS=\"0 1\" EPISODES=100"
 
@@ -112,6 +112,9 @@ nets: networks
 
 city: .venv/installed  ## make a network NET from FROM: OSM extract, SUMO network, .sumocfg, osmWebWizard's folder
 	$(TSC) city $(call option,from,$(FROM)) $(call given,network,NET) $(call option,out,$(OUT)) $(ARGS)
+
+cut: .venv/installed  ## make a network NET of SIGNALS="a b" of the network FROM, with the vehicles there
+	$(TSC) cut $(call option,from,$(FROM)) $(call option,signals,$(SIGNALS)) $(call given,network,NET) $(call option,out,$(OUT)) $(ARGS)
 
 generate: .venv/installed  ## make networks to train on: one for each of SEEDS, or COUNT from a seed on, in OUT
 	$(TSC) generate --seeds $(SEEDS) $(call option,count,$(COUNT)) $(call option,out,$(OUT)) $(call option,workers,$(WORKERS)) $(ARGS)

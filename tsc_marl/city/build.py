@@ -15,10 +15,11 @@ from tsc_marl.city import counts, demand, existing, findings, page, roads, sourc
 from tsc_marl.city.counts import Count
 from tsc_marl.city.demand import City
 from tsc_marl.city.findings import Finding
+from tsc_marl.city.folders import all_or_nothing
 from tsc_marl.city.options import DemandOptions, RoadOptions
 from tsc_marl.city.sources import Source
 from tsc_marl.errors import UserError
-from tsc_marl.paths import NETWORKS, make_folder, temporary_folder
+from tsc_marl.paths import NETWORKS
 from tsc_marl.sim import network_file, output_files, road_network, scenario, signal_sheet, sumocfg
 from tsc_marl.sim.road_network import RoadNetwork
 from tsc_marl.sim.scenario import Scenario
@@ -26,6 +27,8 @@ from tsc_marl.sim.scenario import Scenario
 OSM_LICENCE = "ODbL 1.0, © OpenStreetMap contributors, where the extract is theirs"
 LOG = "warnings.txt"
 ADVICE = "correct the file that it names"
+WRITTEN = ("net", "routes", "additional", "begin_s", "end_s")
+"""Fields that `write_scenario` writes of the files."""
 NO_ROAD = "no road for vehicles in it; take an extract with streets (highway=*)"
 TO_GUESS = "OSM has no traffic_signals there; give --guess-signals, or put signals into the extract"
 
@@ -62,36 +65,9 @@ def run(given: Path, name: str, out: Path, chosen: RoadOptions, wanted: DemandOp
     start, source = time.monotonic(), sources.recognise(given.expanduser())
     chosen.own()
     name = name or source.name
-    folder = out / _checked(name, out)
-    make_folder(out)
-    with temporary_folder(out) as temporary:
-        made = Path(temporary, name)
-        made.mkdir()
-        try:
-            result = _make(source, made, Path(temporary), chosen, wanted, command)
-        except UserError as error:
-            raise UserError(str(error).replace(f"{made}/", "").replace(f"{temporary}/", "")) from None
-        if folder.exists():
-            raise _taken(folder)
-        made.rename(folder)
-    _say(result, folder, time.monotonic() - start)
-
-
-def _checked(name: str, out: Path) -> str:
-    """Return the name of a network that is free."""
-    if not re.fullmatch(r"[\w.-]*\w[\w.-]*", name) or name.startswith("."):
-        raise UserError(f"network {name}: a name has letters, digits, '.', '_' and '-' alone; give one: NET=mycity")
-    if (out / name).exists():
-        raise _taken(out / name)
-    if out.resolve() != NETWORKS.resolve() and name in scenario.available():
-        raise UserError(
-            f"network {name} is the name of {NETWORKS / name}, so their results would mix; give another name: NET=mycity"
-        )
-    return name
-
-
-def _taken(folder: Path) -> UserError:
-    return UserError(f"{folder} exists already; remove it, or give another name: NET=mycity")
+    with all_or_nothing(out, name) as (made, work):
+        result = _make(source, made, work, chosen, wanted, command)
+    say(result, out / name, time.monotonic() - start)
 
 
 def _make(source: Source, made: Path, work: Path, chosen: RoadOptions, wanted: DemandOptions, command: str) -> Made:
@@ -109,7 +85,21 @@ def _make(source: Source, made: Path, work: Path, chosen: RoadOptions, wanted: D
     if wanted.persons:
         with console.working("pedestrians"):
             lines.append(demand.walking(city, net, wanted.persons, wanted.seed))
-    _write_scenario(city, kept, source, command)
+    own = {key: _plain(kept[key]) for key in sumocfg.FIELDS if key in kept and key not in WRITTEN}
+    if options := kept.get("options"):
+        own["options"] = options
+    licence = OSM_LICENCE if source.kind == "osm" else "see the files"
+    write_scenario(city, {"licence": licence, "source": f"{source.path.name}, {command}", **own})
+    return finish(city, net, lines, fit, command)
+
+
+def finish(city: City, net: Net, lines: Sequence[str], fit: Sequence[tuple[Count, int]], command: str) -> Made:
+    """Check a folder that has all its files, and write its page.
+
+    Raises:
+        UserError: when SUMO refuses a file, or nothing is there to control.
+    """
+    made = city.folder
     scene = scenario.read(made / scenario.FILE, made.name)
     with console.working("SUMO's own check"):
         network = road_network.of(scene)
@@ -188,7 +178,8 @@ def _demand(
         return [demand.at_random(city, wanted.rate, wanted.seed)], []
 
 
-def _write_scenario(city: City, kept: dict[str, Any], source: Source, command: str) -> None:
+def write_scenario(city: City, others: dict[str, Any]) -> None:
+    """Write the scenario.yaml of a folder: its files and window, and other fields."""
     names = {
         field: [path.relative_to(city.folder).as_posix() for path in getattr(city, field)] for field in ("routes", "additional")
     }
@@ -197,12 +188,8 @@ def _write_scenario(city: City, kept: dict[str, Any], source: Source, command: s
         **{field: paths for field, paths in names.items() if paths},
         "begin_s": city.begin_s,
         "end_s": city.end_s,
-        "licence": OSM_LICENCE if source.kind == "osm" else "see the files",
-        "source": f"{source.path.name}, {command}",
+        **others,
     }
-    raw |= {key: _plain(kept[key]) for key in sumocfg.FIELDS if key in kept and key not in {*raw, "additional"}}
-    if options := kept.get("options"):
-        raw["options"] = options
     text = yaml.safe_dump(raw, sort_keys=False, allow_unicode=True, width=1000)
     (city.folder / scenario.FILE).write_text(text, encoding="utf-8")
 
@@ -228,7 +215,8 @@ def _start(scene: Scenario, city: City) -> None:
     city.call("sumo", options, ADVICE)
 
 
-def _say(made: Made, folder: Path, seconds: float) -> None:
+def say(made: Made, folder: Path, seconds: float) -> None:
+    """Print what is in a folder that was made."""
     agents, fixed = len(made.roads.signals), len(made.roads.fixed)
     keep = f" of {agents + fixed} signals, the others keep their program" if fixed else f" signal{'s' if agents > 1 else ''}"
     console.say(f"{folder}: agents for {agents}{keep}; {scenario.scheduled(made.scenario)} vehicles in "

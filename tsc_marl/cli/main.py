@@ -20,7 +20,7 @@ from tsc_marl.rollout import interrupts
 from tsc_marl.tracking import leftovers
 
 GROUPS: dict[str, tuple[Callable[[list[str]], None], ...]] = {
-    "start here": (verbs.networks, verbs.city, verbs.generate, verbs.train, verbs.evaluate, verbs.study),
+    "start here": (verbs.networks, verbs.city, verbs.cut, verbs.generate, verbs.train, verbs.evaluate, verbs.study),
     "look": (viewing.watch, viewing.video, viewing.show, viewing.explain, viewing.locks, viewing.ui),
     "compare": (verbs.compare, verbs.report, verbs.probe, viewing.branch),
     "share": (verbs.export, verbs.import_, verbs.release, street.deploy, street.serve),

@@ -9,7 +9,7 @@ from typing import Annotated
 import tyro
 
 from tsc_marl.api.watchdog import Watchdog
-from tsc_marl.bounds import Count, MaybeCount, NaturalNumber, Positive, Share
+from tsc_marl.bounds import Count, MaybeCount, NaturalNumber, NonNegative, Positive, Share
 from tsc_marl.city.options import DemandOptions, RoadOptions
 from tsc_marl.paths import ROOT, home
 from tsc_marl.rollout.task import MetricNames
@@ -375,6 +375,22 @@ class CityOptions:
     """Name of the network; by default that of the file."""
     roads: Annotated[RoadOptions, tyro.conf.arg(name="")] = field(default_factory=RoadOptions)
     demand: Annotated[DemandOptions, tyro.conf.arg(name="")] = field(default_factory=DemandOptions)
+    out: Path = Path("networks")
+    """Folder; the network gets one in it."""
+
+
+@dataclass(frozen=True)
+class CutOptions:
+    """Make a network of some signals of another one: the roads around them, and the vehicles that drive there."""
+
+    source: Annotated[str, tyro.conf.arg(name="from")] = "grid4x4"
+    """The whole network: a name, a folder with scenario.yaml, or a .sumocfg file."""
+    signals: tuple[str, ...] = ()
+    """Signals that become agents; others in the part keep their program."""
+    around_m: NonNegative = 200.0
+    """How far from their junctions other junctions belong to the part [m]."""
+    network: str = ""
+    """Name of the part; by default that of the whole with `-part`."""
     out: Path = Path("networks")
     """Folder; the network gets one in it."""
 

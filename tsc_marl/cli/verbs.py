@@ -12,6 +12,7 @@ from tsc_marl.cli.options import (
     CheckLightsOptions,
     CityOptions,
     CompareOptions,
+    CutOptions,
     DoctorOptions,
     EvaluateOptions,
     ExportOptions,
@@ -280,6 +281,16 @@ def city(argv: list[str]) -> None:
     from tsc_marl.city import build as module
 
     module.run(options.source, options.network, options.out, options.roads, options.demand, command_line("city", argv))
+
+
+def cut(argv: list[str]) -> None:
+    """Make a network of some signals of another one, with the vehicles there."""
+    options = cli(CutOptions, argv, "cut")
+    check_list("signals", options.signals)
+    from tsc_marl.city import cut as module
+
+    command = command_line("cut", argv)
+    module.run(options.source, options.signals, options.around_m, options.network, options.out, command)
 
 
 def doctor(argv: list[str]) -> None:

@@ -11,19 +11,21 @@ from tsc_marl.errors import UserError
 from tsc_marl.sim.engine import binary
 
 
-def call(program: str, options: Mapping[str, str], advice: str = "use another seed") -> list[str]:
+def call(program: str, options: Mapping[str, str], advice: str = "use another seed", files: Sequence[str] = ()) -> list[str]:
     """Run one of SUMO's programs, or of its tools in Python, and return its warnings.
 
     Args:
         program: such as `netconvert`, or a path below SUMO's folder of tools, such as `randomTrips.py`.
         options: by their names; an empty value is that of a flag.
         advice: what to do where it refuses.
+        files: that it takes without the name of an option.
 
     Raises:
         UserError: with its reason, when it refuses.
     """
     home = Path(binary("netconvert")).parents[1]
     words = [word for key, value in options.items() for word in (f"--{key}", value) if word]
+    words += files
     started = [sys.executable, str(home / "tools" / program)] if program.endswith(".py") else [binary(program)]
     own = {"SUMO_HOME": str(home), "PROJ_DATA": str(home / "data" / "proj"), "PROJ_LIB": str(home / "data" / "proj")}
     done = subprocess.run(
