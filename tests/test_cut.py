@@ -21,6 +21,8 @@ ROUTES = """<routes><vType id="bus" vClass="bus"/>
 B0A0.110.00 A0left0"/></vehicle>
 <vehicle id="s" type="bus" depart="20"><route edges="left0A0 left0A0.110.00 A0B0 A0B0.110.00 B0right0"/>
 <stop busStop="in" duration="20"/></vehicle>
+<vehicle id="back" type="bus" depart="30"><route edges="left0A0 left0A0.110.00 A0B0 A0B0.110.00 B0B1 B0B1.110.00 B1A1 B1A1.110.00
+A1A0 A1A0.110.00 A0left0"/><stop busStop="in" duration="5"/><stop lane="A1A0_0" endPos="50" duration="5"/></vehicle>
 <vehicle id="late" depart="598"><route edges="right0B0 right0B0.110.00 B0A0 B0A0.110.00 A0left0"/></vehicle>
 <flow id="elsewhere" begin="0" end="99" number="3" from="top1B1" to="B1right1"/>
 <person id="p" depart="3"><walk edges="A0B0"/></person></routes>"""
@@ -116,7 +118,9 @@ def test_what_belongs_to_the_part_comes_along(own, tmp_path, caplog):
     assert b.get("arrivalPos") == "20"
     assert float(b.get("depart")) > 15
     assert (s.get("depart"), s.find("stop").get("busStop")) == ("20.00", "in")
-    assert {v.get("id") for v in ElementTree.parse(routes).iter("vehicle")} == {"b", "s"}
+    assert {v.get("id") for v in ElementTree.parse(routes).iter("vehicle")} == {"b", "s", "back_part0", "back_part1"}
+    assert len(list(ElementTree.parse(routes).iter("stop"))) == 2
+    assert "stops left out, of vehicles that leave the part and come back: 1" in caplog.text
     assert not [v for v in ElementTree.parse(routes).iter("person")]
 
 

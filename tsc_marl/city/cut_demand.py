@@ -46,7 +46,14 @@ def write(whole: Scenario, city: City, edges: Set[str]) -> list[str]:
     words = {"routes-output": str(done), "disconnected-action": "keep", **options}
     with console.working("cutRoutes: the routes in the part"):
         city.warnings += sumo_programs.call(CUT_ROUTES, words, "name other signals", (str(city.net), str(moved)))
-    return _finish(whole, city, done, recorded)
+    return _finish(whole, city, done, recorded) + _lost_stops(root, ElementTree.parse(done).getroot(), edges)
+
+
+def _lost_stops(before: Element, after: Element, edges: Set[str]) -> list[str]:
+    """Return a line on the stops in the part that cutRoutes does not carry over, or none."""
+    there = sum(stop.get("lane", "").rpartition("_")[0] in edges for stop in before.iter("stop"))
+    lost = there - sum(1 for _ in after.iter("stop"))
+    return [f"stops left out, of vehicles that leave the part and come back: {lost}"] if lost > 0 else []
 
 
 def _finish(whole: Scenario, city: City, done: Path, recorded: list[Element]) -> list[str]:
