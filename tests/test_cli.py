@@ -552,7 +552,7 @@ def test_make_lists_its_verbs():
     verbs = re.findall(r"^make (\S+)", text, re.M)
     expected = (
         "help install train study evaluate results compare explain locks probe branch report export import release pretrained "
-        "deploy serve watch video show ui networks city generate doctor bench bench-mpe check-lights chaos test test-sumo "
+        "deploy serve watch video show ui networks city cut generate doctor bench bench-mpe check-lights chaos test test-sumo "
         "test-slow lint docs package clean"
     )
     assert verbs == expected.split()

@@ -20,6 +20,7 @@ from tsc_marl.tracking import checkpoint, sealed, tensor_file
 from tsc_marl.tracking.evaluation_file import Evaluation
 from tsc_marl.tracking.run_folder import RunFolder, TrainingFolder
 from tsc_marl.training import settings
+from tsc_marl.training.replay import Replay
 from tsc_marl.training.run import TrainingRun
 from tsc_marl.types import Batch, Spec
 
@@ -44,7 +45,7 @@ def training(folder, name="ippo", episode=4):
     (config,) = parse(["--network", "cross", "--algos", name, "--episodes", "8"]).runs
     run = TrainingRun(config, SPEC, TrainingFolder(folder))
     step(run.learner.algorithm)
-    if run.learner.replay is not None:
+    if isinstance(run.learner.replay, Replay):
         rows = {"obs": torch.rand(7, 2, 1, 3), "avail": torch.ones(7, 2, 1, 2, dtype=torch.bool), "state": torch.rand(7, 2, 4)}
         flags, action = torch.zeros(6, 2, dtype=torch.bool), torch.zeros(6, 2, 1, dtype=torch.long)
         run.learner.replay.add(Batch(**rows, action=action, reward=torch.rand(6, 2, 1), terminated=flags, truncated=flags))
