@@ -46,7 +46,9 @@ def write(whole: Scenario, city: City, edges: Set[str]) -> list[str]:
     words = {"routes-output": str(done), "disconnected-action": "keep", **options}
     with console.working("cutRoutes: the routes in the part"):
         city.warnings += sumo_programs.call(CUT_ROUTES, words, "name other signals", (str(city.net), str(moved)))
-    return _finish(whole, city, done, recorded) + _lost_stops(root, ElementTree.parse(done).getroot(), edges)
+    cut = ElementTree.parse(done).getroot()
+    lost = _lost_stops(root, cut, edges)
+    return _finish(whole, city, cut, recorded) + lost
 
 
 def _lost_stops(before: Element, after: Element, edges: Set[str]) -> list[str]:
@@ -56,11 +58,9 @@ def _lost_stops(before: Element, after: Element, edges: Set[str]) -> list[str]:
     return [f"stops left out, of vehicles that leave the part and come back: {lost}"] if lost > 0 else []
 
 
-def _finish(whole: Scenario, city: City, done: Path, recorded: list[Element]) -> list[str]:
-    """Write the vehicles that enter within the window."""
-    root = ElementTree.parse(done).getroot()
-    cut = root.findall("vehicle")
-    for vehicle in (late := [each for each in cut if float(each.get("depart", "")) >= whole.end_s]):
+def _finish(whole: Scenario, city: City, root: Element, recorded: list[Element]) -> list[str]:
+    """Write the vehicles that enter within the window; the others leave the root."""
+    for vehicle in (late := [each for each in root.findall("vehicle") if float(each.get("depart", "")) >= whole.end_s]):
         root.remove(vehicle)
     kept = [each.get("id", "") for each in root.findall("vehicle")]
     if not kept:
@@ -113,7 +113,6 @@ class _Given:
     """What the files of the whole say of vehicles, their types and stops."""
 
     def __init__(self, whole: Scenario) -> None:
-        self._begin_s = whole.begin_s
         self._vehicles: dict[str, tuple[Element, float]] = {}
         self._routes: dict[str, Element] = {}
         self._lane_of: dict[str, str] = {}
