@@ -9,7 +9,7 @@ import time
 import urllib.request
 
 import libsumo
-from run_deployed_controller import Detectors
+from sumo_detectors import Detectors
 
 url, seconds, speed, *options = sys.argv[1:]
 libsumo.start(["sumo", *options])

@@ -31,9 +31,10 @@ pytest_plugins = ("helpers.fixtures",)
 
 SHIPPED = checkpoint.load(PRETRAINED)
 ALONE = """
-import runpy, sys
+import os, runpy, sys
 folder, seconds, example, *options = sys.argv[1:]
 sys.argv = [example, folder, seconds, *options]
+sys.path.insert(0, os.path.dirname(example))
 runpy.run_path(example, run_name="__main__")
 assert not {"torch", "tsc_marl"} & sys.modules.keys()
 """
