@@ -158,6 +158,8 @@ def _settings(whole: Scenario, city: City, signals: Sequence[str]) -> dict[str, 
     if whole.collision_action != scenario.COLLISION_ACTIONS[0]:
         raw["collision_action"] = whole.collision_action
     raw |= {name: value for name in scenario.PATIENCE if (value := getattr(whole, name)) is not None}
+    if whole.warmup_s:
+        raw["warmup_s"] = whole.warmup_s
     if whole.options:
         raw["options"] = dict(whole.options)
     return raw

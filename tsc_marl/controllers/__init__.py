@@ -16,7 +16,7 @@ from tsc_marl.sim.turning_counts import PlanningContext
 class Controller:
     """Base class of the classical controllers: chooses the phases of all signals at each decision.
 
-    It is constructed before its first episode, and may ask for the turning counts of a warm-up episode.
+    It is constructed before its first episode, and may ask for the turning counts of a counting episode.
 
     Args:
         context: what it may know beforehand.

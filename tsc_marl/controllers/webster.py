@@ -1,4 +1,4 @@
-r"""Webster's fixed time (Webster 1958, Road Research Technical Paper 39): cycle and splits for the demand of a warm-up run.
+r"""Webster's fixed time (Webster 1958, Road Research Technical Paper 39): cycle and splits for the demand of a counting run.
 
 The flow ratio Y and the splits of a signal come from a linear program (after Allsop 1972, doi 10.1287/trsc.6.3.223). Its
 variables are l_p, the share of phase p in the cycle, and x_k, the flow over link k. It minimises Y = sum_p l_p such that

@@ -250,13 +250,14 @@ def network_row(scenario: Scenario) -> Row:
     net = road_network.of(scenario)
     counts = Counter(len(signal.phases) for signal in net.signals)
     fixed = f" (+{len(net.fixed)} fixed)" if net.fixed else ""
+    later = f", counts from {scenario.counted_from_s}" if scenario.warmup_s else ""
     return {
         "network": scenario.name,
         "signals": f"{len(net.signals)}{fixed}",
         "phases": ", ".join(f"{signals}x{phases}" for phases, signals in sorted(counts.items())),
         "lanes": sum(len(signal.lanes) for signal in net.signals),
         "vehicles": scheduled(scenario),
-        "window": f"{scenario.begin_s} .. {scenario.end_s}",
+        "window": f"{scenario.begin_s} .. {scenario.end_s}{later}",
         "licence": scenario.licence,
         "source": scenario.source,
     }

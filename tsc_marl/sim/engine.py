@@ -132,7 +132,8 @@ def command(
     orders = [f"<timedEvent type='SaveTLSStates' source={quoteattr(s)} dest='tls_{seed}.xml'/>" for s in tls]
     if detail:
         orders.append(
-            f"<edgeData id='edges' file='edges_{seed}.xml' period='{PERIOD_S}' excludeEmpty='true' withInternal='true'/>"
+            f"<edgeData id='edges' file='edges_{seed}.xml' begin='{scenario.counted_from_s}' period='{PERIOD_S}' "
+            "excludeEmpty='true' withInternal='true'/>"
         )
         options["--device.emissions.probability"] = "1"
     files = {f"programs{number or ''}": content for number, content in enumerate(programs)}

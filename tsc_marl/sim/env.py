@@ -216,6 +216,7 @@ class TrafficEnv:
         noted: dict[str, Any] = {"dropped": self.engine.waited_in_vain_s()}
         noted["persons"] = {name: persons.getWaitingTime(name) for name in persons.getIDList()}
         noted |= {"transit": sorted(transit(self.scenario)), "emergency_types": sorted(emergency_types(self.scenario))}
+        noted["counted"] = {"from_s": self.scenario.counted_from_s, "end_s": self.now}
         if self.episode.detail:
             noted["pending"] = self.routes_of_waiting()
         for name, content in noted.items():

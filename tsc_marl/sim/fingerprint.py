@@ -46,6 +46,8 @@ def of_signals(network: RoadNetwork) -> Signals:
 def of_files(scenario: Scenario) -> dict[str, str]:
     """Return the digests of a scenario's files, its window, which signals are agents, unless all that can be, and their limits.
 
+    A warm-up stands there if it has one.
+
     They are equal wherever the files lie, and however they are laid out.
 
     Raises:
@@ -56,6 +58,7 @@ def of_files(scenario: Scenario) -> dict[str, str]:
         "demand": _digest(scenario.routes),
         "additional": _digest(scenario.additional),
         "window": f"{scenario.begin_s} .. {scenario.end_s}",
+        **({"warmup": f"{scenario.warmup_s} s"} if scenario.warmup_s else {}),
         **({"signals": " ".join(sorted(scenario.signals))} if scenario.signals else {}),
         **({"limits": digest(repr([(name, own.texts()) for name, own in scenario.limits]))} if scenario.limits else {}),
     }

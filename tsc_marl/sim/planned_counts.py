@@ -16,7 +16,7 @@ LEAST_VEH_H = 1.0
 class PlannedCounts(LinkCounts):
     """`LinkCounts` that expects vehicles on lanes whose detectors are known to have failed.
 
-    The queue x of a link is fluid. The hourly flow q of the warm-up run (`turning_counts`, counted when a detector fails first)
+    The queue x of a link is fluid. The hourly flow q of the counting run (`turning_counts`, counted when a detector fails first)
     arrives, and the greens that the signal showed let the saturation flow s out: x <- max(0, x + q dt - s g), with g the seconds
     of green since the last decision. A turn's flow divides equally among its links, a lane's s as the flows of its links. The
     queue counts with the share of the detection distance that has failed. So a blind link is served at its share of a plan.

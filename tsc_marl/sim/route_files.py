@@ -139,16 +139,23 @@ def departures(flow: Element, path: Path, begin_s: float, end_s: float, rng: np.
     return times[: min(len(times), plan.number)].tolist()
 
 
-def expected(flow: Element, path: Path, begin_s: float, end_s: float) -> float:
-    """Return how many vehicles [veh] of a flow depart in [begin_s, end_s): on average, where the flow is random.
+def expected(flow: Element, path: Path, begin_s: float, end_s: float, from_s: float) -> float:
+    """Return how many vehicles [veh] of a flow depart in [from_s, end_s): on average, where the flow is random.
+
+    Args:
+        flow: element of a route file.
+        path: that file.
+        begin_s: begin of the simulation.
+        end_s: its end.
+        from_s: the first departure that counts, not before `begin_s`.
 
     Raises:
         UserError: when SUMO would not understand the flow, with file and id.
     """
     plan = _plan(flow, path, begin_s, end_s)
     if plan.law == "even":
-        return len(departures(flow, path, begin_s, end_s, np.random.default_rng()))
-    return min(plan.per_s * max(0.0, min(plan.last_s, end_s) - max(plan.first_s, begin_s)), plan.number)
+        return sum(when >= from_s for when in departures(flow, path, begin_s, end_s, np.random.default_rng()))
+    return min(plan.per_s * max(0.0, min(plan.last_s, end_s) - max(plan.first_s, from_s)), plan.number)
 
 
 @dataclass(frozen=True)

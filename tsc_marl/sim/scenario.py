@@ -23,7 +23,7 @@ COLLISION_ACTIONS = ("teleport", "warn", "remove", "none")
 """Values of SUMO's option `collision.action`, its default first."""
 PATIENCE = ("ignore_junction_blocker_s", "time_to_teleport_s")
 """Fields with a time after which SUMO ends a wait that is for good."""
-OPTIONAL = ("additional", "signals", "limits", "collision_action", *PATIENCE, "options")
+OPTIONAL = ("warmup_s", "additional", "signals", "limits", "collision_action", *PATIENCE, "options")
 """Fields that a scenario.yaml may leave out."""
 TOGETHER = "+"
 """Between the names of the networks of one training."""
@@ -47,6 +47,8 @@ class Scenario:
     end_s: int
     licence: str
     source: str
+    warmup_s: int = 0
+    """Time at the begin of the window in which the network fills: vehicles that depart in it do not count."""
     additional: tuple[Path, ...] = ()
     """SUMO additional files without vehicles, such as bus stops and vehicle types."""
     signals: tuple[str, ...] = ()
@@ -66,6 +68,11 @@ class Scenario:
     @property
     def duration_s(self) -> int:
         return self.end_s - self.begin_s
+
+    @property
+    def counted_from_s(self) -> int:
+        """When the first vehicle departs that counts."""
+        return self.begin_s + self.warmup_s
 
 
 def available(networks: Path = NETWORKS) -> list[str]:
@@ -172,6 +179,9 @@ def read(path: Path, name: str) -> Scenario:
         raise UserError(f"{path}: begin_s {raw['begin_s']} must be before end_s {raw['end_s']}")
     if raw["begin_s"] < 0:
         raise UserError(f"{path}: begin_s must be at least 0; got {raw['begin_s']}")
+    if not 0 <= raw.get("warmup_s", 0) < raw["end_s"] - raw["begin_s"]:
+        window_s = raw["end_s"] - raw["begin_s"]
+        raise UserError(f"{path}: warmup_s must be 0 or more and less than the window of {window_s} s; got {raw['warmup_s']}")
     if raw["end_s"] - raw["begin_s"] > LONGEST_S:
         raise UserError(f"{path}: end_s {raw['end_s']} must be at most {LONGEST_S} s, a year, after begin_s {raw['begin_s']}")
     if (action := raw.get("collision_action", COLLISION_ACTIONS[0])) not in COLLISION_ACTIONS:
@@ -237,8 +247,8 @@ def _read_yaml(path: Path) -> dict:
         if not isinstance(entry, str):
             raise UserError(f"{path}: routes and additional must be lists of file names; got {type(entry).__name__} {entry!r}")
     _check_signals(path, raw.get("signals"))
-    for key in ("begin_s", "end_s"):
-        if type(raw[key]) is not int:
+    for key in ("begin_s", "end_s", "warmup_s"):
+        if type(raw.get(key, 0)) is not int:
             raise UserError(f"{path}: {key} must be a whole number of seconds; got {raw[key]!r}")
     for key in ("net", "licence", "source"):
         if not isinstance(raw[key], str):
@@ -297,23 +307,23 @@ def _check_kind(scenario: Path, field: str, path: Path) -> None:
 
 @functools.cache
 def scheduled(scenario: Scenario) -> int:
-    """Count the vehicles [veh] that the demand schedules in [begin_s, end_s); of random flows as many as come on average.
+    """Count the vehicles [veh] that the demand schedules in [counted_from_s, end_s); of random flows as many as come on average.
 
     Raises:
         UserError: when a route file is not XML or SUMO would not understand a departure, or no vehicle departs in the window.
     """
     total = sum(_in_window(element, path, scenario) for path in scenario.routes for element in xml_files.elements(path))
     if total == 0:
+        begin = f"begin_s {scenario.begin_s}" + (f" + warmup_s {scenario.warmup_s}" if scenario.warmup_s else "")
         where = _elsewhere.get(scenario.name, f"networks/{scenario.name}/{FILE}")
         raise UserError(
-            f"{scenario.name}: no vehicle departs between begin_s {scenario.begin_s} and end_s {scenario.end_s}; "
-            f"correct the window in {where}"
+            f"{scenario.name}: no vehicle departs between {begin} and end_s {scenario.end_s}; correct the window in {where}"
         )
     return max(1, round(total))
 
 
 def _in_window(element: Element, path: Path, scenario: Scenario) -> float:
     if element.tag == "flow":
-        return route_files.expected(element, path, scenario.begin_s, scenario.end_s)
+        return route_files.expected(element, path, scenario.begin_s, scenario.end_s, scenario.counted_from_s)
     departure_s = route_files.departure(element, path, scenario.begin_s) if element.tag in route_files.VEHICLES else None
-    return 1.0 if departure_s is not None and scenario.begin_s <= departure_s < scenario.end_s else 0.0
+    return 1.0 if departure_s is not None and scenario.counted_from_s <= departure_s < scenario.end_s else 0.0

@@ -7,7 +7,7 @@
 | 500 000 and up | episodes of the gradient probe, which no evaluation draws by default |
 | 600 000 + 100 k | drivers from a branch on, in its continuation k |
 | 1 000 000 (s + 1) + e | episode e of the training with seed s |
-| 2 000 000 000 | warm-up that measures turning counts |
+| 2 000 000 000 | run that measures turning counts |
 """
 
 import numpy as np
@@ -23,7 +23,7 @@ BRANCH_SEEDS = 600_000
 TRAIN_SEEDS = 1_000_000
 """SUMO seeds of training start here; seeds of evaluations lie below, so the two never meet."""
 WARM_UP_SEED = 2_000_000_000
-"""SUMO seed of the warm-up in which a controller counts turning vehicles."""
+"""SUMO seed of the run in which a controller counts turning vehicles."""
 
 DEMAND, DETECTOR_FAULTS, STUCK_SIGNALS, LOOPS, CONNECTED, TRAIN_STRESS = range(1, 7)
 """Streams of random numbers of one episode."""

@@ -51,14 +51,15 @@ class ServiceTracker:
         waiting = json.loads((env.out / f"pending_{seed}.json").read_text(encoding="utf-8"))
         passed = passages.read(passages.route_file(env.out, seed), of.number)
         passed |= {name: passages.ahead(route, of.number) for name, route in waiting.items()}
-        count, samples = _Counts(len(of.each), now_s, env.scenario.end_s), self._by_vehicle()
+        scenario = env.scenario
+        count, samples = _Counts(len(of.each), now_s, scenario.counted_from_s, scenario.end_s), self._by_vehicle()
         unseen = (np.zeros(0, dtype=int), np.zeros(0), np.zeros(0, dtype=bool))
         for i, name in enumerate(trips.ids):
             if name not in dropped:
                 count.add(trips, i, passed.get(name, NOTHING), *samples.get(name, unseen))
-        shown = lights.read(env.out / f"tls_{seed}.xml", env.names, env.scenario.begin_s)
-        duration_s = env.scenario.duration_s
-        return [*_rows(of, env.names, count, of.capacity_veh_h(shown, duration_s), duration_s / 3600)]
+        shown = lights.read(env.out / f"tls_{seed}.xml", env.names, scenario.begin_s)
+        hours = (scenario.end_s - scenario.counted_from_s) / 3600
+        return [*_rows(of, env.names, count, of.capacity_veh_h(shown, scenario.duration_s), hours)]
 
     def _by_vehicle(self) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Return by vehicle the decisions [S] that saw it, the time lost until them [S], and whether it halted [S]."""
@@ -73,8 +74,8 @@ class ServiceTracker:
 class _Counts:
     """Sums over vehicles of each of M movements; the last entry is what belongs to none."""
 
-    def __init__(self, size: int, now_s: np.ndarray, end_s: float) -> None:
-        self._now_s, self._end_s = now_s, end_s
+    def __init__(self, size: int, now_s: np.ndarray, from_s: float, end_s: float) -> None:
+        self._now_s, self._counts, self._end_s = now_s, now_s >= from_s, end_s
         self.passed, self.unserved, self.lost_s = np.zeros(size + 1, int), np.zeros(size + 1, int), np.zeros(size + 1)
         self.queue = np.zeros((len(now_s), size + 1), dtype=int)
         """[T, M + 1] vehicles that halt or wait to be inserted at each decision."""
@@ -99,7 +100,7 @@ class _Counts:
 
     def of(self, movements: Sequence[int]) -> tuple[int, int, float, float, float, float]:
         """Return vehicles passed and unserved, time lost, and mean, 95 % and largest queue of some movements together."""
-        queue, own = self.queue[:, movements].sum(axis=1), list(movements)
+        queue, own = self.queue[self._counts][:, movements].sum(axis=1), list(movements)
         sums = (int(self.passed[own].sum()), int(self.unserved[own].sum()), float(self.lost_s[own].sum()))
         return (*sums, float(queue.mean()), float(np.percentile(queue, 95)), float(queue.max()))
 

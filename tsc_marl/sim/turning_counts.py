@@ -1,4 +1,4 @@
-"""How much traffic takes which movement: counted in a warm-up run, for the controllers that plan ahead."""
+"""How much traffic takes which movement: counted in a counting run, for the controllers that plan ahead."""
 
 import contextlib
 import functools
@@ -44,7 +44,7 @@ class PlanningContext(SignalContext):
 
     network_name: str
     turning_counts: Callable[[], TurningCounts]
-    """Counts the demand in a warm-up episode."""
+    """Counts the demand in a counting episode."""
 
 
 def planning_context(env: TrafficEnv) -> PlanningContext:

@@ -2,8 +2,10 @@
 
 import errno
 import json
+import math
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -13,6 +15,7 @@ import numpy as np
 from tsc_marl.sim import messages
 from tsc_marl.sim.metrics.base import Approach, EpisodeRecord, Persons, Trips
 from tsc_marl.sim.road_network import RoadNetwork, edge_of
+from tsc_marl.sim.route_files import TICK_S
 from tsc_marl.sim.timetable import has_name
 
 PERIOD_S = 300
@@ -24,10 +27,22 @@ COUNTS = ("timeLoss", "departed", "entered", "left", "arrived", "sampledSeconds"
 """Attributes of an edge."""
 
 
+@dataclass(frozen=True)
+class Counted:
+    """What counts of an episode: vehicles and persons that depart, and what happens, from a time on."""
+
+    from_s: float = 0.0
+    end_s: float = math.inf
+
+    def has(self, depart_s: float, delay_s: float) -> bool:
+        """Return whether a vehicle counts, inserted at some time (negative: never) after a wait to be inserted."""
+        return (depart_s if depart_s >= 0 else self.end_s) - delay_s >= self.from_s - TICK_S
+
+
 def read_record(out: Path, seed: int, n_signals: int, network: RoadNetwork | None = None) -> EpisodeRecord:
     """Return what the files `<kind>_<seed>` in a folder say; the detailed ones are read where the network is given."""
     trips, emissions_mg, persons = _read_trips(out, seed)
-    halting, teleports, collisions = _read_summary(out / f"summary_{seed}.xml")
+    halting, teleports, collisions = _read_summary(out / f"summary_{seed}.xml", _counted(out, seed).from_s)
     approaches, blocked = ({}, set[str]()) if network is None else _read_edges(out, seed, network, trips)
     return EpisodeRecord(
         out, seed, n_signals, trips, halting, teleports, network is not None, emissions_mg, approaches, frozenset(blocked),
@@ -37,7 +52,13 @@ def read_record(out: Path, seed: int, n_signals: int, network: RoadNetwork | Non
 
 def read_dropped(out: Path, seed: int) -> dict[str, float]:
     """Return the vehicles that SUMO threw away, and how long they would have waited by the end [s]."""
-    return _noted(out / f"dropped_{seed}.json", {})
+    counted = _counted(out, seed)
+    dropped: dict[str, float] = _noted(out / f"dropped_{seed}.json", {})
+    return {name: waited_s for name, waited_s in dropped.items() if counted.has(-1.0, waited_s)}
+
+
+def _counted(out: Path, seed: int) -> Counted:
+    return Counted(**_noted(out / f"counted_{seed}.json", {}))
 
 
 def _noted(path: Path, nothing: Any) -> Any:
@@ -55,10 +76,13 @@ def _read_trips(out: Path, seed: int) -> tuple[Trips, np.ndarray, Persons]:
 
     Vehicles that SUMO threw away are not in its file; they count as never inserted.
     """
+    counted = _counted(out, seed)
     ids, lanes, types, rows, emitted = list[str](), list[str](), list[str](), list[list[float]](), list[list[float]]()
     waiting_s: dict[str, float] = _noted(out / f"persons_{seed}.json", {})
     walked = list[tuple[float, bool]]()
     for trip in _trips(out / f"tripinfo_{seed}.xml"):
+        if not counted.has(float(trip.attrib["depart"]), float(trip.get("departDelay", 0))):
+            continue
         if trip.tag == "personinfo":
             unfinished = any(float(walk.attrib["arrival"]) < 0 for walk in trip.iter("walk"))
             lost_s = float(trip.attrib["timeLoss"]) + (waiting_s.get(trip.attrib["id"], 0.0) if unfinished else 0.0)
@@ -106,14 +130,17 @@ def _trips(path: Path) -> Iterator[ElementTree.Element]:
             element.clear()
 
 
-def _read_summary(path: Path) -> tuple[np.ndarray, float, float]:
-    """Return the halting vehicles over time, and the numbers of teleports and collisions."""
-    halting, teleports, collisions = [], 0.0, 0.0
+def _read_summary(path: Path, from_s: float) -> tuple[np.ndarray, float, float]:
+    """Return the halting vehicles over time, and the numbers of teleports and collisions, all from a time on."""
+    halting, before, total = list[float](), (0.0, 0.0), (0.0, 0.0)
     for element in _elements(path):
         if element.tag == "step":
-            halting.append(float(element.attrib["halting"]))
-            teleports, collisions = float(element.attrib["teleports"]), float(element.attrib["collisions"])
-    return np.array(halting), teleports, collisions
+            total = float(element.attrib["teleports"]), float(element.attrib["collisions"])
+            if float(element.attrib["time"]) < from_s:
+                before = total
+            else:
+                halting.append(float(element.attrib["halting"]))
+    return np.array(halting), total[0] - before[0], total[1] - before[1]
 
 
 def _read_edges(out: Path, seed: int, network: RoadNetwork, trips: Trips) -> tuple[dict[str, Approach], set[str]]:
