@@ -15,6 +15,7 @@ from tsc_marl.errors import UserError
 from tsc_marl.plugins import blamed
 from tsc_marl.rollout.task import spec_of
 from tsc_marl.sim import observations, road_network, scenario
+from tsc_marl.sim.disturbances import select
 from tsc_marl.sim.engine import read_vehicles, vehicle_getters
 from tsc_marl.sim.env import TrafficEnv
 from tsc_marl.sim.feedback import SimConfig
@@ -72,7 +73,8 @@ class Pilot:
         self._context = planning_context(TrafficEnv(scene, self.timing, config, net=self._net))
         self._player.check(self._context, scene.net)
         self.signals = tuple(signal.name for signal in self._net.signals)
-        self._blind = np.zeros(len(self._net.lane_length_m), dtype=bool)
+        seen = self._net.seen
+        self._blind = np.zeros(len(self._net.lane_length_m), dtype=bool) if seen is None else seen.blind
         self._api: Simulation | None = None
         self._now = self._next_decision_s = 0.0
         self._signals: list[SharedSignal] = []
@@ -159,6 +161,8 @@ class Pilot:
         self._legal = legal_phases(timers, now)
         if self._priority is not None:
             self._legal = self._priority.restrict(self._legal, now, vehicles.ids)
+        if self._net.seen is not None:
+            vehicles = select(vehicles, self._net.seen.sees(vehicles))
         return SignalView(now, vehicles, timers, self._legal, self._blind, api.vehicle.getNextTLS)
 
     def _decide(self, api: Simulation, now: float) -> np.ndarray:

@@ -20,12 +20,13 @@ from tsc_marl.city.folders import all_or_nothing
 from tsc_marl.errors import UserError, unknown
 from tsc_marl.generator import sumo_programs
 from tsc_marl.paths import file_name
-from tsc_marl.sim import network_file, output_files, scenario, signal_limits, xml_files
+from tsc_marl.sim import city_detectors, network_file, output_files, scenario, signal_limits, xml_files
 from tsc_marl.sim.scenario import Scenario
 
 SUFFIX = "-part"
 """Of a name that the user does not give."""
 ADDITIONAL = "part.add.xml"
+DETECTORS = "detectors.add.xml"
 OF_SIGNALS = {"tlLogic": "id", "wautJunction": "junctionID", "WAUT": ""}
 """Elements of additional files that belong to a signal, with the attribute that names it."""
 ADVICE = "give another --around-m"
@@ -65,9 +66,12 @@ def _make(whole: Scenario, city: City, signals: list[str], around_m: float, comm
         _check_program(net.getTLS(tls.getID()), tls, whole=tls.getID() in signals)
     lines = [f"cut out of {whole.name}, with the junctions up to {around_m:g} m around"]
     lines += _additional(whole, city, part)
+    seeing = _detectors(whole, city, part, signals)
+    if whole.detectors and not seeing:
+        lines.append("no detector lies in this part, so its policies see every vehicle near a stop line")
     lines += cut_demand.write(whole, city, {edge.getID() for edge in part.getEdges(withInternal=False)})
     build.write_scenario(city, {"licence": whole.licence, "source": f"{whole.name} ({whole.source}), {command}",
-                                **_settings(whole, city, signals)})  # fmt: skip
+                                **_settings(whole, city, signals), **seeing})  # fmt: skip
     return build.finish(city, network_file.read(city.net, city.additional)[0], lines, (), command)
 
 
@@ -139,6 +143,23 @@ def _additional(whole: Scenario, city: City, part: Net) -> list[str]:
         sumo_programs.write(root, city.additional[0])
     kinds = ", ".join(f"{number} {tag}" for tag, number in left_out.items() if number)
     return [f"left out of the additional files, since a part has none: {kinds}"] if kinds else []
+
+
+def _detectors(whole: Scenario, city: City, part: Net, signals: Sequence[str]) -> dict[str, Any]:
+    """Write what lies in the part of the city's detectors; return the field of the scenario, if any does."""
+    if whole.detectors is None:
+        return {}
+    lanes, root = {lane.getID() for edge in part.getEdges() for lane in edge.getLanes()}, Element("additional")
+    for element in (element for path in whole.detectors.files for element in xml_files.elements(path)):
+        if element.tag in city_detectors.TAGS and lanes.issuperset(city_detectors.lane_names(element)):
+            root.append(copy.deepcopy(element))
+    field: dict[str, Any] = {}
+    if len(root):
+        sumo_programs.write(root, city.folder / DETECTORS)
+        field["files"] = [DETECTORS]
+    if cameras := {name: range_m for name, range_m in whole.detectors.cameras if name in (signal_limits.ALL, *signals)}:
+        field["cameras"] = cameras
+    return {"detectors": field} if field else {}
 
 
 def _lies_in(element: Element, places: dict[str, set[str]]) -> bool:

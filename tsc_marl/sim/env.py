@@ -16,7 +16,7 @@ from tsc_marl.plugins import blamed
 from tsc_marl.sim import demand as demands
 from tsc_marl.sim import engine, messages, metrics, observations, rewards, road_network, route_files, seeds, street_programs
 from tsc_marl.sim.demand import Demand
-from tsc_marl.sim.disturbances import Breakdown, Disturbance, FaultyDetectors
+from tsc_marl.sim.disturbances import Breakdown, Disturbance, FaultyDetectors, select
 from tsc_marl.sim.engine import Engine, Vehicles
 from tsc_marl.sim.feedback import Feedback, SimConfig
 from tsc_marl.sim.priority import Priority, kept_to
@@ -80,8 +80,8 @@ class TrafficEnv:
         if self._jam_s:
             self.scenario = replace(scenario, end_s=scenario.end_s + self._jam_s)
         rewards.find(self.config.reward)
-        if observations.find(self.config.observation).reads_sumo and self.disturbance.affects_detectors:
-            raise UserError(f"observation {self.config.observation} reads SUMO itself: its detectors cannot fail; use lanes")
+        if observations.find(self.config.observation).reads_sumo:
+            self._check_no_detectors()
         if (stuck := self.disturbance.stuck) > len(self.names):
             raise UserError(f"disturbance.stuck {stuck} is more than the {len(self.names)} signals of {scenario.name}")
         self._temporary = temporary_folder()
@@ -121,7 +121,8 @@ class TrafficEnv:
         """Return [L] bool, the lanes whose detectors are known to have failed when an episode starts."""
         with self._blamed():
             begin_s, duration_s = float(self.scenario.begin_s), self.scenario.duration_s
-            return self.disturbance.detectors(self.net, seed, begin_s, duration_s).failed
+            failed = self.disturbance.detectors(self.net, seed, begin_s, duration_s).failed
+        return failed if self.net.seen is None else failed | self.net.seen.blind
 
     def reset(
         self, seed: int, *, out: Path | None = None, sumo_controlled: bool = False, programs: str = "",
@@ -272,15 +273,17 @@ class TrafficEnv:
 
     def _measure(self, episode: EpisodeState) -> None:
         self.vehicles = self.engine.vehicles(self.net.lane_index)
-        detected = self.vehicles
+        detected, failed, seen = self.vehicles, episode.detectors.failed, self.net.seen
+        if seen is not None:
+            detected, failed = select(detected, seen.sees(detected)), failed | seen.blind
         if self.disturbance.affects_detectors:
             with self._blamed():
-                detected = episode.detectors.show(self.vehicles, self.now, self.engine.api)
+                detected = episode.detectors.show(detected, self.now, self.engine.api)
         self.avail = legal_phases(self.timers, self.now)
         if episode.priority is not None:
             self.avail = episode.priority.restrict(self.avail, self.now, self.vehicles.ids)
         self._view = SignalView(
-            self.now, detected, self.timers, self.avail, episode.detectors.failed, self._next_signals
+            self.now, detected, self.timers, self.avail, failed, self._next_signals
         )  # fmt: skip
         self.obs = episode.feedback.observe(self._view)
         passed = (self.now - self.scenario.begin_s) / self.scenario.duration_s
@@ -292,6 +295,15 @@ class TrafficEnv:
             return self.engine.api.vehicle.getNextTLS(vehicle)
         with self._blamed():
             return self.episode.detectors.next_signals(vehicle, self.engine.api)
+
+    def _check_no_detectors(self) -> None:
+        name = self.config.observation
+        if self.disturbance.affects_detectors:
+            raise UserError(f"observation {name} reads SUMO itself: its detectors cannot fail; use lanes")
+        if self.net.seen is not None:
+            raise UserError(
+                f"observation {name} reads SUMO itself, not the detectors of {self.scenario.name}; use movements or lanes"
+            )
 
     def _blamed(self) -> contextlib.AbstractContextManager[None]:
         return blamed("disturbance", self.disturbance.path, type(self.disturbance))

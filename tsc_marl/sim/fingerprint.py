@@ -60,6 +60,11 @@ def of_files(scenario: Scenario) -> dict[str, str]:
         "window": f"{scenario.begin_s} .. {scenario.end_s}",
         **({"warmup": f"{scenario.warmup_s} s"} if scenario.warmup_s else {}),
         **({"signals": " ".join(sorted(scenario.signals))} if scenario.signals else {}),
+        **(
+            {"detectors": digest(_digest(scenario.detectors.files) + repr(scenario.detectors.cameras))}
+            if scenario.detectors
+            else {}
+        ),
         **({"limits": digest(repr([(name, own.texts()) for name, own in scenario.limits]))} if scenario.limits else {}),
     }
 
@@ -110,7 +115,7 @@ def signal_differences(before: Signals, here: Signals, parts: Sequence[str] = PA
 
 def training_differences(before: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
     """Return how the results of `of_training` differ, a phrase each."""
-    both = {name: (old, here["files"].get(name, "none")) for name, old in before["files"].items()}
+    both = {name: [files["files"].get(name, "none") for files in (before, here)] for name in before["files"] | here["files"]}
     files = [f"{name} {old} (here {new})" for name, (old, new) in both.items() if old != new]
     return signal_differences(before["signals"], here["signals"]) + files
 

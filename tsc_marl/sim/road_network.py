@@ -11,6 +11,7 @@ import numpy as np
 
 from tsc_marl.errors import UserError, unknown
 from tsc_marl.sim import network_file, shortest_ways, signal_limits
+from tsc_marl.sim.city_detectors import SeenRoad, seen_road
 from tsc_marl.sim.detector_coverage import DetectorCoverage, detector_coverage
 from tsc_marl.sim.green_phases import GreenPhases, green_phases, never_served
 from tsc_marl.sim.scenario import Scenario
@@ -102,6 +103,8 @@ class RoadNetwork:
     """Programs that do not run by the clock, of the signals that have a choice and of the others."""
     notes: tuple[str, ...]
     """What a user should know of how the signals are treated, a line each."""
+    seen: SeenRoad | None = None
+    """What the city's detectors see; None for all within the distance of detection."""
 
 
 def edge_of(lane: str) -> str:
@@ -115,7 +118,11 @@ def of(scenario: Scenario, detection_m: float = DETECTION_M) -> RoadNetwork:
     Raises:
         UserError: as `read` does.
     """
-    return read(scenario.net, detection_m, scenario.additional, scenario.signals, scenario.limits)
+    net = read(scenario.net, detection_m, scenario.additional, scenario.signals, scenario.limits)
+    if scenario.detectors is None:
+        return net
+    slots = [signal.name for signal in net.signals for _ in signal.lanes]
+    return replace(net, seen=seen_road(scenario.detectors, net.lane_index, net.lane_length_m, net.detector_coverage, slots))
 
 
 def read(

@@ -12,7 +12,8 @@ from xml.etree.ElementTree import Element
 
 from tsc_marl.errors import UserError, unknown
 from tsc_marl.paths import NETWORKS, digest, read_yaml
-from tsc_marl.sim import output_files, route_files, signal_limits, sumocfg, xml_files
+from tsc_marl.sim import city_detectors, output_files, route_files, signal_limits, sumocfg, xml_files
+from tsc_marl.sim.city_detectors import CityDetectors
 from tsc_marl.sim.legal_values import seconds
 from tsc_marl.sim.sumo_options import Options, checked
 
@@ -23,7 +24,7 @@ COLLISION_ACTIONS = ("teleport", "warn", "remove", "none")
 """Values of SUMO's option `collision.action`, its default first."""
 PATIENCE = ("ignore_junction_blocker_s", "time_to_teleport_s")
 """Fields with a time after which SUMO ends a wait that is for good."""
-OPTIONAL = ("warmup_s", "additional", "signals", "limits", "collision_action", *PATIENCE, "options")
+OPTIONAL = ("warmup_s", "additional", "signals", "limits", "detectors", "collision_action", *PATIENCE, "options")
 """Fields that a scenario.yaml may leave out."""
 TOGETHER = "+"
 """Between the names of the networks of one training."""
@@ -55,6 +56,8 @@ class Scenario:
     """Names of the signals that are agents, the others keep their program; empty for all that have a choice."""
     limits: signal_limits.Limits = ()
     """What a policy may do at a signal, or at `all`, beside the timing."""
+    detectors: CityDetectors | None = None
+    """What policies see of the traffic; None for every vehicle within the distance of detection."""
     collision_action: str = COLLISION_ACTIONS[0]
     """What SUMO does with vehicles that collide: move them away, warn, remove them, or nothing."""
     ignore_junction_blocker_s: float | None = None
@@ -192,10 +195,12 @@ def read(path: Path, name: str) -> Scenario:
         "routes": _resolve_all(path, "routes", raw["routes"]),
         "additional": _resolve_all(path, "additional", raw.get("additional", ())),
     }
+    resolve = functools.partial(_resolve, path, "detectors")
     parsed = {
         "signals": tuple(raw.get("signals", ())),
         "limits": signal_limits.checked(raw.get("limits", {}), path),
         "options": checked(raw.get("options", {}), path),
+        **({"detectors": city_detectors.checked(raw["detectors"], path, resolve)} if "detectors" in raw else {}),
     }
     return Scenario(name=name, **{**raw, **files, **parsed})
 
