@@ -194,17 +194,6 @@ def test_a_part_keeps_the_detectors_that_lie_in_it(tmp_path):
     assert part.warmup_s == 60
 
 
-def test_a_recipe_that_would_not_say_which_detectors_is_refused(home, tmp_path, capfd):
-    pytest.importorskip("onnx")
-    folder = tmp_path / "seen_street"
-    folder.mkdir()
-    raw = yaml.safe_load((ROOT / "networks/cross/scenario.yaml").read_text(encoding="utf-8"))
-    raw |= {"net": str(ROOT / "networks/cross" / raw["net"]), "routes": [str(ROOT / "networks/cross" / raw["routes"][0])]}
-    (folder / "scenario.yaml").write_text(yaml.safe_dump(raw | {"detectors": {"cameras": {"all": 60}}}), encoding="utf-8")
-    assert home.main(f"deploy --network {folder} --out {tmp_path / 'street'}") == 2
-    assert "has detectors of its own, and a recipe does not say which" in " ".join(capfd.readouterr().err.split())
-
-
 BAD = {
     "[]": "detectors must have files or cameras, or be left out; got []",
     "{loops: x}": "detectors: field loops not found",

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import yaml
 from helpers.buses import cross_with_buses
 from helpers.cli import ROOT, one_line
 from helpers.decisions import decisions
@@ -18,7 +19,7 @@ from tsc_marl.config import read_timing
 from tsc_marl.deployment.recipe import signal_plan
 from tsc_marl.evaluation import signal_log
 from tsc_marl.evaluation.phase_log import limit_violations
-from tsc_marl.paths import PRETRAINED
+from tsc_marl.paths import NETWORKS, PRETRAINED
 from tsc_marl.rollout.task import Task, spec_from_env
 from tsc_marl.sim import engine, scenario
 from tsc_marl.sim.observations.movements import MovementsObservation
@@ -38,6 +39,19 @@ sys.path.insert(0, os.path.dirname(example))
 runpy.run_path(example, run_name="__main__")
 assert not {"torch", "tsc_marl"} & sys.modules.keys()
 """
+
+
+def grid_with_detectors(folder):
+    """Make grid2x2 with loops on one approach, an area on two lanes behind a signal, and a camera at two of the signals."""
+    raw, own = yaml.safe_load((NETWORKS / "grid2x2/scenario.yaml").read_text(encoding="utf-8")), NETWORKS / "grid2x2"
+    files = {"net": str(own / raw["net"]), "routes": [str(own / path) for path in raw["routes"]]}
+    seeing = {"detectors": {"files": ["d.add.xml"], "cameras": {"A0": 60, "B1": 120}}}
+    folder.mkdir()
+    (folder / "scenario.yaml").write_text(yaml.safe_dump(raw | files | seeing), encoding="utf-8")
+    loops = "".join(f'<e1Detector id="{pos}" lane="A0B0_0" pos="-{pos}"/>' for pos in (5, 40))
+    area = '<e2Detector id="area" lane="B0B1_0" pos="2" length="30"/>'
+    (folder / "d.add.xml").write_text(f"<additional>{loops}{area}</additional>", encoding="utf-8")
+    return folder
 
 
 def with_memory(path):
@@ -89,14 +103,19 @@ def test_a_signal_on_the_street_keeps_the_limits(kind, timing):
     assert signal_log.greens_ended(shown) > 100
 
 
-@pytest.mark.parametrize(
-    ("network", "timing", "seconds"), [("grid2x2", "field", 300), ("cross", "sumo-rl", 150), ("buses", "field-priority", 300)]
-)
+STREETS = (
+    ("grid2x2", "field", 300), ("cross", "sumo-rl", 150), ("buses", "field-priority", 300), ("seen", "field", 300),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("network", "timing", "seconds"), STREETS)
 def test_the_controller_alone_makes_the_decisions_of_the_program(home, tmp_path, capfd, network, timing, seconds):
-    """With the longest red of `field`, with a memory on one signal, and with limits and priority."""
+    """With the longest red of `field`, with a memory on one signal, with limits and priority, and with detectors of a city."""
     if network == "buses":
         limits = "limits: {A0: {phases: [0, 1, 2], max_green_s: 60, yellow_s: 4}}\n"
         network = str(cross_with_buses(tmp_path / "limited_buses", limits))
+    if network == "seen":
+        network = str(grid_with_detectors(tmp_path / "seen_grid"))
     for package in ("onnx", "onnxscript", "onnxruntime"):
         pytest.importorskip(package, reason=f"{package} is not installed; pip install tsc_marl[deploy]")
     name, out = "pretrained", tmp_path / "street"

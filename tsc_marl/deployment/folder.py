@@ -62,8 +62,6 @@ def write(task: Task, name: str, out: Path, command: str) -> None:
             f"{saved.config.get('sharing')}; deploy takes policies with movements and full"
         )
     task = policy.task_for(task)
-    if task.scenario.detectors is not None:
-        raise UserError(f"network {task.network} has detectors of its own, and a recipe does not say which; remove that field")
     observation = MovementsObservation(SignalContext(task.net(), task.timing, task.sim.detection_m))
     spec = spec_of(task.network, task.net(), observation, len(task.net().signals) * observation.size + 1)
     net = actor.phase_net(policy.algorithm(spec), name)

@@ -65,6 +65,7 @@ def recipe(task: Task, memory: int) -> dict[str, Any]:
         "observation": {"name": task.sim.observation, "version": observation.version, "detection_m": task.sim.detection_m},
         "timing": {name: value for name, value in vars(timing).items()},
         "priority": _priority(timing.priority),
+        "seen": _seen(net),
         "size": {
             "links": n_links,
             "phases": n_phases,
@@ -85,6 +86,14 @@ def recipe(task: Task, memory: int) -> dict[str, Any]:
         },
         "signals": signals,
     }
+
+
+def _seen(net: RoadNetwork) -> dict[str, list[list[float]]] | None:
+    """Return by lane the stretches [m] that the city's detectors see; None where they see all that counts."""
+    if net.seen is None:
+        return None
+    ends = np.stack([net.seen.from_m, net.seen.to_m], axis=-1)
+    return {lane: ends[i][np.isfinite(ends[i, :, 0])].tolist() for lane, i in net.lane_index.items() if not net.seen.blind[i]}
 
 
 def _priority(given: str) -> dict[str, Any]:
@@ -113,7 +122,7 @@ def signal_plan(net: RoadNetwork, i: int, timing: Timing, observation: Movements
         "early_s": changes.early_s, "yellow_s": [[changes.yellow_s(p, q) for q in numbers] for p in numbers],
         "change_s": changes.own_change_s, "timing_features": timing_features(signal, timing),
         "longest_red": _longest_red(signal, timer, timing) if timer.red.is_limited else None,
-        "lanes": _lanes(net, signal), "links": _links(net, i, observation),
+        "lanes": _lanes(net, signal, observation), "links": _links(net, i, observation),
     }  # fmt: skip
 
 
@@ -133,10 +142,11 @@ def _finite(seconds: float) -> float | None:
     return float(seconds) if seconds < NEVER else None
 
 
-def _lanes(net: RoadNetwork, signal: Signal) -> dict[str, dict[str, Any]]:
-    """Return the incoming lanes with the stretches of road whose vehicles count there."""
+def _lanes(net: RoadNetwork, signal: Signal, observation: MovementsObservation) -> dict[str, dict[str, Any]]:
+    """Return the incoming lanes with the stretches of road whose vehicles count there, and the share that nobody sees."""
     coverage, names = net.detector_coverage, list(net.lane_index)
     slots = [lane for other in net.signals for lane in other.lanes]
+    failed = np.zeros(len(slots)) if net.seen is None else observation.failed(net.seen.blind)
     lanes = {}
     for lane in signal.lanes:
         rows, columns = np.nonzero((coverage.slot == slots.index(lane)) & np.isfinite(coverage.offset_m))
@@ -147,7 +157,8 @@ def _lanes(net: RoadNetwork, signal: Signal) -> dict[str, dict[str, Any]]:
             }
             for row, column in zip(rows.tolist(), columns.tolist(), strict=True)
         ]  # fmt: skip
-        lanes[lane] = {"links": sum(link.in_lane == lane for link in signal.links), "detectors": detectors}
+        n_links = sum(link.in_lane == lane for link in signal.links)
+        lanes[lane] = {"links": n_links, "detectors": detectors, "failed": failed[slots.index(lane)]}
     return lanes
 
 

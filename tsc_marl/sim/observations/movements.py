@@ -82,13 +82,17 @@ class MovementsObservation(Observation):
         since_green = np.minimum(3.0, (view.now_s - self._green_s) / RED_S).ravel()[structure.links]
         parts = [upstream, self._bound.features(view), self._behind(view.vehicles)]
         parts += [ahead, green.ravel()[structure.links], since_green]
-        flat[structure.links] = np.column_stack([*parts, self._lanes.failed(view.failed)[structure.slot], failed_behind])
+        flat[structure.links] = np.column_stack([*parts, self.failed(view.failed)[structure.slot], failed_behind])
         phases = np.zeros((*structure.phase_real.shape, len(PHASE_FEATURES)), dtype=np.float32)
         phases[rows, shown, 0] = 1
         phases[..., 1] = view.legal
         signal = np.column_stack([time_in_phase(view), self._timing]).astype(np.float32)
         parts = [links.reshape(len(rows), -1), phases.reshape(len(rows), -1), signal]
         return np.concatenate(parts, axis=1)
+
+    def failed(self, lanes: np.ndarray) -> np.ndarray:
+        """Return, per signal lane, the share of its detection distance on failed lanes; `lanes` is [L] bool."""
+        return self._lanes.failed(lanes)
 
     def _behind(self, vehicles: Vehicles) -> np.ndarray:
         """Return [links, 3]: occupancy, halting vehicles and room on the receiving lanes."""
