@@ -57,6 +57,13 @@ def test_the_stretches_are_those_of_the_file(detectors):
     assert_allclose(stretches["right0A0_1"], [(40, 60)])
 
 
+def test_a_note_says_which_lanes_have_none(detectors):
+    """The roads of cross have two lanes, then three: the detectors before them lie on the way to all three."""
+    net = road_network.of(dataclasses.replace(scenario.load("cross"), detectors=CityDetectors((detectors,))))
+    note = "on the way to 6 of 12 lanes; none before the stop line of 6, such as bottom0A0.150.00_0"
+    assert net.notes[-1] == f"policies see what the scenario's detectors see, {note}"
+
+
 def test_an_area_over_several_lanes_has_the_whole_of_those_between(tmp_path):
     path = tmp_path / "long.add.xml"
     lanes = ("A0B0_0", ":B0_1_0", "B0right0_0")

@@ -84,6 +84,11 @@ class SeenRoad:
         """[L] bool: lanes without a detector."""
         return np.all(np.isinf(self.from_m), axis=1)
 
+    def reached(self, coverage: DetectorCoverage) -> np.ndarray:
+        """Return, per signal lane, whether a detector lies on the way to its stop line: [S] bool."""
+        leads = np.isfinite(coverage.offset_m) & ~self.blind[:, None]
+        return np.isin(np.arange(coverage.slot.max() + 1), coverage.slot[leads])
+
     def sees(self, vehicles: OnLanes) -> np.ndarray:
         """Return [M] bool: whether the front of each vehicle is on such a stretch."""
         pos_m = vehicles.pos_m[:, None]

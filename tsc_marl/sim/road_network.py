@@ -122,7 +122,8 @@ def of(scenario: Scenario, detection_m: float = DETECTION_M) -> RoadNetwork:
     if scenario.detectors is None:
         return net
     slots = [signal.name for signal in net.signals for _ in signal.lanes]
-    return replace(net, seen=seen_road(scenario.detectors, net.lane_index, net.lane_length_m, net.detector_coverage, slots))
+    seen = seen_road(scenario.detectors, net.lane_index, net.lane_length_m, net.detector_coverage, slots)
+    return replace(net, seen=seen, notes=(*net.notes, _note_of_detectors(net, seen)))
 
 
 def read(
@@ -184,6 +185,16 @@ def _read(
         responsive=own,
         notes=(*_notes(net, choices, names, left_out), *(SWITCHED.format(name) for name in switched)),
         detector_coverage=detector_coverage(net, index, [lane for signal in signals for lane in signal.lanes], detection_m),
+    )
+
+
+def _note_of_detectors(net: RoadNetwork, seen: SeenRoad) -> str:
+    lanes = [lane for signal in net.signals for lane in signal.lanes]
+    reached = seen.reached(net.detector_coverage)
+    blind = [lane for lane, has_detector in zip(lanes, reached.tolist(), strict=True) if not has_detector]
+    without = f"; none before the stop line of {len(blind)}, such as {blind[0]}" if blind else ""
+    return (
+        f"policies see what the scenario's detectors see, on the way to {len(lanes) - len(blind)} of {len(lanes)} lanes{without}"
     )
 
 
