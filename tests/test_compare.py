@@ -270,6 +270,21 @@ def test_a_training_with_another_setting_cannot_be_compared(load, client, field,
     refused(load, client, run_id, field, (value, own))
 
 
+@pytest.mark.parametrize("field", ["timing.priority", "timing.max_crossing_red_s"])
+def test_a_training_of_before_a_time_was_known_had_its_default(load, client, field):
+    (whole, *_) = load().groups["ippo"]
+    store = StoredRuns("cross")
+    record = store.record(client.get_run(whole.run_id))
+    params = {name: value for name, value in record["params"].items() if name != field}
+    assert len(params) == len(record["params"]) - 1
+    earlier = {**record, "params": params, "tags": record["tags"] | {"seed": "5"}, "start_ms": record["start_ms"] + 10**6}
+    run_id = store.restore(earlier, store.download(whole.run_id, EVALUATION), "", whole.tags["mlflow.parentRunId"])
+    try:
+        assert run_id in [training.run_id for training in load().groups["ippo"]]
+    finally:
+        client.delete_run(run_id)
+
+
 @pytest.mark.parametrize("part", ["network", "demand", "additional", "window", "sumo_options"])
 def test_trainings_on_other_files_are_not_mixed(load, client, part):
     (training, *_) = load().groups["ippo"]

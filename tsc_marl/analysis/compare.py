@@ -3,7 +3,7 @@
 import logging
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from tsc_marl.evaluation import statistics
 from tsc_marl.evaluation.evaluate import results_from
 from tsc_marl.sim import fingerprint
 from tsc_marl.sim.scenario import typed
+from tsc_marl.sim.signal_timing import Timing
 from tsc_marl.tracking import renames
 from tsc_marl.tracking.curves import from_store, is_evaluated, stored_names
 from tsc_marl.tracking.stored_runs import IMPORTED, SYSTEM, StoredRuns
@@ -211,7 +212,7 @@ def left_out(run: Any, error: Exception) -> str:
 
 
 def _training(store: StoredRuns, run: Any, curves: Mapping[str, np.ndarray]) -> Training:
-    tags, params = run.data.tags, renames.settings(run.data.params)
+    tags, params = run.data.tags, _settings_today(run.data.params)
     content = store.evaluation(run.info.run_id, run.info.artifact_uri)
     points = {name: (steps.astype(int).tolist(), values.tolist()) for name, (steps, values) in _columns(curves)}
     validate(StoredTraining, {"run": {"tags": tags, "params": params, "metrics": points}, "evaluation": content})
@@ -224,6 +225,14 @@ def _training(store: StoredRuns, run: Any, curves: Mapping[str, np.ndarray]) -> 
         {name: values for name, (_, values) in _columns(curves)}, tags,
         {name: value for name, value in run.data.metrics.items() if not name.startswith(SYSTEM)},
     )  # fmt: skip
+
+
+def _settings_today(params: Mapping[str, str]) -> dict[str, str]:
+    """Return the settings of a training in the names of today; earlier versions had no other times than today's defaults."""
+    settings = renames.settings(params)
+    if not any(name.startswith("timing.") for name in settings):
+        return settings
+    return {f"timing.{name}": str(value) for name, value in asdict(Timing()).items()} | settings
 
 
 def _columns(curves: Mapping[str, np.ndarray]) -> list[tuple[str, np.ndarray]]:
