@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 from mlflow import MlflowClient
 
-from tsc_marl.config import parse
+from tsc_marl.config import RunConfig, parse
 from tsc_marl.errors import UserError
 from tsc_marl.evaluation.evaluate import load_matching_results
 from tsc_marl.rollout.types import EpisodeMetrics
@@ -249,3 +249,18 @@ def test_a_folder_is_made_whole_or_not_at_all(home):
         study.prepare(folder, ["--network", "grid2x2"], config)
     assert settings.read_command(folder) == ["--network", "cross"]
     assert list((home.folder / "runs").iterdir()) == [folder.path]
+
+
+def test_a_training_of_before_a_setting_was_known_is_not_repeated(monkeypatch, tmp_path):
+    monkeypatch.setenv("TSC_MARL_HOME", str(tmp_path))
+    (today,) = study.trials(["cross"], ["ippo"], [0], QUICK.split())
+    known = RunConfig.as_dict
+    with monkeypatch.context() as patch:  # as an earlier version had them
+        patch.setattr(RunConfig, "as_dict", lambda self: {k: v for k, v in known(self).items() if k not in study.LATER})
+        (earlier,) = study.trials(["cross"], ["ippo"], [0], QUICK.split())
+    assert today.folder != earlier.folder
+    earlier.folder.path.mkdir(parents=True)
+    (now,) = study.trials(["cross"], ["ippo"], [0], QUICK.split())
+    assert now.folder == earlier.folder
+    (other,) = study.trials(["cross"], ["ippo"], [0], f"{QUICK} --timing-preset field-priority".split())
+    assert other.folder not in (earlier.folder, today.folder)

@@ -10,9 +10,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
+from typing import Any
 
 from tsc_marl import console
 from tsc_marl.config import ExperimentConfig, parse
@@ -29,6 +30,8 @@ from tsc_marl.training.loop import prepare, run_lock
 
 logger = logging.getLogger(__name__)
 
+LATER = {"timing.priority": "none", "plots": False}
+"""Settings that trainings of before this program knew them do not have, by the value that is as before."""
 STOP_S = 60
 """Longest time [s] for stopped trainings to save their checkpoints; then they are killed."""
 
@@ -121,8 +124,13 @@ def _trial(net: str, algorithm: str, seed: int, options: Sequence[str]) -> Trial
         check_task(task)
     files = fingerprint.tags(*(task.scenario for task in tasks))
     settings = replace(config, workers=1).runs[0].as_dict() | files  # workers change nothing
-    digest = hashlib.sha256(repr(sorted(settings.items())).encode()).hexdigest()[:8]
-    return Trial(config.network_name, algorithm, seed, line, config, digest)
+    earlier = {name: value for name, value in settings.items() if name not in LATER or value != LATER[name]}
+    named = [Trial(config.network_name, algorithm, seed, line, config, _digest(one)) for one in (settings, earlier)]
+    return next((trial for trial in named if trial.folder.path.exists()), named[0])
+
+
+def _digest(settings: Mapping[str, Any]) -> str:
+    return hashlib.sha256(repr(sorted(settings.items())).encode()).hexdigest()[:8]
 
 
 def run(study: Sequence[Trial], jobs: int) -> None:
