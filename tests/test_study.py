@@ -175,7 +175,8 @@ def test_other_settings_are_another_training():
 
 
 @pytest.mark.sumo
-def test_progress_counts_training_episodes_alone(home):
+def test_progress_counts_training_episodes_alone(monkeypatch, tmp_path):
+    monkeypatch.setenv("TSC_MARL_HOME", str(tmp_path))
     (trial,) = study.trials(["cross"], ["ippo"], [0], [])
     assert trial.episodes_done() == 0
     trial.folder.path.mkdir(parents=True)
