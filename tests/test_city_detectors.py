@@ -5,9 +5,12 @@ import dataclasses
 import numpy as np
 import pytest
 import yaml
-from helpers.cli import ROOT
+from helpers.decisions import piloted
+from helpers.networks import network_with
 from numpy.testing import assert_allclose, assert_array_equal
 
+from tsc_marl.api.pilot import Pilot
+from tsc_marl.city import cut
 from tsc_marl.controllers import find
 from tsc_marl.errors import UserError
 from tsc_marl.sim import fingerprint, road_network, scenario
@@ -141,27 +144,12 @@ def test_disturbances_come_on_top(detectors):
     assert all(failed.all() for _, _, failed, *_ in rows)
 
 
-def test_a_pilot_sees_as_much_as_the_program(home, tmp_path, detectors):
-    libsumo = pytest.importorskip("libsumo")
-    from tsc_marl.api.pilot import Pilot
-    from tsc_marl.sim import engine
-
-    folder = tmp_path / "seen_cross"
-    folder.mkdir()
-    raw = yaml.safe_load((ROOT / "networks/cross/scenario.yaml").read_text(encoding="utf-8"))
-    raw |= {"net": str(ROOT / "networks/cross" / raw["net"]), "routes": [str(ROOT / "networks/cross" / raw["routes"][0])]}
-    (folder / "scenario.yaml").write_text(yaml.safe_dump(raw | {"detectors": {"files": [str(detectors)]}}), encoding="utf-8")
+def test_a_pilot_sees_as_much_as_the_program(tmp_path, detectors):
+    folder = network_with(tmp_path / "seen_cross", "cross", detectors={"files": [str(detectors)]})
     scene = scenario.load(str(folder))
     _, rows = play(scene)
-    pilot, chosen = Pilot("max_pressure", str(folder)), []
-    libsumo.start(["sumo", *engine.command(scene, 1, tmp_path)])
-    try:
-        for _ in range(300):
-            chosen.append(pilot.step(libsumo))
-            libsumo.simulationStep()
-    finally:
-        libsumo.close()
-    assert [[choice["A0"]] for choice in chosen if choice] == [row[3] for row in rows]
+    chosen = piloted(Pilot("max_pressure", str(folder)), scene, 1, tmp_path, 300)
+    assert [[choice["A0"]] for choice in chosen] == [row[3] for row in rows]
     _, blind = play(scenario.load("cross"))
     assert [row[3] for row in rows] != [row[3] for row in blind]
 
@@ -182,15 +170,8 @@ def test_what_reads_sumo_itself_is_refused(detectors):
 
 
 def test_a_part_keeps_the_detectors_that_lie_in_it(tmp_path):
-    from tsc_marl.city import cut
-
-    folder = tmp_path / "seen_grid"
-    folder.mkdir()
-    raw = yaml.safe_load((ROOT / "networks/grid2x2/scenario.yaml").read_text(encoding="utf-8"))
-    raw |= {"net": str(ROOT / "networks/grid2x2" / raw["net"]), "warmup_s": 60}
-    raw["routes"] = [str(ROOT / "networks/grid2x2" / path) for path in raw["routes"]]
-    raw["detectors"] = {"files": ["all.add.xml"], "cameras": {"A0": 70, "B1": 80}}
-    (folder / "scenario.yaml").write_text(yaml.safe_dump(raw), encoding="utf-8")
+    seeing = {"files": ["all.add.xml"], "cameras": {"A0": 70, "B1": 80}}
+    folder = network_with(tmp_path / "seen_grid", "grid2x2", warmup_s=60, detectors=seeing)
     text = '<additional><e1Detector id="in" lane="B0A0_0" pos="9"/><e1Detector id="out" lane="right1B1_0" pos="9"/></additional>'
     (folder / "all.add.xml").write_text(text, encoding="utf-8")
     cut.run(str(folder), ["A0"], 60.0, "seen_corner", tmp_path / "out", "by a test")
@@ -224,14 +205,10 @@ BAD = {
 @pytest.mark.parametrize("number", range(len(BAD)))
 def test_detectors_that_cannot_be_are_one_line(number, home, tmp_path, capfd):
     given, says = list(BAD.items())[number]
-    folder = tmp_path / f"seen{number}"
-    folder.mkdir()
-    if given.startswith("<"):
-        (folder / "d.add.xml").write_text(f"<additional>{given}</additional>", encoding="utf-8")
-        given = "{files: [d.add.xml]}"
-    raw = yaml.safe_load((ROOT / "networks/cross/scenario.yaml").read_text(encoding="utf-8"))
-    raw |= {"net": str(ROOT / "networks/cross" / raw["net"]), "routes": [str(ROOT / "networks/cross" / raw["routes"][0])]}
-    (folder / "scenario.yaml").write_text(yaml.safe_dump(raw | {"detectors": yaml.safe_load(given)}), encoding="utf-8")
+    text = given if given.startswith("<") else ""
+    field = {"files": ["d.add.xml"]} if text else yaml.safe_load(given)
+    folder = network_with(tmp_path / f"seen{number}", "cross", detectors=field)
+    (folder / "d.add.xml").write_text(f"<additional>{text}</additional>", encoding="utf-8")
     assert home.main(f"evaluate --network {folder} --policy max_pressure") == 2
     assert says in " ".join(capfd.readouterr().err.split())
 

@@ -9,17 +9,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-import yaml
 from helpers.buses import cross_with_buses
 from helpers.cli import ROOT, one_line
 from helpers.decisions import decisions
+from helpers.networks import network_with
 
 from tsc_marl import algos
 from tsc_marl.config import read_timing
 from tsc_marl.deployment.recipe import signal_plan
 from tsc_marl.evaluation import signal_log
 from tsc_marl.evaluation.phase_log import limit_violations
-from tsc_marl.paths import NETWORKS, PRETRAINED
+from tsc_marl.paths import PRETRAINED
 from tsc_marl.rollout.task import Task, spec_from_env
 from tsc_marl.sim import engine, scenario
 from tsc_marl.sim.observations.movements import MovementsObservation
@@ -43,11 +43,7 @@ assert not {"torch", "tsc_marl"} & sys.modules.keys()
 
 def grid_with_detectors(folder):
     """Make grid2x2 with loops on one approach, an area on two lanes behind a signal, and a camera at two of the signals."""
-    raw, own = yaml.safe_load((NETWORKS / "grid2x2/scenario.yaml").read_text(encoding="utf-8")), NETWORKS / "grid2x2"
-    files = {"net": str(own / raw["net"]), "routes": [str(own / path) for path in raw["routes"]]}
-    seeing = {"detectors": {"files": ["d.add.xml"], "cameras": {"A0": 60, "B1": 120}}}
-    folder.mkdir()
-    (folder / "scenario.yaml").write_text(yaml.safe_dump(raw | files | seeing), encoding="utf-8")
+    network_with(folder, "grid2x2", detectors={"files": ["d.add.xml"], "cameras": {"A0": 60, "B1": 120}})
     loops = "".join(f'<e1Detector id="{pos}" lane="A0B0_0" pos="-{pos}"/>' for pos in (5, 40))
     area = '<e2Detector id="area" lane="B0B1_0" pos="2" length="30"/>'
     (folder / "d.add.xml").write_text(f"<additional>{loops}{area}</additional>", encoding="utf-8")

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from helpers.buses import cross_with_buses
 from helpers.cli import one_line
+from helpers.decisions import piloted
 
 from tsc_marl import Pilot
 from tsc_marl.cli.main import main
 from tsc_marl.evaluation import signal_log
 from tsc_marl.rollout.policies import ControllerPolicy
-from tsc_marl.sim import engine, scenario
-from tsc_marl.sim._libsumo import libsumo
+from tsc_marl.sim import scenario
 from tsc_marl.sim.env import TrafficEnv
 from tsc_marl.sim.priority import EMERGENCY_M, LONGEST_S, REST_S, TRANSIT_M, kept_to
 from tsc_marl.sim.signal_timing import GREEN, Timing
@@ -108,15 +108,8 @@ def test_a_pilot_gives_it_too(place, tmp_path):
         env.step(phases)
         expected.append(dict(zip(env.names, env.executed.tolist(), strict=True)))
     env.close()
-    pilot, chosen = Pilot("max_pressure", str(place), timing=timing), []
-    libsumo.start(["sumo", *engine.command(scenario.load(str(place)), SEED, tmp_path)])
-    try:
-        for _ in range(300):
-            chosen.append(pilot.step(libsumo))
-            libsumo.simulationStep()
-    finally:
-        libsumo.close()
-    assert [choice for choice in chosen if choice is not None] == expected
+    pilot = Pilot("max_pressure", str(place), timing=timing)
+    assert piloted(pilot, scenario.load(str(place)), SEED, tmp_path, 300) == expected
 
 
 def test_requests_that_may_not_be_kept():

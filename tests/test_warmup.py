@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import yaml
-from helpers.cli import ROOT
+from helpers.networks import network_with
 
 from tsc_marl.sim import fingerprint, metrics, movements, passages, route_files, scenario
 from tsc_marl.sim.demand import Demand
@@ -117,12 +117,8 @@ def test_flows_count_from_the_end_of_the_warm_up(flow, tmp_path):
     ],
 )
 def test_a_warm_up_that_cannot_be_is_one_line(given, says, home, tmp_path, capfd):
-    raw = yaml.safe_load((ROOT / "networks/cross/scenario.yaml").read_text(encoding="utf-8"))
-    files = {"net": str(ROOT / "networks/cross" / raw["net"]), "routes": [str(ROOT / "networks/cross" / raw["routes"][0])]}
-    window = {"begin_s": 0, "end_s": 600, "warmup_s": yaml.safe_load(given)}
-    folder = tmp_path / f"warm{given.replace('.', '_')}"
-    folder.mkdir()
-    (folder / "scenario.yaml").write_text(yaml.safe_dump(raw | files | window), encoding="utf-8")
+    name = f"warm{given.replace('.', '_')}"
+    folder = network_with(tmp_path / name, "cross", begin_s=0, end_s=600, warmup_s=yaml.safe_load(given))
     assert home.main(f"evaluate --network {folder} --policy max_pressure") == 2
     assert says in " ".join(capfd.readouterr().err.split())
 

@@ -1,7 +1,10 @@
 """The decisions that a controller elsewhere must repeat."""
 
+import libsumo
+
 from tsc_marl.config import read_timing
 from tsc_marl.rollout.task import Task
+from tsc_marl.sim import engine
 from tsc_marl.tracking.policies import find_policy
 
 
@@ -17,3 +20,16 @@ def decisions(name, network, timing, seconds):
         env.step(phases)
     env.close()
     return chosen
+
+
+def piloted(pilot, scene, seed, out, seconds):
+    """The phases that a pilot chooses in the first seconds of an episode, by signal."""
+    chosen = []
+    libsumo.start(["sumo", *engine.command(scene, seed, out)])
+    try:
+        for _ in range(seconds):
+            chosen.append(pilot.step(libsumo))
+            libsumo.simulationStep()
+    finally:
+        libsumo.close()
+    return [choice for choice in chosen if choice is not None]

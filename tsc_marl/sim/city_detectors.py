@@ -3,6 +3,7 @@
 Without the field, detectors see every vehicle within `detection_m` of a stop line.
 """
 
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,7 +80,7 @@ class SeenRoad:
     to_m: np.ndarray
     """[L, K]"""
 
-    @property
+    @functools.cached_property
     def blind(self) -> np.ndarray:
         """[L] bool: lanes without a detector."""
         return np.all(np.isinf(self.from_m), axis=1)

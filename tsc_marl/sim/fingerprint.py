@@ -44,9 +44,7 @@ def of_signals(network: RoadNetwork) -> Signals:
 
 
 def of_files(scenario: Scenario) -> dict[str, str]:
-    """Return the digests of a scenario's files, its window, which signals are agents, unless all that can be, and their limits.
-
-    A warm-up stands there if it has one.
+    """Return the digests of a scenario's files, and its window; where it has them, its warm-up, agents, detectors and limits.
 
     They are equal wherever the files lie, and however they are laid out.
 

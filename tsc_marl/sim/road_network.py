@@ -11,7 +11,7 @@ import numpy as np
 
 from tsc_marl.errors import UserError, unknown
 from tsc_marl.sim import network_file, shortest_ways, signal_limits
-from tsc_marl.sim.city_detectors import SeenRoad, seen_road
+from tsc_marl.sim.city_detectors import CityDetectors, SeenRoad, seen_road
 from tsc_marl.sim.detector_coverage import DetectorCoverage, detector_coverage
 from tsc_marl.sim.green_phases import GreenPhases, green_phases, never_served
 from tsc_marl.sim.scenario import Scenario
@@ -121,8 +121,17 @@ def of(scenario: Scenario, detection_m: float = DETECTION_M) -> RoadNetwork:
     net = read(scenario.net, detection_m, scenario.additional, scenario.signals, scenario.limits)
     if scenario.detectors is None:
         return net
+    files = (scenario.net, *scenario.additional, *scenario.detectors.files)
+    return _with_detectors(scenario, scenario.detectors, detection_m, tuple(file.stat().st_mtime_ns for file in files))
+
+
+@functools.lru_cache(maxsize=1024)
+def _with_detectors(
+    scenario: Scenario, detectors: CityDetectors, detection_m: float, _changed_ns: tuple[int, ...]
+) -> RoadNetwork:  # fmt: skip
+    net = of(replace(scenario, detectors=None), detection_m)
     slots = [signal.name for signal in net.signals for _ in signal.lanes]
-    seen = seen_road(scenario.detectors, net.lane_index, net.lane_length_m, net.detector_coverage, slots)
+    seen = seen_road(detectors, net.lane_index, net.lane_length_m, net.detector_coverage, slots)
     return replace(net, seen=seen, notes=(*net.notes, _note_of_detectors(net, seen)))
 
 
