@@ -164,12 +164,15 @@ def test_what_persons_and_buses_lose_stands_in_the_table(crossroads, tmp_path):
     unfinished = [any(walk.get("arrival") == "-1" for walk in person.iter("walk")) for person in persons]
     assert 0 < sum(unfinished) == figures["unfinished_walks"] < len(persons)
     lost_s = sum(float(person.get("timeLoss")) for person in persons) / len(persons)
-    assert lost_s <= figures["person_delay"] < lost_s + 120
+    assert lost_s <= figures["walk_delay"] < lost_s + 120
+    vehicles = figures["scheduled"]
+    mean = (figures["delay"] * vehicles + figures["walk_delay"] * len(persons)) / (vehicles + len(persons))
+    assert figures["person_delay"] == pytest.approx(mean)
     buses = [float(t.get("timeLoss")) + float(t.get("departDelay")) for t in root.iter("tripinfo") if t.get("id")[:3] == "bus"]
     assert len(buses) == 5
     assert figures["transit_delay"] == pytest.approx(np.mean(buses))
     shown = tables.markdown({"max_wave": [EpisodeMetrics(SEED, figures)]})
-    assert "persons [s] | unfinished walks | transit [s]" in shown
+    assert "persons [s] | walks [s] | unfinished walks | transit [s]" in shown
 
 
 @pytest.mark.sumo

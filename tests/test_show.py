@@ -146,6 +146,7 @@ def test_time_is_lost_for_the_stop_line_that_is_passed_next():
         np.array([4.0, 6.0]),
         np.array([9.0, -1.0]),
         *np.zeros((2, 2), bool),
+        np.ones(2),
     )
     result = approach_delay.flows(paths, trips, {}, of, NET, np.array([0, 5, 10]))
     k = of.of_lane[lane]

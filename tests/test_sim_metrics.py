@@ -97,7 +97,7 @@ EMPTY = EpisodeRecord(
     Path(),
     SEED,
     1,
-    Trips([], [], *np.zeros((7, 0)), transit=np.zeros(0, dtype=bool), emergency=np.zeros(0, dtype=bool)),
+    Trips([], [], *np.zeros((7, 0)), transit=np.zeros(0, dtype=bool), emergency=np.zeros(0, dtype=bool), persons=np.zeros(0)),
     np.zeros(0),
     0.0,
     True,

@@ -126,12 +126,12 @@ def test_a_warm_up_that_cannot_be_is_one_line(given, says, home, tmp_path, capfd
 def test_persons_and_dropped_vehicles_of_the_warm_up_do_not_count(tmp_path):
     (tmp_path / "counted_1.json").write_text('{"from_s": 100, "end_s": 200}', encoding="utf-8")
     (tmp_path / "dropped_1.json").write_text('{"early": 150.0, "late": 100.0}', encoding="utf-8")
-    walks = "".join(f'<personinfo id="{s}" depart="{s}" timeLoss="{s}"><walk arrival="199"/></personinfo>' for s in (99, 100))
+    walks = "".join(f'<personinfo id="{s}" depart="{s}"><walk arrival="199" timeLoss="{s}"/></personinfo>' for s in (99, 100))
     (tmp_path / "tripinfo_1.xml").write_text(f"<tripinfos>{walks}</tripinfos>", encoding="utf-8")
     steps = "".join(f'<step time="{s}" halting="{s}" teleports="{s}" collisions="{s / 5}"/>' for s in (95, 100, 105))
     (tmp_path / "summary_1.xml").write_text(f"<summary>{steps}</summary>", encoding="utf-8")
     record = metrics.read_record(tmp_path, 1, 1)
-    assert record.persons.time_loss_s.tolist() == [100]
+    assert record.persons.walk_loss_s.tolist() == [100]
     assert record.dropped == ("late",)
     assert list(record.trips.ids) == ["late"]
     assert record.halting.tolist() == [100, 105]

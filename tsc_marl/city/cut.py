@@ -181,6 +181,8 @@ def _settings(whole: Scenario, city: City, signals: Sequence[str]) -> dict[str, 
     raw |= {name: value for name in scenario.PATIENCE if (value := getattr(whole, name)) is not None}
     if whole.warmup_s:
         raw["warmup_s"] = whole.warmup_s
+    if whole.occupancy:
+        raw["occupancy"] = dict(whole.occupancy)
     if whole.options:
         raw["options"] = dict(whole.options)
     return raw

@@ -125,7 +125,7 @@ def write_results(path: Path, task: Task, results: Results, others: Sequence[Tas
 
 def results_from(content: Mapping[str, Any]) -> Results:
     """Return the metrics of every episode from the content of a JSON file of `write_results`."""
-    return {name: [EpisodeMetrics.from_row(row) for row in rows] for name, rows in content["results"].items()}
+    return {name: [EpisodeMetrics.from_row(renames.metrics(row)) for row in rows] for name, rows in content["results"].items()}
 
 
 def load_matching_results(path: Path, task: Task, names: Sequence[str], seeds: Sequence[int]) -> Results:

@@ -107,6 +107,7 @@ COLUMNS = (
     Column("median", "median\n[s]", number(".1f"), 3),
     Column("difference", "to baseline [s]", difference, 1),
     Column("person_delay", "persons\n[s]", number(".1f")),
+    Column("walk_delay", "walks\n[s]", number(".1f")),
     Column("unfinished_walks", "unfinished\nwalks", number(".1f")),
     Column("transit_delay", "transit\n[s]", number(".1f")),
     Column("emergency_delay", "emergency\n[s]", number(".1f")),

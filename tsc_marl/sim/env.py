@@ -25,7 +25,7 @@ from tsc_marl.sim.scenario import Scenario
 from tsc_marl.sim.signal_timer import SignalTimer, legal_phases
 from tsc_marl.sim.signal_timing import Timing
 from tsc_marl.sim.signal_view import EpisodeContext, SignalView
-from tsc_marl.sim.timetable import emergency_types, transit
+from tsc_marl.sim.timetable import transit, vehicle_classes
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,9 @@ class TrafficEnv:
         obeying = self._obeying(seed)
         if not sumo_controlled:
             self._show_due(obeying)
-        context = EpisodeContext(self.net, self.timing, self.config.detection_m, self._engine.api, self.timers)
+        context = EpisodeContext(
+            self.net, self.timing, self.config.detection_m, self._engine.api, self.timers, dict(self.scenario.occupancy)
+        )
         with self._blamed():
             detectors = self.disturbance.detectors(self.net, seed, self.now, self.scenario.duration_s)
             incident = self.disturbance.incident(self.net, self.now + self.scenario.duration_s / 3)
@@ -216,8 +218,9 @@ class TrafficEnv:
         persons = self.engine.api.person
         noted: dict[str, Any] = {"dropped": self.engine.waited_in_vain_s()}
         noted["persons"] = {name: persons.getWaitingTime(name) for name in persons.getIDList()}
-        noted |= {"transit": sorted(transit(self.scenario)), "emergency_types": sorted(emergency_types(self.scenario))}
+        noted |= {"transit": sorted(transit(self.scenario)), "classes": vehicle_classes(self.scenario)}
         noted["counted"] = {"from_s": self.scenario.counted_from_s, "end_s": self.now}
+        noted["occupancy"] = dict(self.scenario.occupancy)
         if self.episode.detail:
             noted["pending"] = self.routes_of_waiting()
         for name, content in noted.items():

@@ -44,7 +44,7 @@ def of_signals(network: RoadNetwork) -> Signals:
 
 
 def of_files(scenario: Scenario) -> dict[str, str]:
-    """Return the digests of a scenario's files, and its window; where it has them, its warm-up, agents, detectors and limits.
+    """Return the digests of a scenario's files, and its window; where it has them, warm-up, occupancy, agents, detectors, limits.
 
     They are equal wherever the files lie, and however they are laid out.
 
@@ -57,6 +57,7 @@ def of_files(scenario: Scenario) -> dict[str, str]:
         "additional": _digest(scenario.additional),
         "window": f"{scenario.begin_s} .. {scenario.end_s}",
         **({"warmup": f"{scenario.warmup_s} s"} if scenario.warmup_s else {}),
+        **({"occupancy": " ".join(f"{name} {persons:g}" for name, persons in scenario.occupancy)} if scenario.occupancy else {}),
         **({"signals": " ".join(sorted(scenario.signals))} if scenario.signals else {}),
         **(
             {"detectors": digest(_digest(scenario.detectors.files) + repr(scenario.detectors.cameras))}

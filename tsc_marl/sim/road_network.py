@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 DETECTION_M, STUB_M = 200.0, 50.0
 VEHICLE_M = 7.5
 """Road that a queued vehicle takes."""
+FOOTWAYS = ("crossing", "walkingarea")
+"""What SUMO calls the edges inside a junction on which persons walk."""
 SWITCHED = "WAUT {} changes programs by the clock: the agents' lights do not follow it"
 
 
@@ -97,7 +99,7 @@ class RoadNetwork:
     """Per edge, junction interiors too, the approach that a vehicle's delay there is charged to: the next edge downstream that
     ends at a signal, else one behind."""
     charged_signal: np.ndarray
-    """[L] the number of that approach's signal."""
+    """[L] the number of that approach's signal; of a crossing, and of where persons wait for it, that of its own signal."""
     detector_coverage: DetectorCoverage
     responsive: tuple[StreetProgram, ...]
     """Programs that do not run by the clock, of the signals that have a choice and of the others."""
@@ -105,6 +107,10 @@ class RoadNetwork:
     """What a user should know of how the signals are treated, a line each."""
     seen: SeenRoad | None = None
     """What the city's detectors see; None for all within the distance of detection."""
+
+    def signal_charged_on(self, edge: str) -> int:
+        """Return the number of the signal that is charged for what is lost on an edge."""
+        return int(self.charged_signal[self.lane_index[f"{edge}_0"]])
 
 
 def edge_of(lane: str) -> str:
@@ -190,7 +196,7 @@ def _read(
         lane_length_m=np.array([lane.getLength() for lane in lanes]),
         lane_limit_ms=np.array([lane.getSpeed() for lane in lanes]),
         approach=approach,
-        charged_signal=np.array([rank[ends_at[approach[lane.getEdge().getID()]]] for lane in lanes]),
+        charged_signal=_charged(net, lanes, {edge: rank[ends_at[nearest]] for edge, nearest in approach.items()}, rank),
         responsive=own,
         notes=(*_notes(net, choices, names, left_out), *(SWITCHED.format(name) for name in switched)),
         detector_coverage=detector_coverage(net, index, [lane for signal in signals for lane in signal.lanes], detection_m),
@@ -314,6 +320,25 @@ def _connections_by_link(tls: "sumolib.net.TLS") -> list[list]:
     """Return (incoming lane, outgoing lane, link) of the roads, by link; pedestrian crossings left out."""
     links = [link for link in tls.getConnections() if not link[0].getID().startswith(":")]
     return sorted(links, key=lambda link: link[2])
+
+
+def _charged(
+    net: "sumolib.net.Net", lanes: Iterable["sumolib.net.lane.Lane"], of_edge: dict[str, int], rank: dict[str, int]
+) -> np.ndarray:
+    """Return the number of the signal of each lane: where persons walk at a junction, that of its crossings."""
+    of_junction = {
+        _junction(lane.getEdge()): number
+        for name, number in rank.items() for ends in net.getTLS(name).getConnections() for lane in ends[:2]
+        if lane.getEdge().getFunction() == "crossing"
+    }  # fmt: skip
+    edges = [lane.getEdge() for lane in lanes]
+    own = [of_junction.get(_junction(edge)) if edge.getFunction() in FOOTWAYS else None for edge in edges]
+    return np.array([of_edge[edge.getID()] if number is None else number for edge, number in zip(edges, own, strict=True)])
+
+
+def _junction(edge: "sumolib.net.edge.Edge") -> str:
+    """Return the junction that an edge lies in."""
+    return edge.getID()[1:].rpartition("_")[0]
 
 
 def _crossings(tls: "sumolib.net.TLS") -> tuple[Crossing, ...]:

@@ -15,6 +15,8 @@ from tsc_marl.paths import NETWORKS, digest, read_yaml
 from tsc_marl.sim import city_detectors, output_files, route_files, signal_limits, sumocfg, xml_files
 from tsc_marl.sim.city_detectors import CityDetectors
 from tsc_marl.sim.legal_values import seconds
+from tsc_marl.sim.occupancy import Occupancy
+from tsc_marl.sim.occupancy import checked as checked_occupancy
 from tsc_marl.sim.sumo_options import Options, checked
 
 FILE = "scenario.yaml"
@@ -24,7 +26,7 @@ COLLISION_ACTIONS = ("teleport", "warn", "remove", "none")
 """Values of SUMO's option `collision.action`, its default first."""
 PATIENCE = ("ignore_junction_blocker_s", "time_to_teleport_s")
 """Fields with a time after which SUMO ends a wait that is for good."""
-OPTIONAL = ("warmup_s", "additional", "signals", "limits", "detectors", "collision_action", *PATIENCE, "options")
+OPTIONAL = ("warmup_s", "additional", "signals", "limits", "detectors", "occupancy", "collision_action", *PATIENCE, "options")
 """Fields that a scenario.yaml may leave out."""
 TOGETHER = "+"
 """Between the names of the networks of one training."""
@@ -58,6 +60,8 @@ class Scenario:
     """What a policy may do at a signal, or at `all`, beside the timing."""
     detectors: CityDetectors | None = None
     """What policies see of the traffic; None for every vehicle within the distance of detection."""
+    occupancy: Occupancy = ()
+    """Persons in a vehicle by its class, beside those that SUMO simulates."""
     collision_action: str = COLLISION_ACTIONS[0]
     """What SUMO does with vehicles that collide: move them away, warn, remove them, or nothing."""
     ignore_junction_blocker_s: float | None = None
@@ -200,6 +204,7 @@ def read(path: Path, name: str) -> Scenario:
         "signals": tuple(raw.get("signals", ())),
         "limits": signal_limits.checked(raw.get("limits", {}), path),
         "options": checked(raw.get("options", {}), path),
+        "occupancy": checked_occupancy(raw.get("occupancy", {}), path),
         **({"detectors": city_detectors.checked(raw["detectors"], path, resolve)} if "detectors" in raw else {}),
     }
     return Scenario(name=name, **{**raw, **files, **parsed})

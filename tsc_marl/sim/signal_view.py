@@ -1,7 +1,7 @@
 """What controllers, observations and rewards get to see."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -51,6 +51,8 @@ class EpisodeContext(SignalContext):
     simulation: Simulation
     timers: Sequence[SignalTimer]
     """[N] phase and timers of each signal; they advance with the episode."""
+    occupancy: Mapping[str, float] = field(default_factory=dict)
+    """Persons in a vehicle by its class, beside those that SUMO simulates; 1 in those of other classes."""
 
     def signals(self) -> SignalContext:
         """Return the part without the simulation."""

@@ -119,6 +119,22 @@ class PersonCalls(Protocol):
         """Return the persons on their way."""
         ...
 
+    def getVehicle(self, personID: str) -> str:
+        """Return the vehicle that the person rides in; empty for none."""
+        ...
+
+    def getSpeed(self, personID: str) -> float:
+        """Return the speed [m/s]."""
+        ...
+
+    def getRoadID(self, personID: str) -> str:
+        """Return the edge."""
+        ...
+
+    def getStage(self, personID: str) -> Any:
+        """Return what the person does now, with its kind as `type`: 2 walking, 3 riding or waiting for a ride, and so on."""
+        ...
+
 
 class ClockCalls(Protocol):
     """The simulation as a whole."""

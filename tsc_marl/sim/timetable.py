@@ -15,6 +15,12 @@ PUBLIC_TRANSPORT = (
 """SUMO's vehicle classes of public transport."""
 EMERGENCY = "emergency"
 """SUMO's vehicle class of ambulances, fire engines and police cars on duty."""
+PASSENGER = "passenger"
+"""The class of types without one: cars."""
+OWN_TYPES = {
+    "DEFAULT_VEHTYPE": PASSENGER, "DEFAULT_BIKETYPE": "bicycle", "DEFAULT_TAXITYPE": "taxi", "DEFAULT_RAILTYPE": "rail",
+}  # fmt: skip
+"""The class of each of SUMO's own vehicle types."""
 VEHICLES = ("vehicle", "trip", "flow")
 PERSONS = ("person", "personFlow")
 
@@ -77,8 +83,8 @@ def has_name(names: frozenset[str], vehicle: str) -> bool:
     return vehicle in names or vehicle.rpartition(".")[0] in names
 
 
-def emergency_types(scenario: Scenario) -> frozenset[str]:
-    """Return the names of the vehicle types of emergency vehicles.
+def vehicle_classes(scenario: Scenario) -> dict[str, str]:
+    """Return SUMO's class of each vehicle type, by the type's name; its own types too.
 
     Raises:
         UserError: when a file cannot be read.
@@ -86,16 +92,16 @@ def emergency_types(scenario: Scenario) -> frozenset[str]:
     return _fixed(scenario)[1]
 
 
-def _fixed(scenario: Scenario) -> tuple[frozenset[str], frozenset[str]]:
+def _fixed(scenario: Scenario) -> tuple[frozenset[str], dict[str, str]]:
     paths = (*scenario.routes, *scenario.additional)
     return _read(paths, tuple(path.stat().st_mtime_ns for path in paths))
 
 
 @functools.lru_cache(maxsize=8)
-def _read(paths: tuple[Path, ...], _changed_ns: tuple[int, ...]) -> tuple[frozenset[str], frozenset[str]]:
+def _read(paths: tuple[Path, ...], _changed_ns: tuple[int, ...]) -> tuple[frozenset[str], dict[str, str]]:
     tags = ("vType", "vTypeDistribution", "route", *VEHICLES)
     elements = [copy.deepcopy(one) for path in paths for one in route_files.elements(path) if one.tag in tags]
     timetable = Timetable(elements)
     lines = (one.get("id", "") for one in elements if one.tag in VEHICLES and timetable.is_transit(one))
     types = (vtype for one in elements for vtype in one.iter("vType"))
-    return frozenset(lines), frozenset(vtype.get("id", "") for vtype in types if vtype.get("vClass") == EMERGENCY)
+    return frozenset(lines), OWN_TYPES | {vtype.get("id", ""): vtype.get("vClass", PASSENGER) for vtype in types}

@@ -62,6 +62,16 @@ def _without_retired(settings: Mapping[str, Any], group: str) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if name not in [group + old for old in (*RETIRED, *mixer)]}
 
 
+def metrics(values: Mapping[str, Value]) -> dict[str, Value]:
+    """Return metrics of an episode, by name: `person_delay` had the walks alone, while there was no `walk_delay`.
+
+    >>> metrics({"unfinished_walks": 2.0, "person_delay": 61.5})
+    {'unfinished_walks': 2.0, 'walk_delay': 61.5}
+    """
+    before = "unfinished_walks" in values and "walk_delay" not in values
+    return renamed(values, {"person_delay": "walk_delay"} if before else {})
+
+
 def weights(tensors: Mapping[str, Value]) -> dict[str, Value]:
     """Return weights under the names of today."""
     return {

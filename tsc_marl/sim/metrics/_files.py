@@ -1,5 +1,6 @@
 """Reads SUMO's output files of one episode, each once."""
 
+import copy
 import errno
 import json
 import math
@@ -16,7 +17,7 @@ from tsc_marl.sim import messages
 from tsc_marl.sim.metrics.base import Approach, EpisodeRecord, Persons, Trips
 from tsc_marl.sim.road_network import RoadNetwork, edge_of
 from tsc_marl.sim.route_files import TICK_S
-from tsc_marl.sim.timetable import has_name
+from tsc_marl.sim.timetable import EMERGENCY, PASSENGER, has_name
 
 PERIOD_S = 300
 """Edges are counted in stretches of this length [s]."""
@@ -78,15 +79,12 @@ def _read_trips(out: Path, seed: int) -> tuple[Trips, np.ndarray, Persons]:
     """
     counted = _counted(out, seed)
     ids, lanes, types, rows, emitted = list[str](), list[str](), list[str](), list[list[float]](), list[list[float]]()
-    waiting_s: dict[str, float] = _noted(out / f"persons_{seed}.json", {})
-    walked = list[tuple[float, bool]]()
+    journeys = list[ElementTree.Element]()
     for trip in _trips(out / f"tripinfo_{seed}.xml"):
         if not counted.has(float(trip.attrib["depart"]), float(trip.get("departDelay", 0))):
             continue
         if trip.tag == "personinfo":
-            unfinished = any(float(walk.attrib["arrival"]) < 0 for walk in trip.iter("walk"))
-            lost_s = float(trip.attrib["timeLoss"]) + (waiting_s.get(trip.attrib["id"], 0.0) if unfinished else 0.0)
-            walked.append((lost_s, unfinished))
+            journeys.append(copy.deepcopy(trip))
             continue
         ids.append(trip.attrib["id"])
         lanes.append(trip.attrib["departLane"])
@@ -100,12 +98,42 @@ def _read_trips(out: Path, seed: int) -> tuple[Trips, np.ndarray, Persons]:
         lanes.append("")
         types.append("")
         rows.append([waited_s, 0.0, 0.0, 0.0, 0.0, -1.0, -1.0])
-    lines, emergency_types = (frozenset(_noted(out / f"{kind}_{seed}.json", [])) for kind in ("transit", "emergency_types"))
-    transit = np.array([has_name(lines, name) for name in ids], dtype=bool)
-    emergency = np.array([name in emergency_types for name in types], dtype=bool)
-    trips = Trips(ids, lanes, *np.array(rows).reshape(-1, len(COLUMNS)).T, transit=transit, emergency=emergency)
-    lost, unfinished = np.array(walked).reshape(-1, 2).T
-    return trips, np.array(emitted).reshape(-1, 2), Persons(lost, unfinished.astype(bool))
+    lines = frozenset(_noted(out / f"transit_{seed}.json", []))
+    class_of, occupancy = (_noted(out / f"{kind}_{seed}.json", {}) for kind in ("classes", "occupancy"))
+    classes = [class_of.get(name, PASSENGER) for name in types]
+    trips = Trips(
+        ids, lanes, *np.array(rows).reshape(-1, len(COLUMNS)).T,
+        transit=np.array([has_name(lines, name) for name in ids], dtype=bool),
+        emergency=np.array([name == EMERGENCY for name in classes], dtype=bool),
+        persons=np.array([occupancy.get(name, 1.0) for name in classes], dtype=float),
+    )  # fmt: skip
+    return trips, np.array(emitted).reshape(-1, 2), _persons(journeys, trips, _noted(out / f"persons_{seed}.json", {}))
+
+
+def _persons(journeys: list[ElementTree.Element], trips: Trips, waiting_s: dict[str, float]) -> Persons:
+    """Return the persons of SUMO's file; it has no time lost on a ride that is not finished.
+
+    Args:
+        journeys: the elements of P persons.
+        trips: of the vehicles.
+        waiting_s: how long those persons have waited who are on their way at the end.
+    """
+    share = trips.time_loss_s / np.maximum(trips.duration_s, TICK_S)
+    loss_rate = dict(zip(trips.ids, share.tolist(), strict=True))
+    walks, rides, unfinished = list[float](), list[float](), list[bool]()
+    for person in journeys:
+        on_foot = list(person.iter("walk"))
+        unfinished.append(any(float(walk.attrib["arrival"]) < 0 for walk in on_foot))
+        last_s = waiting_s.get(person.attrib["id"], 0.0) if unfinished[-1] else 0.0
+        walks.append(sum(max(0.0, float(walk.attrib["timeLoss"])) for walk in on_foot) + last_s)
+        lost_s = 0.0
+        for ride in person.iter("ride"):
+            if float(ride.attrib["arrival"]) >= 0:
+                lost_s += float(ride.attrib["timeLoss"])
+            elif float(ride.attrib["depart"]) >= 0:
+                lost_s += float(ride.attrib["duration"]) * loss_rate.get(ride.attrib["vehicle"], 0.0)
+        rides.append(lost_s)
+    return Persons(np.array(walks), np.array(rides), np.array(unfinished, dtype=bool))
 
 
 def _elements(path: Path) -> Iterator[ElementTree.Element]:

@@ -35,6 +35,8 @@ class Trips:
     """[V] bool: the vehicle belongs to public transport."""
     emergency: np.ndarray
     """[V] bool: it is an emergency vehicle."""
+    persons: np.ndarray
+    """[V] persons in the vehicle by its class (`occupancy` of the scenario), beside those of `Persons`."""
 
     @property
     def inserted(self) -> np.ndarray:
@@ -56,8 +58,10 @@ class Trips:
 class Persons:
     """The persons on their way in the window, P of them, from SUMO's trip output."""
 
-    time_loss_s: np.ndarray
+    walk_loss_s: np.ndarray
     """[P] time lost on finished walks, and the wait that an unfinished one is in when the window ends."""
+    ride_loss_s: np.ndarray
+    """[P] time lost in vehicles; of an unfinished ride the vehicle's loss, times its share of the vehicle's time."""
     unfinished: np.ndarray
     """[P] bool: a walk was not finished."""
 
@@ -111,7 +115,7 @@ class EpisodeRecord:
     """Vehicles that SUMO threw away before they came onto the road; they are in `trips`, never inserted."""
     warnings: Mapping[str, int] = field(default_factory=dict)
     """How often SUMO warned, by kind (`sim.messages`)."""
-    persons: Persons = field(default_factory=lambda: Persons(np.zeros(0), np.zeros(0, dtype=bool)))
+    persons: Persons = field(default_factory=lambda: Persons(np.zeros(0), np.zeros(0), np.zeros(0, dtype=bool)))
 
 
 class Metric(abc.ABC):

@@ -7,7 +7,7 @@ class EmergencyDelay(Metric):
     """Mean delay of the emergency vehicles."""
 
     unit = "s"
-    source = "tripinfo, emergency_types"
+    source = "tripinfo, classes"
     of_some = True
 
     def __call__(self, episode: EpisodeRecord) -> float:

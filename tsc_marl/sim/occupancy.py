@@ -1,0 +1,33 @@
+"""How many persons a vehicle stands for: the field `occupancy` of a scenario.yaml."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tsc_marl.errors import UserError, unknown
+
+Occupancy = tuple[tuple[str, float], ...]
+"""Persons in a vehicle of a class, beside those whom SUMO lets ride in it; in one of any other class 1."""
+
+
+def checked(given: Any, path: Path) -> Occupancy:
+    """Return the field of a scenario.
+
+    Args:
+        given: what YAML reads.
+        path: file of the scenario.
+
+    Raises:
+        UserError: for anything but numbers of persons by SUMO's vehicle classes.
+    """
+    from sumolib.net.lane import SUMO_VEHICLE_CLASSES
+
+    if not isinstance(given, Mapping):
+        raise UserError(f"{path}: occupancy must be persons in a vehicle by its class, such as {{bus: 30}}; got {given!r}")
+    for name, persons in given.items():
+        if name not in SUMO_VEHICLE_CLASSES:
+            raise UserError(f"{path}: occupancy: {unknown('vehicle class', str(name), SUMO_VEHICLE_CLASSES)}")
+        if isinstance(persons, bool) or not isinstance(persons, int | float) or not 0 <= persons < math.inf:
+            raise UserError(f"{path}: occupancy of {name} must be a number of persons, 0 or more; got {persons!r}")
+    return tuple((name, float(persons)) for name, persons in sorted(given.items()))
