@@ -10,6 +10,7 @@ class Detectors:
         self.plans, self.decision_s, self.vehicle = recipe["signals"], recipe["timing"]["decision_s"], vehicle
         self.reach_m, self.stretches = recipe["observation"]["detection_m"], defaultdict(list)
         self.kinds, self.seen, self.failed = recipe["priority"]["range_m"], recipe["seen"], {}
+        self.occupancy = recipe.get("occupancy", {})
         self.behind = {lane for plan in self.plans.values() for link in plan["links"] for lane in link["receiving"]}
         for own, lane in (pair for plan in self.plans.values() for pair in plan["lanes"].items()):
             self.failed[own] = lane["failed"]
@@ -42,7 +43,10 @@ class Detectors:
             ahead = vehicle.getNextTLS(name) if self.stretches[lane] else ()
             for signal, link, distance_m, _ in (row for row in ahead[:1] if row[0] in self.plans and row[2] <= self.reach_m):
                 arriving = state == "moving" and distance_m < speed * self.decision_s
-                links[signal][str(link)].update({state: 1, "arriving": int(arriving), "near": int(distance_m < 50)})
+                near, row = int(distance_m < 50), {state: 1, "arriving": int(arriving)}
+                persons = self.occupancy.get(vehicle.getVehicleClass(name), 1) + vehicle.getPersonNumber(name)
+                row |= {"near": near, "persons": persons, "persons_near": near * persons}
+                links[signal][str(link)].update(row)
         return {"lanes": lanes, "links": links, "receiving": receiving} | ({"priority": priority} if self.kinds else {})
 
     def request(self, name):

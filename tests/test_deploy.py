@@ -22,6 +22,7 @@ from tsc_marl.evaluation.phase_log import limit_violations
 from tsc_marl.paths import PRETRAINED
 from tsc_marl.rollout.task import Task, spec_from_env
 from tsc_marl.sim import engine, scenario
+from tsc_marl.sim.feedback import SimConfig
 from tsc_marl.sim.observations.movements import MovementsObservation
 from tsc_marl.sim.signal_limits import NO_LIMITS, SignalLimits, of_signal
 from tsc_marl.sim.signal_timing import Timing
@@ -50,17 +51,17 @@ def grid_with_detectors(folder):
     return folder
 
 
-def with_memory(path):
-    """Write a policy with random weights that remembers."""
-    config = SHIPPED.config | {"recurrent": True, "hidden": (32, 16)}
-    task = Task("cross", sim=SHIPPED.policy("cross").sim)
+def with_random_weights(path, observation="movements", **settings):
+    """Write a policy with random weights."""
+    config, sim = SHIPPED.config | {"hidden": (32, 16)} | settings, SHIPPED.sim | {"observation": observation}
+    task = Task("cross", sim=SimConfig(**sim))
     env = task.env()
     env.reset(1)
     env.close()
     kind = algos.find(SHIPPED.algorithm)
     torch.manual_seed(1)
     weights = kind(spec_from_env(env), kind.Config(**config)).state_dict()
-    checkpoint.save(replace(SHIPPED, network="cross", others={}, config=config, training={"weights": weights}), path)
+    checkpoint.save(replace(SHIPPED, network="cross", others={}, config=config, sim=sim, training={"weights": weights}), path)
 
 
 LIMITS = {
@@ -101,12 +102,13 @@ def test_a_signal_on_the_street_keeps_the_limits(kind, timing):
 
 STREETS = (
     ("grid2x2", "field", 300), ("cross", "sumo-rl", 150), ("buses", "field-priority", 300), ("seen", "field", 300),
+    ("persons", "sumo-rl", 300),
 )  # fmt: skip
 
 
 @pytest.mark.parametrize(("network", "timing", "seconds"), STREETS)
 def test_the_controller_alone_makes_the_decisions_of_the_program(home, tmp_path, capfd, network, timing, seconds):
-    """With the longest red of `field`, with a memory on one signal, with limits and priority, and with detectors of a city."""
+    """With the longest red of `field`, a memory on one signal, limits and priority, detectors of a city, persons in vehicles."""
     if network == "buses":
         limits = "limits: {A0: {phases: [0, 1, 2], max_green_s: 60, yellow_s: 4}}\n"
         network = str(cross_with_buses(tmp_path / "limited_buses", limits))
@@ -117,7 +119,11 @@ def test_the_controller_alone_makes_the_decisions_of_the_program(home, tmp_path,
     name, out = "pretrained", tmp_path / "street"
     if network == "cross":
         name = str(tmp_path / "memory.pt")
-        with_memory(tmp_path / "memory.pt")
+        with_random_weights(tmp_path / "memory.pt", recurrent=True)
+    if network == "persons":
+        network, name = str(cross_with_buses(tmp_path / "full_buses", "occupancy: {bus: 90}\n")), str(tmp_path / "persons.pt")
+        with_random_weights(tmp_path / "persons.pt", "movements-persons")
+        assert decisions(name, "cross", timing, seconds) != decisions(name, network, timing, seconds)
     assert home.main(f"deploy --network {network} --policy {name} --out {out} --timing-preset {timing}") == 0
     expected = decisions(name, network, timing, seconds)
     if timing == "field-priority":
@@ -151,7 +157,7 @@ def not_to_deploy(path):
         ("--policy max_pressure", "max_pressure is a classical controller, which has no checkpoint; give a trained policy"),
         (
             "--policy {0}/lanes.pt",
-            "has --sim.observation lanes and --algo.sharing full; deploy takes policies with movements and full",
+            "has --sim.observation lanes and --algo.sharing full; deploy takes policies with movements or movements-persons",
         ),
         ("--policy {0}/none.pt", "has --sim.observation movements and --algo.sharing none; deploy takes policies with movements"),
         ("--network cross --policy {0}/none.pt", "the policy of jointq was trained on grid2x2, not cross; use the same"),

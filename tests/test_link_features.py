@@ -81,7 +81,8 @@ def test_a_link_asked_once_for_each_lane_is_the_link_asked_at_each_decision():
     structure = observation.structure
     for k in range(40):
         env.step((np.arange(len(env.names)) + k // 3) % env.n_phases)
-        asked = BoundVehicles(SignalContext(env.net, env.timing, 200.0), structure).features(env.view)
+        fresh = BoundVehicles(SignalContext(env.net, env.timing, 200.0), structure)
+        asked = fresh.features(fresh.find(env.view))
         table = env.obs[:, : structure.real.size // len(env.names) * len(LINK_FEATURES)]
         column = LINK_FEATURES.index("bound_queue")
         shown = table.reshape(-1, len(LINK_FEATURES))[structure.links, column : column + 4]

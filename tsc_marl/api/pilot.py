@@ -19,6 +19,7 @@ from tsc_marl.sim.disturbances import select
 from tsc_marl.sim.engine import read_vehicles, vehicle_getters
 from tsc_marl.sim.env import TrafficEnv
 from tsc_marl.sim.feedback import SimConfig
+from tsc_marl.sim.occupancy import PersonsInVehicles
 from tsc_marl.sim.priority import Priority, kept_to
 from tsc_marl.sim.shared_signal import SharedSignal
 from tsc_marl.sim.signal_timer import legal_phases
@@ -152,6 +153,7 @@ class Pilot:
         self._watch = self._watchdog and Watch(self._watchdog, self.timing.decision_s)
         if self.timing.priority != "none":
             self._priority = Priority(self.timing.priority, self._scenario, self._net, api)
+        self._persons = PersonsInVehicles(dict(self._scenario.occupancy), api)
         self._player.start()
         self._api, self._next_decision_s, self._released = api, now, False
 
@@ -163,7 +165,7 @@ class Pilot:
             self._legal = self._priority.restrict(self._legal, now, vehicles.ids)
         if self._net.seen is not None:
             vehicles = select(vehicles, self._net.seen.sees(vehicles))
-        return SignalView(now, vehicles, timers, self._legal, self._blind, api.vehicle.getNextTLS)
+        return SignalView(now, vehicles, timers, self._legal, self._blind, api.vehicle.getNextTLS, self._persons)
 
     def _decide(self, api: Simulation, now: float) -> np.ndarray:
         return self._player.choice(self._view(api, now))()

@@ -7,14 +7,15 @@
 `readings` has four parts; what is missing reads as no vehicle. `recipe.json` says which stretches of road belong to each lane.
 
     lanes:     {lane: {halting, moving, arriving, speed, waiting_s, failed}}     lanes that lead to a signal
-    links:     {signal: {"0": {halting, moving, arriving, near}}}                vehicles by the link that they will pass
+    links:     {signal: {"0": {halting, moving, arriving, near, persons, persons_near}}}     by the link that vehicles will pass
     receiving: {lane: {vehicles, halting, failed}}                               lanes behind the signals
     priority:  {signal: [{vehicle, kind, link, distance_m}]}                     who asks for green; kind: emergency or transit
 
 Counts are vehicles within `detection_m` of the stop line. halting: below 0.1 m/s. arriving: moving, and at the stop line before
-the next decision. near: within 50 m. speed: mean of min(1, speed / limit). waiting_s: the longest stand. failed: share that is
-blind, 0 to 1. Kinds of `priority` are those of `range_m` in the recipe; a vehicle at a stop does not ask. A signal that runs
-elsewhere is left out of `signals`; its present phase comes with `decide(shown=...)`.
+the next decision. near: within 50 m. persons: in these vehicles, else one in each. speed: mean of min(1, speed / limit).
+waiting_s: the longest stand. failed: share that is blind, 0 to 1. Kinds of `priority` are those of `range_m` in the recipe; a
+vehicle at a stop does not ask. A signal that runs elsewhere is left out of `signals`; its present phase comes with
+`decide(shown=...)`.
 """
 
 import json
@@ -210,14 +211,17 @@ class StreetController:
         ahead = [plans[other]["phases"][present[other]]["serves"][m] > 0 for other, m in link["ahead"] if other in present]
         if green:
             self.green_s[name, k] = now
+        count, near = bound.get("halting", 0) + bound.get("moving", 0), bound.get("near", 0)
+        persons = [bound.get("persons", count) / 30, bound.get("persons_near", near) / 30]
         return [
             lane.get("halting", 0) / 10 / share, lane.get("moving", 0) / 10 / share, lane.get("arriving", 0) / 5 / share,
             lane.get("speed", 1), min(lane.get("waiting_s", 0), 300) / 100,
-            bound.get("halting", 0) / 10, bound.get("moving", 0) / 10, bound.get("arriving", 0) / 5, bound.get("near", 0) / 5,
+            bound.get("halting", 0) / 10, bound.get("moving", 0) / 10, bound.get("arriving", 0) / 5, near / 5,
             min(1.5, vehicles / link["capacity_veh"]), halting / 10, min(2, max(0, (link["capacity_veh"] - vehicles) / 10)),
             sum(ahead) / max(1, len(link["ahead"])),
             green, min(3, (now - self.green_s.setdefault((name, k), now)) / 120),
             lane.get("failed", 0), sum(reading.get("failed", 0) for reading in behind) / len(behind),
+            *(persons if "bound_persons" in self.recipe["inputs"]["links"] else ()),
         ]  # fmt: skip
 
 

@@ -17,9 +17,7 @@ from tsc_marl.nn.phases import PhaseNet
 from tsc_marl.paths import temporary_folder
 from tsc_marl.rollout.task import Task, spec_of
 from tsc_marl.sim.fingerprint import listed
-from tsc_marl.sim.observations.movements import MovementsObservation
 from tsc_marl.sim.scenario import typed
-from tsc_marl.sim.signal_view import SignalContext
 from tsc_marl.tracking import checkpoint
 from tsc_marl.tracking.checkpoint import Checkpoint
 from tsc_marl.tracking.policies import find_checkpoint
@@ -27,6 +25,8 @@ from tsc_marl.types import Movements
 
 CONTROLLER = Path(__file__).with_name("controller.py")
 """The reference controller, copied as it is."""
+DEPLOYED = ("movements", "movements-persons")
+"""Observations whose inputs a recipe describes."""
 CHECKED, TOLERANCE = 10, 1e-4
 """Random inputs on which the file is compared with the actor, and the largest difference as a share of the largest score."""
 
@@ -56,13 +56,13 @@ def write(task: Task, name: str, out: Path, command: str) -> None:
     check_new(out)
     saved = checkpoint.load(find_checkpoint(name, task.network))
     policy = saved.policy(task.network)
-    if saved.sim["observation"] != "movements" or not policy.portable:
+    if saved.sim["observation"] not in DEPLOYED or not policy.portable:
         raise UserError(
             f"the policy of {name} has --sim.observation {saved.sim['observation']} and --algo.sharing "
-            f"{saved.config.get('sharing')}; deploy takes policies with movements and full"
+            f"{saved.config.get('sharing')}; deploy takes policies with {' or '.join(DEPLOYED)}, and full"
         )
     task = policy.task_for(task)
-    observation = MovementsObservation(SignalContext(task.net(), task.timing, task.sim.detection_m))
+    observation = recipe.movements_of(task)
     spec = spec_of(task.network, task.net(), observation, len(task.net().signals) * observation.size + 1)
     net = actor.phase_net(policy.algorithm(spec), name)
     memory = actor.memory_width(net)

@@ -6,16 +6,17 @@ from typing import Any
 import numpy as np
 
 from tsc_marl.rollout.task import Task
+from tsc_marl.sim import observations
 from tsc_marl.sim.lane_features import ARRIVING_VEH, GREEN_S, QUEUE_VEH, WAITING_S
 from tsc_marl.sim.observations.movements import (
     BEHIND_VEH,
-    LINK_FEATURES,
     PHASE_FEATURES,
     RED_S,
     SIGNAL_FEATURES,
     MovementsObservation,
     timing_features,
 )
+from tsc_marl.sim.observations.movements_persons import PERSONS
 from tsc_marl.sim.priority import LONGEST_S, RANGE_M, REST_S
 from tsc_marl.sim.road_network import RoadNetwork, Signal
 from tsc_marl.sim.signal_timer import SignalTimer
@@ -43,19 +44,21 @@ INPUTS: dict[str, dict[str, Any]] = {
     "since_green": {"of": "own phase", "reading": "seconds since a decision with green", "unit": RED_S, "most": 3},
     "failed": {"of": LANE, "reading": "failed", "unit": 1},
     "failed_behind": {"of": BEHIND, "reading": "failed, the mean", "unit": 1},
+    "bound_persons": {"of": LINK, "reading": "persons, else one a vehicle", "unit": PERSONS},
+    "bound_persons_near": {"of": LINK, "reading": "persons_near, else one a vehicle", "unit": PERSONS},
 }
 """What each input of a link is: a reading over a unit, within bounds."""
 
 
 def recipe(task: Task, memory: int) -> dict[str, Any]:
-    """Return the content of `recipe.json` for a task whose observation is `movements`.
+    """Return the content of `recipe.json` for a task whose observation is `movements` or `movements-persons`.
 
     Args:
         task: network, timing and observation.
         memory: width of the policy's memory of the last decisions; 0 for none.
     """
     net, timing = task.net(), task.timing
-    observation = MovementsObservation(SignalContext(net, timing, task.sim.detection_m))
+    observation = movements_of(task)
     structure = observation.structure
     n_links, n_phases = structure.real.shape[1], structure.phase_real.shape[1]
     signals = {signal.name: signal_plan(net, i, timing, observation) for i, signal in enumerate(net.signals)}
@@ -65,18 +68,19 @@ def recipe(task: Task, memory: int) -> dict[str, Any]:
         "observation": {"name": task.sim.observation, "version": observation.version, "detection_m": task.sim.detection_m},
         "timing": {name: value for name, value in vars(timing).items()},
         "priority": _priority(timing.priority),
+        "occupancy": dict(task.scenario.occupancy),
         "seen": _seen(net),
         "size": {
             "links": n_links,
             "phases": n_phases,
             "static": structure.static.shape[-1],
-            "link": len(LINK_FEATURES),
+            "link": len(observation.link_features),
             "phase": len(PHASE_FEATURES),
             "signal": len(SIGNAL_FEATURES),
             "memory": memory,
         },
         "inputs": {
-            "links": {name: INPUTS[name] for name in LINK_FEATURES},
+            "links": {name: INPUTS[name] for name in observation.link_features},
             "phases": {"shown": "whether it is the present phase", "legal": "whether it may be chosen now"},
             "signal": {
                 "since_change": f"seconds since the last change was decided, over {GREEN_S:.0f}, at most 1",
@@ -86,6 +90,14 @@ def recipe(task: Task, memory: int) -> dict[str, Any]:
         },
         "signals": signals,
     }
+
+
+def movements_of(task: Task) -> MovementsObservation:
+    """Return the observation of a task: `movements`, or one derived from it."""
+    kind = observations.find(task.sim.observation)
+    if not issubclass(kind, MovementsObservation):
+        raise TypeError(f"observation {task.sim.observation} has no links and phases")
+    return kind(SignalContext(task.net(), task.timing, task.sim.detection_m))
 
 
 def _seen(net: RoadNetwork) -> dict[str, list[list[float]]] | None:

@@ -95,7 +95,7 @@ class Gateway:
 
     def _decide(self, readings: Readings, due: list[str], gaps: dict[str, float]) -> None:
         now, begun = readings.time_s, time.perf_counter()
-        given = readings.model_dump(include={"lanes", "links", "receiving", "priority"})
+        given = readings.model_dump(include={"lanes", "links", "receiving", "priority"}, exclude_none=True)
         chosen, fault = self._watch.ask(lambda: self._controller.choose(now, given, None, tuple(due)))
         faults = self._watch.silent({name: self._sees(name, readings) for name in due}, now)
         faults |= {name: f"no readings for {gaps[name]:.0f} s" for name in due if gaps[name] > MISSED * self.decision_s}

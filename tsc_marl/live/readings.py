@@ -34,6 +34,9 @@ class LinkReading(_Part):
     moving: Number = 0
     arriving: Number = 0
     near: Number = 0
+    persons: Number | None = None
+    """In these vehicles; None for one in each."""
+    persons_near: Number | None = None
 
 
 class ReceivingReading(_Part):

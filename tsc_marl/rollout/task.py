@@ -14,7 +14,7 @@ from tsc_marl.sim.disturbances import Disturbance
 from tsc_marl.sim.env import TrafficEnv
 from tsc_marl.sim.feedback import SimConfig
 from tsc_marl.sim.observations import Observation
-from tsc_marl.sim.observations.movements import LINK_FEATURES, PHASE_FEATURES, SIGNAL_FEATURES, MovementsObservation
+from tsc_marl.sim.observations.movements import PHASE_FEATURES, SIGNAL_FEATURES, MovementsObservation
 from tsc_marl.sim.road_network import RoadNetwork
 from tsc_marl.sim.signal_timing import Timing
 from tsc_marl.types import Movements, Spec
@@ -109,7 +109,7 @@ def _movements(observation: Observation) -> Movements | None:
     structure = observation.structure
     arrays = (structure.static.astype("float32"), structure.real, structure.serves, structure.phase_real, structure.onward)
     link, real, serves, phase_real, onward = map(torch.from_numpy, arrays)
-    columns = (len(LINK_FEATURES), len(PHASE_FEATURES), len(SIGNAL_FEATURES))
+    columns = (len(observation.link_features), len(PHASE_FEATURES), len(SIGNAL_FEATURES))
     return Movements(link, real, serves, phase_real, onward, *columns)
 
 

@@ -3,7 +3,7 @@
 import contextlib
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from tsc_marl.sim.demand import Demand
 from tsc_marl.sim.disturbances import Breakdown, Disturbance, FaultyDetectors, select
 from tsc_marl.sim.engine import Engine, Vehicles
 from tsc_marl.sim.feedback import Feedback, SimConfig
+from tsc_marl.sim.occupancy import PersonsInVehicles
 from tsc_marl.sim.priority import Priority, kept_to
 from tsc_marl.sim.road_network import RoadNetwork
 from tsc_marl.sim.scenario import Scenario
@@ -42,6 +43,7 @@ class EpisodeState:
     obeying: list[SignalTimer]
     """Those of the signals that carry out requests."""
     priority: Priority | None
+    persons: PersonsInVehicles
 
 
 class TrafficEnv:
@@ -164,6 +166,7 @@ class TrafficEnv:
             seed, sumo_controlled, detail, context, Feedback(self.config, context),
             detectors, incident, obeying,
             None if self.timing.priority == "none" else Priority(self.timing.priority, self.scenario, self.net, self._engine.api),
+            PersonsInVehicles(context.occupancy, self._engine.api),
         )  # fmt: skip
         self._measure(self._episode)
         if self._jam_s:
@@ -285,9 +288,8 @@ class TrafficEnv:
         self.avail = legal_phases(self.timers, self.now)
         if episode.priority is not None:
             self.avail = episode.priority.restrict(self.avail, self.now, self.vehicles.ids)
-        self._view = SignalView(
-            self.now, detected, self.timers, self.avail, failed, self._next_signals
-        )  # fmt: skip
+        persons = self._persons_in(frozenset(self.vehicles.ids))
+        self._view = SignalView(self.now, detected, self.timers, self.avail, failed, self._next_signals, persons)
         self.obs = episode.feedback.observe(self._view)
         passed = (self.now - self.scenario.begin_s) / self.scenario.duration_s
         self.state = np.append(self.obs[episode.feedback.observation.real], np.float32(passed))
@@ -298,6 +300,11 @@ class TrafficEnv:
             return self.engine.api.vehicle.getNextTLS(vehicle)
         with self._blamed():
             return self.episode.detectors.next_signals(vehicle, self.engine.api)
+
+    def _persons_in(self, on_road: frozenset[str]) -> Callable[[str], float]:
+        """Return what tells the persons in a vehicle that the detectors show; a frozen one shows some that have left."""
+        persons = self.episode.persons
+        return lambda vehicle: persons(vehicle) if vehicle in on_road else persons.latest(vehicle)
 
     def _check_no_detectors(self) -> None:
         name = self.config.observation

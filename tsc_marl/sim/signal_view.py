@@ -42,6 +42,8 @@ class SignalView:
     """[L] bool, the lanes of the network whose detectors are known to have failed."""
     next_signals: Callable[[str], Any]
     """Returns SUMO's `vehicle.getNextTLS` of a vehicle of `vehicles`: per signal ahead its name, link, distance [m] and state."""
+    persons: Callable[[str], float] = lambda _: 1.0
+    """Returns how many persons are in a vehicle of `vehicles`."""
 
 
 @dataclass(frozen=True)

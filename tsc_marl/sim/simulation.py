@@ -43,6 +43,10 @@ class VehicleCalls(Protocol):
         """Return the class, such as `passenger` or `emergency`."""
         ...
 
+    def getPersonNumber(self, vehID: str) -> int:
+        """Return the persons who ride in the vehicle."""
+        ...
+
     def getDeparture(self, vehID: str) -> float:
         """Return the time of departure [s]; negative before it."""
         ...
@@ -117,10 +121,6 @@ class PersonCalls(Protocol):
 
     def getIDList(self) -> Sequence[str]:
         """Return the persons on their way."""
-        ...
-
-    def getVehicle(self, personID: str) -> str:
-        """Return the vehicle that the person rides in; empty for none."""
         ...
 
     def getSpeed(self, personID: str) -> float:

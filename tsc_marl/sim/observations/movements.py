@@ -1,6 +1,7 @@
 """The observation `movements`: what waits for each link of a signal, what lies behind it, and what each phase would serve."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -53,13 +54,14 @@ class MovementsObservation(Observation):
 
     portable = True
     version = VERSION
+    link_features = LINK_FEATURES
 
     def __init__(self, context: SignalContext) -> None:
         super().__init__(context)
         net, self._lanes = context.network, LaneFeatures(context)
         self.structure = Structure(net, context.detection_m)
         self._bound = BoundVehicles(context, self.structure)
-        columns = len(LINK_FEATURES)
+        columns = len(self.link_features)
         phases = np.repeat(self.structure.phase_real, len(PHASE_FEATURES), axis=1)
         signal = np.ones((len(net.signals), len(SIGNAL_FEATURES)), dtype=bool)
         self.real = np.concatenate([np.repeat(self.structure.real, columns, axis=1), phases, signal], axis=1)
@@ -72,23 +74,28 @@ class MovementsObservation(Observation):
         structure, timers, rows = self.structure, view.timers, np.arange(len(view.timers))
         shown = np.array([timer.phase for timer in timers])
         green = structure.serves[rows, shown] > 0
-        links = np.zeros((*structure.real.shape, len(LINK_FEATURES)), dtype=np.float32)
-        flat = links.reshape(-1, len(LINK_FEATURES))
+        links = np.zeros((*structure.real.shape, len(self.link_features)), dtype=np.float32)
+        flat = links.reshape(-1, len(self.link_features))
         upstream = self._lanes(view.vehicles)[:, structure.slot].T
         upstream[:, :3] /= structure.lane_links[:, None]
         failed_behind = structure.receiving.means(view.failed)
         ahead = structure.mean_ahead(green)
         self._green_s = np.where(np.isnan(self._green_s) | green, view.now_s, self._green_s)
         since_green = np.minimum(3.0, (view.now_s - self._green_s) / RED_S).ravel()[structure.links]
-        parts = [upstream, self._bound.features(view), self._behind(view.vehicles)]
-        parts += [ahead, green.ravel()[structure.links], since_green]
-        flat[structure.links] = np.column_stack([*parts, self.failed(view.failed)[structure.slot], failed_behind])
+        bound = self._bound.find(view)
+        parts = [upstream, self._bound.features(bound), self._behind(view.vehicles)]
+        parts += [ahead, green.ravel()[structure.links], since_green, self.failed(view.failed)[structure.slot], failed_behind]
+        flat[structure.links] = np.column_stack([*parts, *self.further(bound, view)])
         phases = np.zeros((*structure.phase_real.shape, len(PHASE_FEATURES)), dtype=np.float32)
         phases[rows, shown, 0] = 1
         phases[..., 1] = view.legal
         signal = np.column_stack([time_in_phase(view), self._timing]).astype(np.float32)
         parts = [links.reshape(len(rows), -1), phases.reshape(len(rows), -1), signal]
         return np.concatenate(parts, axis=1)
+
+    def further(self, bound: "Bound", view: SignalView) -> list[np.ndarray]:
+        """Return [M] of each link feature that comes after `LINK_FEATURES`, for M links."""
+        return []
 
     def failed(self, lanes: np.ndarray) -> np.ndarray:
         """Return, per signal lane, the share of its detection distance on failed lanes; `lanes` is [L] bool."""
@@ -101,6 +108,22 @@ class MovementsObservation(Observation):
         room = receiving.capacity_veh - count
         occupancy = np.minimum(1.5, count / receiving.capacity_veh)
         return np.column_stack([occupancy, halting / BEHIND_VEH, np.clip(room / BEHIND_VEH, 0, 2)])
+
+
+@dataclass(frozen=True)
+class Bound:
+    """The vehicles within the detection distance that will pass one of our links, K of them."""
+
+    vehicles: np.ndarray
+    """[K] places among the vehicles of the view."""
+    link: np.ndarray
+    """[K] place of the link."""
+    halting: np.ndarray
+    """[K] bool."""
+    arriving: np.ndarray
+    """[K] bool: moving, and due at the stop line before the next decision."""
+    near: np.ndarray
+    """[K] bool: within `NEAR_M` of the stop line."""
 
 
 class BoundVehicles:
@@ -117,8 +140,8 @@ class BoundVehicles:
         self._size = len(structure.links)
         self._known: dict[tuple[str, int], tuple[int, float]] = {}
 
-    def features(self, view: SignalView) -> np.ndarray:
-        """Return [M, 4], M links: halting, moving, arriving, and near vehicles, in the units of the observation."""
+    def find(self, view: SignalView) -> Bound:
+        """Return the vehicles that are bound for our links."""
         vehicles = view.vehicles
         to_line_m = self._offset_m[vehicles.lane] + self._length_m[vehicles.lane] - vehicles.pos_m
         seen = np.flatnonzero(to_line_m <= self._detection_m)
@@ -131,8 +154,15 @@ class BoundVehicles:
         halting, near = speed_ms < HALTING_MS, distance_m < NEAR_M
         arriving = ~halting & (distance_m < speed_ms * self._decision_s)
         bound = (link >= 0) & (distance_m <= self._detection_m)
-        which = link[bound].astype(int)
-        counts = [np.bincount(which, x[bound], self._size) for x in (halting, ~halting, arriving, near)]
+        return Bound(seen[bound], link[bound].astype(int), halting[bound], arriving[bound], near[bound])
+
+    def count(self, bound: Bound, weight: np.ndarray) -> np.ndarray:
+        """Return [M], M links: the sums of a weight [K] of each vehicle."""
+        return np.bincount(bound.link, weight, self._size)
+
+    def features(self, bound: Bound) -> np.ndarray:
+        """Return [M, 4], M links: halting, moving, arriving, and near vehicles, in the units of the observation."""
+        counts = [self.count(bound, which) for which in (bound.halting, ~bound.halting, bound.arriving, bound.near)]
         return np.column_stack(counts) / (QUEUE_VEH, QUEUE_VEH, ARRIVING_VEH, ARRIVING_VEH)
 
     def _ask(self, view: SignalView, vehicle: str, pos_m: float) -> tuple[int, float]:
