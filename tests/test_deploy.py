@@ -11,10 +11,11 @@ import pytest
 import torch
 from helpers.buses import cross_with_buses
 from helpers.cli import ROOT, one_line
-from helpers.decisions import decisions
+from helpers.decisions import decisions, piloted
 from helpers.networks import network_with
 
 from tsc_marl import algos
+from tsc_marl.api.pilot import Pilot
 from tsc_marl.config import read_timing
 from tsc_marl.deployment.recipe import signal_plan
 from tsc_marl.evaluation import signal_log
@@ -124,6 +125,8 @@ def test_the_controller_alone_makes_the_decisions_of_the_program(home, tmp_path,
         network, name = str(cross_with_buses(tmp_path / "full_buses", "occupancy: {bus: 90}\n")), str(tmp_path / "persons.pt")
         with_random_weights(tmp_path / "persons.pt", "movements-persons")
         assert decisions(name, "cross", timing, seconds) != decisions(name, network, timing, seconds)
+        chosen = piloted(Pilot(name, network), scenario.load(network), 1, tmp_path, seconds)
+        assert chosen == decisions(name, network, timing, seconds)
     assert home.main(f"deploy --network {network} --policy {name} --out {out} --timing-preset {timing}") == 0
     expected = decisions(name, network, timing, seconds)
     if timing == "field-priority":

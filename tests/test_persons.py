@@ -12,8 +12,10 @@ from helpers.networks import network_with
 
 from tsc_marl.errors import UserError
 from tsc_marl.sim import engine, fingerprint, road_network, scenario
+from tsc_marl.sim.disturbances import Disturbance
 from tsc_marl.sim.env import TrafficEnv
 from tsc_marl.sim.feedback import SimConfig
+from tsc_marl.sim.observations.movements_persons import PERSONS, MovementsPersonsObservation
 
 pytest_plugins = ("helpers.fixtures",)
 SEED = 3
@@ -113,6 +115,28 @@ def test_persons_who_wait_are_charged_to_their_crossings_signal(tmp_path):
         places = [edge for edge in edges if edge.startswith((f":{name}0_w", f":{name}0_c"))]
         assert len(places) == 8
         assert {net.signal_charged_on(edge) for edge in places} == {number}
+
+
+@pytest.mark.parametrize("disturbance", [Disturbance(), Disturbance(frozen=1.0)])
+def test_a_policy_may_see_the_persons_bound_for_a_link(street, disturbance):
+    env = TrafficEnv(street(occupancy={"bus": 30}), config=SimConfig("movements-persons"), disturbance=disturbance)
+    env.reset(SEED)
+    observation = env.episode.feedback.observation
+    assert isinstance(observation, MovementsPersonsObservation)
+    columns, n_links, seen = len(observation.link_features), observation.structure.real.shape[1], []
+    assert observation.size == env.obs.shape[1]
+    while env.now < 200:
+        env.step(np.full(1, int(env.now // 60) % env.n_phases[0]))
+        links = env.obs[0, : n_links * columns].reshape(n_links, columns)
+        seen.append(dict(zip(observation.link_features, links[observation.structure.real[0]].T, strict=True)))
+    persons = np.array([row["bound_persons"] for row in seen]) * PERSONS
+    vehicles = np.array([row["bound_queue"] + row["bound_approaching"] for row in seen]) * 10
+    further = np.round(persons - vehicles, 4)
+    env.close()
+    assert (further >= 0).all()
+    if not disturbance.frozen:
+        assert set(further.ravel()) == {0.0, 30.0}  # cars; the bus, in which 29 more than a driver and the rider are
+        assert any(row["bound_persons_near"].max() == np.float32(31 / PERSONS) for row in seen)
 
 
 def test_without_persons_and_occupancy_there_is_no_figure(tmp_path):

@@ -26,5 +26,5 @@ class MovementsPersonsObservation(MovementsObservation):
     def further(self, bound: Bound, view: SignalView) -> list[np.ndarray]:
         """Return [M] of both features, for M links."""
         ids = view.vehicles.ids
-        persons = np.array([view.persons(ids[k]) for k in bound.vehicles.tolist()], dtype=float)
+        persons = np.array([view.persons(ids[int(k)]) for k in bound.vehicles], dtype=float)
         return [self._bound.count(bound, persons * which) / PERSONS for which in (np.ones(len(persons)), bound.near)]
