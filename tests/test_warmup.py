@@ -13,6 +13,7 @@ from tsc_marl.sim import fingerprint, metrics, movements, passages, route_files,
 from tsc_marl.sim.demand import Demand
 from tsc_marl.sim.env import TrafficEnv
 from tsc_marl.sim.service_tracker import ServiceTracker
+from tsc_marl.viz.running_figures import RunningFigures
 
 pytest_plugins = ("helpers.fixtures",)
 SEED, WARMUP_S, END_S = 3, 300, 900
@@ -69,6 +70,20 @@ def test_only_what_departs_later_counts(both):
     assert figures["delay"] == pytest.approx(np.mean(lost))
     assert figures["never_inserted"] == sum(float(trip["depart"]) < 0 for trip in counted)
     assert figures["arrived"] == sum(float(trip["arrival"]) >= 0 for trip in counted)
+
+
+@pytest.mark.parametrize("scale", [1.0, 5.0])
+def test_the_running_delay_is_that_of_the_metric(scale):
+    scene = dataclasses.replace(scenario.load("cross"), warmup_s=WARMUP_S, end_s=END_S)
+    env = TrafficEnv(scene, demand=Demand(scale=scale))
+    env.reset(SEED)
+    running, ended, figures = RunningFigures(env), False, []
+    while not ended:
+        _, ended = env.step(np.array([int(env.now // 40) % env.n_phases[0]]))
+        figures.append(running.after_step().delay_s)
+    delay_s = env.metrics()["delay"]
+    assert not any(figures[: WARMUP_S // env.timing.decision_s])
+    assert figures[-1] == pytest.approx(delay_s, rel=0.02)
 
 
 def test_queues_of_the_warm_up_do_not_count(both):

@@ -19,7 +19,7 @@ import numpy as np
 
 from tsc_marl import plugins
 from tsc_marl.errors import UserError
-from tsc_marl.sim.metrics._files import PERIOD_S, read_approaches, read_dropped, read_record
+from tsc_marl.sim.metrics._files import PERIOD_S, Counted, read_approaches, read_dropped, read_record
 from tsc_marl.sim.metrics.base import Approach, EpisodeRecord, Metric, Persons, Trips
 from tsc_marl.sim.road_network import RoadNetwork
 
@@ -27,6 +27,7 @@ __all__ = [
     "PATHS",
     "PERIOD_S",
     "Approach",
+    "Counted",
     "EpisodeRecord",
     "Metric",
     "Persons",

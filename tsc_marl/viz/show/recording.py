@@ -11,6 +11,7 @@ from tsc_marl.paths import temporary_folder
 from tsc_marl.rollout.types import Policy, Task
 from tsc_marl.sim.engine import trajectory_options
 from tsc_marl.sim.lights import Lights
+from tsc_marl.sim.route_files import TICK_S
 from tsc_marl.viz import traffic_files
 from tsc_marl.viz.approach_delay import Approaches, ApproachFlows, flows
 from tsc_marl.viz.phase_values import PolicyRunner
@@ -35,7 +36,7 @@ class Recording:
     lost_s: np.ndarray
     """[T] time lost by all vehicles until the next decision, since the start [veh·s]."""
     scheduled: np.ndarray
-    """[T] vehicles scheduled until the next decision."""
+    """[T] vehicles scheduled until the next decision, after the warm-up."""
     waiting: np.ndarray
     """[T] of them, those that wait to be inserted."""
     lights: list[Lights]
@@ -82,9 +83,9 @@ def record(task: Task, policy: Policy, seed: int, to_s: int, of: Approaches, adv
         ends = np.append(second[1:], to_s)
         due = np.where(trips.inserted, trips.depart_s, to_s) - trips.depart_delay_s
         enters = np.where(trips.inserted, trips.depart_s, np.inf)
-        scheduled = np.searchsorted(np.sort(due), ends, "right")
+        waiting = np.searchsorted(np.sort(due), ends, "right") - np.searchsorted(np.sort(enters), ends, "right")
+        counted = np.sort(due[due >= env.scenario.warmup_s - TICK_S])
         return Recording(
-            numbers.rule, second, phase, legal, numbers.arrays(), lost_s, scheduled,
-            scheduled - np.searchsorted(np.sort(enters), ends, "right"), lights, files.paths,
-            flows(files.paths, trips, pending, of, env.net, second), measured, to_s,
+            numbers.rule, second, phase, legal, numbers.arrays(), lost_s, np.searchsorted(counted, ends, "right"), waiting,
+            lights, files.paths, flows(files.paths, trips, pending, of, env.net, second), measured, to_s,
         )  # fmt: skip
