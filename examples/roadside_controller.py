@@ -1,19 +1,21 @@
 """Controllers beside a road, in SUMO: they ask a gateway (`make serve`) for phases, and have programs of their own without it.
 
-Usage: roadside_controller.py http://127.0.0.1:8840 SECONDS SPEED [options of SUMO]; SPEED 1 is real time. Prints each decision.
+Usage: roadside_controller.py URL SECONDS SPEED [options of SUMO]; SPEED 1 is real time. Prints each decision. URL is
+http://127.0.0.1:8840, or with a broker mqtt://127.0.0.1:1883/NETWORK.
 """
 
 import json
 import sys
 import time
-import urllib.request
 
 import libsumo
+from gateway_lines import line_to
 from sumo_detectors import Detectors
 
 url, seconds, speed, *options = sys.argv[1:]
 libsumo.start(["sumo", *options])
-detectors = Detectors(json.load(urllib.request.urlopen(f"{url}/v1/recipe", timeout=10)), libsumo.vehicle)
+line = line_to(url)
+detectors = Detectors(line.recipe, libsumo.vehicle)
 light, plans, begin = libsumo.trafficlight, detectors.plans, int(libsumo.simulation.getTime())
 programs = {signal: light.getProgram(signal) for signal in plans}
 logics = {signal: {logic.programID: logic for logic in light.getAllProgramLogics(signal)} for signal in plans}
@@ -26,9 +28,8 @@ due, driven, requested = {signal: [] for signal in plans}, set(), {}
 def ask(now):
     """Return what the gateway says; after 1 s, or when something is wrong with it, that it drives no signal."""
     shown = {"shown": {signal: light.getRedYellowGreenState(signal) for signal in plans}}
-    message = json.dumps({"time_s": now, **shown, **detectors.read()}).encode()
     try:
-        return json.load(urllib.request.urlopen(f"{url}/v1/readings", message, timeout=1))
+        return line.ask({"time_s": now, **shown, **detectors.read()})
     except (OSError, ValueError) as error:
         return {"requests": {}, "lights": {}, "fallback": dict.fromkeys(plans, f"no answer: {error}")}
 

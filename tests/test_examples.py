@@ -20,6 +20,7 @@ EXAMPLES = {
     "drive_own_traci_loop": ["cross", "pretrained", "60"],
     "run_deployed_controller": [],
     "roadside_controller": [],
+    "gateway_lines": [],
     "sumo_detectors": [],
     "plot_comparison": ["cross", "plot.png", "fixed_time", "max_pressure"],
 }
@@ -54,7 +55,7 @@ def test_every_example_is_listed_and_short():
 def test_example(name, run, home):
     if name == "sb3_single_signal":
         pytest.importorskip("stable_baselines3", reason="stable_baselines3 is not installed; pip install tsc_marl[sb3]")
-    if name in ("run_deployed_controller", "roadside_controller", "sumo_detectors"):
+    if name in ("run_deployed_controller", "roadside_controller", "gateway_lines", "sumo_detectors"):
         pytest.skip("tests/test_deploy.py and tests/test_serve.py run them")
     arguments = EXAMPLES[name]
     assert run(ROOT / "examples" / f"{name}.py", *arguments)

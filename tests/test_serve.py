@@ -16,10 +16,12 @@ import pytest
 import traci
 from helpers.cli import ROOT, Home, one_line, until
 from helpers.decisions import decisions
+from helpers.ports import free_port
 
 import tsc_marl
 from tsc_marl.evaluation import signal_log
 from tsc_marl.live import http_gateway
+from tsc_marl.live.gateway import open_folder
 from tsc_marl.sim import engine, scenario
 from tsc_marl.sim.signal_timing import Timing
 
@@ -29,12 +31,6 @@ NAMES = ("A0", "A1", "B0", "B1")
 SCENE = scenario.load("grid2x2")
 KEPT = Timing(decision_s=1, yellow_s=3)
 """What `field` and the own programs keep both; these know no all-red."""
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def ask(port, path, text=None, method=None, headers=None):
@@ -129,7 +125,7 @@ def gateway(folder):
 
     def start(own=folder, **settings):
         server = http_gateway.Server("127.0.0.1", 0)
-        server.gateway = http_gateway.open_folder(own, tsc_marl.Watchdog(**settings))
+        server.gateway = open_folder(own, tsc_marl.Watchdog(**settings))
         servers.append(server)
         threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         return server.server_address[1], server.gateway

@@ -222,6 +222,8 @@ class ServeOptions:
     """`host:port` of a SUMO that others started for 2 clients; by default a gateway runs instead."""
     http: int = 8840
     """Port of the gateway, 1 .. 65535."""
+    mqtt: str | None = None
+    """Broker that the gateway joins instead of HTTP: `host:port`, `mqtt://…`, or `mqtts://user:password@host:port`."""
     host: str = "127.0.0.1"
     """Address at which the gateway listens; 0.0.0.0 for all of this machine. It asks nobody for a password."""
     timing_preset: str = "sumo-rl"

@@ -40,16 +40,21 @@ def serve(argv: list[str]) -> None:
                 raise UserError(
                     f"{option} {given[0]} has no effect with --from {options.source}, which has its own; leave out one"
                 )
-    from tsc_marl.live import http_gateway as module
+    from tsc_marl.live import http_gateway, mqtt_gateway
 
-    with module.Server(options.host, options.http) as server, contextlib.ExitStack() as held:
+    with contextlib.ExitStack() as held:
+        broker = None if options.mqtt is None else mqtt_gateway.checked(options.mqtt)
+        server = None if broker else held.enter_context(http_gateway.Server(options.host, options.http))
         out = options.source
         if out is None:
             from tsc_marl.deployment import folder
 
             out = Path(held.enter_context(temporary_folder()), "street")
             folder.write(open_task(options.network, options.timing_preset), options.policy, out, command_line("serve", argv))
-        module.serve(server, out, options.watchdog)
+        if broker is not None:
+            mqtt_gateway.serve(broker, out, options.watchdog)
+        elif server is not None:
+            http_gateway.serve(server, out, options.watchdog)
 
 
 def _drive_sumo(options: ServeOptions, address: str) -> None:
@@ -58,6 +63,8 @@ def _drive_sumo(options: ServeOptions, address: str) -> None:
         raise UserError(f"traci must be host:port, with a port in 1 .. 65535; got {address}")
     if options.source is not None:
         raise UserError("from (FROM) is a folder for a gateway; with traci give network (NET) and policy (POLICY)")
+    if options.mqtt is not None:
+        raise UserError("mqtt is for a gateway to a street; with traci leave it out")
     # Before torch: each decision has a thread, which would start threads of its own.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     from tsc_marl.api.pilot import Pilot

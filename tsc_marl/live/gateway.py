@@ -2,9 +2,11 @@
 
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tsc_marl.api.watchdog import Watch, Watchdog
+from tsc_marl.errors import UserError
 from tsc_marl.live.readings import Readings
 
 if TYPE_CHECKING:  # it needs onnxruntime
@@ -150,3 +152,28 @@ class Gateway:
         by = "fallback" if fault else "policy" if signal.driven else "own program"
         phase = self._controller.signals[signal.name].phase
         return {"by": by, "phase": phase, "time_s": signal.heard_s} | ({"fault": fault} if fault else {})
+
+
+def summary(gateway: Gateway) -> str:
+    """Return who drives the signals, in a line."""
+    state = gateway.state()
+    drivers = [row["by"] for row in state["signals"].values()]
+    counts = ", ".join(f"{drivers.count(kind)} {kind}" for kind in dict.fromkeys(drivers))
+    return f"{counts}; {state['decisions']} decisions, the last in {state['last_decision']['milliseconds']} ms"
+
+
+def open_folder(folder: Path, settings: Watchdog) -> Gateway:
+    """Return the gateway of a folder that `deploy` wrote.
+
+    Raises:
+        UserError: when there is none, it cannot be read, or onnxruntime is missing.
+    """
+    try:
+        from tsc_marl.deployment.controller import StreetController
+
+        return Gateway(StreetController(folder, 0), settings)
+    except ImportError as error:
+        raise UserError(f"a gateway needs onnxruntime ({error}); pip install 'tsc_marl[deploy]'") from None
+    except Exception as error:  # onnxruntime has kinds of its own for a damaged file
+        why = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise UserError(f"folder {folder} cannot be read ({why}); write another: make deploy NET=<network>") from None

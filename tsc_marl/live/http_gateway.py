@@ -12,14 +12,12 @@ from typing import Any, cast
 from tsc_marl import console
 from tsc_marl.api.watchdog import Watchdog
 from tsc_marl.errors import UserError
-from tsc_marl.live.gateway import Gateway
-from tsc_marl.live.readings import parse
+from tsc_marl.live.gateway import Gateway, open_folder, summary
+from tsc_marl.live.readings import MOST_BYTES, parse
 
 logger = logging.getLogger(__name__)
 READINGS, STATE, RECIPE = "/v1/readings", "/v1/state", "/v1/recipe"
 METHODS = {READINGS: "POST", STATE: "GET", RECIPE: "GET"}
-MOST_BYTES = 10_000_000
-"""Longest message."""
 PATIENCE_S = 10
 """How long a client may take to send what it has begun [s]."""
 EVERY_S = 60.0
@@ -145,29 +143,5 @@ def serve(server: Server, folder: Path, settings: Watchdog) -> None:
     host, port = server.server_address[:2]
     title = f"{gateway.recipe['network']}: {len(gateway.recipe['signals'])} signals on http://{host}:{port}{READINGS}"
     with console.working(title, EVERY_S) as update:
-        server.heard = lambda: update(f"{title}  {_line(gateway)}")
+        server.heard = lambda: update(f"{title}  {summary(gateway)}")
         server.serve_forever()
-
-
-def _line(gateway: Gateway) -> str:
-    state = gateway.state()
-    drivers = [row["by"] for row in state["signals"].values()]
-    counts = ", ".join(f"{drivers.count(kind)} {kind}" for kind in dict.fromkeys(drivers))
-    return f"{counts}; {state['decisions']} decisions, the last in {state['last_decision']['milliseconds']} ms"
-
-
-def open_folder(folder: Path, settings: Watchdog) -> Gateway:
-    """Return the gateway of a folder that `deploy` wrote.
-
-    Raises:
-        UserError: when there is none, it cannot be read, or onnxruntime is missing.
-    """
-    try:
-        from tsc_marl.deployment.controller import StreetController
-
-        return Gateway(StreetController(folder, 0), settings)
-    except ImportError as error:
-        raise UserError(f"a gateway needs onnxruntime ({error}); pip install 'tsc_marl[deploy]'") from None
-    except Exception as error:  # onnxruntime has kinds of its own for a damaged file
-        why = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        raise UserError(f"folder {folder} cannot be read ({why}); write another: make deploy NET=<network>") from None

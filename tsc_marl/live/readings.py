@@ -7,6 +7,8 @@ from pydantic import BaseModel, Field, FiniteFloat, ValidationError
 
 from tsc_marl.errors import unknown
 
+MOST_BYTES = 10_000_000
+"""Longest message."""
 Number = Annotated[FiniteFloat, Field(ge=0, le=1e10)]
 """Seconds of a clock that counts from 1970 on fit, milliseconds do not."""
 Share = Annotated[FiniteFloat, Field(ge=0, le=1)]
