@@ -14,8 +14,7 @@ from sumo_detectors import Detectors
 
 url, seconds, speed, *options = sys.argv[1:]
 libsumo.start(["sumo", *options])
-line = line_to(url)
-detectors = Detectors(line.recipe, libsumo.vehicle)
+detectors = Detectors((line := line_to(url)).recipe, libsumo.vehicle)
 light, plans, begin = libsumo.trafficlight, detectors.plans, int(libsumo.simulation.getTime())
 programs = {signal: light.getProgram(signal) for signal in plans}
 logics = {signal: {logic.programID: logic for logic in light.getAllProgramLogics(signal)} for signal in plans}

@@ -41,10 +41,10 @@ def checked(address: str) -> SplitResult:
     """
     parts = urlsplit(address if "://" in address else f"mqtt://{address}")
     try:
-        known = parts.scheme in PORTS and parts.hostname and parts.port != 0 and not parts.path.strip("/")
+        valid = parts.scheme in PORTS and parts.hostname and parts.port != 0 and not parts.path.strip("/")
     except ValueError:  # a port that is no number
-        known = False
-    if not known:
+        valid = False
+    if not valid:
         raise UserError(f"mqtt must be host:port, mqtt://host:port or mqtts://user:password@host:port; got {address}")
     return parts
 
