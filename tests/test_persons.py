@@ -10,6 +10,7 @@ import pytest
 import yaml
 from helpers.networks import network_with
 
+from tsc_marl.config import parse
 from tsc_marl.errors import UserError
 from tsc_marl.sim import engine, fingerprint, road_network, scenario
 from tsc_marl.sim.disturbances import Disturbance
@@ -137,6 +138,13 @@ def test_a_policy_may_see_the_persons_bound_for_a_link(street, disturbance):
     if not disturbance.frozen:
         assert set(further.ravel()) == {0.0, 30.0}  # cars; the bus, in which 29 more than a driver and the rider are
         assert any(row["bound_persons_near"].max() == np.float32(31 / PERSONS) for row in seen)
+
+
+def test_the_observation_has_the_settings_of_movements():
+    plain, persons = (parse(["--algos", "ippo", *words]) for words in ([], ["--sim.observation", "movements-persons"]))
+    assert persons.algo == plain.algo
+    assert persons.episodes == plain.episodes
+    assert persons.sim.observation == "movements-persons"
 
 
 def test_without_persons_and_occupancy_there_is_no_figure(tmp_path):

@@ -336,9 +336,14 @@ def _train_options(name: str, files: Mapping[Path, list[str]], argv: Sequence[st
 
 
 def _of_observation(observation: str, name: str, configs: Path) -> dict[Path, list[str]]:
-    """Read the settings that go with an observation: those of every algorithm, and under `algos` those of one."""
-    path = configs / "observations" / f"{observation}.yaml"
-    if not path.exists():
+    """Read the settings that go with an observation: those of every algorithm, and under `algos` those of one.
+
+    An observation without a file has that of the class that it is derived from.
+    """
+    modules = (kind.__module__.rpartition(".")[2] for kind in observations.find(observation).__mro__)
+    paths = [configs / "observations" / f"{own}.yaml" for own in (observation, *modules)]
+    path = next((path for path in paths if path.exists()), None)
+    if path is None:
         return {}
     raw = dict(settings_in(path))
     own = (raw.pop("algos", None) or {}).get(name.partition("-")[0], {})
