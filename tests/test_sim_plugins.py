@@ -264,7 +264,7 @@ def test_files_in_the_folders_of_a_copy(home, tmp_path):
 
 def test_rewards_and_observations_have_their_names():
     assert rewards.available() == ["average-speed", "delay", "diff-waiting-time", "person-delay", "pressure", "queue"]
-    assert observations.available() == ["lanes", "movements", "sumo-rl"]
+    assert observations.available() == ["lanes", "movements", "movements-persons", "sumo-rl"]
     assert rewards.find("diff-waiting-time") is rewards.find("diff_waiting_time")
 
 

@@ -56,7 +56,7 @@ def write(task: Task, name: str, out: Path, command: str) -> None:
     check_new(out)
     saved = checkpoint.load(find_checkpoint(name, task.network))
     policy = saved.policy(task.network)
-    if saved.sim["observation"] not in DEPLOYED or not policy.portable:
+    if saved.sim["observation"].replace("_", "-") not in DEPLOYED or not policy.portable:
         raise UserError(
             f"the policy of {name} has --sim.observation {saved.sim['observation']} and --algo.sharing "
             f"{saved.config.get('sharing')}; deploy takes policies with {' or '.join(DEPLOYED)}, and full"
