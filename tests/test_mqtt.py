@@ -7,13 +7,13 @@ import subprocess
 import sys
 
 import pytest
-from helpers.cli import ROOT, Home, one_line, until
+from helpers.cli import ROOT, one_line, until
 from helpers.decisions import decisions
 from helpers.ports import free_port
 
 from tsc_marl.sim import engine, scenario
 
-pytest_plugins = ("helpers.fixtures",)
+pytest_plugins = ("helpers.fixtures", "helpers.street")
 pytest.importorskip("paho.mqtt.client", reason="it is not installed; pip install tsc_marl[deploy]")
 pytest.importorskip("amqtt", reason="it is not installed; pip install tsc_marl[dev]")
 
@@ -31,31 +31,6 @@ async def main():
 asyncio.run(main())
 """
 NAMES = {"A0", "A1", "B0", "B1"}
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory, empty_store):
-    for package in ("onnx", "onnxscript", "onnxruntime"):
-        pytest.importorskip(package, reason=f"{package} is not installed; pip install tsc_marl[deploy]")
-    out = tmp_path_factory.mktemp("deploy") / "street"
-    home = Home(tmp_path_factory.mktemp("home"), empty_store)
-    assert home.main(f"deploy --network grid2x2 --out {out} --timing-preset field") == 0
-    return out
-
-
-@pytest.fixture
-def processes():
-    """Starts processes, and ends those that still run."""
-    running = []
-
-    def start(process):
-        running.append(process)
-        return process
-
-    yield start
-    for process in running:
-        process.kill()
-        process.communicate()
 
 
 def broker(processes, port, kind="open"):

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import traci
-from helpers.cli import ROOT, Home, one_line, until
+from helpers.cli import ROOT, one_line, until
 from helpers.decisions import decisions
 from helpers.ports import free_port
 
@@ -25,7 +25,7 @@ from tsc_marl.live.gateway import open_folder
 from tsc_marl.sim import engine, scenario
 from tsc_marl.sim.signal_timing import Timing
 
-pytest_plugins = ("helpers.fixtures",)
+pytest_plugins = ("helpers.fixtures", "helpers.street")
 
 NAMES = ("A0", "A1", "B0", "B1")
 SCENE = scenario.load("grid2x2")
@@ -46,31 +46,6 @@ def answers(port):
         return ask(port, "/v1/state")[0] == 200
     except OSError:
         return False
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory, empty_store):
-    for package in ("onnx", "onnxscript", "onnxruntime"):
-        pytest.importorskip(package, reason=f"{package} is not installed; pip install tsc_marl[deploy]")
-    out = tmp_path_factory.mktemp("deploy") / "street"
-    home = Home(tmp_path_factory.mktemp("home"), empty_store)
-    assert home.main(f"deploy --network grid2x2 --out {out} --timing-preset field") == 0
-    return out
-
-
-@pytest.fixture
-def processes():
-    """Starts processes, and ends those that still run."""
-    running = []
-
-    def start(process):
-        running.append(process)
-        return process
-
-    yield start
-    for process in running:
-        process.kill()
-        process.communicate()
 
 
 # a street in SUMO, with controllers that ask a gateway

@@ -16,6 +16,8 @@ MISSED = 2
 """Times between two decisions that may pass without readings."""
 EARLY_S = 0.5
 """Readings that come so much before a decision is due are those of the decision [s]."""
+EVERY_S = 60.0
+"""Time between two lines about the signals, where the output is no terminal [s]."""
 NO_PHASE = "its own program shows none of the phases now"
 
 

@@ -12,7 +12,7 @@ from typing import Any, cast
 from tsc_marl import console
 from tsc_marl.api.watchdog import Watchdog
 from tsc_marl.errors import UserError
-from tsc_marl.live.gateway import Gateway, open_folder, summary
+from tsc_marl.live.gateway import EVERY_S, Gateway, open_folder, summary
 from tsc_marl.live.readings import MOST_BYTES, parse
 
 logger = logging.getLogger(__name__)
@@ -20,8 +20,6 @@ READINGS, STATE, RECIPE = "/v1/readings", "/v1/state", "/v1/recipe"
 METHODS = {READINGS: "POST", STATE: "GET", RECIPE: "GET"}
 PATIENCE_S = 10
 """How long a client may take to send what it has begun [s]."""
-EVERY_S = 60.0
-"""Time between two lines about the signals, where the output is no terminal [s]."""
 
 
 class Server(socketserver.ThreadingTCPServer):

@@ -18,7 +18,7 @@ from urllib.parse import SplitResult, urlsplit
 from tsc_marl import console
 from tsc_marl.api.watchdog import Watchdog
 from tsc_marl.errors import UserError
-from tsc_marl.live.gateway import Gateway, open_folder, summary
+from tsc_marl.live.gateway import EVERY_S, Gateway, open_folder, summary
 from tsc_marl.live.readings import MOST_BYTES, parse
 
 if TYPE_CHECKING:  # an extra of the installation
@@ -28,8 +28,6 @@ logger = logging.getLogger(__name__)
 PORTS = {"mqtt": 1883, "mqtts": 8883}
 ALIVE_S = 5
 """Time between two signs of life [s]; the broker says that the gateway is offline after one and a half of it."""
-EVERY_S = 60.0
-"""Time between two lines about the signals, where the output is no terminal [s]."""
 OFFLINE = json.dumps({"status": "offline"})
 
 

@@ -3,7 +3,7 @@
 import contextlib
 import itertools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -288,8 +288,9 @@ class TrafficEnv:
         self.avail = legal_phases(self.timers, self.now)
         if episode.priority is not None:
             self.avail = episode.priority.restrict(self.avail, self.now, self.vehicles.ids)
-        persons = self._persons_in(frozenset(self.vehicles.ids))
-        self._view = SignalView(self.now, detected, self.timers, self.avail, failed, self._next_signals, persons)
+        self._view = SignalView(
+            self.now, detected, self.timers, self.avail, failed, self._next_signals, self._persons_in
+        )  # fmt: skip
         self.obs = episode.feedback.observe(self._view)
         passed = (self.now - self.scenario.begin_s) / self.scenario.duration_s
         self.state = np.append(self.obs[episode.feedback.observation.real], np.float32(passed))
@@ -301,10 +302,11 @@ class TrafficEnv:
         with self._blamed():
             return self.episode.detectors.next_signals(vehicle, self.engine.api)
 
-    def _persons_in(self, on_road: frozenset[str]) -> Callable[[str], float]:
-        """Return what tells the persons in a vehicle that the detectors show; a frozen one shows some that have left."""
+    def _persons_in(self, vehicle: str) -> float:
+        """Return the persons in a vehicle that the detectors show; a frozen one shows some that have left."""
         persons = self.episode.persons
-        return lambda vehicle: persons(vehicle) if vehicle in on_road else persons.latest(vehicle)
+        has_left = self.disturbance.affects_detectors and vehicle not in self.vehicles.ids
+        return persons.latest(vehicle) if has_left else persons(vehicle)
 
     def _check_no_detectors(self) -> None:
         name = self.config.observation
