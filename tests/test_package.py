@@ -4,12 +4,15 @@ import os
 import subprocess
 import sys
 import sysconfig
+import tomllib
 import venv
 import zipfile
 from pathlib import Path
 
 import pytest
 from helpers.cli import ROOT
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import tsc_marl
 from tsc_marl.paths import NETWORKS
@@ -49,6 +52,17 @@ def run(installed, tmp_path):
         return subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120, check=False)
 
     return lambda name, *words: _run(str(installed / "bin" / name), *words)
+
+
+@pytest.mark.parametrize("extra", ["dev", "docs", "deploy", "cluster"])
+def test_lock_file_has_what_the_package_needs(extra):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    lines = (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
+    locked = {canonicalize_name(name): version for name, _, version in (line.partition("==") for line in lines if "==" in line)}
+    for requirement in map(Requirement, project["dependencies"] + project["optional-dependencies"][extra]):
+        version = locked.get(canonicalize_name(requirement.name))
+        assert version is not None, f"{requirement} is not in requirements.lock: install '.[dev,docs]', then pip freeze"
+        assert requirement.specifier.contains(version), f"{requirement}, requirements.lock has {version}"
 
 
 def test_wheel_has_networks_settings_and_types_but_no_trainings(wheel):
