@@ -61,6 +61,16 @@ def test_the_others_are_measured(home, broken, tmp_path, capsys):
     assert path.exists()
 
 
+def test_a_policy_that_no_network_has_is_one_line_before_anything_is_played(home, tmp_path, capsys):
+    out = tmp_path / "out"
+    line = ["evaluate", "--policy", "max_pressure", "max_presure", "--eval-seeds", "1", "--workers", "1", "--out", str(out)]
+    assert home.main([*line, "--network", "cross", "grid2x2"]) == 2
+    shown = capsys.readouterr()
+    assert "left out" not in shown.out + shown.err
+    assert one_line(shown.err).count("controller max_presure not found") == 1
+    assert not list(out.rglob("metrics.json"))
+
+
 def test_a_study_names_everything_that_is_wrong_before_it_starts(home, broken, capsys):
     unreadable, unlit, _ = broken
     assert home.main(["study", "--network", unreadable, "cross", unlit, "--algos", "ippo", "mapo", "--seeds", "0", "1"]) == 2

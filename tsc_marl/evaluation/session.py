@@ -54,16 +54,15 @@ def run(
         approaches: print each policy's approaches with the most delay.
 
     Raises:
-        UserError: when the folder cannot be made, or the cluster cannot be used; at the end, when nothing could be measured on
-            a network.
+        UserError: when the folder cannot be made, the cluster cannot be used, or no network can be played with a policy, for
+            the same reason; at the end, when nothing could be measured on a network.
         SystemExit: at the end, when episodes crashed.
     """
     make_folder(out)
     with open_pool(workers, cluster=cluster) as pool:
         session = EvaluationSession(pool, seeds, out, baseline, plots, sampling, approaches)
         unmeasured: list[str] = []
-        for task in tasks:
-            policies = session.policies(names, task, alone=len(tasks) == 1)
+        for task, policies in zip(tasks, session.policies(names, tasks), strict=True):
             results = session.measure(task, policies)
             if not results:
                 unmeasured.append(task.network)
@@ -106,19 +105,33 @@ class EvaluationSession:
     def _n_seeds(self) -> str:
         return f"{len(self.seeds)} seed{'s' if len(self.seeds) > 1 else ''}"
 
-    def policies(self, names: Sequence[str], task: Task, alone: bool) -> dict[str, Policy]:
-        """Return the policies by their labels. A policy that lacks this network is left out, unless the network is alone."""
+    def policies(self, names: Sequence[str], tasks: Sequence[Task]) -> list[dict[str, Policy]]:
+        """Return the policies by their labels, for each task. A policy that lacks some of the networks is left out there.
+
+        Raises:
+            UserError: when a policy cannot be had on any network, for the same reason.
+        """
+        each = [self._policies(names, task) for task in tasks]
+        everywhere = set.intersection(*({str(error) for error in missing.values()} for _, missing in each))
+        if everywhere:
+            raise UserError("; ".join(sorted(everywhere)))
+        for task, (_, missing) in zip(tasks, each, strict=True):
+            for label, error in missing.items():
+                self._leave_out(task, label, error)
+        return [policies for policies, _ in each]
+
+    def _policies(self, names: Sequence[str], task: Task) -> tuple[dict[str, Policy], dict[str, UserError]]:
+        """Return the policies by their labels, and why others cannot be had."""
         policies: dict[str, Policy] = {}
+        missing: dict[str, UserError] = {}
         for name, label in policy_labels(names).items():
             try:
                 policy = policies[label] = find_policy(name, task)
                 if self.sampling and isinstance(policy, TrainedPolicy):
                     policies[f"{label}, sampling"] = replace(policy, samples=True)
             except UserError as error:
-                if alone:
-                    raise
-                self._leave_out(task, label, error)
-        return policies
+                missing[label] = error
+        return policies, missing
 
     def measure(self, task: Task, policies: Mapping[str, Policy]) -> Results:
         """Play everything undisturbed; print the table, write files and maps, log to MLflow."""
